@@ -1,0 +1,31 @@
+"""What can go wrong, told apart by who can mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(Exception):
+    """The request was wrong: one line that says what, why and the nearest right name (exit 2)."""
+
+
+class RunFailed(Exception):
+    """The run could not be carried out, through no fault of the request (exit 1)."""
+
+
+class Diverged(Exception):
+    """The training loss is no longer a finite number: a result, not a failure."""
+
+
+class Interrupted(Exception):
+    """The process was asked to stop; everything is saved."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return what to append to a complaint about ``name``: the nearest known name, or all."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean {matches[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""

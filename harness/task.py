@@ -1,0 +1,176 @@
+"""The contract of a task: data, model, loss, metric and training recipe."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.seeds import derive
+
+Batch = Any
+"""What a task's stream yields and its loss understands: usually a tuple of tensors."""
+
+Split = Literal["validation", "test"]
+
+
+class Stream(Protocol):
+    """The endless training batches of one run; all that it remembers is in its state."""
+
+    companions: Sequence[nn.Module]
+    """Networks that must stay cut and masked like the model (a target network, say)."""
+
+    def next(self, model: nn.Module) -> Batch:
+        """Return the next batch; ``model`` is for streams that act with it."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what is needed to go on from here: tensors, numbers, strings and containers."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+
+
+class Task(ABC):
+    """A task in one profile. Registered with `harness.registry.task`.
+
+    The last weights are tested once, by the engine: a pruner never meets test data.
+
+    Args:
+        settings: every setting of the profile, overrides applied (see the decorator).
+        data_folder: where official data lie.
+        device: where batches and models live.
+    """
+
+    steps_per_epoch: int
+    """Optimiser steps in one epoch."""
+
+    scoring_batch_count: ClassVar[int] = 5
+
+    def __init__(
+        self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
+    ) -> None:
+        self.settings = settings
+        self.data_folder = data_folder
+        self.device = device
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """Return a new network, initialised from torch's current random state."""
+
+    @abstractmethod
+    def stream(self, model: nn.Module, seed: int) -> Stream:
+        """Return the training batches of a run with this seed."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean training loss of a batch, a scalar."""
+
+    @abstractmethod
+    def scoring_batches(self, seed: int) -> list[Batch]:
+        """Return five un-augmented training batches of the recipe's size.
+
+        They come from their own random stream: equal for all methods and events of a seed.
+        """
+
+    def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss that criteria differentiate, once or twice: by default `loss`."""
+        return self.loss(model, batch)
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return the metrics of a model in evaluation mode; the main one by its name."""
+
+    @abstractmethod
+    def baseline(self) -> float:
+        """Return the test metric of the best predictor that ignores its input."""
+
+    @abstractmethod
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the network's differentiable outputs (samples, outputs) for a batch."""
+
+    @abstractmethod
+    def inference(self, model: nn.Module, batch: Batch) -> object:
+        """Do what a user of the finished network does with the inputs of a batch."""
+
+    @abstractmethod
+    def one_sample(self) -> Batch:
+        """Return a batch of one sample, for counting operations."""
+
+    @abstractmethod
+    def flow(self, model: nn.Module) -> Tensor:
+        """Return the summed outputs, before any softmax, for an input of ones.
+
+        The objective of SynFlow; the model is in double precision and without signs.
+        """
+
+
+class ShuffledBatches:
+    """Batches of a fixed data set, shuffled anew each epoch; implements `Stream`.
+
+    Order and augmentation are functions of the seed and the position, so that the position is
+    the whole state.
+
+    Args:
+        samples: size of the training set; the last batch of an epoch may be smaller.
+        batch_size: samples in a batch.
+        seed: the run's seed.
+        collate: makes a batch of sample numbers; the generator is for augmentation.
+    """
+
+    companions: Sequence[nn.Module] = ()
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        collate: Callable[[Tensor, torch.Generator], Batch],
+    ) -> None:
+        self._samples = samples
+        self._batch_size = batch_size
+        self._seed = seed
+        self._collate = collate
+        self._position = 0
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one pass over the data, rounded up."""
+        return -(-self._samples // self._batch_size)
+
+    def next(self, model: nn.Module) -> Batch:
+        """Return the batch at the current position and move on."""
+        epoch, index = divmod(self._position, self.batches_per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(derive(self._seed, "order", epoch))
+            self._order = torch.randperm(self._samples, generator=generator)
+            self._epoch = epoch
+        chosen = self._order[index * self._batch_size :][: self._batch_size]
+        augmentation = torch.Generator()
+        augmentation.manual_seed(derive(self._seed, "augmentation", self._position))
+        self._position += 1
+        return self._collate(chosen, augmentation)
+
+    def state(self) -> dict[str, Any]:
+        """Return the position."""
+        return {"position": self._position}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to a position."""
+        self._position = state["position"]
+
+
+def scoring_indices(samples: int, batch_size: int, seed: int) -> list[Tensor]:
+    """Return the sample numbers of the scoring batches, each drawn without replacement.
+
+    A training set that is too small for five different batches is gone through again.
+    """
+    generator = torch.Generator().manual_seed(derive(seed, "scoring"))
+    needed = Task.scoring_batch_count * batch_size
+    passes = [torch.randperm(samples, generator=generator) for _ in range(-(-needed // samples))]
+    return list(torch.cat(passes)[:needed].split(batch_size))

@@ -1,0 +1,86 @@
+"""The contract of units: what can be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.scoring import Scores
+
+Kept = dict[str, Tensor]
+"""For each variable a boolean tensor of its shape: what stays."""
+
+Scope = Callable[[Mapping[str, torch.Size], float], Mapping[str, int] | None]
+"""How a target sparsity is spread: from the shapes of the variables and the sparsity to the
+number of variables to keep in each tensor, or None where one threshold rules them all."""
+
+
+class Units(Protocol):
+    """One kind of thing that can be pruned, in one model.
+
+    Registered with `harness.registry.units` and built with the run's model, so that a journal or
+    a saved model can name what it needs.
+    """
+
+    def __init__(self, model: nn.Module) -> None: ...
+
+    def variables(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return what criteria score, as tensors that require grad."""
+
+    def alive(self) -> Kept:
+        """Return which variables earlier events have left."""
+
+    def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
+        """Return the variables to keep so that the weight sparsity becomes ``target``.
+
+        Raises:
+            UnreachableSparsity: no selection reaches the target.
+            ScoreError: a score is not a number.
+        """
+
+    def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
+        """Return a random selection with the same number kept in each tensor, from those alive."""
+
+    def apply(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer | None,
+        companions: Sequence[nn.Module],
+        kept: Kept,
+    ) -> None:
+        """Remove everything else from the model, its companions and the optimiser's state."""
+
+    def before_step(self, model: nn.Module) -> None:
+        """Keep the gradients of what was removed out of clipping and of the optimiser."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Make sure that what was removed is still gone."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what is needed to go on from here."""
+
+    def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        """Go back to a state, cutting a newly built model accordingly."""
+
+
+class UnreachableSparsity(Exception):
+    """No selection reaches the sparsity asked for.
+
+    Args:
+        asked: the requested sparsity.
+        reachable: the nearest one that can be had.
+    """
+
+    def __init__(self, asked: float, reachable: float) -> None:
+        super().__init__(
+            f"a sparsity of {asked:.6g} cannot be reached; the nearest that can is {reachable:.6g}"
+        )
+        self.asked = asked
+        self.reachable = reachable
+
+
+class ScoreError(Exception):
+    """A criterion returned something that cannot be ranked."""

@@ -1,0 +1,1 @@
+"""The domains: one folder each with data, model, loss, metric and recipe."""
