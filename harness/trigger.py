@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Reading:
-    """What a trigger saw at the end of an epoch: its value (None before the first), and whether
-    it fires."""
+    """What a trigger saw at the end of an epoch."""
 
     value: float | None
+    """What it watches; None while it has no value yet."""
     fired: bool
 
 
