@@ -155,7 +155,7 @@ class Registry:
     """
 
     def __init__(self, plugins: Sequence[Path] = ()) -> None:
-        self._plugins = tuple(plugins)
+        self.plugins = tuple(plugins)
         self._plugin_entries: list[Entry] = []
         for plugin in plugins:
             found = list(_read_plugin(plugin))
@@ -196,6 +196,17 @@ class Registry:
         if name not in entries:
             raise RequestError(f"unknown {kind} {name!r}{nearest(name, entries)}")
         return entries[name]
+
+    def name_of(self, kind: Kind, definition: type) -> str:
+        """Return the name under which a class is registered.
+
+        Raises:
+            RequestError: it is not.
+        """
+        for name, entry in self.of_kind(kind).items():
+            if entry.attribute == definition.__name__ and entry.load() is definition:
+                return name
+        raise RequestError(f"the class {definition.__name__} is not registered as {kind}")
 
 
 def _installed(kind: Kind) -> Iterator[Entry]:

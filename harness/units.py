@@ -25,6 +25,9 @@ class Units(Protocol):
     a saved model can name what it needs.
     """
 
+    exact: bool
+    """Whether every sparsity can be reached to one weight."""
+
     def __init__(self, model: nn.Module) -> None: ...
 
     def variables(self, model: nn.Module) -> dict[str, Tensor]:
@@ -32,6 +35,9 @@ class Units(Protocol):
 
     def alive(self) -> Kept:
         """Return which variables earlier events have left."""
+
+    def masks(self) -> Kept:
+        """Return the masks of the prunable weights that are zeroed but still there, by name."""
 
     def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
         """Return the variables to keep so that the weight sparsity becomes ``target``.

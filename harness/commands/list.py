@@ -1,0 +1,42 @@
+"""``list``: the names and titles of what is registered, without importing torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from harness.errors import RequestError, nearest
+from harness.registry import Entry, Kind, Registry
+
+KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print one kind, or all."""
+    if arguments.kind is not None and arguments.kind not in KINDS:
+        raise RequestError(f"cannot list {arguments.kind!r}{nearest(arguments.kind, KINDS)}")
+    registry = Registry(arguments.plugin)
+    kinds = [arguments.kind] if arguments.kind else list(KINDS)
+    found = {kind: list(registry.of_kind(KINDS[kind]).values()) for kind in kinds}
+    if arguments.json:
+        objects = [{"kind": kind, **_object(e)} for kind, all_ in found.items() for e in all_]
+        print(json.dumps(objects, indent=1))
+        return 0
+    for kind, entries in found.items():
+        print(kind)
+        width = max((len(entry.name) for entry in entries), default=0)
+        for entry in entries:
+            print(f"  {entry.name:<{width}}  {entry.title}: {entry.summary}")
+    return 0
+
+
+def _object(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        **entry.arguments,
+        "title": entry.title,
+        "summary": entry.summary,
+        "version": entry.version,
+        "options": entry.options,
+    }

@@ -1,0 +1,20 @@
+"""``show``: one run that is done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from harness.store import Store
+from harness.summary import summarise, summarise_events
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print the summary of a record and its events, or the record."""
+    record = Store(arguments.results).find(arguments.run)
+    if arguments.json:
+        print(json.dumps(record, indent=1))
+    else:
+        print(summarise(record))
+        print(summarise_events(record))
+    return 0

@@ -1,0 +1,133 @@
+"""Which weights still matter: those on a path from the input to the output."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from harness.prunable import prunable_weights
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+_AVERAGES: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.MaxPool1d: nn.AvgPool1d,
+    nn.MaxPool2d: nn.AvgPool2d,
+    nn.MaxPool3d: nn.AvgPool3d,
+}
+_FREE_PARAMETER = 1e-3
+
+
+def effective_masks(
+    flow: Callable[[nn.Module], Tensor], model: nn.Module, masks: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return which of the kept weights lie on a path from the input to the output.
+
+    Vysogorets & Kempe, "Connectivity Matters: Neural Network Pruning Through the Lens of
+    Effective Sparsity" (arXiv:2107.02306). On a copy with positive weights, no biases and no
+    norms, everything that flows is positive and nothing cancels: the gradient of a weight is
+    then positive exactly if something reaches it and goes on to the output.
+
+    Every unit averages the inputs it is left with. So no activation exceeds the input's ones,
+    however wide or deep the network: nothing overflows, neither tanh nor sigmoid saturates (a
+    saturated gate would have the gradient 0, though it is connected), and nothing vanishes.
+
+    A gate is only as alive as what it gates: the weights of an LSTM's input gate count as cut
+    off if nothing reaches the cell.
+
+    Args:
+        flow: returns the model's summed outputs, before any softmax, for an input of ones, as
+            `harness.task.Task.flow` does.
+        model: left as it is.
+        masks: the kept weights, boolean, by name; all of a weight without a mask are kept.
+
+    Returns:
+        A mask for each of `harness.prunable.prunable_weights`.
+    """
+    kept = {
+        name: masks.get(name, torch.ones_like(weight, dtype=torch.bool))
+        for name, weight in prunable_weights(model).items()
+    }
+    positive = _positive_copy(model, kept)
+    # cuDNN's recurrent layers have no backward pass in evaluation mode.
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        gradients = torch.autograd.grad(
+            flow(positive),
+            [*prunable_weights(positive).values()],
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    pairs = zip(kept.items(), gradients, strict=True)
+    return {name: mask & (gradient > 0) for (name, mask), gradient in pairs}
+
+
+def emptied_layers(masks: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the weights of which nothing is left."""
+    return [name for name, mask in masks.items() if mask.numel() > 0 and not mask.any()]
+
+
+def is_collapsed(outputs: Tensor) -> bool:
+    """Tell whether the output no longer depends on the input: all samples get the same.
+
+    The same is: within 8 units of rounding (about 1e-6 in single precision) of the largest
+    output. A batched product may sum in another order for another row, which costs a few such
+    units; less than that is nothing that a prediction could depend on. Outputs that are not
+    finite are not collapsed but diverged, and the answer is False.
+
+    Args:
+        outputs: of shape (samples, ...), for at least two different samples.
+
+    Raises:
+        ValueError: one sample cannot differ from another.
+    """
+    if len(outputs) < 2:
+        raise ValueError("collapse shows only between samples: give at least two")
+    rows = outputs.detach().flatten(1).double()
+    if not rows.isfinite().all():
+        return False
+    spread = rows.amax(0) - rows.amin(0)
+    return bool(spread.max() <= 8 * torch.finfo(outputs.dtype).eps * rows.abs().max())
+
+
+def _positive_copy(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
+    """Return the masked network with positive weights, no biases and no norms."""
+    positive = copy.deepcopy(model).double().eval().requires_grad_(True)
+    _replace_norms_and_maxima(positive)
+    with torch.no_grad():
+        for name, parameter in positive.named_parameters():
+            parameter.fill_(0 if "bias" in name.rpartition(".")[2] else _FREE_PARAMETER)
+        for name, weight in prunable_weights(positive).items():
+            layer = positive.get_submodule(name.rpartition(".")[0])
+            weight.copy_(_averaging(kept[name], isinstance(layer, _ConvTransposeNd)))
+    return positive
+
+
+def _averaging(kept: Tensor, transposed: bool) -> Tensor:
+    """Return weights of which those of an output unit sum to 1, or to 0 if none is kept."""
+    output = 1 if transposed else 0
+    inputs = [dimension for dimension in range(kept.dim()) if dimension != output]
+    return kept.double() / kept.sum(inputs, keepdim=True).clamp(min=1)
+
+
+def _replace_norms_and_maxima(model: nn.Module) -> None:
+    """Let norms pass everything on, and pooling all of its window instead of its maximum.
+
+    A norm subtracts, and a maximum follows one path where the data may take any.
+    """
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        replacement = _replacement(module)
+        if name and replacement is not None:
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, replacement)
+
+
+def _replacement(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, _NORMS):
+        return nn.Identity()
+    for maximum, average in _AVERAGES.items():
+        if isinstance(module, maximum):
+            return average(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+    return None

@@ -1,0 +1,221 @@
+"""Energy and emissions of the phases of a run, measured where the machine can.
+
+On a GPU it is the GPU's own counter (NVML), and the processors' (RAPL) where it may be read.
+Without a GPU it is RAPL; where there is none, codecarbon's estimate from the load and the
+machine's size, which is mostly a constant times the duration. The result says which it was: an
+estimate must never rank anything. Nothing is looked up in a network, and nothing written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from codecarbon import OfflineEmissionsTracker
+from codecarbon.core.cpu import is_rapl_available
+
+from harness.costs.measured import Measured
+
+WORLD_AVERAGE = 475.0
+"""Grams of CO2 equivalent per kilowatt-hour (IEA, Global Energy & CO2 Status Report 2019).
+
+The place of the machine is not asked for: emissions are energy times one constant for all.
+"""
+
+_SHORTEST_SECONDS = 1.0
+_JOULES_PER_KILOWATT_HOUR = 3.6e6
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy used so far, and what it stands for."""
+
+    kilowatt_hours: Measured
+    emissions_g: Measured
+    """Grams of CO2 equivalent."""
+    method: str
+    """``measured nvml``, ``measured rapl``, ``estimated cpu_load``; joined by `` + ``."""
+    scope: str
+    """Whose energy it is, others' work on the same hardware included."""
+    carbon_intensity: float
+    """Grams of CO2 equivalent per kilowatt-hour."""
+
+
+class EnergyMeter:
+    """The energy used between each `start` and `stop`, added up.
+
+    To be built before memory and time are measured: looking for the hardware takes about two
+    seconds and some memory. While it runs, a thread wakes once a second for 0.2 ms. A long run
+    should `read` it every few minutes, because the processors' counter begins again from 0 each
+    time it has counted some 250 kJ.
+
+    Args:
+        device: where the run computes.
+        carbon_intensity: grams of CO2 equivalent per kilowatt-hour.
+    """
+
+    def __init__(self, device: torch.device, carbon_intensity: float = WORLD_AVERAGE) -> None:
+        self._carbon_intensity = carbon_intensity
+        self._joules = 0.0
+        self._seconds = 0.0
+        self._started_at: float | None = None
+        self._failure: str | None = None
+        self._sources: list[_Source] = []
+        with self._noting_failure():
+            self._sources = _sources(device)
+
+    def start(self) -> None:
+        """Begin or go on measuring."""
+        with self._noting_failure():
+            for source in self._sources:
+                source.start()
+        self._started_at = time.perf_counter()
+
+    def stop(self) -> None:
+        """Pause; nothing happens if it is paused already."""
+        if self._started_at is None:
+            return
+        self._seconds += time.perf_counter() - self._started_at
+        self._started_at = None
+        with self._noting_failure():
+            self._joules += sum(source.stop() for source in self._sources)
+
+    def read(self) -> Energy:
+        """Return what was used so far, and go on measuring if it was."""
+        if self._started_at is not None:
+            self.stop()
+            self.start()
+        return Energy(
+            kilowatt_hours=self._measured(self._joules / _JOULES_PER_KILOWATT_HOUR),
+            emissions_g=self._measured(
+                self._joules / _JOULES_PER_KILOWATT_HOUR * self._carbon_intensity
+            ),
+            method=self._method,
+            scope=" + ".join(source.scope for source in self._sources),
+            carbon_intensity=self._carbon_intensity,
+        )
+
+    def state(self) -> dict[str, float | str | None]:
+        """Return what is needed to go on counting in another process."""
+        self.read()
+        return {
+            "joules": self._joules,
+            "seconds": self._seconds,
+            "failure": self._failure,
+            "method": self._method,
+        }
+
+    def restore(self, state: Mapping[str, float | str | None]) -> None:
+        """Add what another process has measured before."""
+        self._joules += float(state["joules"] or 0)
+        self._seconds += float(state["seconds"] or 0)
+        if state["failure"] is not None:
+            self._failure = str(state["failure"])
+        elif state["method"] != self._method:
+            self._failure = f"the run was {state['method']} at first and then {self._method}"
+
+    @property
+    def _method(self) -> str:
+        return " + ".join(source.method for source in self._sources)
+
+    def _measured(self, value: float) -> Measured:
+        if self._failure is not None:
+            return Measured(None, self._failure)
+        if self._seconds < _SHORTEST_SECONDS:
+            return Measured(None, f"{self._seconds:.2g} s are too short for one measurement")
+        return Measured(value)
+
+    @contextlib.contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        # Whatever drivers and counters do, a run must not be lost over its energy.
+        try:
+            yield
+        except Exception as error:
+            self._failure = (
+                self._failure or f"energy cannot be read: {type(error).__name__}: {error}"
+            )
+
+
+class _Source(Protocol):
+    method: str
+    scope: str
+
+    def start(self) -> None:
+        """Begin counting."""
+
+    def stop(self) -> float:
+        """Return the energy since the start, in joules."""
+
+
+def _sources(device: torch.device) -> list[_Source]:
+    if device.type != "cuda":
+        return [_Processors()]
+    return [_GraphicsCard(device), *([_Processors()] if is_rapl_available() else [])]
+
+
+class _GraphicsCard:
+    """The energy counter of one NVIDIA GPU."""
+
+    method = "measured nvml"
+    scope = "the run's GPU"
+
+    def __init__(self, device: torch.device) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._device = device
+        self._counter = pynvml.nvmlDeviceGetTotalEnergyConsumption
+        # By its identifier: NVML's numbers ignore CUDA_VISIBLE_DEVICES.
+        identifier = torch.cuda.get_device_properties(device).uuid
+        self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identifier}".encode())
+        self._started_at = self._joules()
+
+    def start(self) -> None:
+        self._started_at = self._joules()
+
+    def stop(self) -> float:
+        return self._joules() - self._started_at
+
+    def _joules(self) -> float:
+        torch.cuda.synchronize(self._device)
+        return float(self._counter(self._handle)) / 1000
+
+
+class _Processors:
+    """Codecarbon's tracker, of which each task is one phase.
+
+    Its totals also contain the pauses between tasks, so the tasks are what counts. What it
+    estimates for memory, a constant, is left out beside what is measured. It tracks the machine
+    and not the process, because for that it would look at all processes of the machine each
+    second.
+    """
+
+    def __init__(self) -> None:
+        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+        self._tracker = OfflineEmissionsTracker(
+            tracking_mode="machine",
+            gpu_ids=[],
+            output_methods=[],
+            emissions_endpoint=False,
+            electricitymaps_api_token="",
+            force_carbon_intensity_g_co2e_kwh=WORLD_AVERAGE,
+            allow_multiple_runs=True,
+            log_level="critical",
+        )
+        self._tracker.get_detected_hardware()
+        self._is_measured = is_rapl_available()
+        self.method = "measured rapl" if self._is_measured else "estimated cpu_load"
+        self.scope = "the processors of the machine" if self._is_measured else "the whole machine"
+
+    def start(self) -> None:
+        self._tracker.start_task()
+
+    def stop(self) -> float:
+        used = self._tracker.stop_task()
+        kilowatt_hours = used.cpu_energy if self._is_measured else used.energy_consumed
+        return float(kilowatt_hours) * _JOULES_PER_KILOWATT_HOUR

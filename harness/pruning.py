@@ -1,0 +1,104 @@
+"""One pruning event: score, select, remove, and measure what it did to the gradient flow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from harness.scoring import Scores, Scoring, magnitudes, scoring_mode
+from harness.task import Batch, Task
+from harness.theory import gradient_flow
+from harness.training import Trainer
+from harness.units import Scope, Units
+
+Criterion = Callable[[Scoring], Scores]
+"""How to prune: the larger a variable's score, the more it is worth keeping."""
+
+
+def prune(
+    trainer: Trainer,
+    units: Units,
+    criterion: Criterion | Scores,
+    targets: Sequence[float],
+    scope: Scope,
+    batches: Sequence[Batch],
+    conditions: Mapping[str, str],
+    seed: int,
+    timed: Callable[[], AbstractContextManager[None]],
+) -> dict[str, object]:
+    """Prune to each of the targets in turn, scoring anew for each, without training between.
+
+    Args:
+        trainer: whose model, optimiser and companions are pruned.
+        units: what is removed.
+        criterion: scores the units, or scores that were watched while training.
+        targets: weight sparsities, non-decreasing.
+        scope: how a target is spread over the tensors.
+        batches: the scoring batches.
+        conditions: `harness.conditions`.
+        seed: of the event's random numbers.
+        timed: a context that counts as the method's own time.
+
+    Returns:
+        What the record says of the event.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = trainer.model
+    batch_statistics = conditions["statistics"] == "batch"
+
+    def scoring() -> Scoring:
+        return scoring_of(trainer.task, model, units, batches, generator)
+
+    with scoring_mode(model, batch_statistics):
+        flow_before = gradient_flow(scoring())
+        with timed():
+            for target in targets:
+                scores = criterion(scoring()) if callable(criterion) else criterion
+                kept = units.select(scores, target, scope)
+                if conditions["masks"] == "shuffled":
+                    kept = units.shuffled(kept, generator)
+                units.apply(model, trainer.optimiser, trainer.stream.companions, kept)
+        flow_after = gradient_flow(scoring())
+    return {
+        "gradient_flow": {"before": flow_before, "after": flow_after},
+        "kept_sha256": digest(units.alive()),
+        "scoring": {"batches": len(batches), "statistics": conditions["statistics"]},
+    }
+
+
+def scoring_of(
+    task: Task,
+    model: nn.Module,
+    units: Units,
+    batches: Sequence[Batch],
+    generator: torch.Generator,
+) -> Scoring:
+    """Return what a criterion may look at, for a model in scoring mode."""
+    variables = units.variables(model)
+
+    @contextmanager
+    def without_signs() -> Iterator[Callable[[], Tensor]]:
+        with scoring_mode(model, batch_statistics=False), magnitudes(model, variables):
+            yield partial(task.flow, model)
+
+    return Scoring(
+        variables=variables,
+        alive=units.alive(),
+        losses=[partial(task.scoring_loss, model, batch) for batch in batches],
+        without_signs=without_signs,
+        generator=generator,
+    )
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a short hash of tensors by name, equal for equal ones on every device."""
+    sha = hashlib.sha256()
+    for name, tensor in tensors.items():
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().numpy().tobytes())
+    return sha.hexdigest()[:16]

@@ -1,0 +1,152 @@
+"""What a run leaves behind: quality, sparsity, costs, events and provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import provenance
+from harness.connectivity import effective_masks, emptied_layers, is_collapsed
+from harness.costs.final import measure_elsewhere
+from harness.evaluation import evaluate
+from harness.journal import Journal
+from harness.ledger import Ledger
+from harness.registry import Registry
+from harness.run import Run
+from harness.sparsity import weight_sparsity
+from harness.spec import Plan
+from harness.store import SCHEMA
+from harness.training import Trainer
+from harness.units import Kept
+
+
+def assemble(
+    plan: Plan,
+    registry: Registry,
+    folder: Path,
+    run: Run,
+    trainer: Trainer,
+    journal: Journal,
+    ledger: Ledger,
+    device: torch.device,
+    diverged: str | None,
+) -> dict[str, Any]:
+    """Test the last weights, once, measure the final network and return the record.
+
+    Args:
+        plan: what was run.
+        registry: finds what the measuring process needs.
+        folder: the run's folder, where the network is saved already.
+        run: the run as its program left it.
+        trainer: holds the last weights.
+        journal: the verbs.
+        ledger: the costs of the run.
+        device: where it ran.
+        diverged: why the training had to end early, None where it did not.
+    """
+    costs = ledger.close()
+    status, reason, quality = "diverged", diverged, _no_quality(plan)
+    if diverged is None:
+        status, reason = _status(plan, trainer)
+        quality = _quality(plan, trainer)
+    final = measure_elsewhere(folder, plan, registry.plugins, device)
+    return {
+        "schema": SCHEMA,
+        "run_id": plan.run_id,
+        "status": status,
+        "reason": reason,
+        "spec": plan.spec.as_dict(),
+        "task": _described(plan.task.arguments, plan.task.version, ("title", "group", "paper")),
+        "pruner": _described(
+            {"group": "unstructured", **plan.pruner.arguments},
+            plan.pruner.version,
+            ("title", "group", "paper", "exceeds_budget"),
+        ),
+        "data": plan.data.as_dict(),
+        "settings": {**plan.settings, **plan.options, **plan.conditions},
+        "quality": quality,
+        "sparsity": _sparsity(plan, run, trainer),
+        "cost": {
+            **costs,
+            "epochs": trainer.spent / run.steps_per_epoch,
+            "steps": trainer.spent,
+            **final,
+            "reasons": {**costs["reasons"], **final["reasons"]},
+        },
+        "events": [entry.event for entry in journal.entries],
+        "provenance": {
+            "git": provenance.commit(),
+            **provenance.environment(device),
+            "command": provenance.command(plan.spec),
+            "started": ledger.lives[0]["started"],
+            "resumed": ledger.lives[1:],
+            "initial_weights_sha256": run.initial_digest,
+        },
+    }
+
+
+def _described(arguments: Mapping[str, Any], version: int | str, keys: tuple[str, ...]) -> Any:
+    return {**{key: arguments.get(key) for key in keys}, "version": version}
+
+
+def _no_quality(plan: Plan) -> dict[str, Any]:
+    arguments = plan.task.arguments
+    return {
+        "metric": arguments["metric"],
+        "goal": arguments["goal"],
+        "validation": None,
+        "test": None,
+        "baseline": None,
+        "further": {},
+    }
+
+
+def _quality(plan: Plan, trainer: Trainer) -> dict[str, Any]:
+    metric = plan.task.arguments["metric"]
+    validation = evaluate(trainer.task, trainer.model, "validation")
+    test = evaluate(trainer.task, trainer.model, "test")
+    further = {name: _finite(value) for name, value in test.items() if name != metric}
+    return {
+        **_no_quality(plan),
+        "validation": _finite(validation[metric]),
+        "test": _finite(test[metric]),
+        "baseline": _finite(trainer.task.baseline()),
+        "further": further,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return the number, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
+    batch = trainer.task.scoring_batches(plan.spec.seed)[0]
+    with torch.no_grad():
+        outputs = trainer.task.outputs(trainer.model.eval(), batch)
+    if is_collapsed(outputs):
+        return "collapsed", "the output no longer depends on the input"
+    return "done", None
+
+
+def _masks(run: Run, trainer: Trainer) -> Kept:
+    return {name: mask for units in trainer.units.values() for name, mask in units.masks().items()}
+
+
+def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> dict[str, Any]:
+    counts = run.layers()
+    masks = _masks(run, trainer)
+    effective = effective_masks(trainer.task.flow, trainer.model, masks)
+    working = sum(int(mask.sum()) for mask in effective.values())
+    return {
+        "requested": plan.spec.sparsity,
+        "weights": weight_sparsity(counts),
+        "nodes": None,
+        "effective": 1 - working / sum(layer["weights"] for layer in counts),
+        "emptied_layers": emptied_layers(masks),
+        "per_layer": counts,
+    }

@@ -1,0 +1,214 @@
+"""What is to be run, and the identity of its result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import conditions
+from harness.data import DataDescription
+from harness.errors import RequestError, nearest
+from harness.registry import Entry, Registry
+
+ENGINE_VERSION = 1
+"""Raised when the engine changes such that results are no longer comparable."""
+
+PROFILES = ("smoke", "embedded", "paper")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A request: what decides a run's result, as the user says it."""
+
+    task: str
+    pruner: str
+    sparsity: float
+    seed: int = 0
+    profile: str = "embedded"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the ``spec`` part of a record."""
+        return asdict(self) | {"plugins": list(self.plugins)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid spec with all that it means looked up, without importing torch."""
+
+    spec: Spec
+    """The request with a pruner's own sparsity, and without overrides that change nothing."""
+    task: Entry
+    pruner: Entry
+    settings: Mapping[str, Any]
+    """The task's settings in this profile, overrides applied."""
+    options: Mapping[str, Any]
+    """The pruner's options."""
+    conditions: Mapping[str, str]
+    """The engine's settings (`harness.conditions`)."""
+    data: DataDescription
+    data_folder: Path
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides the result: the same identity is the same result."""
+        decisive = {
+            "engine": ENGINE_VERSION,
+            "task": [self.spec.task, self.task.version],
+            "pruner": [self.spec.pruner, self.pruner.version],
+            "sparsity": self.spec.sparsity,
+            "seed": self.spec.seed,
+            "profile": self.spec.profile,
+            "overrides": dict(sorted(self.spec.overrides.items())),
+            "data": self.data.sha256,
+        }
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder: readable, and unique by its identity."""
+        spec = self.spec
+        return f"{spec.task}-{spec.pruner}-{spec.sparsity:g}-seed{spec.seed}-{self.identity}"
+
+
+def plan(
+    registry: Registry,
+    task: str,
+    pruner: str,
+    *,
+    sparsity: float | None = None,
+    seed: int = 0,
+    profile: str = "embedded",
+    overrides: Mapping[str, str] | None = None,
+    plugins: Sequence[str] = (),
+    data_folder: Path = Path("data"),
+) -> Plan:
+    """Look up and check everything that a request names.
+
+    Args:
+        registry: where names are looked up.
+        task: a task's name.
+        pruner: a pruner's name.
+        sparsity: fraction of the prunable weights to remove; None for the task's default.
+        seed: not negative.
+        profile: one that the task has.
+        overrides: values by name, as text: of the task's settings, the pruner's options or the
+            engine's conditions.
+        plugins: the names of the plug-in files, for the record.
+        data_folder: where official data lie.
+
+    Raises:
+        RequestError: something is not known, not permitted or not there.
+    """
+    task_entry = registry.find("task", task)
+    pruner_entry = registry.find("pruner", pruner)
+    profiles = task_entry.arguments["profiles"]
+    if profile not in profiles:
+        known = PROFILES if profile not in PROFILES else profiles
+        raise RequestError(f"task {task!r} has no profile {profile!r}{nearest(profile, known)}")
+    if seed < 0:
+        raise RequestError(f"seed {seed} is negative; seeds are 0, 1, 2 ...")
+    defaults = {
+        "task": {**task_entry.arguments["settings"], **profiles[profile]},
+        "pruner": dict(pruner_entry.options),
+        "engine": dict(conditions.DEFAULTS),
+    }
+    choices = {**conditions.CHOICES, **task_entry.arguments.get("choices", {})}
+    _refuse_ambiguity(defaults)
+    changed: dict[str, Any] = {}
+    values = {owner: dict(table) for owner, table in defaults.items()}
+    for name, text in (overrides or {}).items():
+        owner = next((owner for owner, table in defaults.items() if name in table), None)
+        if owner is None:
+            known = [name for table in defaults.values() for name in table]
+            raise RequestError(
+                f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
+            )
+        value = _parse(name, text, defaults[owner][name], choices.get(name))
+        values[owner][name] = value
+        if value != defaults[owner][name]:
+            changed[name] = value
+    spec = Spec(
+        task=task,
+        pruner=pruner,
+        sparsity=_sparsity(sparsity, task_entry, pruner_entry),
+        seed=seed,
+        profile=profile,
+        overrides=changed,
+        plugins=tuple(plugins),
+    )
+    return Plan(
+        spec=spec,
+        task=task_entry,
+        pruner=pruner_entry,
+        settings=values["task"],
+        options=values["pruner"],
+        conditions=values["engine"],
+        data=describe_data(task_entry, profile, values["task"], data_folder),
+        data_folder=data_folder,
+    )
+
+
+def describe_data(
+    task: Entry, profile: str, settings: Mapping[str, Any], data_folder: Path
+) -> DataDescription:
+    """Return what a task's data are, without importing torch.
+
+    Raises:
+        RequestError: they are missing or damaged.
+    """
+    module, _, function = task.arguments["data"].partition(":")
+    describe = getattr(importlib.import_module(module), function)
+    description: DataDescription = describe(profile, settings, data_folder)
+    return description
+
+
+def _sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
+    if asked is not None and not (math.isfinite(asked) and 0 <= asked < 1):
+        raise RequestError(
+            f"sparsity {asked:g} is outside [0, 1): it is the fraction of weights to remove"
+        )
+    if not pruner.arguments.get("prunes", True):
+        return 0.0
+    return float(task.arguments.get("sparsity", 0.98)) if asked is None else asked
+
+
+def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
+    owners: dict[str, str] = {}
+    for owner, table in tables.items():
+        for name in table:
+            if name in owners:
+                raise RequestError(
+                    f"the setting {name!r} belongs to both the {owners[name]} and the {owner}; "
+                    "rename it in the plug-in"
+                )
+            owners[name] = owner
+
+
+def _parse(name: str, text: str, default: Any, choices: Sequence[str] | None) -> Any:
+    """Return the text as a value of the default's type."""
+    if choices is not None and text not in choices:
+        raise RequestError(f"{name}={text}: unknown value{nearest(text, choices)}")
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise RequestError(f"{name}={text}: is neither true nor false")
+        return text == "true"
+    try:
+        value = type(default)(text)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number"}[type(default)]
+        raise RequestError(f"{name}={text}: is not {kind}, as in {name}={default}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RequestError(f"{name}={text}: is not a finite number")
+    if isinstance(value, int) and value < 1 <= default:
+        raise RequestError(f"{name}={text}: is less than 1")
+    if isinstance(value, float) and value < 0 <= default:
+        raise RequestError(f"{name}={text}: is negative")
+    return value

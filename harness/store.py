@@ -1,0 +1,100 @@
+"""The results folder: one folder per run, done when its record exists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import files
+from harness.errors import RequestError, nearest
+
+SCHEMA = 1
+"""Version of the record's layout."""
+
+Record = Mapping[str, Any]
+
+
+class Store:
+    """Records by run, in a folder.
+
+    Args:
+        folder: is made when the first run needs it.
+
+    Raises:
+        RequestError: it is no folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise RequestError(f"results folder {folder}: is a file, not a folder")
+        self.folder = folder
+
+    def open_run(self, run_id: str) -> Path:
+        """Return the folder of a run, made if need be.
+
+        Raises:
+            RequestError: it cannot be made.
+        """
+        folder = self.folder / run_id
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"results folder {self.folder}: {error.strerror}") from error
+        return folder
+
+    def record(self, run_id: str) -> Record | None:
+        """Return the record of a run that is done, None otherwise.
+
+        Raises:
+            RequestError: it is damaged, or of a newer schema.
+        """
+        path = self.folder / run_id / "record.json"
+        if not path.exists():
+            return None
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            schema = int(record["schema"])
+        except (ValueError, KeyError, TypeError):
+            raise RequestError(f"{path}: is damaged; remove it to run again") from None
+        if schema > SCHEMA:
+            raise RequestError(
+                f"{path}: has schema {schema}, newer than {SCHEMA}, the newest known here; "
+                "use the version of the project that wrote it"
+            )
+        return record
+
+    def save(self, record: Record) -> None:
+        """Write a record: the last thing that a run does."""
+        path = self.folder / str(record["run_id"]) / "record.json"
+        files.write(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+
+    def run_ids(self) -> list[str]:
+        """Return the runs that are done, in alphabetical order."""
+        return sorted(path.parent.name for path in self.folder.glob("*/record.json"))
+
+    def records(self) -> Iterator[Record]:
+        """Go through the records of the runs that are done."""
+        for run_id in self.run_ids():
+            record = self.record(run_id)
+            if record is not None:
+                yield record
+
+    def find(self, name: str) -> Record:
+        """Return the record of a run by its name, the beginning of it, or its identity.
+
+        Raises:
+            RequestError: none fits, or several do.
+        """
+        known = self.run_ids()
+        name = Path(name).name
+        fitting = [run for run in known if run == name]
+        fitting = fitting or [run for run in known if run.startswith(name) or run.endswith(name)]
+        if len(fitting) > 1:
+            raise RequestError(f"{name!r} could be any of: {', '.join(fitting)}")
+        if not fitting:
+            raise RequestError(f"no run {name!r} in {self.folder}{nearest(name, known)}")
+        record = self.record(fitting[0])
+        assert record is not None
+        return record

@@ -1,0 +1,179 @@
+"""The training loop: one model, one optimiser, one stream of batches, two clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import Diverged
+from harness.optimiser import build_optimiser
+from harness.schedule import SCHEDULES
+from harness.seeds import derive
+from harness.task import Batch, Task
+from harness.units import Units
+
+Penalty = Callable[[nn.Module], Tensor]
+"""A term that is added to the training loss."""
+
+AfterBackward = Callable[[nn.Module], None]
+"""Looks at the gradients of a step."""
+
+
+class Trainer:
+    """A model in training.
+
+    ``position`` (in steps) is rewound and drives schedule and data order; ``spent`` is never
+    rewound and drives budget and cost. All randomness of a step is a function of the seed and
+    the position, so that no generator's state needs to be kept.
+
+    Args:
+        task: what is trained.
+        seed: the run's seed.
+        schedule: a name in `harness.schedule.SCHEDULES`.
+    """
+
+    def __init__(self, task: Task, seed: int, schedule: str) -> None:
+        settings = task.settings
+        self.task = task
+        self.seed = seed
+        torch.manual_seed(derive(seed, "weights"))
+        self.model = task.model().to(task.device)
+        self.stream = task.stream(self.model, seed)
+        self.optimiser = build_optimiser(self.model.parameters(), settings)
+        self.schedule = SCHEDULES[schedule](
+            settings["learning_rate"], settings["epochs"] * task.steps_per_epoch
+        )
+        self.units: dict[str, Units] = {}
+        self.position = 0
+        self.spent = 0
+        self.anchor: int | None = None
+        self._clip = float(settings["clip"])
+        self._loss_sum = torch.zeros((), device=task.device)
+        self._loss_count = 0
+
+    @property
+    def end(self) -> int:
+        """The position at which the budget ends."""
+        return self.schedule.length(self.anchor)
+
+    def step(
+        self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
+    ) -> None:
+        """Take one optimiser step."""
+        torch.manual_seed(derive(self.seed, "step", self.position))
+        batch = self.stream.next(self.model)
+        self._set_rate()
+        self.model.train()
+        loss = update(
+            self.task,
+            self.model,
+            self.optimiser,
+            tuple(self.units.values()),
+            batch,
+            self._clip,
+            penalty,
+            after_backward,
+        )
+        self._loss_sum += loss
+        self._loss_count += 1
+        self.position += 1
+        self.spent += 1
+
+    def mean_loss(self) -> float:
+        """Return the mean training loss since the last call.
+
+        Raises:
+            Diverged: it is not a finite number.
+        """
+        mean = float(self._loss_sum) / max(self._loss_count, 1)
+        self._loss_sum.zero_()
+        self._loss_count = 0
+        if mean - mean != 0:
+            raise Diverged(f"the training loss became {mean} before step {self.position}")
+        return mean
+
+    def _set_rate(self) -> None:
+        rate = self.schedule.at(self.position, self.anchor)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate.learning_rate
+            if rate.momentum is not None and "betas" in group:
+                group["betas"] = (rate.momentum, group["betas"][1])
+            elif rate.momentum is not None:
+                group["momentum"] = rate.momentum
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what rewinding brings back: weights, optimiser, place in schedule and data."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "stream": self.stream.state(),
+            "position": self.position,
+        }
+
+    def rewind(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot; what was pruned since stays pruned."""
+        self._load(snapshot)
+        self.anchor = None if self.anchor is None else self.position
+        for units in self.units.values():
+            units.apply(self.model, self.optimiser, self.stream.companions, units.alive())
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on from here in another process."""
+        return {
+            **self.snapshot(),
+            "units": {name: units.state() for name, units in self.units.items()},
+            "spent": self.spent,
+            "anchor": self.anchor,
+            "loss": [float(self._loss_sum), self._loss_count],
+        }
+
+    def restore(self, state: Mapping[str, Any], units_of: Callable[[str], type[Units]]) -> None:
+        """Go on from a state in a new process; ``units_of`` finds units by name."""
+        for name, units_state in state["units"].items():
+            self.units[name] = units_of(name)(self.model)
+            self.units[name].restore(self.model, units_state)
+        self._load(state)
+        self.spent = state["spent"]
+        self.anchor = state["anchor"]
+        self._loss_sum.fill_(state["loss"][0])
+        self._loss_count = state["loss"][1]
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.stream.restore(state["stream"])
+        self.position = state["position"]
+
+
+def update(
+    task: Task,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    units: Sequence[Units],
+    batch: Batch,
+    clip: float,
+    penalty: Penalty | None = None,
+    after_backward: AfterBackward | None = None,
+) -> Tensor:
+    """Do the arithmetic of one training step and return its loss, detached.
+
+    What was pruned is kept out of the gradient norm and of the optimiser's moments, and is
+    still gone afterwards.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    loss = task.loss(model, batch)
+    objective = loss if penalty is None else loss + penalty(model)
+    objective.backward()
+    if after_backward is not None:
+        after_backward(model)
+    for each in units:
+        each.before_step(model)
+    if clip > 0:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimiser.step()
+    for each in units:
+        each.after_step(model)
+    return loss.detach()

@@ -1,0 +1,99 @@
+"""How to prune: what a weight, or a gate, is worth.
+
+A criterion scores variables ``v``: the weights themselves, or gates ``c = 1`` on channels. The
+larger the score, the more worth keeping, and one function serves both: SNAP is SNIP on gates, and
+CroP-S is CroP on gates. ``g`` is the gradient of the training loss summed over the scoring
+batches, zero where pruned; ``H`` is the Hessian of the same sum over all variables together,
+between layers too. Magnitudes are taken after the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from harness.scoring import Scores, Scoring
+
+
+def random(scoring: Scoring) -> Scores:
+    """Independent normal numbers: the control that every criterion has to beat."""
+    return {
+        name: torch.randn(variable.shape, generator=scoring.generator).to(variable.device)
+        for name, variable in sorted(scoring.variables.items())
+    }
+
+
+def magnitude(scoring: Scoring) -> Scores:
+    """``|v|`` (Han et al. 2015, arXiv:1506.02626)."""
+    return {name: v.detach().abs() for name, v in scoring.variables.items()}
+
+
+def snip(scoring: Scoring) -> Scores:
+    """``|v . g|``: the connection sensitivity (Lee et al. 2019, arXiv:1810.02340).
+
+    Deviations: five batches in place of one; biases are not scored; no division by the sum of all
+    scores, which changes no ranking.
+    """
+    g = scoring.gradient()
+    return {name: (v.detach() * g[name]).abs() for name, v in scoring.variables.items()}
+
+
+def grasp(scoring: Scoring) -> Scores:
+    """``v . H g``, with its sign: preserve the gradient flow (Wang et al. 2020, arXiv:2002.07376).
+
+    Removing ``v`` changes ``|g|^2`` by ``-2 v . H g`` to first order. The authors remove the
+    largest ``-v . H g``: whatever holds the flow up stays. (Some later copies keep those instead.)
+
+    Deviations: the logits are not divided by a temperature of 200, the layers are not drawn anew
+    for scoring, and the batches are those of every other criterion and not balanced by class.
+    """
+    Hg = hessian_gradient(scoring)  # noqa: N806 - the symbol of the paper
+    return {name: v.detach() * Hg[name] for name, v in scoring.variables.items()}
+
+
+def crop(scoring: Scoring) -> Scores:
+    """``|v . H g|``: leave the gradient flow as it is (Rachwan et al. 2022, arXiv:2206.10451)."""
+    Hg = hessian_gradient(scoring)  # noqa: N806 - the symbol of the paper
+    return {name: (v.detach() * Hg[name]).abs() for name, v in scoring.variables.items()}
+
+
+def synflow(scoring: Scoring) -> Scores:
+    """``v . dR/dv`` for ``R`` the summed output of the network of magnitudes, fed with ones.
+
+    Synaptic flow (Tanaka et al. 2020, arXiv:2006.05467): no data, never negative, and in double
+    precision because products over many layers leave the range of single precision.
+    """
+    with scoring.without_signs() as flow:
+        variables = scoring.variables.values()
+        gradients = torch.autograd.grad(flow(), list(variables), materialize_grads=True)
+        scores = [v.detach() * g for v, g in zip(variables, gradients, strict=True)]
+    return dict(zip(scoring.variables, scores, strict=True))
+
+
+def hessian_gradient(scoring: Scoring) -> dict[str, Tensor]:
+    """Return ``H g``: the gradient of ``|g|^2 / 2`` if no variable were pruned.
+
+    It is ``(sum of H_b)(sum of g_b)`` over the scoring batches ``b``, not the sum of ``H_b g_b``;
+    ``g`` is a constant here, and pruned variables have no part in it.
+    """
+    g = scoring.gradient()
+    total = {name: torch.zeros_like(variable) for name, variable in scoring.variables.items()}
+    for loss in scoring.losses:
+        for name, product in _hessian_product(loss, scoring.variables, g).items():
+            total[name].add_(product)
+    return total
+
+
+def _hessian_product(
+    loss: Callable[[], Tensor], variables: Mapping[str, Tensor], vector: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the Hessian of one loss times a constant vector, by differentiating twice."""
+    inputs = list(variables.values())
+    gradient = torch.autograd.grad(loss(), inputs, create_graph=True, materialize_grads=True)
+    curved = {name: g for name, g in zip(variables, gradient, strict=True) if g.requires_grad}
+    products = torch.autograd.grad(
+        list(curved.values()), inputs, [vector[name] for name in curved], materialize_grads=True
+    )
+    return dict(zip(variables, products, strict=True))

@@ -1,0 +1,62 @@
+"""Where the sparsity goes: one threshold for the whole network, or a share for each layer.
+
+All functions have the signature of `harness.units.Scope`. Whatever the distribution, the numbers
+kept add up to exactly the same total, so that methods are compared at equal sparsity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+
+def whole_network(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
+    """Let one threshold rule all layers."""
+
+
+def per_layer(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
+    """Give every layer the same sparsity, to within one weight."""
+    sizes = {name: shape.numel() for name, shape in shapes.items()}
+    return _apportion(number_to_keep(sum(sizes.values()), sparsity), sizes)
+
+
+def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
+    """Keep a share of each layer in proportion to ``sum(shape) / prod(shape)``.
+
+    Large layers become sparser than small ones: the Erdos-Renyi random graph of Mocanu et al.
+    (2018, doi:10.1038/s41467-018-04316-3), with kernels as Evci et al. extended it (2020, RigL,
+    arXiv:1911.11134). Layers that would need more weights than they have stay whole, and the
+    others share the rest.
+    """
+    sizes = {name: shape.numel() for name, shape in shapes.items()}
+    shares = {name: sum(shape) for name, shape in shapes.items()}
+    total = number_to_keep(sum(sizes.values()), sparsity)
+    whole: dict[str, int] = {}
+    while True:
+        rest = total - sum(whole.values())
+        all_shares = sum(shares.values())
+        # In whole numbers, so that rounding never makes all the layers at once too small.
+        too_small = [name for name in shares if rest * shares[name] > sizes[name] * all_shares]
+        if not too_small:
+            return whole | _apportion(rest, shares)
+        for name in too_small:
+            whole[name] = sizes[name]
+            del shares[name]
+
+
+def number_to_keep(total: int, sparsity: float) -> int:
+    """Return how many of ``total`` stay at a sparsity: the nearest number, halves upwards."""
+    return math.floor((1 - sparsity) * total + 0.5)
+
+
+def _apportion(total: int, shares: Mapping[str, int]) -> dict[str, int]:
+    """Split a total in proportion to shares by the method of the largest remainder."""
+    all_shares = sum(shares.values())
+    counts = {name: total * share // all_shares for name, share in shares.items()}
+    left_over = total - sum(counts.values())
+    by_remainder = sorted(shares, key=lambda name: total * shares[name] % all_shares, reverse=True)
+    for name in by_remainder[:left_over]:
+        counts[name] += 1
+    return counts

@@ -1,0 +1,42 @@
+"""What every method is held against."""
+
+from __future__ import annotations
+
+from harness.registry import pruner
+from harness.run import Run
+from pruners.criteria import crop, random
+from pruners.distributions import erdos_renyi_kernel, per_layer
+from pruners.schedules import halving_steps
+from pruners.weights import Weights
+
+
+@pruner("dense", title="Dense", group="dense", prunes=False)
+def dense(run: Run) -> None:
+    """Train the whole network."""
+    run.train()
+
+
+@pruner("random_u", title="Random-U", group="unstructured")
+def random_u(run: Run, *, uniform: bool = False) -> None:
+    """Remove random weights before training.
+
+    ``uniform`` removes the same fraction of every layer, as the official EarlyCroP code does; the
+    default draws from all layers alike, which is the same but for chance.
+    """
+    run.prune(Weights, random, run.sparsity, scope=per_layer if uniform else None)
+    run.train()
+
+
+@pruner("random_erk", title="Random-ERK", group="control", paper="arXiv:1911.11134")
+def random_erk(run: Run) -> None:
+    """Remove random weights before training, more of them where layers are large."""
+    run.prune(Weights, random, run.sparsity, scope=erdos_renyi_kernel)
+    run.train()
+
+
+@pruner("earlycrop_u_fixed", title="EarlyCroP-U at the cap", group="control")
+def earlycrop_u_fixed(run: Run) -> None:
+    """Prune like EarlyCroP at the latest time it may, whatever its trigger would say."""
+    run.train(epochs=run.budget // 2)
+    run.prune(Weights, crop, halving_steps(run.sparsity))
+    run.train()

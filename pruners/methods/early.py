@@ -1,0 +1,22 @@
+"""Methods that prune early in training."""
+
+from __future__ import annotations
+
+from harness.registry import pruner
+from harness.run import Run
+from pruners.criteria import crop
+from pruners.schedules import halving_steps
+from pruners.triggers import lazy_regime
+from pruners.weights import Weights
+
+
+@pruner("earlycrop_u", title="EarlyCroP-U", paper="arXiv:2206.10451")
+def earlycrop_u(run: Run, *, steps: int = 5) -> None:
+    """Prune with CroP, a little at a time, as soon as training turns lazy.
+
+    Deviations from the official code: the reference is the initial weights, norms are squared as
+    in the paper, the cap is half the budget, and the total budget is that of all other methods.
+    """
+    run.train(until=lazy_regime(threshold=1 - run.sparsity), at_most=run.budget // 2)
+    run.prune(Weights, crop, halving_steps(run.sparsity, steps))
+    run.train()

@@ -1,0 +1,104 @@
+"""When to prune: each implements `harness.trigger.Trigger`.
+
+What a trigger is made with identifies it; what it remembers is in its state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.trigger import Reading
+
+
+@dataclass
+class LazyRegime:
+    """Fires when the weights have almost stopped moving away from where they started.
+
+    From then on training is lazy: the tangent kernel hardly changes, and what is pruned now stays
+    right (Rachwan et al. 2022, arXiv:2206.10451). With ``Delta_t`` the squared distance of all
+    prunable weights from their start, relative to their squared norm there, it fires at the end
+    of the first epoch ``t >= 2`` with::
+
+        |Delta_t - Delta_(t-1)| / |Delta_1| < threshold
+
+    Deviations from the published code, which differs from the paper: the reference is the start
+    and not the end of the first epoch, norms are squared, and biases and norms do not count.
+    Weights that did not move in the first epoch, or are no longer finite, never fire it.
+
+    Args:
+        threshold: one minus the target sparsity in the paper.
+    """
+
+    threshold: float
+    _start: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _deltas: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def begin(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the weights: the reference of all that follows."""
+        self._start = {name: weight.detach().clone() for name, weight in weights.items()}
+        self._deltas = [0.0]
+
+    def after_epoch(self, weights: Mapping[str, Tensor]) -> Reading:
+        """Compare the way covered in this epoch with that of the first."""
+        start = {name: self._start[name].to(weight.device) for name, weight in weights.items()}
+        moved = {name: weight.detach() - start[name] for name, weight in weights.items()}
+        self._deltas.append((_squared_norm(moved) / _squared_norm(start)).item())
+        first, before, now = self._deltas[1], *self._deltas[-2:]
+        value = abs(now - before) / abs(first) if first else math.nan
+        if not math.isfinite(value):
+            return Reading(value=None, fired=False)
+        return Reading(value, fired=len(self._deltas) > 2 and value < self.threshold)
+
+    def state(self) -> dict[str, Any]:
+        """Return the reference and every Delta so far."""
+        return {"start": self._start, "deltas": list(self._deltas)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self._start, self._deltas = dict(state["start"]), list(state["deltas"])
+
+
+@dataclass
+class AtEpoch:
+    """Fires at the end of an epoch, counted from one where the training it watches began.
+
+    Args:
+        epoch: which one.
+    """
+
+    epoch: int
+    _ended: int = field(default=0, init=False, repr=False, compare=False)
+
+    def begin(self, weights: Mapping[str, Tensor]) -> None:
+        """Count from here."""
+        self._ended = 0
+
+    def after_epoch(self, weights: Mapping[str, Tensor]) -> Reading:
+        """Count the epoch."""
+        self._ended += 1
+        return Reading(float(self._ended), fired=self._ended >= self.epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Return how many epochs have ended."""
+        return {"ended": self._ended}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self._ended = state["ended"]
+
+
+# Methods read like sentences: ``run.train(until=lazy_regime(threshold=0.02))``.
+lazy_regime = LazyRegime
+at_epoch = AtEpoch
+
+
+def _squared_norm(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of all squares, in double precision."""
+    norms = [torch.linalg.vector_norm(x, dtype=torch.float64) for x in tensors.values()]
+    return torch.stack(norms).square().sum()

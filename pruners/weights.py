@@ -1,0 +1,178 @@
+"""What to prune: single weights, held at zero by masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.prunable import prunable_weights
+from harness.registry import units
+from harness.scoring import Scores
+from harness.units import Kept, Scope, ScoreError, UnreachableSparsity
+from pruners.distributions import number_to_keep
+
+
+@units("weights")
+class Weights:
+    """The prunable weights of a model, one by one; implements `harness.units.Units`.
+
+    Removed weights are exactly zero after every step, and their gradients and optimiser state
+    are zero too. Weights are counted over all prunable tensors, tied ones once.
+    """
+
+    exact = True
+
+    def __init__(self, model: nn.Module) -> None:
+        self._alive: Kept = {
+            name: torch.ones_like(weight, dtype=torch.bool)
+            for name, weight in prunable_weights(model).items()
+        }
+        self._masked: list[Tensor] = []
+        self._masks: list[Tensor] = []
+
+    def variables(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the weights themselves."""
+        return dict(prunable_weights(model))
+
+    def alive(self) -> Kept:
+        """Return the masks, all true before the first event."""
+        return dict(self._alive)
+
+    def masks(self) -> Kept:
+        """Return the same: removed weights are zeroed but still there."""
+        return dict(self._alive)
+
+    def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
+        """Return the masks of the weights with the largest scores, exact to one weight.
+
+        Of equal scores the earlier positions are kept. What was removed never returns.
+
+        Args:
+            scores: a tensor for each variable, of its shape.
+            target: the fraction of all prunable weights, removed ones included, to be gone.
+            scope: how many to keep in each tensor, or None for one threshold.
+
+        Raises:
+            UnreachableSparsity: fewer are alive than are to be kept.
+            ScoreError: a tensor is missing, has another shape, or is not finite where alive.
+        """
+        shapes = {name: alive.shape for name, alive in self._alive.items()}
+        counts = scope(shapes, target)
+        if counts is None:
+            total = sum(shape.numel() for shape in shapes.values())
+            return self._largest(scores, {tuple(shapes): number_to_keep(total, target)}, target)
+        return self._largest(scores, {(name,): counts[name] for name in shapes}, target)
+
+    def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
+        """Return masks with as many weights in each tensor, uniformly among those alive."""
+        return {
+            name: _sample(self._alive[name], int(kept[name].count_nonzero()), generator)
+            for name in kept
+        }
+
+    def apply(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer | None,
+        companions: Sequence[nn.Module],
+        kept: Kept,
+    ) -> None:
+        """Hold everything else at zero from now on, in the optimiser's state too."""
+        self._install(model, kept)
+        for network in companions:
+            for name, weight in prunable_weights(network).items():
+                weight.data.mul_(self._alive[name])
+        if optimiser is None:
+            return
+        for name, weight in prunable_weights(model).items():
+            for value in optimiser.state.get(weight, {}).values():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    value.mul_(self._alive[name])
+
+    def before_step(self, model: nn.Module) -> None:
+        """Zero the gradients of removed weights, so that neither clipping nor moments see them."""
+        masked = zip(self._masked, self._masks, strict=True)
+        pairs = [(weight.grad, mask) for weight, mask in masked if weight.grad is not None]
+        if pairs:
+            gradients, masks = zip(*pairs, strict=True)
+            torch._foreach_mul_(gradients, masks)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Zero the removed weights again, whatever the optimiser did to them."""
+        if self._masked:
+            with torch.no_grad():
+                torch._foreach_mul_(self._masked, self._masks)
+
+    def state(self) -> dict[str, Any]:
+        """Return the masks."""
+        return dict(self._alive)
+
+    def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        """Take masks over and zero the removed weights of a model."""
+        self._install(model, state)
+
+    def _install(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+        weights = prunable_weights(model)
+        self._alive = {name: kept[name].to(weight.device) for name, weight in weights.items()}
+        pruned = [name for name, alive in self._alive.items() if not alive.all()]
+        self._masked = [weights[name] for name in pruned]
+        # As numbers: a product of equal types takes a fifth of the time of one with a boolean.
+        self._masks = [self._alive[name].to(weights[name].dtype) for name in pruned]
+        self.after_step(model)
+
+    def _largest(
+        self, scores: Scores, counts: Mapping[tuple[str, ...], int], target: float
+    ) -> Kept:
+        """Keep the given number of each group of tensors."""
+        self._check_reachable(counts, target)
+        kept: Kept = {}
+        for names, count in counts.items():
+            flat = torch.cat([self._rankable(name, scores).flatten() for name in names])
+            parts = _top(flat, count).split([self._alive[name].numel() for name in names])
+            kept |= {n: part.view_as(self._alive[n]) for n, part in zip(names, parts, strict=True)}
+        return kept
+
+    def _check_reachable(self, counts: Mapping[tuple[str, ...], int], target: float) -> None:
+        alive = {
+            names: sum(int(self._alive[name].count_nonzero()) for name in names) for names in counts
+        }
+        if any(counts[names] > alive[names] for names in counts):
+            reachable = sum(min(counts[names], alive[names]) for names in counts)
+            total = sum(mask.numel() for mask in self._alive.values())
+            raise UnreachableSparsity(target, 1 - reachable / total)
+
+    def _rankable(self, name: str, scores: Scores) -> Tensor:
+        """Return a tensor's scores, minus infinity where removed."""
+        alive = self._alive[name]
+        if name not in scores or scores[name].shape != alive.shape:
+            raise ScoreError(f"the criterion gave {name!r} no score of shape {tuple(alive.shape)}")
+        score = scores[name]
+        if not (score.isfinite() | ~alive).all():
+            raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
+        return torch.where(alive, score, -torch.inf)
+
+
+def _top(scores: Tensor, count: int) -> Tensor:
+    """Return a boolean vector that is true for the ``count`` largest, the earliest among ties."""
+    if count == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # Selection in linear time; NumPy's takes a fifth of the time of torch.kthvalue on a CPU.
+    place = scores.numel() - count
+    threshold = float(np.partition(scores.cpu().numpy(), place)[place])
+    chosen = scores > threshold
+    ties = (scores == threshold).nonzero().flatten()
+    chosen[ties[: count - int(chosen.count_nonzero())]] = True
+    return chosen
+
+
+def _sample(alive: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return a mask of ``count`` true entries, drawn without replacement from those alive."""
+    positions = alive.flatten().nonzero().flatten()
+    drawn = torch.randperm(len(positions), generator=generator)[:count]
+    mask = torch.zeros_like(alive)
+    mask.view(-1)[positions[drawn.to(alive.device)]] = True
+    return mask

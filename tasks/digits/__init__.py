@@ -1,0 +1,1 @@
+"""Handwritten digits: the 1,797 real 8x8 images that scikit-learn ships."""

@@ -1,0 +1,124 @@
+"""The texts of this task as sequences of words, and the vocabulary of their training part."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data import DataDescription, Source
+from harness.errors import RequestError
+from tasks.ptb import documentation
+
+END_OF_SENTENCE = "<eos>"
+UNKNOWN = "<unk>"
+
+OFFICIAL_MD5: Mapping[str, str] = {
+    "ptb.train.txt": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
+    "ptb.valid.txt": "aa0affc06ff7c36e977d7cd49e3839bf",
+    "ptb.test.txt": "8b80168b89c18661a38ef683c0dc3721",
+}
+"""Mikolov's Penn Treebank: 929,589, 73,760 and 82,430 words, the ends of sentences included."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The three parts of a text. Each line is followed by one end of sentence."""
+
+    source: Source
+    name: str
+    train: Sequence[str]
+    validation: Sequence[str]
+    test: Sequence[str]
+
+    def description(self) -> DataDescription:
+        """Return what the text is; its fingerprint is that of the words of all three parts."""
+        parts = (" ".join(part) for part in (self.train, self.validation, self.test))
+        fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return DataDescription(self.source, self.name, fingerprint)
+
+
+def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
+    """Return what the data are.
+
+    Raises:
+        RequestError: as `read`.
+    """
+    return read(settings, data_folder).description()
+
+
+def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
+    """Return the text that the setting ``text`` asks for.
+
+    It is ``documentation`` for that of CPython, ``official`` for the Penn Treebank, whose files
+    are expected in the folder ``ptb`` of the data folder, or else a folder with the files
+    ``train.txt``, ``valid.txt`` and ``test.txt``. Of each part at most ``words`` are used, or all
+    where that is 0.
+
+    Raises:
+        RequestError: a file is missing, empty, not UTF-8 or not the official one.
+    """
+    text, limit = settings["text"], settings["words"] or None
+    source: Source = "real"
+    if text == "documentation":
+        version = ".".join(platform.python_version_tuple()[:2])
+        name = f"CPython documentation (pydoc_data.topics, Python {version}); not PTB"
+        parts = [_words(lines) for lines in documentation.splits().values()]
+    elif text == "official":
+        source, name = "official", "Penn Treebank (Mikolov)"
+        parts = _official(data_folder / "ptb")
+    else:
+        name = f"text of {Path(text).name}"
+        parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
+    train, validation, test = (part[:limit] for part in parts)
+    return Corpus(source, name, train, validation, test)
+
+
+def vocabulary(words: Iterable[str], minimum_count: int, largest: int) -> list[str]:
+    """Return the words of a training part, the most frequent first.
+
+    Args:
+        words: the training part; words of other parts must stay unknown.
+        minimum_count: how often a word must be seen.
+        largest: size of the vocabulary, of which two are the end of a sentence and the unknown.
+    """
+    counts = Counter(words)
+    special = (END_OF_SENTENCE, UNKNOWN)
+    frequent = [w for w, n in counts.items() if n >= minimum_count and w not in special]
+    frequent.sort(key=lambda word: (-counts[word], word))
+    return [*special, *frequent[: largest - len(special)]]
+
+
+def _official(folder: Path) -> list[list[str]]:
+    hint = f"; put the official {', '.join(OFFICIAL_MD5)} into {folder}"
+    parts = []
+    for name, expected in OFFICIAL_MD5.items():
+        lines = _lines(folder / name, hint)
+        md5 = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
+        if md5 != expected:
+            raise RequestError(
+                f"ptb: {folder / name} is truncated or changed: "
+                f"its MD5 is {md5} and not {expected}{hint}"
+            )
+        parts.append(_words(lines))
+    return parts
+
+
+def _lines(path: Path, hint: str = "") -> list[str]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise RequestError(f"ptb: cannot read {path}: {error.strerror}{hint}") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"ptb: {path} is not UTF-8 at byte {error.start}{hint}") from None
+    if not text.strip():
+        raise RequestError(f"ptb: {path} is empty{hint}")
+    return text.removesuffix("\n").split("\n")
+
+
+def _words(lines: Iterable[str]) -> list[str]:
+    return [word for line in lines for word in (*line.split(), END_OF_SENTENCE)]

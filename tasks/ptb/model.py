@@ -1,0 +1,380 @@
+"""The pointer sentinel mixture model (Merity et al. 2016, arXiv:1609.07843), in its small form."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+State = tuple[Tensor, Tensor]
+"""Hidden and cell state of the LSTM, each (batch, hidden)."""
+
+aten = torch.ops.aten
+
+LOGITS_AT_ONCE = 2**21
+"""How many vocabulary logits exist at a time where they need not be kept: 8 MiB in float32, so
+that softmax and matrix products find them in the cache."""
+
+
+class PSMM(nn.Module):
+    """A language model that may copy a word of the window instead of choosing from the vocabulary.
+
+    For each position t of a window x, with s the sentinel and j running over 1..t::
+
+        h_t  = LSTM(drop(embedding(x_t)), h_{t-1})
+        q_t  = tanh(query(drop(h_t)))
+        a    = softmax([h_1 . q_t, ..., h_t . q_t, s . q_t])
+        p(w) = sum_{j: x_j = w} a_j  +  a_s softmax(vocabulary(drop(h_t)))_w
+
+    `forward` and `target_log_probabilities` are made of plain operations and can be
+    differentiated any number of times. `loss` is the same function for training: several times
+    faster, differentiable once.
+
+    Two dropout masks exist per window, one on the embeddings and one on the hidden states that
+    query and vocabulary read. The recurrence and the hidden states that are pointed at stay
+    whole. The published code drops logits and the query's pre-activation, which makes the
+    distribution noisy instead of the features: this model never does. The sentinel is a
+    parameter here; there it was a bare tensor that no optimiser knew.
+
+    No width is stored: all sizes come from the weights, so that hidden units can be cut away.
+
+    Args:
+        vocabulary: number of words.
+        hidden: width of the embedding and of the LSTM.
+        dropout: probability of dropping a feature in training.
+    """
+
+    def __init__(self, vocabulary: int, hidden: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, hidden)
+        self.lstm = nn.LSTMCell(hidden, hidden)
+        self.query = nn.Linear(hidden, hidden)
+        self.vocabulary = nn.Linear(hidden, vocabulary)
+        self.sentinel = nn.Parameter(torch.empty(hidden))
+        self.dropout = dropout
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw all but the LSTM from U(-0.1, 0.1) and zero the biases, like the published code."""
+        for weight in (
+            self.embedding.weight,
+            self.query.weight,
+            self.vocabulary.weight,
+            self.sentinel,
+        ):
+            nn.init.uniform_(weight, -0.1, 0.1)
+        nn.init.zeros_(self.query.bias)
+        nn.init.zeros_(self.vocabulary.bias)
+
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return log p(w) for every position and word.
+
+        Args:
+            tokens: word numbers (batch, length); the prediction at a position has read its token.
+            state: where the LSTM starts; zeros by default. The pointer sees this window only.
+
+        Returns:
+            Log-probabilities (batch, length, vocabulary), and the state after the last token.
+        """
+        hidden, state = self.recur(self._drop(self.embedding(tokens.t())), state)
+        features = self._drop(hidden)
+        attention = self._log_attention(hidden, features)
+        pointer, gate = attention[..., :-1], attention[..., -1:]
+        vocabulary = gate + F.log_softmax(self.vocabulary(features).transpose(0, 1), dim=-1)
+        # The sum over the terms of each word, relative to its largest term: nothing underflows.
+        # As the result does not depend on what it is relative to, that needs no gradient.
+        index = tokens.unsqueeze(1).expand(pointer.shape)
+        largest = vocabulary.detach().scatter_reduce(2, index, pointer.detach(), "amax")
+        terms = (pointer - largest.gather(2, index)).exp()
+        total = (vocabulary - largest).exp().scatter_add(2, index, terms)
+        return largest + total.log(), state
+
+    def target_log_probabilities(
+        self, tokens: Tensor, targets: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """Return log p(target) for every position, without the other words' pointer mass.
+
+        This is what criteria and evaluation use. Without gradients the vocabulary is gone
+        through in pieces, so that no more than `LOGITS_AT_ONCE` logits exist.
+
+        Args:
+            tokens: word numbers (batch, length).
+            targets: the word to come after each token (batch, length).
+            state: where the LSTM starts; zeros by default.
+
+        Returns:
+            Log-probabilities (batch, length), and the state after the last token.
+        """
+        hidden, state = self.recur(self._drop(self.embedding(tokens.t())), state)
+        features = self._drop(hidden)
+        pointer, gate = self._target_pointer(hidden, features, tokens, targets)
+        vocabulary = gate + self._target_log_softmax(features, targets.t())
+        # Not logaddexp: its second derivative is not a number where no position has the target.
+        return torch.stack([pointer, vocabulary]).logsumexp(0).t(), state
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean of -log p(target), from a state of zeros: the training loss.
+
+        The same function as ``-target_log_probabilities(tokens, targets)[0].mean()``, with the
+        same dropout masks from the same random state, through `Recurrence` and `MixtureLoss`.
+        It can be differentiated once; use `target_log_probabilities` for second derivatives.
+
+        Args:
+            tokens: word numbers (batch, length).
+            targets: the word to come after each token (batch, length).
+
+        Returns:
+            A scalar, in nats per word. Its backward pass with ``create_graph=True`` raises
+            RuntimeError.
+        """
+        lstm = self.lstm
+        embedded = self._drop(self.embedding(tokens.t()))
+        projected = F.linear(embedded, lstm.weight_ih, lstm.bias_ih + lstm.bias_hh)
+        hidden = cast(Tensor, Recurrence.apply(projected, lstm.weight_hh))
+        features = self._drop(hidden)
+        pointer, gate = self._target_pointer(hidden, features, tokens, targets)
+        loss = MixtureLoss.apply(
+            features.flatten(0, 1),
+            self.vocabulary.weight,
+            self.vocabulary.bias,
+            pointer.flatten(),
+            gate.flatten(),
+            targets.t().flatten(),
+        )
+        return cast(Tensor, loss)
+
+    def recur(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Run the LSTM over a window.
+
+        Args:
+            inputs: features (length, batch, embedding).
+            state: where to start; zeros by default.
+
+        Returns:
+            Hidden states (length, batch, hidden), and the state after the last step.
+        """
+        if state is None:
+            zeros = inputs.new_zeros(inputs.shape[1], self.lstm.weight_hh.shape[1])
+            state = (zeros, zeros)
+        hidden = []
+        for step in inputs.unbind(0):
+            state = self.lstm(step, state)
+            hidden.append(state[0])
+        return torch.stack(hidden), state
+
+    def dropped(self, shape: torch.Size) -> Tensor:
+        """Draw the next dropout mask of a window: True where a feature is dropped.
+
+        A window draws two, each (length, batch, features): for the embeddings, then for the
+        hidden states.
+        """
+        return torch.rand(shape, device=self.sentinel.device) < self.dropout
+
+    def _drop(self, features: Tensor) -> Tensor:
+        if not self.training:
+            return features
+        # The boolean mask is what the backward pass keeps: a quarter of F.dropout's.
+        return features * ~self.dropped(features.shape) * (1 / (1 - self.dropout))
+
+    def _log_attention(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Return log a (batch, length, length + 1); the last entry of a row is the sentinel's."""
+        query = self.query(features).tanh()
+        scores = query.transpose(0, 1) @ hidden.permute(1, 2, 0)
+        future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(future, -torch.inf)
+        sentinel = (query @ self.sentinel).t().unsqueeze(-1)
+        return F.log_softmax(torch.cat([scores, sentinel], dim=-1), dim=-1)
+
+    def _target_pointer(
+        self, hidden: Tensor, features: Tensor, tokens: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return log sum_{j: x_j = target} a_j and log a_s, each (length, batch)."""
+        attention = self._log_attention(hidden, features)
+        elsewhere = tokens.unsqueeze(1) != targets.unsqueeze(2)
+        # Not minus infinity: where no position has the target, derivatives would not be numbers.
+        lowest = torch.finfo(attention.dtype).min
+        pointer = attention[..., :-1].masked_fill(elsewhere, lowest).logsumexp(-1)
+        return pointer.t(), attention[..., -1].t()
+
+    def _target_log_softmax(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return log softmax(vocabulary(features)) of the targets, (length, batch)."""
+        rows, words = features.flatten(0, 1), targets.flatten()
+        at_once = len(rows) if torch.is_grad_enabled() else _rows_at_once(self.vocabulary.weight)
+        pieces = [
+            -F.cross_entropy(self.vocabulary(row), word, reduction="none")
+            for row, word in zip(rows.split(at_once), words.split(at_once), strict=True)
+        ]
+        return torch.cat(pieces).view(targets.shape)
+
+    def flow(self, length: int) -> Tensor:
+        """Return the summed vocabulary, pointer and sentinel scores for an input of ones.
+
+        The objective of SynFlow (Tanaka et al. 2020, arXiv:2006.05467), for weights without
+        signs. Two deviations, because that paper's networks have no saturating functions: the
+        one-hot input of ones is divided by the number of words, so that each step reads the mean
+        word; and x / (1 + |x|) stands for tanh(x), in the gates too. Its values and its slope at
+        zero are the same, but its slope never rounds to zero: exactly the weights on no path from
+        the input to a score have no gradient.
+
+        Args:
+            length: steps of the LSTM.
+        """
+        lstm = self.lstm
+        projected = F.linear(self.embedding.weight.mean(0), lstm.weight_ih, lstm.bias_ih)
+        hidden = cell = projected.new_zeros(lstm.weight_hh.shape[1])
+        states = []
+        for _ in range(length):
+            recurrent = F.linear(hidden, lstm.weight_hh, lstm.bias_hh)
+            i, f, g, o = (projected + recurrent).chunk(4)
+            i, f, o = ((1 + F.softsign(gate / 2)) / 2 for gate in (i, f, o))
+            cell = f * cell + i * F.softsign(g)
+            hidden = o * F.softsign(cell)
+            states.append(hidden)
+        read = torch.stack(states)
+        query = F.softsign(self.query(read))
+        pointer = (query @ read.t()).tril()
+        total: Tensor = self.vocabulary(read).sum() + pointer.sum() + (query @ self.sentinel).sum()
+        return total
+
+
+def _rows_at_once(weight: Tensor) -> int:
+    return max(1, LOGITS_AT_ONCE // len(weight))
+
+
+def _refuse_second_derivatives() -> None:
+    """Raise if the running backward pass is to be differentiated itself.
+
+    Not `once_differentiable`: it notices only where the incoming gradient has a history. That of
+    a loss has none, and second derivatives would silently lack what passes through it.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "PSMM.loss can be differentiated only once (create_graph is not possible): "
+            "use -target_log_probabilities(...)[0].mean()"
+        )
+
+
+class Recurrence(torch.autograd.Function):
+    """The recurrent part of an LSTM over a window, starting from zeros; differentiable once.
+
+    ``apply(projected, weight)`` takes the input's part of the gates' pre-activations, biases
+    included, (length, batch, 4 hidden), and the recurrent weight (4 hidden, hidden); it returns
+    the hidden states (length, batch, hidden). It is `torch.nn.LSTMCell`'s recurrence::
+
+        [i_t, f_t, g_t, o_t] = [sigmoid, sigmoid, tanh, sigmoid](projected_t + weight h_{t-1})
+        c_t = f_t c_{t-1} + i_t g_t
+        h_t = o_t tanh(c_t)
+
+    Only what is recurrent is done step by step. The input's projection before it and the
+    gradient of the weight after it are single matrix products over all steps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, projected: Tensor, weight: Tensor) -> Tensor:
+        """Return the hidden states."""
+        length, batch, _ = projected.shape
+        gates = torch.empty_like(projected)
+        hidden, cells = projected.new_zeros(2, length + 1, batch, weight.shape[1]).unbind()
+        for t in range(length):
+            torch.addmm(projected[t], hidden[t], weight.t(), out=gates[t])
+            i, f, g, o = gates[t].chunk(4, dim=1)
+            for gate in (i, f, o):
+                gate.sigmoid_()
+            g.tanh_()
+            torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
+            torch.mul(o, cells[t + 1].tanh(), out=hidden[t + 1])
+        ctx.save_for_backward(gates, hidden, cells, weight)
+        return hidden[1:]
+
+    @staticmethod
+    def backward(ctx: Any, d_hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of ``projected`` and ``weight``.
+
+        With d the derivative of the loss by a quantity, from the last step to the first::
+
+            dh_t += weight^T dgates_{t+1}
+            dc_t  = dh_t o_t (1 - tanh(c_t)^2)  +  f_{t+1} dc_{t+1}
+            di_t  = dc_t g_t,  df_t = dc_t c_{t-1},  dg_t = dc_t i_t,  do_t = dh_t tanh(c_t)
+            dgates_t = these, through the derivatives of sigmoid and tanh
+            dweight  = sum_t dgates_t h_{t-1}^T
+        """
+        _refuse_second_derivatives()
+        gates, hidden, cells, weight = ctx.saved_tensors
+        d_gates = torch.empty_like(gates)
+        from_next_h, from_next_c = torch.zeros_like(cells[:2]).unbind()
+        for t in reversed(range(len(gates))):
+            i, f, g, o = gates[t].chunk(4, dim=1)
+            tanh = cells[t + 1].tanh()
+            d_h = d_hidden[t] + from_next_h
+            d_c = aten.tanh_backward(d_h * o, tanh) + from_next_c
+            d_i, d_f, d_g, d_o = d_gates[t].chunk(4, dim=1)
+            aten.sigmoid_backward(d_c * g, i, grad_input=d_i)
+            aten.sigmoid_backward(d_c * cells[t], f, grad_input=d_f)
+            aten.tanh_backward(d_c * i, g, grad_input=d_g)
+            aten.sigmoid_backward(d_h * tanh, o, grad_input=d_o)
+            from_next_h, from_next_c = d_gates[t] @ weight, d_c * f
+        d_weight = d_gates.flatten(0, 1).t() @ hidden[:-1].flatten(0, 1)
+        return d_gates, d_weight
+
+
+class MixtureLoss(torch.autograd.Function):
+    """The mean of -log(m + g softmax(l)_y), with l = weight h + bias; differentiable once.
+
+    ``apply(features, weight, bias, pointer, gate, targets)`` takes, for n predictions, the
+    features h (n, hidden), log m and log g (n) and the targets y (n), and returns a scalar.
+    With r = g softmax(l)_y / (m + g softmax(l)_y), the vocabulary's share in the prediction::
+
+        d l_w = r (softmax(l)_w - [w = y]),   d log m = r - 1,   d log g = -r,   each / n
+
+    Since that is known as soon as the logits are, the forward pass makes all the gradients on
+    its way, a few rows at a time: three matrix products in all, and logits that never leave the
+    cache. The backward pass scales them by the incoming scalar.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        pointer: Tensor,
+        gate: Tensor,
+        targets: Tensor,
+    ) -> Tensor:
+        """Return the loss and keep its gradients."""
+        rows = _rows_at_once(weight)
+        logits_buffer = features.new_empty(min(rows, len(features)), len(weight))
+        softmax_buffer = torch.empty_like(logits_buffer)
+        d_features = torch.empty_like(features)
+        # Transposed, because (hidden x rows) (rows x words) is the faster product of the two.
+        d_weight = weight.new_zeros(weight.shape[::-1])
+        d_bias = torch.zeros_like(bias)
+        share = torch.empty_like(pointer)
+        loss = features.new_zeros(())
+        for start in range(0, len(features), rows):
+            chunk = slice(start, start + rows)
+            h, y = features[chunk], targets[chunk].unsqueeze(1)
+            logits, softmax = logits_buffer[: len(h)], softmax_buffer[: len(h)]
+            torch.addmm(bias, h, weight.t(), out=logits)
+            torch.softmax(logits, dim=1, out=softmax)
+            # The largest probability is exp(largest logit) / normaliser, and never underflows.
+            log_normaliser = logits.amax(1) - softmax.amax(1).log()
+            vocabulary = gate[chunk] + logits.gather(1, y).squeeze(1) - log_normaliser
+            log_p = torch.logaddexp(pointer[chunk], vocabulary)
+            loss -= log_p.sum()
+            share[chunk] = r = (vocabulary - log_p).exp()
+            d_logits = softmax.scatter_add_(1, y, -torch.ones_like(h[:, :1]))
+            torch.mm(d_logits, weight, out=d_features[chunk]).mul_(r.unsqueeze(1))
+            d_weight.addmm_((h * r.unsqueeze(1)).t(), d_logits)
+            d_bias.addmv_(d_logits.t(), r)
+        ctx.save_for_backward(d_features, d_weight.t(), d_bias, share - 1, -share)
+        return loss.div(len(features))
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the kept gradients, scaled."""
+        _refuse_second_derivatives()
+        scale = d_loss / len(ctx.saved_tensors[0])
+        return (*(gradient * scale for gradient in ctx.saved_tensors), None)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pruners.schedules import geometric_steps, halving_steps
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "expected"),
+    [
+        (0.98, [0.50, 0.74, 0.86, 0.92, 0.95, 0.965, 0.98]),
+        (0.90, [0.50, 0.70, 0.80, 0.85, 0.875, 0.8875, 0.90]),
+        (0.88, [0.50, 0.69, 0.785, 0.8325, 0.85625, 0.868125, 0.88]),
+        (0.30, [0.15, 0.225, 0.2625, 0.28125, 0.290625, 0.2953125, 0.30]),
+    ],
+)
+def test_halving_steps_are_the_published_numbers(sparsity: float, expected: list[float]) -> None:
+    assert halving_steps(sparsity) == pytest.approx(expected)
+
+
+def test_geometric_steps_keep_the_same_fraction_in_each_round() -> None:
+    assert geometric_steps(0.875, rounds=3) == pytest.approx([0.5, 0.75, 0.875])
+    assert geometric_steps(0.9, rounds=1) == [0.9]
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 100))
+def test_schedules_never_decrease_and_end_at_the_target(sparsity: float, steps: int) -> None:
+    for schedule in (halving_steps(sparsity, steps), geometric_steps(sparsity, steps)):
+        assert schedule == sorted(schedule)
+        assert schedule[-1] == sparsity

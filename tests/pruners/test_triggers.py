@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.trigger import Reading, Trigger
+from pruners.triggers import at_epoch, lazy_regime
+
+
+def watch(trigger: Trigger, trajectory: list[list[float]]) -> list[Reading]:
+    """Show a trigger the weights at the start and after each epoch, in two layers."""
+    start, *epochs = [
+        {"a": torch.tensor(weights[:1]), "b": torch.tensor(weights[1:])} for weights in trajectory
+    ]
+    trigger.begin(start)
+    return [trigger.after_epoch(weights) for weights in epochs]
+
+
+def values(readings: list[Reading]) -> list[float | None]:
+    return [reading.value for reading in readings]
+
+
+# From (3, 4), of squared norm 25: squared distances 4, 5, 5.25, 5.25 and back to 4.
+TRAJECTORY = [[3.0, 4.0], [5.0, 4.0], [5.0, 5.0], [5.0, 4 + 1.25**0.5], [1.0, 4 - 1.25**0.5]]
+
+
+def test_the_lazy_regime_compares_each_epoch_with_the_first() -> None:
+    readings = watch(lazy_regime(threshold=0.1), [*TRAJECTORY, [5.0, 4.0]])
+    assert values(readings) == pytest.approx([1, 0.25, 0.0625, 0, 0.3125], abs=1e-6)
+    assert [reading.fired for reading in readings] == [False, False, True, True, False]
+
+
+def test_a_higher_sparsity_waits_longer() -> None:
+    def fires_at(sparsity: float) -> int:
+        readings = watch(lazy_regime(threshold=1 - sparsity), TRAJECTORY)
+        return next(epoch for epoch, reading in enumerate(readings, 1) if reading.fired)
+
+    assert [fires_at(sparsity) for sparsity in (0.5, 0.9, 0.98)] == [2, 3, 4]
+
+
+def test_the_first_epoch_never_fires() -> None:
+    assert not watch(lazy_regime(threshold=2.0), TRAJECTORY)[0].fired
+
+
+def test_weights_that_keep_moving_never_fire() -> None:
+    # The squared distance grows as 1, 4, 9, 16: by 1, 3, 5, 7 times the first.
+    readings = watch(lazy_regime(threshold=0.5), [[1.0, float(epoch)] for epoch in range(5)])
+    assert values(readings) == [1, 3, 5, 7]
+    assert not any(reading.fired for reading in readings)
+
+
+@pytest.mark.parametrize(
+    "trajectory",
+    [
+        pytest.param([[1.0, 1.0]] * 3 + [[2.0, 1.0]], id="no movement in the first epoch"),
+        pytest.param([[1.0, 1.0], [float("nan"), 1.0], [1.0, 1.0]], id="not a number"),
+        pytest.param([[1.0, 1.0], [float("inf"), 1.0], [1.0, 1.0]], id="infinite"),
+        pytest.param([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]], id="a start at zero"),
+    ],
+)
+def test_what_has_no_value_never_fires(trajectory: list[list[float]]) -> None:
+    readings = watch(lazy_regime(threshold=0.5), trajectory)
+    assert readings == [Reading(value=None, fired=False)] * len(readings)
+
+
+def test_the_reference_is_a_copy_of_the_weights_at_the_start() -> None:
+    weights = {"a": torch.tensor([1.0])}
+    trigger = lazy_regime(threshold=0.5)
+    trigger.begin(weights)
+    weights["a"] += 1
+    assert trigger.after_epoch(weights).value == 1
+
+
+@pytest.mark.parametrize("make", [lambda: lazy_regime(threshold=0.3), lambda: at_epoch(4)])
+def test_a_restored_trigger_goes_on_as_if_nothing_had_happened(make: type[Trigger]) -> None:
+    first, second = make(), make()
+    expected = watch(first, TRAJECTORY)
+    watch(second, TRAJECTORY[:3])
+    resumed = make()
+    resumed.restore(second.state())
+    rest = [{"a": torch.tensor(w[:1]), "b": torch.tensor(w[1:])} for w in TRAJECTORY[3:]]
+    assert [resumed.after_epoch(weights) for weights in rest] == expected[2:]
+
+
+def test_distances_are_accumulated_in_double_precision() -> None:
+    # In single precision 1 + 1e-8 is 1, and the second epoch would seem to move nothing.
+    start = {"large": torch.zeros(1), "small": torch.zeros(1), "still": torch.ones(1)}
+    trigger = lazy_regime(threshold=1e-9)
+    trigger.begin(start)
+    trigger.after_epoch(start | {"large": torch.ones(1)})
+    reading = trigger.after_epoch(start | {"large": torch.ones(1), "small": torch.full((1,), 1e-4)})
+    assert reading.value == pytest.approx(1e-8, rel=1e-6)
+    assert not reading.fired
+
+
+def test_an_epoch_fires_when_it_ends() -> None:
+    readings = watch(at_epoch(3), TRAJECTORY)
+    assert [(r.value, r.fired) for r in readings] == [(1, False), (2, False), (3, True), (4, True)]
+
+
+def test_a_trigger_is_known_by_its_parameters() -> None:
+    used = lazy_regime(threshold=0.02)
+    watch(used, TRAJECTORY)
+    assert repr(used) == "LazyRegime(threshold=0.02)"
+    assert repr(at_epoch(3)) == "AtEpoch(epoch=3)"
