@@ -49,14 +49,14 @@ def grasp(scoring: Scoring) -> Scores:
     Deviations: the logits are not divided by a temperature of 200, the layers are not drawn anew
     for scoring, and the batches are those of every other criterion and not balanced by class.
     """
-    Hg = hessian_gradient(scoring)  # noqa: N806 - the symbol of the paper
-    return {name: v.detach() * Hg[name] for name, v in scoring.variables.items()}
+    hg = hessian_gradient(scoring)
+    return {name: v.detach() * hg[name] for name, v in scoring.variables.items()}
 
 
 def crop(scoring: Scoring) -> Scores:
     """``|v . H g|``: leave the gradient flow as it is (Rachwan et al. 2022, arXiv:2206.10451)."""
-    Hg = hessian_gradient(scoring)  # noqa: N806 - the symbol of the paper
-    return {name: (v.detach() * Hg[name]).abs() for name, v in scoring.variables.items()}
+    hg = hessian_gradient(scoring)
+    return {name: (v.detach() * hg[name]).abs() for name, v in scoring.variables.items()}
 
 
 def synflow(scoring: Scoring) -> Scores:

@@ -173,6 +173,6 @@ def _sample(alive: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return a mask of ``count`` true entries, drawn without replacement from those alive."""
     positions = alive.flatten().nonzero().flatten()
     drawn = torch.randperm(len(positions), generator=generator)[:count]
-    mask = torch.zeros_like(alive)
-    mask.view(-1)[positions[drawn.to(alive.device)]] = True
-    return mask
+    mask = torch.zeros(alive.numel(), dtype=torch.bool, device=alive.device)
+    mask[positions[drawn.to(alive.device)]] = True
+    return mask.view_as(alive)

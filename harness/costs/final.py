@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 from harness.costs.memory import PeakMemory
-from harness.costs.operations import count_operations
-from harness.costs.timing import time_call
 from harness.network import WEIGHTS, build_task, load_network
 from harness.optimiser import build_optimiser
 from harness.registry import Registry
@@ -57,6 +55,10 @@ def measure(
     Memory is what a training step needs beyond what the process held before the network was
     built. Multiply-accumulates are of the inference of one sample.
     """
+    # Imported here because these take half a second, which the run itself is spared.
+    from harness.costs.operations import count_operations
+    from harness.costs.timing import time_call
+
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     device = torch.device(device_name)

@@ -169,8 +169,9 @@ class Experience:
 def td_targets(network: nn.Module, transitions: Transitions, settings: Mapping[str, Any]) -> Tensor:
     """Return reward plus discounted best next value (samples,); after a termination no value."""
     best: Tensor = network(transitions.next_observations).amax(dim=1)
-    rewards = settings["reward_scale"] * transitions.rewards
-    return rewards + settings["discount"] * best * ~transitions.terminated
+    reward_scale: float = settings["reward_scale"]
+    discount: float = settings["discount"]
+    return reward_scale * transitions.rewards + discount * best * ~transitions.terminated
 
 
 def to_device(transitions: Transitions, device: torch.device) -> Transitions:

@@ -23,7 +23,6 @@ _ITEM = r"(?:\*|\d+\.|\[\d+\])\s+"
 _BLOCK_END = re.compile(rf"\n\s*\n|\n(?=\s*{_ITEM})")
 _DEFINED_TERM = re.compile(r"^( *)(?![*\d\[ ]).+\n(?=\1 +\S)")
 _PARAGRAPH = re.compile(r"[A-Z*“(].*[.:;?!)”—]")
-_CODE = re.compile(r">>>|::=|\+--| = ")
 _COMMON = re.compile(r"\b(?:a|an|and|are|as|be|by|for|if|in|is|it|of|or|that|the|to|with)\b")
 _SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\.g\.)(?<!i\.e\.)[)\u2019\u201d]*\s+(?=[^a-z\s])")
 _LITERAL = re.compile(r'"([^"]*)"')
@@ -102,7 +101,7 @@ def _is_prose(text: str, is_item: bool) -> bool:
     return (
         len(outside_quotes.split()) >= 4
         and bool(_COMMON.search(outside_quotes.lower()))
-        and not _CODE.search(outside_quotes)
+        and " = " not in outside_quotes
         and (is_item or bool(_PARAGRAPH.fullmatch(outside_quotes)))
     )
 

@@ -34,10 +34,10 @@ def test_the_time_for_a_long_call_is_bounded():
         calls += 1
         time.sleep(0.05)
 
-    timing = time_call(call, CPU, at_most_seconds=0.2)
-    assert 50 <= timing.median_ms < 60
-    assert timing.repetitions == 4
-    assert calls == 5
+    timing = time_call(call, CPU, at_most_seconds=0.4)
+    assert 50 <= timing.median_ms < 80
+    assert 3 <= timing.repetitions <= 7
+    assert timing.repetitions < calls <= 9
 
 
 def test_even_the_longest_call_is_repeated():

@@ -159,10 +159,10 @@ def test_how_one_environment_fares_does_not_change_the_next_episodes_of_another(
 
 
 def test_every_remembered_transition_is_a_step_of_the_physics_and_none_is_a_reset() -> None:
-    task = make_task()
-    stream = task.stream(make_model(task), seed=0)
+    policy = AlwaysRight()
+    stream = make_task().stream(policy, seed=0)
     for _ in range(50):
-        stream.next(AlwaysRight())
+        stream.next(policy)
     ring = stream.state()["replay"]["ring"]
     count = stream.state()["replay"]["added"]
     assert ring["terminated"][:count].sum() > 10

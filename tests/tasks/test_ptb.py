@@ -215,6 +215,9 @@ sion is true.  It ends with "break" or not:
 
    >>> while the_list is not empty: it.pop()
 
+   VALUE = EXPRESSION
+   if not VALUE: a_function(of_the, arguments)
+
    def a_function(of_the, arguments):
        return of_the
 
@@ -259,7 +262,7 @@ def test_a_topic_is_in_one_part_and_a_repeated_paragraph_is_read_once(
         f"topic{n}": f"This is the topic {chr(97 + n) * 3}.\n\nAll of them say this.\n"
         for n in range(9)
     }
-    topics["topic4"] += "\nThis is the topic aaa.\n"
+    topics["topic4"] += "\nThis is the topic aaa.\n\nThis is the topic eee.\n"
     monkeypatch.setattr(documentation, "topics", topics)
     documentation.splits.cache_clear()
     try:
@@ -319,8 +322,9 @@ def test_an_epoch_shows_each_window_once(make_task: MakeTask) -> None:
     model = task.model()
     stream = task.stream(model, seed=3)
     assert task.steps_per_epoch == stream.batches_per_epoch == 4
-    seen = torch.cat([stream.next(model)[1] for _ in range(task.steps_per_epoch)])
-    assert sorted(seen.tolist()) == sorted(task.training_windows[1].tolist())
+    batches = [torch.cat(stream.next(model), dim=1) for _ in range(task.steps_per_epoch)]
+    windows = torch.cat(task.training_windows, dim=1)
+    assert sorted(torch.cat(batches).tolist()) == sorted(windows.tolist())
 
 
 def test_scoring_batches_are_five_of_the_recipes_size_and_depend_on_the_seed(
