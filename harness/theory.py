@@ -108,4 +108,4 @@ class _Probe(nn.Module):
         generator = torch.Generator().manual_seed(self._seed)
         direction = torch.randn(outputs[0].numel(), generator=generator)
         projected: Tensor = outputs.flatten(1) @ direction.to(outputs)
-        return projected / len(direction) ** 0.5
+        return projected.div(len(direction) ** 0.5)

@@ -21,9 +21,9 @@ SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 _ITEM = r"(?:\*|\d+\.|\[\d+\])\s+"
 _BLOCK_END = re.compile(rf"\n\s*\n|\n(?=\s*{_ITEM})")
+# A line above one that is indented more deeply, which says what it means.
 _DEFINED_TERM = re.compile(r"^( *)(?![*\d\[ ]).+\n(?=\1 +\S)")
 _PARAGRAPH = re.compile(r"[A-Z*“(].*[.:;?!)”—]")
-_COMMON = re.compile(r"\b(?:a|an|and|are|as|be|by|for|if|in|is|it|of|or|that|the|to|with)\b")
 _SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\.g\.)(?<!i\.e\.)[)\u2019\u201d]*\s+(?=[^a-z\s])")
 _LITERAL = re.compile(r'"([^"]*)"')
 _IDENTIFIERS = re.compile(r"[\w.]+( [\w.]+)*")
@@ -100,7 +100,6 @@ def _is_prose(text: str, is_item: bool) -> bool:
     outside_quotes = _LITERAL.sub("Literal", text)
     return (
         len(outside_quotes.split()) >= 4
-        and bool(_COMMON.search(outside_quotes.lower()))
         and " = " not in outside_quotes
         and (is_item or bool(_PARAGRAPH.fullmatch(outside_quotes)))
     )

@@ -211,6 +211,8 @@ The "while" statement is used for repeated execution [1] as long as an
 expres-
 sion is true.  It ends with "break" or not:
 
+The formal syntax:
+
    while_stmt ::= "while" assignment_expression ":" suite
 
    >>> while the_list is not empty: it.pop()

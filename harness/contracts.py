@@ -1,0 +1,276 @@
+"""The contracts of tasks and pruners as rules that anyone's plug-in can be held to.
+
+Each rule is a function of the plug-in; its docstring is the promise. All use the smoke profile.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.connectivity import is_collapsed
+from harness.engine import Stop, carry_out
+from harness.errors import Interrupted
+from harness.evaluation import evaluate
+from harness.network import build_task
+from harness.prunable import prunable_weights
+from harness.pruning import digest
+from harness.registry import Entry, Registry
+from harness.scoring import magnitudes, scoring_mode
+from harness.spec import Plan, plan
+from harness.store import Record, Store
+from harness.task import Task
+from harness.training import Trainer
+
+CPU = torch.device("cpu")
+
+
+class Broken(Exception):
+    """A rule of a contract is not kept."""
+
+
+@dataclass
+class Subject:
+    """The task or pruner that is checked."""
+
+    registry: Registry
+    entry: Entry
+    data_folder: Path
+
+    def plan(self) -> Plan:
+        """Return a plan that pairs the plug-in with a partner of this project."""
+        is_task = self.entry.kind == "task"
+        return plan(
+            self.registry,
+            self.entry.name if is_task else "digits",
+            "dense" if is_task else self.entry.name,
+            sparsity=0.9,
+            profile="smoke",
+            data_folder=self.data_folder,
+        )
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, or the one that the pruner is tried on, in the smoke profile."""
+        return build_task(self.plan(), CPU)
+
+    def trainer(self, seed: int = 0) -> Trainer:
+        """Return a new model in training."""
+        return Trainer(self.task, seed, "equal")
+
+    @cached_property
+    def record(self) -> Record:
+        """The record of a run of the plug-in."""
+        return self.run()
+
+    def run(self, interrupted: bool = False) -> Record:
+        """Return the record of another such run, in a results folder of its own.
+
+        Args:
+            interrupted: whether to stop it every few steps and let it go on.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder))
+            while True:
+                stop = _StopAfter(steps=3) if interrupted else Stop()
+                try:
+                    return carry_out(
+                        self.plan(), self.registry, store, CPU, lambda line: None, stop
+                    )
+                except Interrupted:
+                    continue
+
+
+@dataclass
+class _StopAfter(Stop):
+    """Asks a run to stop after some steps."""
+
+    steps: int = 1
+
+    def __call__(self) -> bool:
+        self.steps -= 1
+        return self.steps < 0
+
+
+Rule = Callable[[Subject], None]
+
+
+def _require(kept: bool, otherwise: str) -> None:
+    if not kept:
+        raise Broken(otherwise)
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Compare nested containers of tensors, bit for bit."""
+    if isinstance(first, Tensor):
+        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, tuple | list):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return bool(first == second)
+
+
+def models_are_reproducible(subject: Subject) -> None:
+    """The same seed gives the same initial weights, another seed gives others."""
+    first, again, other = (digest(subject.trainer(s).model.state_dict()) for s in (0, 0, 1))
+    _require(first == again, "two models of one seed differ")
+    _require(first != other, "two seeds give the same model")
+
+
+def something_is_prunable(subject: Subject) -> None:
+    """The model has prunable weights."""
+    _require(bool(prunable_weights(subject.trainer().model)), "no layer has prunable weights")
+
+
+def batches_are_reproducible(subject: Subject) -> None:
+    """The same seed gives the same training batches, and the stream's state is all it knows."""
+    first, second = subject.trainer(), subject.trainer()
+    for _ in range(3):
+        batch = first.stream.next(first.model)
+        _require(_same(batch, second.stream.next(second.model)), "two streams of one seed differ")
+    state = copy.deepcopy(first.stream.state())
+    expected = [first.stream.next(first.model) for _ in range(3)]
+    third = subject.trainer()
+    third.stream.restore(state)
+    continued = [third.stream.next(third.model) for _ in range(3)]
+    _require(_same(expected, continued), "a stream that was restored gives other batches")
+
+
+def scoring_leaves_no_trace(subject: Subject) -> None:
+    """Scoring batches are equal at every call, and scoring changes neither model nor data."""
+    trainer = subject.trainer()
+    before = digest(trainer.model.state_dict())
+    first, again = subject.task.scoring_batches(0), subject.task.scoring_batches(0)
+    _require(len(first) == Task.scoring_batch_count, f"{len(first)} scoring batches, not 5")
+    _require(_same(first, again), "the scoring batches of one seed differ")
+    with scoring_mode(trainer.model, batch_statistics=True):
+        for batch in first:
+            subject.task.scoring_loss(trainer.model, batch)
+    _require(digest(trainer.model.state_dict()) == before, "scoring changed the model")
+
+
+def the_loss_can_be_differentiated_twice(subject: Subject) -> None:
+    """The training loss has gradients, and the scoring loss has second ones."""
+    trainer = subject.trainer()
+    batch = trainer.stream.next(trainer.model)
+    loss = subject.task.loss(trainer.model, batch)
+    _require(loss.shape == () and bool(loss.isfinite()), f"the loss is {loss}")
+    loss.backward()
+    weights = list(prunable_weights(trainer.model).values())
+    _require(any(w.grad is not None for w in weights), "no prunable weight gets a gradient")
+    with scoring_mode(trainer.model, batch_statistics=True):
+        score = subject.task.scoring_loss(trainer.model, subject.task.scoring_batches(0)[0])
+        gradients = torch.autograd.grad(score, weights, create_graph=True, materialize_grads=True)
+        flow = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+        second = torch.autograd.grad(flow, weights, materialize_grads=True)
+    _require(any(bool(s.any()) for s in second), "the second derivatives are all zero")
+
+
+def evaluation_leaves_no_trace(subject: Subject) -> None:
+    """Evaluation gives the metric for both parts, the same at every call, and changes nothing."""
+    trainer, metric = subject.trainer(), subject.entry.arguments["metric"]
+    before = digest(trainer.model.state_dict())
+    for split in ("validation", "test"):
+        results = [evaluate(subject.task, trainer.model, split) for _ in range(2)]
+        _require(metric in results[0], f"{split} lacks the metric {metric!r}")
+        _require(results[0] == results[1], f"{split} differs between two calls")
+    _require(digest(trainer.model.state_dict()) == before, "evaluation changed the model")
+    _require(math.isfinite(subject.task.baseline()), "the baseline is not a finite number")
+
+
+def outputs_depend_on_inputs(subject: Subject) -> None:
+    """The outputs have a row for each sample, depend on the input and can be differentiated."""
+    model = subject.trainer().model.eval()
+    outputs = subject.task.outputs(model, subject.task.scoring_batches(0)[0])
+    _require(outputs.ndim == 2, f"the outputs have shape {tuple(outputs.shape)}")
+    _require(outputs.requires_grad, "the outputs have no gradient")
+    _require(not is_collapsed(outputs), "all samples give the same output")
+
+
+def everything_is_connected(subject: Subject) -> None:
+    """Synaptic flow reaches every prunable layer of the dense network."""
+    model = subject.trainer().model.eval()
+    with magnitudes(model, {}):
+        weights = prunable_weights(model)
+        gradients = torch.autograd.grad(
+            subject.task.flow(model), list(weights.values()), materialize_grads=True
+        )
+    dead = [n for n, g in zip(weights, gradients, strict=True) if not g.any()]
+    _require(not dead, f"no flow reaches {', '.join(dead)}")
+
+
+def a_dense_run_is_done(subject: Subject) -> None:
+    """A dense run ends with a record."""
+    record = subject.record
+    _require(record["status"] == "done", f"its status is {record['status']}: {record['reason']}")
+
+
+def the_sparsity_is_what_was_asked_for(subject: Subject) -> None:
+    """A run ends, with the sparsity that was asked for."""
+    record = subject.record
+    _require(record["status"] in ("done", "collapsed"), f"it {record['status']}")
+    counts = record["sparsity"]["per_layer"]
+    gap = abs(record["sparsity"]["weights"] - record["sparsity"]["requested"])
+    allowed = 1 / sum(layer["weights"] for layer in counts)
+    structured = record["pruner"]["group"] == "structured"
+    _require(structured or gap <= allowed, f"the gap is {gap:.2e}")
+
+
+def conditions_are_equal(subject: Subject) -> None:
+    """The run begins with the weights of the dense run, and trains for as many steps."""
+    record = subject.record
+    trainer = subject.trainer()
+    initial = digest(trainer.model.state_dict())
+    _require(
+        record["provenance"]["initial_weights_sha256"] == initial, "the initial weights differ"
+    )
+    exceeds = bool(subject.entry.arguments.get("exceeds_budget"))
+    _require(
+        exceeds or record["cost"]["steps"] == trainer.end,
+        f"{record['cost']['steps']} steps, where the budget is {trainer.end}",
+    )
+
+
+def runs_can_be_repeated(subject: Subject) -> None:
+    """The same seed gives the same masks and the same result."""
+    first, again = subject.record, subject.run()
+    _require(outcome(first) == outcome(again), "two runs of one seed differ")
+
+
+def runs_can_be_interrupted(subject: Subject) -> None:
+    """A run that is interrupted every few steps ends with the same record."""
+    whole, pieces = subject.record, subject.run(interrupted=True)
+    _require(outcome(whole) == outcome(pieces), "the interrupted run ended otherwise")
+
+
+def outcome(record: Record) -> dict[str, Any]:
+    """Return the part of a record that two runs of one identity have in common."""
+    return {key: record[key] for key in ("status", "quality", "sparsity", "events")}
+
+
+TASK_CONTRACT: tuple[Rule, ...] = (
+    models_are_reproducible,
+    something_is_prunable,
+    batches_are_reproducible,
+    scoring_leaves_no_trace,
+    the_loss_can_be_differentiated_twice,
+    evaluation_leaves_no_trace,
+    outputs_depend_on_inputs,
+    everything_is_connected,
+    a_dense_run_is_done,
+)
+
+PRUNER_CONTRACT: tuple[Rule, ...] = (
+    the_sparsity_is_what_was_asked_for,
+    conditions_are_equal,
+    runs_can_be_repeated,
+    runs_can_be_interrupted,
+)
