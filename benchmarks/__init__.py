@@ -1,0 +1,1 @@
+"""What is run: the project's own speed, and the experiments behind its claims."""

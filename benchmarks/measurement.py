@@ -1,0 +1,50 @@
+"""A comparison of two sides that were measured in one run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of ``python -m benchmarks.speed``: smaller is better.
+
+    For an absolute limit ``theirs`` is the allowed value and ``limit`` is 1.
+    """
+
+    name: str
+    ours: float
+    theirs: float
+    unit: str
+    limit: float | None
+    """The ratio above which the figure falls short; None where it is only reported."""
+
+    @property
+    def ratio(self) -> float:
+        """Ours over theirs."""
+        return self.ours / self.theirs
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether the ratio is above its limit."""
+        return self.limit is not None and self.ratio > self.limit
+
+
+def alternate(
+    first: Callable[[], object], second: Callable[[], object], rounds: int
+) -> tuple[float, float]:
+    """Return the median seconds of two calls that take turns, after one warm-up each.
+
+    What else the machine does then meets both alike.
+    """
+    sides: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for call, seconds in zip((first, second), sides, strict=True):
+            began = time.perf_counter()
+            call()
+            if number > 0:
+                seconds.append(time.perf_counter() - began)
+    return statistics.median(sides[0]), statistics.median(sides[1])
