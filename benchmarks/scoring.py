@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 import torch
 from torch import Tensor
 
 from benchmarks.laboratory import CPU, embedded_task, embedded_trainer
-from benchmarks.measurement import Comparison, alternate
+from benchmarks.measurement import Comparison, alternate, in_new_process
 from harness.costs.memory import PeakMemory
 from harness.pruning import scoring_of
 from harness.scoring import Scoring, scoring_mode
@@ -32,7 +30,9 @@ def _measure(name: str) -> list[Comparison]:
             lambda: crop(scoring), lambda: plain_double_backward(scoring), ROUNDS
         )
         double, single = alternate(lambda: crop(scoring), lambda: snip(scoring), ROUNDS)
-    our_peak, plain_peak = _peak(name, "crop") / 1e6, _peak(name, "plain") / 1e6
+    threads = torch.get_num_threads()
+    our_peak = in_new_process(_peak, name, "crop", threads) / 1e6
+    plain_peak = in_new_process(_peak, name, "plain", threads) / 1e6
     return [
         Comparison(f"CroP / double backward, {name}", ours, plain, "s", 1.05),
         Comparison(f"CroP / gradient pass, {name}", double, single, "s", None),
@@ -66,14 +66,8 @@ def _scoring(task_name: str) -> tuple[Scoring, torch.nn.Module]:
     return scoring_of(task, model, units, task.scoring_batches(0), torch.Generator()), model
 
 
-def _peak(task_name: str, side: str) -> int:
-    """Return the peak memory of one side in a new process, in bytes."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
-        return process.submit(_peak_here, task_name, side, torch.get_num_threads()).result()
-
-
-def _peak_here(task_name: str, side: str, threads: int) -> int:
+def _peak(task_name: str, side: str, threads: int) -> int:
+    """Return the peak memory of one side in bytes, in a new process."""
     torch.set_num_threads(threads)
     scoring, model = _scoring(task_name)
     call = crop if side == "crop" else plain_double_backward

@@ -31,9 +31,10 @@ def effective_masks(
     norms, everything that flows is positive and nothing cancels: the gradient of a weight is
     then positive exactly if something reaches it and goes on to the output.
 
-    Every unit averages the inputs it is left with. So no activation exceeds the input's ones,
-    however wide or deep the network: nothing overflows, neither tanh nor sigmoid saturates (a
-    saturated gate would have the gradient 0, though it is connected), and nothing vanishes.
+    Every unit averages the inputs it is left with. So however wide or deep the network, no layer
+    puts out more than it takes in (only where branches are added do activations grow): nothing
+    overflows, neither tanh nor sigmoid saturates (a saturated gate would have the gradient 0,
+    though it is connected), and nothing vanishes.
 
     A gate is only as alive as what it gates: the weights of an LSTM's input gate count as cut
     off if nothing reaches the cell.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from harness.costs.disk import load_weights, save_weights
 from harness.errors import RunFailed
 from harness.files import load_state, save_state
 from harness.registry import Registry
-from harness.spec import Plan
+from harness.spec import Plan, as_text, plan
+from harness.store import Store
 from harness.task import Task
 from harness.units import Units
 
@@ -56,6 +58,41 @@ def load_network(folder: Path, plan: Plan, registry: Registry, device: torch.dev
         units[name].restore(model, state)
     model.load_state_dict(load_weights(folder / WEIGHTS))
     return Network(task, model.eval(), units)
+
+
+def load(
+    run: str | Path, plugins: Sequence[str | Path] = (), data_folder: str | Path = "data"
+) -> nn.Module:
+    """Return the finished network of a run, on the CPU and in evaluation mode.
+
+    ::
+
+        import harness
+        network = harness.load("results/digits-crop_u-0.98-seed0-...")
+
+    Args:
+        run: the run's folder.
+        plugins: the plug-in files that the run used.
+        data_folder: where official data lie, whose vocabulary or size a network may need.
+
+    Raises:
+        RequestError: there is no such run, or its task is not known.
+        RunFailed: a file is missing or damaged.
+    """
+    folder = Path(run)
+    spec = Store(folder.parent).find(folder.name)["spec"]
+    registry = Registry([Path(plugin) for plugin in plugins])
+    wanted = plan(
+        registry,
+        spec["task"],
+        spec["pruner"],
+        sparsity=spec["sparsity"],
+        seed=spec["seed"],
+        profile=spec["profile"],
+        overrides={name: as_text(value) for name, value in spec["overrides"].items()},
+        data_folder=Path(data_folder),
+    )
+    return load_network(folder, wanted, registry, torch.device("cpu")).model
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:

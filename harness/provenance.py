@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.spec import Spec
+from harness.spec import Spec, as_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codecarbon")
 
@@ -85,8 +85,7 @@ def command(spec: Spec) -> str:
     words += ["--sparsity", f"{spec.sparsity:g}", "--seed", str(spec.seed)]
     words += ["--profile", spec.profile]
     for name, value in spec.overrides.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        words += ["--set", f"{name}={text}"]
+        words += ["--set", f"{name}={as_text(value)}"]
     for plugin in spec.plugins:
         words += ["--plugin", plugin]
     return shlex.join(words)

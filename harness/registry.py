@@ -62,7 +62,8 @@ def task(
         metric: the key of the main metric in what ``evaluate`` returns.
         goal: whether more or less of the metric is better.
         data: ``module:function`` of a function ``(profile, settings, data_folder)`` that returns
-            the `harness.data.DataDescription` without importing torch.
+            the `harness.data.DataDescription` without importing torch. ``:function`` means the
+            task's own module, which a plug-in of one file has to use.
         settings: every setting with its default; ``--set`` overrides them by name.
         profiles: for each profile that the task has, the settings that differ there.
         choices: the permitted values of settings that are names.
@@ -139,9 +140,23 @@ class Entry:
         Raises:
             RequestError: the module cannot be imported.
         """
+        return self.beside(self.attribute)
+
+    def beside(self, attribute: str) -> Any:
+        """Import another attribute of the definition's own module.
+
+        Raises:
+            RequestError: the module cannot be imported, or has no such attribute.
+        """
         if self.module is None:
-            return getattr(_import_file(self.source), self.attribute)
-        return getattr(importlib.import_module(self.module), self.attribute)
+            module = _import_file(self.source)
+        else:
+            module = importlib.import_module(self.module)
+        if not hasattr(module, attribute):
+            raise RequestError(
+                f"{self.kind} {self.name!r}: {self.source.name} has no {attribute!r}"
+            )
+        return getattr(module, attribute)
 
 
 class Registry:

@@ -134,7 +134,9 @@ def plan(
         value = _parse(name, text, defaults[owner][name], choices.get(name))
         values[owner][name] = value
         if value != defaults[owner][name]:
-            changed[name] = value
+            # A record names no folder of this machine; the data's own hash tells them apart.
+            is_folder = isinstance(value, str) and Path(value).is_absolute()
+            changed[name] = Path(value).name if is_folder else value
     spec = Spec(
         task=task,
         pruner=pruner,
@@ -156,6 +158,11 @@ def plan(
     )
 
 
+def as_text(value: Any) -> str:
+    """Return an override as ``--set`` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def describe_data(
     task: Entry, profile: str, settings: Mapping[str, Any], data_folder: Path
 ) -> DataDescription:
@@ -165,7 +172,10 @@ def describe_data(
         RequestError: they are missing or damaged.
     """
     module, _, function = task.arguments["data"].partition(":")
-    describe = getattr(importlib.import_module(module), function)
+    # A plug-in's file has no name to import it by: without one, the task's own module is meant.
+    describe = (
+        task.beside(function) if not module else getattr(importlib.import_module(module), function)
+    )
     description: DataDescription = describe(profile, settings, data_folder)
     return description
 

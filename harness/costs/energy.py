@@ -197,12 +197,17 @@ class _Processors:
 
     def __init__(self) -> None:
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+        # Everything that a user's own settings of codecarbon could change is given here.
         self._tracker = OfflineEmissionsTracker(
             tracking_mode="machine",
             gpu_ids=[],
             output_methods=[],
             emissions_endpoint=False,
-            electricitymaps_api_token="",
+            force_cpu_power=None,
+            force_mode_cpu_load=False,
+            rapl_include_dram=False,
+            rapl_prefer_psys=False,
+            pue=1.0,
             force_carbon_intensity_g_co2e_kwh=WORLD_AVERAGE,
             allow_multiple_runs=True,
             log_level="critical",

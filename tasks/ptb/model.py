@@ -13,9 +13,13 @@ State = tuple[Tensor, Tensor]
 
 aten = torch.ops.aten
 
-LOGITS_AT_ONCE = 2**21
-"""How many vocabulary logits exist at a time where they need not be kept: 8 MiB in float32, so
-that softmax and matrix products find them in the cache."""
+LOGITS_AT_ONCE = 2**22
+"""How many vocabulary logits exist at a time where they need not be kept: 16 MiB in float32, few
+enough to stay in a large cache, many enough that the weight's gradient is rarely gone through."""
+
+FLOW_STEPS = 4
+"""Words in the window of `PSMM.flow`: enough to go round the LSTM, and few, because the pointer's
+scores grow in number with the square of the window and would outweigh the vocabulary's."""
 
 
 class PSMM(nn.Module):
@@ -208,35 +212,31 @@ class PSMM(nn.Module):
         ]
         return torch.cat(pieces).view(targets.shape)
 
-    def flow(self, length: int) -> Tensor:
+    def flow(self) -> Tensor:
         """Return the summed vocabulary, pointer and sentinel scores for an input of ones.
 
         The objective of SynFlow (Tanaka et al. 2020, arXiv:2006.05467), for weights without
-        signs. Two deviations, because that paper's networks have no saturating functions: the
-        one-hot input of ones is divided by the number of words, so that each step reads the mean
-        word; and x / (1 + |x|) stands for tanh(x), in the gates too. Its values and its slope at
-        zero are the same, but its slope never rounds to zero: exactly the weights on no path from
-        the input to a score have no gradient.
-
-        Args:
-            length: steps of the LSTM.
+        signs. Three deviations, because that paper's networks are homogeneous in their input and
+        this one is not. The input is `FLOW_STEPS` times the mean word: the one-hot input of ones,
+        divided by the number of words. There are no biases: what flows from them would let the
+        weights between input and LSTM be emptied. And x / (1 + |x|) stands for tanh(x), in the
+        gates too: its range and its slope at zero are the same, but its slope never rounds to
+        zero, so that exactly the weights on no path from the input to a score have no gradient.
         """
-        lstm = self.lstm
-        projected = F.linear(self.embedding.weight.mean(0), lstm.weight_ih, lstm.bias_ih)
-        hidden = cell = projected.new_zeros(lstm.weight_hh.shape[1])
+        projected = F.linear(self.embedding.weight.mean(0), self.lstm.weight_ih)
+        hidden = cell = projected.new_zeros(self.lstm.weight_hh.shape[1])
         states = []
-        for _ in range(length):
-            recurrent = F.linear(hidden, lstm.weight_hh, lstm.bias_hh)
-            i, f, g, o = (projected + recurrent).chunk(4)
+        for _ in range(FLOW_STEPS):
+            i, f, g, o = (projected + F.linear(hidden, self.lstm.weight_hh)).chunk(4)
             i, f, o = ((1 + F.softsign(gate / 2)) / 2 for gate in (i, f, o))
             cell = f * cell + i * F.softsign(g)
             hidden = o * F.softsign(cell)
             states.append(hidden)
         read = torch.stack(states)
-        query = F.softsign(self.query(read))
+        query = F.softsign(F.linear(read, self.query.weight))
         pointer = (query @ read.t()).tril()
-        total: Tensor = self.vocabulary(read).sum() + pointer.sum() + (query @ self.sentinel).sum()
-        return total
+        logits = F.linear(read, self.vocabulary.weight)
+        return logits.sum() + pointer.sum() + (query @ self.sentinel).sum()
 
 
 def _rows_at_once(weight: Tensor) -> int:

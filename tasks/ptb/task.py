@@ -192,7 +192,7 @@ class PennTreebank(Task):
 
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed vocabulary, pointer and sentinel scores for an input of ones."""
-        return _psmm(model).flow(self.settings["window"] - 1)
+        return _psmm(model).flow()
 
 
 def _psmm(model: nn.Module) -> PSMM:

@@ -143,6 +143,12 @@ def test_a_transposed_convolution_has_its_outputs_second():
     assert effective["2.weight"].flatten().tolist() == [True, False, True]
 
 
+def test_a_transposed_convolution_averages_its_many_inputs():
+    model = nn.Sequential(nn.Conv1d(1, 400, 1), nn.ConvTranspose1d(400, 1, 2), nn.Tanh())
+    effective = effective_masks(flow_of(1, 1, 3), model, {})
+    assert all(each.all() for each in effective.values())
+
+
 def test_tied_weights_live_where_either_use_does():
     model = nn.Sequential(
         OrderedDict(first=nn.Linear(2, 2), second=nn.Linear(2, 2), last=nn.Linear(2, 1))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import threading
@@ -106,6 +107,9 @@ def test_a_source_that_fails_costs_the_number_and_not_the_run(
     monkeypatch.setattr(Lamp, "stop", lambda self: 1 / 0)
     meter.start()
     clock.now += 10
+    meter.stop()
+    monkeypatch.setattr(Lamp, "start", lambda self: [][0])
+    meter.start()
     expected = Measured(None, "energy cannot be read: ZeroDivisionError: division by zero")
     assert meter.read().kilowatt_hours == expected
     later = EnergyMeter(CPU)
@@ -178,16 +182,16 @@ def test_a_constant_is_not_mixed_into_what_is_measured(
     assert read.method == method
 
 
-def no_connection(*_: object) -> None:
-    raise AssertionError("energy must not ask a network")
-
-
 def test_the_real_meter_is_quiet_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CODECARBON_SAVE_TO_FILE", "true")
-    monkeypatch.setattr(socket.socket, "connect", no_connection)
+    monkeypatch.setenv("CODECARBON_OUTPUT_METHODS", "api")
+    said: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.getLogger("codecarbon"), "handle", said.append)
+    connections: list[object] = []
+    for step in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, step, lambda *address, **_: connections.append(address))
     monkeypatch.setattr(energy, "_SHORTEST_SECONDS", 0)
     threads = set(threading.enumerate())
     meter = EnergyMeter(CPU)
@@ -203,7 +207,12 @@ def test_the_real_meter_is_quiet_and_leaves_nothing(
     for thread in set(threading.enumerate()) - threads:
         thread.join(timeout=2)
     assert set(threading.enumerate()) <= threads
+    for _ in range(10):  # enough for codecarbon to report to its service, if it did
+        meter.start()
+        meter.stop()
+    assert connections == []
     assert list(tmp_path.iterdir()) == []
+    assert said == []
     assert capfd.readouterr() == ("", "")
 
 

@@ -125,7 +125,7 @@ def test_tied_views_and_transposes_are_recognised():
     for run in (
         lambda: F.linear(hidden, embedding.weight),
         lambda: hidden @ embedding.weight.T,
-        lambda: hidden @ embedding.weight[:10].T,
+        lambda: hidden @ embedding.weight[10:].T,
     ):
         count = count_operations(embedding, run, masks)
         assert 2 * count.effective_macs == count.dense_macs > 0

@@ -1,14 +1,34 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, cycle, repeat
 
 import pytest
 import torch
 
+from harness.costs import timing
 from harness.costs.timing import time_call
 
 CPU = torch.device("cpu")
+WARM_UPS = 10
+
+
+@pytest.fixture
+def call_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[float]], Callable[[], None]]:
+    """Makes a call that takes one duration after another, in seconds of a clock of its own."""
+    now = 0.0
+    monkeypatch.setattr(timing, "timer", lambda: now)
+
+    def make(durations: Iterable[float]) -> Callable[[], None]:
+        waiting = iter(durations)
+
+        def call() -> None:
+            nonlocal now
+            now += next(waiting)
+
+        return call
+
+    return make
 
 
 @pytest.fixture
@@ -19,40 +39,37 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_a_short_call_is_repeated_at_least_fifty_times():
-    timing = time_call(lambda: time.sleep(0.002), CPU)
-    assert timing.median_ms == pytest.approx(2.5, abs=0.6)
-    assert 0 <= timing.interquartile_range_ms < timing.median_ms
-    assert timing.repetitions >= 50
+def test_a_call_is_repeated_at_least_fifty_times_and_for_half_a_second(call_of):
+    timed = time_call(call_of(repeat(0.1)), CPU)
+    assert (timed.median_ms, timed.repetitions) == (pytest.approx(100), 50)
+    timed = time_call(call_of(repeat(0.001)), CPU)
+    assert timed.repetitions == pytest.approx(500, abs=1)
 
 
-def test_the_time_for_a_long_call_is_bounded():
-    calls = 0
-
-    def call() -> None:
-        nonlocal calls
-        calls += 1
-        time.sleep(0.05)
-
-    timing = time_call(call, CPU, at_most_seconds=0.4)
-    assert 50 <= timing.median_ms < 80
-    assert 3 <= timing.repetitions <= 7
-    assert timing.repetitions < calls <= 9
+def test_the_time_for_a_long_call_is_bounded(call_of):
+    timed = time_call(call_of(repeat(1.0)), CPU, at_most_seconds=10.5)
+    warm_ups = 3  # until a fifth of the time is over
+    assert timed.repetitions == 11 - warm_ups
+    assert time_call(call_of(repeat(1000.0)), CPU).repetitions == 3
 
 
-def test_even_the_longest_call_is_repeated():
-    assert time_call(lambda: time.sleep(0.01), CPU, at_most_seconds=0).repetitions == 3
+def test_the_spread_is_that_of_the_middle_half(call_of):
+    disturbed = [0.01, 0.02, 0.03, 0.04, 5.0]
+    durations = chain(repeat(0.03, WARM_UPS), cycle(disturbed))
+    timed = time_call(call_of(durations), CPU, at_most_seconds=100)
+    assert timed.median_ms == pytest.approx(30)
+    assert timed.interquartile_range_ms == pytest.approx(20)
 
 
-def test_the_spread_is_that_of_the_middle_half():
-    durations = iter([0.01] * 10 + [0.01, 0.02] * 1000)  # the first ten warm up
-    timing = time_call(lambda: time.sleep(next(durations)), CPU)
-    assert timing.interquartile_range_ms == pytest.approx(10, abs=1)
+def test_the_first_calls_are_not_counted(call_of):
+    durations = chain(repeat(0.1, WARM_UPS), repeat(0.01))
+    assert time_call(call_of(durations), CPU).interquartile_range_ms == pytest.approx(0, abs=1e-6)
 
 
-def test_the_first_calls_are_not_counted():
-    durations = iter([0.02] * 10 + [0.01] * 1000)
-    assert time_call(lambda: time.sleep(next(durations)), CPU).median_ms < 15
+def test_the_clock_is_a_real_one():
+    timed = time_call(lambda: sum(range(100_000)), CPU, at_most_seconds=0.1)
+    assert 0.1 < timed.median_ms < 1000
+    assert timed.interquartile_range_ms >= 0
 
 
 @pytest.mark.usefixtures("two_threads")

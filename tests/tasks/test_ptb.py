@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harness.data import DataDescription
 from harness.errors import RequestError
+from harness.prunable import prunable_weights
 from harness.registry import Registry
 from harness.scoring import magnitudes
 from harness.task import Split
@@ -459,17 +460,29 @@ def test_flow_reaches_every_weight_however_large_and_treats_words_alike(
     task = make_task(window=8)
     torch.manual_seed(0)
     model = task.model()
+    weights = prunable_weights(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale)
     with magnitudes(model, {}):
         flow = task.flow(model)
-        gradients = torch.autograd.grad(flow, [*model.parameters()])
+        gradients = torch.autograd.grad(flow, [*weights.values()])
     assert flow.isfinite()
     assert all((gradient > 0).all() for gradient in gradients)
-    by_name = dict(zip(dict(model.named_parameters()), gradients, strict=True))
-    words = by_name["embedding.weight"]
+    words = dict(zip(weights, gradients, strict=True))["embedding.weight"]
     torch.testing.assert_close(words, words[:1].expand_as(words))
+
+
+def test_nothing_flows_without_the_input(make_task: MakeTask) -> None:
+    task = make_task()
+    model = task.model()
+    assert isinstance(model, PSMM)
+    with torch.no_grad():
+        model.query.bias.fill_(1)
+        model.vocabulary.bias.fill_(1)
+        model.embedding.weight.zero_()
+    with magnitudes(model, {}):
+        assert task.flow(model) == 0
 
 
 def test_flow_does_not_reach_what_leads_nowhere(make_task: MakeTask) -> None:
@@ -481,7 +494,6 @@ def test_flow_does_not_reach_what_leads_nowhere(make_task: MakeTask) -> None:
         for reader in (model.lstm.weight_hh, model.vocabulary.weight, model.query.weight):
             reader[:, 2] = 0
         model.query.weight[2] = 0
-        model.query.bias[2] = 0
     with magnitudes(model, {}):
         (gradient,) = torch.autograd.grad(task.flow(model), [model.lstm.weight_ih])
     of_unit = gradient.view(4, 6, 6)

@@ -1,0 +1,64 @@
+"""When training turns lazy: the curve of the trigger, and when it fires or the cap does.
+
+    python -m benchmarks.trigger [TASK ...] [--seed 0]
+
+Until the first pruning every method trains the same network on the same batches, and the
+threshold only decides where on the curve to stop: so one dense training up to the cap gives the
+reading for every sparsity.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from benchmarks.laboratory import embedded_task
+from harness.prunable import prunable_weights
+from harness.training import Trainer
+from pruners.triggers import lazy_regime
+
+TASKS = ("digits", "ptb")
+SPARSITIES = (0.80, 0.90, 0.95, 0.98)
+
+
+def main() -> None:
+    """Print the curve of each task and, for each sparsity, the epoch after which it prunes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trigger")
+    parser.add_argument("tasks", nargs="*", default=TASKS, metavar="TASK")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    for name in arguments.tasks:
+        values = curve(name, arguments.seed)
+        print(f"{name}, seed {arguments.seed}: relative change of the weights in each epoch")
+        print("  " + "  ".join(f"{value:.4f}" for value in values))
+        for sparsity in SPARSITIES:
+            print(f"  {sparsity:.0%}: {verdict(values, 1 - sparsity)}")
+
+
+def curve(task_name: str, seed: int) -> list[float]:
+    """Return the trigger's value at the end of each epoch up to the cap, half of the budget."""
+    task = embedded_task(task_name)
+    trainer = Trainer(task, seed, "equal")
+    trigger = lazy_regime(threshold=0.0)
+    weights = prunable_weights(trainer.model)
+    trigger.begin(weights)
+    values = []
+    for _ in range(task.settings["epochs"] // 2):
+        for _ in range(task.steps_per_epoch):
+            trainer.step()
+        trainer.mean_loss()
+        value = trigger.after_epoch(weights).value
+        values.append(math.nan if value is None else value)
+    return values
+
+
+def verdict(values: list[float], threshold: float) -> str:
+    """Say which comes first: a value below the threshold from the second epoch on, or the cap."""
+    for epoch, value in enumerate(values, start=1):
+        if epoch > 1 and value < threshold:
+            return f"fires after epoch {epoch} ({value:.4f} < {threshold:.2f})"
+    return f"never below {threshold:.2f}: the cap prunes after epoch {len(values)}"
+
+
+if __name__ == "__main__":
+    main()
