@@ -15,14 +15,15 @@ same way.
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +52,7 @@ def task(
     settings: Mapping[str, Any],
     profiles: Mapping[str, Mapping[str, Any]],
     choices: Mapping[str, Sequence[str]] | None = None,
+    downloads: Mapping[str, Sequence[str]] | None = None,
     sparsity: float = 0.98,
     version: int = 1,
 ) -> Callable[[Definition], Definition]:
@@ -67,6 +69,8 @@ def task(
         settings: every setting with its default; ``--set`` overrides them by name.
         profiles: for each profile that the task has, the settings that differ there.
         choices: the permitted values of settings that are names.
+        downloads: for each official file its address and MD5; ``data fetch`` puts them into the
+            folder of the task's name in the data folder.
         sparsity: the default of ``--sparsity``.
         version: raised when results are no longer comparable with earlier ones.
     """
@@ -102,7 +106,7 @@ def units(name: str) -> Callable[[Definition], Definition]:
     return lambda definition: definition
 
 
-DECORATORS: Mapping[str, Kind] = {"task": "task", "pruner": "pruner", "units": "units"}
+DECORATORS: Mapping[str, Callable[..., Any]] = {"task": task, "pruner": pruner, "units": units}
 _DECORATED = re.compile(r"^@\s*(task|pruner|units)\(", re.MULTILINE)
 
 
@@ -171,35 +175,19 @@ class Registry:
 
     def __init__(self, plugins: Sequence[Path] = ()) -> None:
         self.plugins = tuple(plugins)
-        self._plugin_entries: list[Entry] = []
+        self._entries: dict[Kind, dict[str, Entry]] = {}
         for plugin in plugins:
-            found = list(_read_plugin(plugin))
-            if not found:
-                raise RequestError(f"plug-in {plugin}: registers no task, pruner or units")
-            for entry in found:
-                taken = self.of_kind(entry.kind).get(entry.name)
-                if taken is not None:
-                    raise RequestError(
-                        f"plug-in {plugin}: the {entry.kind} name {entry.name!r} is taken "
-                        f"by {taken.module or taken.source}"
-                    )
-                self._plugin_entries.append(entry)
-                self.of_kind.cache_clear()
+            for entry in _read_plugin(plugin):
+                known = self.of_kind(entry.kind)
+                if entry.name in known:
+                    raise RequestError(f"plug-in {plugin}: {_taken(entry, known)}")
+                self._entries[entry.kind] = _sorted([*known.values(), entry])
 
-    @functools.cache  # noqa: B019 - a registry lives as long as its process
-    def of_kind(self, kind: Kind) -> dict[str, Entry]:
+    def of_kind(self, kind: Kind) -> Mapping[str, Entry]:
         """Return the entries of one kind by name, in alphabetical order."""
-        entries: dict[str, Entry] = {}
-        for entry in (*_installed(kind), *self._plugin_entries):
-            if entry.kind != kind:
-                continue
-            if entry.name in entries:
-                raise RequestError(
-                    f"the {kind} name {entry.name!r} is registered twice: "
-                    f"in {entries[entry.name].source.name} and in {entry.source.name}"
-                )
-            entries[entry.name] = entry
-        return dict(sorted(entries.items()))
+        if kind not in self._entries:
+            self._entries[kind] = _sorted(_installed(kind))
+        return self._entries[kind]
 
     def find(self, kind: Kind, name: str) -> Entry:
         """Return the entry of that name.
@@ -224,28 +212,71 @@ class Registry:
         raise RequestError(f"the class {definition.__name__} is not registered as {kind}")
 
 
-def _installed(kind: Kind) -> Iterator[Entry]:
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUPS[kind]):
-        specification = importlib.util.find_spec(point.value)
-        if specification is None or specification.origin is None:
-            raise RequestError(f"entry point {point.name!r}: there is no module {point.value!r}")
-        origin = Path(specification.origin)
-        if specification.submodule_search_locations is None:
-            yield from _read(origin, point.value)
-            continue
-        for file in sorted(origin.parent.rglob("*.py")):
-            parts = file.relative_to(origin.parent).with_suffix("").parts
-            module = ".".join((point.value, *(part for part in parts if part != "__init__")))
-            yield from _read(file, module)
+def _sorted(entries: Iterable[Entry]) -> dict[str, Entry]:
+    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
 
-def _read_plugin(path: Path) -> Iterator[Entry]:
-    if not path.is_file():
-        raise RequestError(f"plug-in {path}: there is no such file")
+def _taken(entry: Entry, known: Mapping[str, Entry]) -> str:
+    owner = known[entry.name]
+    return f"the {entry.kind} name {entry.name!r} is taken by {owner.module or owner.source}"
+
+
+def _installed(kind: Kind) -> list[Entry]:
+    """Return what the entry points register; a broken one costs the others only a warning."""
+    entries: dict[str, Entry] = {}
+    for point in _entry_points(kind):
+        try:
+            found = [entry for entry in _read_entry_point(point.value) if entry.kind == kind]
+            for entry in found:
+                if entry.name in entries:
+                    raise RequestError(_taken(entry, entries))
+        except Exception as error:  # importing a package runs whatever is in it
+            why = str(error) if isinstance(error, RequestError) else _described(error)
+            distribution = point.dist.name if point.dist else "unknown"
+            print(f"warning: entry point {point.name!r} of {distribution}: {why}", file=sys.stderr)
+        else:
+            entries |= {entry.name: entry for entry in found}
+    return list(entries.values())
+
+
+def _entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
+    """Return this project's own entry points first, so that nobody else can take its names."""
+    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUPS[kind])
+    return sorted(points, key=lambda point: (point.value not in OWN_PACKAGES, point.value))
+
+
+def _read_entry_point(package: str) -> Iterator[Entry]:
+    """Read a module, or all the modules of a package, of which only parents are imported."""
+    specification = importlib.util.find_spec(package)
+    if specification is None or specification.origin is None:
+        raise RequestError(f"there is no module {package!r}")
+    origin = Path(specification.origin)
+    if specification.submodule_search_locations is None:
+        yield from _read(origin, package)
+        return
+    for file in sorted(origin.parent.rglob("*.py")):
+        parts = file.relative_to(origin.parent).with_suffix("").parts
+        module = ".".join((package, *(part for part in parts if part != "__init__")))
+        yield from _read(file, module)
+
+
+def _read_plugin(path: Path) -> list[Entry]:
     try:
-        yield from _read(path.resolve(), None)
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise RequestError(f"plug-in {path}: is not Python: {error}") from None
+        found = list(_read(path.resolve(), None))
+    except OSError as error:
+        raise RequestError(f"plug-in {path}: cannot be read: {error.strerror}") from None
+    except SyntaxError as error:
+        raise RequestError(
+            f"plug-in {path}: is not Python: {error.msg}, line {error.lineno}"
+        ) from None
+    except ValueError:
+        raise RequestError(f"plug-in {path}: is not Python: it is not a text in UTF-8") from None
+    if not found:
+        raise RequestError(
+            f"plug-in {path}: registers nothing: no function or class in it has the decorator "
+            "@task(...), @pruner(...) or @units(...) of harness.registry"
+        )
+    return found
 
 
 def _read(source: Path, module: str | None) -> Iterator[Entry]:
@@ -258,7 +289,7 @@ def _read(source: Path, module: str | None) -> Iterator[Entry]:
         for decorator in node.decorator_list:
             call = decorator if isinstance(decorator, ast.Call) else None
             if call and isinstance(call.func, ast.Name) and call.func.id in DECORATORS:
-                yield _entry(node, call, DECORATORS[call.func.id], source, module)
+                yield _entry(node, call, call.func.id, source, module)
 
 
 def _entry(
@@ -268,27 +299,44 @@ def _entry(
     source: Path,
     module: str | None,
 ) -> Entry:
+    place = f"{source.name}, line {call.lineno}"
     try:
-        (name,) = (ast.literal_eval(argument) for argument in call.args)
+        names = [ast.literal_eval(argument) for argument in call.args]
         arguments = {word.arg or "**": ast.literal_eval(word.value) for word in call.keywords}
-        options = _keyword_only(node) if isinstance(node, ast.FunctionDef) else {}
     except ValueError:
         raise RequestError(
-            f"{source.name}:{call.lineno}: @{kind} takes one name and literal arguments only, "
-            "and the options of a pruner have literal defaults"
+            f"{place}: the arguments of @{kind} are read without running the file; "
+            "write them as plain values"
         ) from None
+    try:
+        inspect.signature(DECORATORS[kind]).bind(*names, **arguments)
+    except TypeError as error:
+        raise RequestError(f"{place}: @{kind}: {error}") from None
+    name = names[0] if names else arguments.pop("name")
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise RequestError(
+            f"{place}: the {kind} name {name!r} is not made of letters, digits and underscores"
+        )
+    options = _keyword_only(node, place) if isinstance(node, ast.FunctionDef) else {}
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     return Entry(kind, name, node.name, source, module, arguments, options, summary)
 
 
-def _keyword_only(function: ast.FunctionDef) -> dict[str, Any]:
+def _keyword_only(function: ast.FunctionDef, place: str) -> dict[str, Any]:
     """Return the parameters after ``*`` with their defaults."""
-    pairs = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
-    return {
-        parameter.arg: ast.literal_eval(default)
-        for parameter, default in pairs
-        if default is not None
-    }
+    options: dict[str, Any] = {}
+    parameters = function.args.kwonlyargs
+    for parameter, default in zip(parameters, function.args.kw_defaults, strict=True):
+        try:
+            options[parameter.arg] = ast.literal_eval(default) if default else None
+        except ValueError:
+            options[parameter.arg] = None
+        if not isinstance(options[parameter.arg], bool | int | float | str):
+            raise RequestError(
+                f"{place}: the option {parameter.arg!r} needs a default that is a number, a text, "
+                "True or False"
+            )
+    return options
 
 
 def _import_file(source: Path) -> ModuleType:
@@ -296,15 +344,22 @@ def _import_file(source: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, source)
-    assert specification is not None
-    assert specification.loader is not None
+    if specification is None or specification.loader is None:
+        raise RequestError(f"plug-in {source.name}: its name does not end in .py")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__, None)
+                 if f.filename == str(source)]
+        place = f", line {lines[-1]}" if lines else ""
         raise RequestError(
-            f"plug-in {source.name}: does not import: {type(error).__name__}: {error}"
+            f"plug-in {source.name}{place}: does not import: {_described(error)}"
         ) from error
     return module
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
