@@ -23,6 +23,7 @@ from scipy.stats import t as student
 
 from harness.registry import Registry
 from harness.spec import plan
+from harness.stop import Stop
 from harness.store import Record, Store
 
 
@@ -72,7 +73,7 @@ def record_of(
     """Return the record of a run on the CPU, carrying it out if need be."""
     import torch
 
-    from harness.engine import Stop, carry_out
+    from harness.engine import carry_out
 
     registry = Registry()
     wanted = plan(registry, task, pruner, sparsity=sparsity, seed=seed, profile=profile)

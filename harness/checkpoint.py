@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import load_state, save_state
+from harness.errors import RunFailed
+from harness.files import load_state, remove, save_state
 
 CHECKPOINTS_KEPT = 2
 
@@ -37,38 +37,45 @@ class Checkpoints:
         number = int(files[-1].stem.partition("-")[2]) + 1 if files else 1
         save_state(self._folder / f"checkpoint-{number:06d}.pt", state)
         for old in self._files()[:-CHECKPOINTS_KEPT]:
-            old.unlink()
+            remove(old)
         self._last = time.monotonic()
 
-    def newest(self) -> dict[str, Any] | None:
-        """Return the newest state that is not damaged, None if there is none; drop damaged ones."""
+    def newest(self, usable: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any] | None:
+        """Return the newest state that is neither damaged nor unusable, None if there is none.
+
+        Newer ones are dropped: from now on the run takes another way.
+        """
         for file in reversed(self._files()):
             state = load_state(file)
-            if state is not None:
+            if state is not None and usable(state):
                 return state
-            file.unlink()
+            remove(file)
         return None
 
     def save_snapshot(self, number: int, state: Mapping[str, Any]) -> None:
-        """Save what `harness.run.Run.rewind` will bring back."""
+        """Save what the verb of that number returned and later verbs need."""
         save_state(self._snapshot(number), state)
+
+    def has_snapshot(self, number: int) -> bool:
+        """Return whether a snapshot is there and not damaged."""
+        return load_state(self._snapshot(number)) is not None
 
     def snapshot(self, number: int) -> dict[str, Any]:
         """Return a snapshot.
 
         Raises:
-            FileNotFoundError: it was lost or is damaged.
+            RunFailed: it is damaged; the next attempt will notice before it begins.
         """
         state = load_state(self._snapshot(number))
         if state is None:
-            raise FileNotFoundError(self._snapshot(number))
+            raise RunFailed(f"{self._snapshot(number)}: is missing or damaged; run again")
         return state
 
     def clear(self) -> None:
         """Remove all states: the run is done."""
-        for file in self._folder.glob("*.pt"):
-            if re.fullmatch(r"(checkpoint|snapshot)-\d+\.pt", file.name):
-                file.unlink()
+        for kind in ("checkpoint", "snapshot"):
+            for file in self._folder.glob(f"{kind}-*.pt"):
+                remove(file)
 
     def _snapshot(self, number: int) -> Path:
         return self._folder / f"snapshot-{number:06d}.pt"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +19,22 @@ from harness.errors import Interrupted, RequestError, RunFailed, nearest
 from harness.spec import PROFILES
 
 COMMANDS = {
-    "list": "what there is: tasks, pruners",
-    "run": "carry out one run, or go on with it",
-    "show": "one run that is done",
-    "compare": "two runs, or two results folders",
-    "data": "what data a task needs, and whether they are there",
-    "check": "the contract tests, for plug-ins too",
+    "list": "name the tasks and pruners that there are",
+    "run": "carry out a run, or go on with one that was interrupted",
+    "show": "tell what a run did, epoch by epoch",
+    "compare": "put two runs, or two results folders, side by side",
+    "data": "list, fetch or check the data of the tasks",
+    "check": "hold a task or a pruner to its contract, plug-ins too",
 }
+
+EXAMPLES = """\
+examples:
+  python -m harness run --task ptb --pruner earlycrop_u
+  python -m harness run --task digits --pruner snip --sparsity 0.995 --seed 1 --set epochs=20
+  python -m harness run --task digits --pruner mine --plugin mine.py
+
+A run that is done is not done twice. One that was interrupted goes on when it is asked for again.
+"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -32,6 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if words is None else words)
         command = importlib.import_module(f"harness.commands.{arguments.command}")
         code: int = command.execute(arguments)
+        sys.stdout.flush()
         return code
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,10 +54,14 @@ def main(words: Sequence[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt):
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read the output, `head` say, has seen enough: let Python end without complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line and names the nearest word."""
+    """A parser that complains in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message} (see {self.prog} --help)")
@@ -60,9 +76,20 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m harness",
         description="Run every pruning method on every kind of task, under equal conditions.",
+        epilog="python -m harness COMMAND --help tells more of each.",
+        allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parsers = {name: commands.add_parser(name, help=text) for name, text in COMMANDS.items()}
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    parsers = {
+        name: commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for name, text in COMMANDS.items()
+    }
     _list_options(parsers["list"])
     _run_options(parsers["run"])
     _show_options(parsers["show"])
@@ -72,6 +99,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise RequestError(f"unknown command {words[0]!r}{nearest(words[0], COMMANDS)}")
     arguments, unknown = parser.parse_known_args(words)
+    if arguments.command is None:
+        raise RequestError(
+            f"which command? known: {', '.join(COMMANDS)} (see {parser.prog} --help)"
+        )
     if unknown:
         options = [o for a in parsers[arguments.command]._actions for o in a.option_strings]
         hint = nearest(unknown[0].partition("=")[0], options)
@@ -80,61 +111,81 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", help="tasks or pruners; both if left out")
-    parser.add_argument("--json", action="store_true", help="one array of objects")
+    parser.add_argument("kind", nargs="?", metavar="tasks|pruners", help="both if left out")
+    parser.add_argument("--json", action="store_true", help="print one array of objects")
     _plugin_option(parser)
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", metavar="NAME")
-    parser.add_argument("--pruner", metavar="NAME")
-    parser.add_argument(
+    parser.usage = f"{parser.prog} --task NAME --pruner NAME [option ...]"
+    parser.epilog = EXAMPLES
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--task", metavar="NAME", help="see: python -m harness list tasks")
+    what.add_argument("--pruner", metavar="NAME", help="see: python -m harness list pruners")
+    what.add_argument(
         "--pairing", metavar="TASK-PRUNER", help="both in one word, as in ptb-earlycrop_u"
     )
-    parser.add_argument(
+    what.add_argument(
         "--sparsity",
-        type=float,
+        type=_number,
         metavar="S",
-        help="fraction of the prunable weights to remove (default 0.98 unless the task differs)",
+        help="fraction of the prunable weights to remove (default: 0.98, or as the task says)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--profile", default="embedded", help=f"{', '.join(PROFILES)}")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    parser.add_argument(
+    what.add_argument(
+        "--seed", type=_whole_number, default=0, metavar="N", help="0, 1, 2 ... (default: 0)"
+    )
+    what.add_argument(
+        "--profile",
+        default="embedded",
+        metavar="NAME",
+        help=f"{', '.join(PROFILES)} (default: embedded)",
+    )
+    what.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="change a setting of the task, the pruner or the engine; may be given again",
     )
-    parser.add_argument("--json", action="store_true", help="the record as the last line")
-    parser.add_argument(
+    _plugin_option(what)
+    where = parser.add_argument_group("where and how")
+    where.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 ... (default: auto, the first GPU if there is one)",
+    )
+    _data_folder_option(where)
+    _results_option(where)
+    where.add_argument(
         "--checkpoint-every",
-        type=float,
+        type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="how much work a kill may cost (default 60)",
+        help="how much work a kill may cost (default: 60)",
     )
-    _data_folder_option(parser)
-    _results_option(parser)
-    _plugin_option(parser)
+    where.add_argument(
+        "--json", action="store_true", help="print the record, too, as the last line"
+    )
 
 
 def _show_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's name, its beginning, or its hash")
-    parser.add_argument("--json", action="store_true", help="the record")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder, its name, the beginning of it, or its hash"
+    )
+    parser.add_argument("--json", action="store_true", help="print the record instead")
     _results_option(parser)
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="A")
-    parser.add_argument("second", metavar="B")
+    parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
+    parser.add_argument("second", metavar="B", help="another one")
     _results_option(parser)
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", metavar="list|check")
-    parser.add_argument("task", nargs="?", metavar="TASK")
+    parser.add_argument("action", metavar="list|fetch|check")
+    parser.add_argument("task", nargs="?", metavar="TASK", help="list: all tasks if left out")
     _data_folder_option(parser)
     _plugin_option(parser)
 
@@ -146,15 +197,53 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     _plugin_option(parser)
 
 
-def _results_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-
-
-def _data_folder_option(parser: argparse.ArgumentParser) -> None:
+def _results_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--data", type=Path, default=Path("data"), metavar="DIR", help="where official data lie"
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder of the runs and their records (default: results)",
     )
 
 
-def _plugin_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE")
+def _data_folder_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder of official data (default: data)",
+    )
+
+
+def _plugin_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file with further tasks or pruners; may be given again",
+    )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _seconds(text: str) -> float:
+    seconds = _number(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds

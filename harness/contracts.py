@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.connectivity import is_collapsed
-from harness.engine import Stop, carry_out
+from harness.engine import carry_out
 from harness.errors import Interrupted
 from harness.evaluation import evaluate
 from harness.network import build_task
@@ -27,6 +27,7 @@ from harness.pruning import digest
 from harness.registry import Entry, Registry
 from harness.scoring import magnitudes, scoring_mode
 from harness.spec import Plan, plan
+from harness.stop import Stop
 from harness.store import Record, Store
 from harness.task import Task
 from harness.training import Trainer

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
-from harness.errors import RequestError
+from harness.errors import RequestError, nearest
 
 
 def find_device(name: str) -> torch.device:
@@ -15,14 +17,13 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RequestError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0 ...") from None
-    if device.type not in ("cpu", "cuda"):
-        raise RequestError(f"device {name!r} is not supported; known: auto, cpu, cuda")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        hint = nearest(name, ("auto", "cpu", "cuda", "cuda:1"))
+        raise RequestError(f"unknown device {name!r}{hint}")
+    device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
-            raise RequestError(f"device {name!r} is not there: this machine has {count} GPUs")
+            there = f"{count or 'no'} GPU{'' if count == 1 else 's'}"
+            raise RequestError(f"device {name!r} is not there: this machine has {there}")
     return device

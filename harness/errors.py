@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MOST_NAMES = 40
+"""In a line that enumerates."""
 
 
 class RequestError(Exception):
@@ -28,4 +31,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if matches:
         return f"; did you mean {matches[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return f"; known: {enumerated(known)}" if known else ""
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Return names with commas between them, of very many only the first."""
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")

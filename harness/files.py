@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RunFailed
 
 _DIGEST_BYTES = 32
+_UNFINISHED = ".unfinished"
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a file beside its place, then move it there.
 
+    One process at a time may write a path.
+
     Raises:
         RunFailed: the disk is full, the folder is read-only, and the like.
     """
-    temporary = None
+    unfinished = path.with_name(path.name + _UNFINISHED)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise RunFailed(f"cannot write {path}: {error.strerror}") from error
+        with _told(path):
+            _put(unfinished, "wb", content)
+            os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file; it is on the disk when this returns.
+
+    Raises:
+        RunFailed: the disk is full, the folder is read-only, and the like.
+    """
+    with _told(path):
+        _put(path, "ab", content)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        RunFailed: it cannot be removed.
+    """
+    with _told(path):
+        path.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed left half-written."""
+    for file in folder.glob(f"*{_UNFINISHED}"):
+        remove(file)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -46,12 +72,31 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Return what `save_state` saved, on the CPU; None if the file is damaged."""
+    """Return what `save_state` saved, on the CPU; None if the file is damaged or missing."""
     import torch
 
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
     digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
+
+
+def _put(path: Path, mode: str, content: bytes) -> None:
+    with path.open(mode) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say in one line which file the system would not write."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(f"cannot write {path}: {error.strerror or error}") from error

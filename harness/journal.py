@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
-import os
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.errors import RunFailed
 
 
@@ -28,43 +31,58 @@ class Entry:
 class Journal:
     """The verbs of a run in their order, kept in a file with one JSON document a line.
 
-    A line that a kill left unfinished is as if never written.
+    Each line has its checksum. One that is damaged or unfinished is as if never written, and so
+    are those after it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.entries: list[Entry] = []
-        if path.exists():
-            self.entries = list(_read(path))
-            self.truncate(len(self.entries))
+        self.entries = list(_read(path)) if path.exists() else []
+        self.truncate(len(self.entries))
 
     def append(self, entry: Entry) -> None:
         """Add an entry; it is on the disk when this returns."""
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(entry)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise RunFailed(f"cannot write {self._path}: {error.strerror}") from error
+        files.append(self._path, _line(len(self.entries), entry))
         self.entries.append(entry)
 
     def truncate(self, length: int) -> None:
         """Forget all but the first entries."""
-        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
-        with self._path.open("r+b" if lines else "ab") as file:
-            file.truncate(sum(len(line) for line in lines[:length]))
         del self.entries[length:]
+        files.write(self._path, b"".join(map(_line, range(length), self.entries)))
+
+
+def _line(number: int, entry: Entry) -> bytes:
+    content = asdict(entry)
+    document = {"sha256": _checksum(number, content), "entry": content}
+    return (json.dumps(document, allow_nan=False) + "\n").encode()
 
 
 def _read(path: Path) -> Iterator[Entry]:
-    for line in path.read_bytes().splitlines(keepends=True):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
         try:
-            if not line.endswith(b"\n"):
-                return
-            yield Entry(**json.loads(line))
-        except (ValueError, TypeError):
+            document = json.loads(line)
+            intact = document["sha256"] == _checksum(number, document["entry"])
+        except (ValueError, TypeError, KeyError):
             return
+        if not (intact and line.endswith(b"\n")):
+            return
+        yield Entry(**document["entry"])
+
+
+def _checksum(number: int, content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([number, content]).encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """Return nested containers as they come back from JSON, None for what it has no number for."""
+    match value:
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def fingerprint(value: object) -> str:
@@ -83,8 +101,10 @@ def fingerprint(value: object) -> str:
         case partial():
             arguments = [*value.args, dict(sorted(value.keywords.items()))]
             return f"{fingerprint(value.func)}{fingerprint(arguments)}"
-    if is_dataclass(value) and not isinstance(value, type):
-        return repr(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        made_with = [field.name for field in dataclasses.fields(value) if field.repr]
+        values = {name: getattr(value, name) for name in made_with}
+        return f"{type(value).__qualname__}{fingerprint(values)}"
     if isinstance(value, type | Callable) and hasattr(value, "__qualname__"):
         name: str = value.__qualname__
         return name

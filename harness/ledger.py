@@ -13,9 +13,6 @@ from harness.costs.energy import EnergyMeter
 from harness.costs.measured import Measured
 from harness.costs.memory import PeakMemory
 
-MACHINE = ("device", "threads", "versions")
-"""What two lives must have in common to give the same bits."""
-
 
 class Ledger:
     """Time and energy of a run add up over its lives; of its memory the highest peak counts.
@@ -34,8 +31,6 @@ class Ledger:
         self._memory = PeakMemory(device)
         self._seconds = 0.0
         self._earlier_peak = 0
-        self.lives: list[dict[str, Any]] = []
-        """Of each process that worked on the run: when and where it began."""
         if self._energy is not None:
             self._energy.start()
 
@@ -48,18 +43,12 @@ class Ledger:
         finally:
             self._seconds += time.perf_counter() - began
 
-    @property
-    def same_machine(self) -> bool:
-        """Whether all lives were led on the same kind of machine."""
-        return all(life[key] == self.lives[0][key] for life in self.lives for key in MACHINE)
-
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on counting in another process."""
         return {
             "seconds": self._seconds,
             "peak": self._peak().value,
             "energy": None if self._energy is None else self._energy.state(),
-            "lives": self.lives,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -68,7 +57,6 @@ class Ledger:
         self._earlier_peak = state["peak"] or 0
         if self._energy is not None:
             self._energy.restore(state["energy"])
-        self.lives = [*state["lives"], *self.lives]
 
     def close(self) -> dict[str, Any]:
         """Stop measuring and return the run's part of the record's costs."""

@@ -46,10 +46,7 @@ def load_network(folder: Path, plan: Plan, registry: Registry, device: torch.dev
     """
     task = build_task(plan, device)
     model = task.model().to(device)
-    try:
-        units_state = load_state(folder / UNITS)
-    except FileNotFoundError:
-        units_state = None
+    units_state = load_state(folder / UNITS)
     if units_state is None:
         raise RunFailed(f"{folder / UNITS}: is missing or damaged; remove the run to do it again")
     units: dict[str, Units] = {}

@@ -15,10 +15,12 @@ from harness.costs.final import measure_elsewhere
 from harness.evaluation import evaluate
 from harness.journal import Journal
 from harness.ledger import Ledger
+from harness.lives import Lives
 from harness.registry import Registry
 from harness.run import Run
 from harness.sparsity import weight_sparsity
 from harness.spec import Plan
+from harness.stop import Stop
 from harness.store import SCHEMA
 from harness.training import Trainer
 from harness.units import Kept
@@ -32,7 +34,9 @@ def assemble(
     trainer: Trainer,
     journal: Journal,
     ledger: Ledger,
+    lives: Lives,
     device: torch.device,
+    stop: Stop,
     diverged: str | None,
 ) -> dict[str, Any]:
     """Test the last weights, once, measure the final network and return the record.
@@ -45,29 +49,22 @@ def assemble(
         trainer: holds the last weights.
         journal: the verbs.
         ledger: the costs of the run.
+        lives: the processes that worked on it.
         device: where it ran.
+        stop: ends the measuring.
         diverged: why the training had to end early, None where it did not.
+
+    Raises:
+        Interrupted: the process was asked to stop.
     """
     costs = ledger.close()
     status, reason, quality = "diverged", diverged, _no_quality(plan)
     if diverged is None:
         status, reason = _status(plan, trainer)
         quality = _quality(plan, trainer)
-    final = measure_elsewhere(folder, plan, registry.plugins, device)
+    final = measure_elsewhere(folder, plan, registry.plugins, device, stop)
     return {
-        "schema": SCHEMA,
-        "run_id": plan.run_id,
-        "status": status,
-        "reason": reason,
-        "spec": plan.spec.as_dict(),
-        "task": _described(plan.task.arguments, plan.task.version, ("title", "group", "paper")),
-        "pruner": _described(
-            {"group": "unstructured", **plan.pruner.arguments},
-            plan.pruner.version,
-            ("title", "group", "paper", "exceeds_budget"),
-        ),
-        "data": plan.data.as_dict(),
-        "settings": {**plan.settings, **plan.options, **plan.conditions},
+        **_head(plan, status, reason),
         "quality": quality,
         "sparsity": _sparsity(plan, run, trainer),
         "cost": {
@@ -82,10 +79,40 @@ def assemble(
             "git": provenance.commit(),
             **provenance.environment(device),
             "command": provenance.command(plan.spec),
-            "started": ledger.lives[0]["started"],
-            "resumed": ledger.lives[1:],
+            "started": lives.entries[0]["started"],
+            "resumed": lives.entries[1:],
             "initial_weights_sha256": run.initial_digest,
         },
+    }
+
+
+def assemble_failed(plan: Plan, reason: str) -> dict[str, Any]:
+    """Return the record of a run that failed, which has nothing to show but why."""
+    return {
+        **_head(plan, "failed", reason),
+        "quality": _no_quality(plan),
+        "sparsity": {"requested": plan.spec.sparsity},
+        "cost": {},
+        "events": [],
+        "provenance": {"git": provenance.commit(), "command": provenance.command(plan.spec)},
+    }
+
+
+def _head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "run_id": plan.run_id,
+        "status": status,
+        "reason": reason,
+        "spec": plan.spec.as_dict(),
+        "task": _described(plan.task.arguments, plan.task.version, ("title", "group", "paper")),
+        "pruner": _described(
+            {"group": "unstructured", **plan.pruner.arguments},
+            plan.pruner.version,
+            ("title", "group", "paper", "exceeds_budget"),
+        ),
+        "data": plan.data.as_dict(),
+        "settings": {**plan.settings, **plan.options, **plan.conditions},
     }
 
 

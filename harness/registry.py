@@ -23,7 +23,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,9 @@ from harness.errors import RequestError, nearest
 Definition = TypeVar("Definition", bound=Callable[..., Any])
 Kind = Literal["task", "pruner", "units"]
 Group = Literal["dense", "unstructured", "structured", "control"]
+
+PROJECT = "pruning-benchmark"
+"""This project's name as a distribution."""
 
 ENTRY_POINT_GROUPS: Mapping[Kind, str] = {
     "task": "pruning_benchmark.tasks",
@@ -106,7 +109,7 @@ def units(name: str) -> Callable[[Definition], Definition]:
     return lambda definition: definition
 
 
-DECORATORS: Mapping[str, Callable[..., Any]] = {"task": task, "pruner": pruner, "units": units}
+_DECORATORS: Mapping[Kind, Callable[..., Any]] = {"task": task, "pruner": pruner, "units": units}
 _DECORATED = re.compile(r"^@\s*(task|pruner|units)\(", re.MULTILINE)
 
 
@@ -152,10 +155,22 @@ class Entry:
         Raises:
             RequestError: the module cannot be imported, or has no such attribute.
         """
-        if self.module is None:
-            module = _import_file(self.source)
-        else:
-            module = importlib.import_module(self.module)
+        try:
+            if self.module is None:
+                module = _import_file(self.source)
+            else:
+                module = importlib.import_module(self.module)
+        except (Exception, SystemExit) as error:
+            lines = [
+                frame.lineno
+                for frame in traceback.extract_tb(error.__traceback__)
+                if frame.filename == str(self.source)
+            ]
+            place = f", line {lines[-1]}" if lines else ""
+            raise RequestError(
+                f"{self.kind} {self.name!r}: {self.source.name}{place}: does not import: "
+                f"{_described(error)}"
+            ) from error
         if not hasattr(module, attribute):
             raise RequestError(
                 f"{self.kind} {self.name!r}: {self.source.name} has no {attribute!r}"
@@ -178,15 +193,15 @@ class Registry:
         self._entries: dict[Kind, dict[str, Entry]] = {}
         for plugin in plugins:
             for entry in _read_plugin(plugin):
-                known = self.of_kind(entry.kind)
-                if entry.name in known:
-                    raise RequestError(f"plug-in {plugin}: {_taken(entry, known)}")
-                self._entries[entry.kind] = _sorted([*known.values(), entry])
+                try:
+                    self._entries[entry.kind] = _with(self.of_kind(entry.kind), entry)
+                except RequestError as error:
+                    raise RequestError(f"plug-in {plugin}: {error}") from None
 
     def of_kind(self, kind: Kind) -> Mapping[str, Entry]:
         """Return the entries of one kind by name, in alphabetical order."""
         if kind not in self._entries:
-            self._entries[kind] = _sorted(_installed(kind))
+            self._entries[kind] = _installed(kind)
         return self._entries[kind]
 
     def find(self, kind: Kind, name: str) -> Entry:
@@ -212,37 +227,40 @@ class Registry:
         raise RequestError(f"the class {definition.__name__} is not registered as {kind}")
 
 
-def _sorted(entries: Iterable[Entry]) -> dict[str, Entry]:
-    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
+def _with(entries: Mapping[str, Entry], entry: Entry) -> dict[str, Entry]:
+    """Return the entries and another one, in alphabetical order."""
+    if entry.name in entries:
+        taken = entries[entry.name]
+        raise RequestError(
+            f"the {entry.kind} name {entry.name!r} is taken by {taken.module or taken.source}"
+        )
+    return dict(sorted({**entries, entry.name: entry}.items()))
 
 
-def _taken(entry: Entry, known: Mapping[str, Entry]) -> str:
-    owner = known[entry.name]
-    return f"the {entry.kind} name {entry.name!r} is taken by {owner.module or owner.source}"
-
-
-def _installed(kind: Kind) -> list[Entry]:
+def _installed(kind: Kind) -> dict[str, Entry]:
     """Return what the entry points register; a broken one costs the others only a warning."""
     entries: dict[str, Entry] = {}
     for point in _entry_points(kind):
         try:
-            found = [entry for entry in _read_entry_point(point.value) if entry.kind == kind]
-            for entry in found:
-                if entry.name in entries:
-                    raise RequestError(_taken(entry, entries))
+            extended = entries
+            for entry in _read_entry_point(point.value):
+                if entry.kind == kind:
+                    extended = _with(extended, entry)
+            entries = extended
         except Exception as error:  # importing a package runs whatever is in it
             why = str(error) if isinstance(error, RequestError) else _described(error)
             distribution = point.dist.name if point.dist else "unknown"
             print(f"warning: entry point {point.name!r} of {distribution}: {why}", file=sys.stderr)
-        else:
-            entries |= {entry.name: entry for entry in found}
-    return list(entries.values())
+    return entries
 
 
 def _entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
     """Return this project's own entry points first, so that nobody else can take its names."""
-    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUPS[kind])
-    return sorted(points, key=lambda point: (point.value not in OWN_PACKAGES, point.value))
+
+    def order(point: importlib.metadata.EntryPoint) -> tuple[bool, str]:
+        return point.dist is None or point.dist.name != PROJECT, point.value
+
+    return sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUPS[kind]), key=order)
 
 
 def _read_entry_point(package: str) -> Iterator[Entry]:
@@ -276,20 +294,23 @@ def _read_plugin(path: Path) -> list[Entry]:
             f"plug-in {path}: registers nothing: no function or class in it has the decorator "
             "@task(...), @pruner(...) or @units(...) of harness.registry"
         )
+    if path.suffix != ".py":
+        raise RequestError(f"plug-in {path}: the name of a Python file ends in .py")
     return found
 
 
 def _read(source: Path, module: str | None) -> Iterator[Entry]:
     text = source.read_text(encoding="utf-8")
-    if not _DECORATED.search(text):
+    # Parsing takes long, so what is installed is only parsed where there is something to find.
+    if module is not None and not _DECORATED.search(text):
         return
     for node in ast.parse(text).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         for decorator in node.decorator_list:
-            call = decorator if isinstance(decorator, ast.Call) else None
-            if call and isinstance(call.func, ast.Name) and call.func.id in DECORATORS:
-                yield _entry(node, call, call.func.id, source, module)
+            match decorator:
+                case ast.Call(func=ast.Name(id="task" | "pruner" | "units" as kind)):
+                    yield _entry(node, decorator, kind, source, module)
 
 
 def _entry(
@@ -309,7 +330,7 @@ def _entry(
             "write them as plain values"
         ) from None
     try:
-        inspect.signature(DECORATORS[kind]).bind(*names, **arguments)
+        inspect.signature(_DECORATORS[kind]).bind(*names, **arguments)
     except TypeError as error:
         raise RequestError(f"{place}: @{kind}: {error}") from None
     name = names[0] if names else arguments.pop("name")
@@ -324,19 +345,23 @@ def _entry(
 
 def _keyword_only(function: ast.FunctionDef, place: str) -> dict[str, Any]:
     """Return the parameters after ``*`` with their defaults."""
-    options: dict[str, Any] = {}
-    parameters = function.args.kwonlyargs
-    for parameter, default in zip(parameters, function.args.kw_defaults, strict=True):
-        try:
-            options[parameter.arg] = ast.literal_eval(default) if default else None
-        except ValueError:
-            options[parameter.arg] = None
-        if not isinstance(options[parameter.arg], bool | int | float | str):
+    parameters = [parameter.arg for parameter in function.args.kwonlyargs]
+    options = dict(zip(parameters, map(_literal, function.args.kw_defaults), strict=True))
+    for name, default in options.items():
+        if not isinstance(default, bool | int | float | str):
             raise RequestError(
-                f"{place}: the option {parameter.arg!r} needs a default that is a number, a text, "
+                f"{place}: the option {name!r} needs a default that is a number, a text, "
                 "True or False"
             )
     return options
+
+
+def _literal(node: ast.expr | None) -> Any:
+    """Return the value of a literal, None for anything else."""
+    try:
+        return None if node is None else ast.literal_eval(node)
+    except ValueError:
+        return None
 
 
 def _import_file(source: Path) -> ModuleType:
@@ -344,20 +369,14 @@ def _import_file(source: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, source)
-    if specification is None or specification.loader is None:
-        raise RequestError(f"plug-in {source.name}: its name does not end in .py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
+    assert specification is not None
+    assert specification.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException:
         del sys.modules[name]
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__, None)
-                 if f.filename == str(source)]
-        place = f", line {lines[-1]}" if lines else ""
-        raise RequestError(
-            f"plug-in {source.name}{place}: does not import: {_described(error)}"
-        ) from error
+        raise
     return module
 
 

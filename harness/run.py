@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from torch import nn
 
 from harness.checkpoint import Checkpoints
-from harness.errors import Interrupted, RunFailed
+from harness.errors import Diverged, Interrupted, RunFailed
 from harness.evaluation import evaluate
-from harness.journal import Entry, Journal, fingerprint
+from harness.journal import Entry, Journal, fingerprint, plain
 from harness.ledger import Ledger
 from harness.prunable import prunable_weights
 from harness.pruning import Criterion, digest, prune
@@ -24,14 +24,17 @@ from harness.spec import Plan, Spec
 from harness.theory import TangentKernel
 from harness.training import Penalty, Trainer
 from harness.trigger import Trigger
-from harness.units import Scope, Units
+from harness.units import Scope, ScoreError, Units
 
 Learning = Callable[[nn.Module], Collection[str]]
 """From a model to the names of the parameters that learn."""
 
 
 class Watch(Protocol):
-    """Accumulates a score per unit while training."""
+    """Accumulates a score per unit in one `Run.train`.
+
+    All that it remembers is in its state, which is part of every checkpoint.
+    """
 
     def after_backward(self, model: nn.Module) -> None:
         """Look at the gradients of one training step."""
@@ -43,7 +46,7 @@ class Watch(Protocol):
         """Return what is needed to go on from here."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Go back to a state, whose tensors are on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,10 @@ class Run:
             if plan.conditions["kernel"] == "on"
             else None
         )
-        if self._kernel is not None:
-            self._kernel.measure(trainer.model)
+        self._measure_kernel()  # the first is what later ones are held against
         self._verb_number = 0
-        self.covered = 0
+        self._covered = 0
+        self._underway: str | None = None
         self._progress: Progress | None = None
 
     @property
@@ -236,56 +239,70 @@ class Run:
         action: Callable[[Progress | None], tuple[Returned, dict[str, Any]]],
     ) -> Returned:
         """Do a verb, or return what it returned before if a checkpoint covers it."""
-        number, known = self._verb_number, self._journal.entries
+        number, known = self._verb_number, self._known_entry
         called = f"{verb}({', '.join(fingerprint(argument) for argument in arguments)})"
-        if number < len(known) and known[number].arguments != called:
+        before = known.arguments if known else self._underway
+        if before not in (None, called):
             raise RunFailed(
-                f"this program is not deterministic: its verb {number} was "
-                f"{known[number].arguments} and is now {called}"
+                f"this program is not deterministic: its verb {number} was {before} "
+                f"and is now {called}"
             )
-        if number < self.covered:
+        if known and number < self._covered:
+            returned = self._remembered(number, known)
             self._verb_number += 1
-            return self._remembered(number)
-        progress, self._progress = self._progress, None
+            return returned
+        progress, self._progress, self._underway = self._progress, None, called
         returned, event = action(progress)
         trainer = self._trainer
-        entry = Entry(
-            verb,
-            called,
-            self._to_json(number, returned),
-            {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event},
-        )
-        if number >= len(known):
+        happened = {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event}
+        entry = Entry(verb, called, self._to_json(returned), plain(happened))
+        if known is None:
             self._journal.append(entry)
-        elif (known[number].returned, known[number].event) != (entry.returned, entry.event):
+        elif entry != known:
             raise RunFailed(
                 f"this run cannot be repeated: its verb {number}, {called}, "
                 "did not give what the journal says"
             )
         self._verb_number += 1
-        if self._checkpoints.due:
+        self._underway = None
+        if self._checkpoints.due or self._interrupted():
             self.save()
         return returned
 
-    def _to_json(self, number: int, returned: Returned) -> dict[str, Any]:
-        if isinstance(returned, Trained) and returned.scores is not None:
-            self._checkpoints.save_snapshot(number, returned.scores)
-            return {"steps": returned.steps, "fired": returned.fired, "scores": number}
+    @property
+    def _known_entry(self) -> Entry | None:
+        """What the journal says of the next verb, if it was carried out before."""
+        entries = self._journal.entries
+        return entries[self._verb_number] if self._verb_number < len(entries) else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the program asked for all that it asked for before. For the engine."""
+        return self._known_entry is None and self._underway is None
+
+    def _to_json(self, returned: Returned) -> dict[str, Any]:
+        if isinstance(returned, Trained):
+            if returned.scores is not None:
+                self._checkpoints.save_snapshot(self._verb_number, returned.scores)
+            watched = returned.scores is not None
+            return {"steps": returned.steps, "fired": returned.fired, "watched": watched}
         return {} if returned is None else asdict(returned)
 
-    def _remembered(self, number: int) -> Returned:
-        entry = self._journal.entries[number]
+    def _remembered(self, number: int, entry: Entry) -> Returned:
+        said = entry.returned
         match entry.verb:
             case "train":
-                scores = entry.returned["scores"]
-                if scores is not None:
-                    scores = self._checkpoints.snapshot(scores)
-                return Trained(entry.returned["steps"], entry.returned["fired"], scores)
+                scores = self._watched(number) if said["watched"] else None
+                return Trained(said["steps"], said["fired"], scores)
             case "prune":
-                return Pruned(**entry.returned)
+                return Pruned(**said)
             case "snapshot":
-                return Snapshot(**entry.returned)
+                return Snapshot(**said)
         return None
+
+    def _watched(self, number: int) -> Scores:
+        scores = self._checkpoints.snapshot(number)
+        return {name: score.to(self._trainer.task.device) for name, score in scores.items()}
 
     def _train(
         self,
@@ -296,17 +313,20 @@ class Run:
         watch: Watch | None,
     ) -> tuple[Trained, dict[str, Any]]:
         trainer = self._trainer
-        start = trainer.position if progress is None else int(progress["start"])
-        stop = trainer.end if longest is None else min(trainer.end, start + longest)
-        epochs: list[dict[str, Any]] = [] if progress is None else progress["epochs"]
-        fired = False
-        if progress is None and until is not None:
-            until.begin(self._weights())
-        elif progress is not None:
-            for watcher, state in ((until, progress["until"]), (watch, progress["watch"])):
+        start, fired = trainer.position, False
+        epochs: list[dict[str, Any]] = []
+        if progress is not None:
+            start, epochs = progress["start"], progress["epochs"]
+            for watcher, state in zip((until, watch), progress["watchers"], strict=True):
                 if watcher is not None:
                     watcher.restore(state)
+        elif until is not None:
+            until.begin(self._weights())
+        stop = trainer.end if longest is None else min(trainer.end, start + longest)
         while trainer.position < stop and not fired:
+            if self._checkpoints.due or self._interrupted():
+                states = [None if each is None else each.state() for each in (until, watch)]
+                self.save({"start": start, "epochs": epochs, "watchers": states})
             if trainer.spent >= trainer.end and not self._may_exceed_budget:
                 raise RunFailed(
                     f"the budget of {self.budget} epochs is spent; a method that by nature needs "
@@ -322,15 +342,6 @@ class Run:
                     reading = until.after_epoch(self._weights())
                     epoch["trigger"] = reading.value
                     fired = reading.fired
-            if self._checkpoints.due or self._interrupted():
-                self._progress = {
-                    "start": start,
-                    "epochs": epochs,
-                    "until": None if until is None else until.state(),
-                    "watch": None if watch is None else watch.state(),
-                }
-                self.save()
-                self._progress = None
         capped = until is not None and not fired
         event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
         scores = None if watch is None else watch.scores()
@@ -363,9 +374,14 @@ class Run:
             "loss": loss,
             "validation": validation,
         }
-        if self._kernel is not None:
-            epoch["kernel"] = self._kernel.measure(trainer.model)
-        return epoch
+        kernel = self._measure_kernel()
+        return epoch if kernel is None else {**epoch, "kernel": kernel}
+
+    def _measure_kernel(self) -> dict[str, float] | None:
+        """Return how the tangent kernel has changed since the start, None if that is not asked."""
+        if self._kernel is None:
+            return None
+        return self._kernel.measure(self._trainer.model, self._trainer.masks())
 
     def _prune(
         self,
@@ -378,21 +394,25 @@ class Run:
         trainer = self._trainer
         if name not in trainer.units:
             trainer.units[name] = units(trainer.model)
-        before = {} if self._kernel is None else self._kernel.measure(trainer.model)
-        event = prune(
-            trainer,
-            trainer.units[name],
-            criterion,
-            targets,
-            scope or (lambda shapes, sparsity: None),
-            self._batches,
-            self._plan.conditions,
-            derive(self.spec.seed, "prune", self._verb_number),
-            self._ledger.running,
-        )
+        kernel_before = self._measure_kernel()
+        try:
+            event = prune(
+                trainer,
+                trainer.units[name],
+                criterion,
+                targets,
+                scope or (lambda shapes, sparsity: None),
+                self._batches,
+                self._plan.conditions,
+                derive(self.spec.seed, "prune", self._verb_number),
+                self._ledger.running,
+            )
+        except ScoreError as error:
+            finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
+            raise (RunFailed if finite else Diverged)(str(error)) from error
         trainer.anchor = trainer.position
-        if self._kernel is not None:
-            event["kernel"] = {"before": before, "after": self._kernel.measure(trainer.model)}
+        if kernel_before is not None:
+            event["kernel"] = {"before": kernel_before, "after": self._measure_kernel()}
         realised = weight_sparsity(self.layers())
         self._report(f"pruned to {realised:.4%} of the weights removed")
         return Pruned(realised), {"units": name, "target": targets[-1], **event}
@@ -401,8 +421,11 @@ class Run:
         """Return how many weights each layer had and has. For the engine."""
         return layers(self._trainer.model, self._trainer.units.values(), self._dense_shapes)
 
-    def save(self) -> None:
+    def save(self, progress: Progress | None = None) -> None:
         """Write a checkpoint. For the engine.
+
+        Args:
+            progress: what the verb that is underway needs to go on from here.
 
         Raises:
             Interrupted: the process was asked to stop; it is safe to do so now.
@@ -410,7 +433,8 @@ class Run:
         self._checkpoints.save(
             {
                 "verb": self._verb_number,
-                "progress": self._progress,
+                "underway": self._underway,
+                "progress": progress,
                 "trainer": self._trainer.state(),
                 "ledger": self._ledger.state(),
                 "kernel": None if self._kernel is None else self._kernel.state(),
@@ -419,9 +443,13 @@ class Run:
         if self._interrupted():
             raise Interrupted
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint. For the engine."""
-        self.covered = state["verb"]
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint that can be used, if there is one. For the engine."""
+        state = self._checkpoints.newest(self._can_go_on_from)
+        if state is None:
+            return False
+        self._covered = state["verb"]
+        self._underway = state["underway"]
         self._progress = state["progress"]
         self._trainer.restore(
             state["trainer"], lambda name: self._registry.find("units", name).load()
@@ -429,6 +457,23 @@ class Run:
         self._ledger.restore(state["ledger"])
         if self._kernel is not None:
             self._kernel.restore(state["kernel"])
+        return True
+
+    def _can_go_on_from(self, state: Mapping[str, Any]) -> bool:
+        """Return whether the journal knows all its verbs, and their snapshots are there."""
+        covered = self._journal.entries[: state["verb"]]
+        with_snapshot = [
+            number
+            for number, entry in enumerate(covered)
+            if entry.verb == "snapshot" or entry.returned.get("watched")
+        ]
+        return len(covered) == state["verb"] and all(
+            map(self._checkpoints.has_snapshot, with_snapshot)
+        )
+
+    def unbind(self) -> None:
+        """Forget what no checkpoint covers: the last bits may differ here. For the engine."""
+        self._journal.truncate(self._covered)
 
 
 @contextlib.contextmanager

@@ -111,8 +111,7 @@ def plan(
     pruner_entry = registry.find("pruner", pruner)
     profiles = task_entry.arguments["profiles"]
     if profile not in profiles:
-        known = PROFILES if profile not in PROFILES else profiles
-        raise RequestError(f"task {task!r} has no profile {profile!r}{nearest(profile, known)}")
+        raise RequestError(f"task {task!r} has no profile {profile!r}{nearest(profile, profiles)}")
     if seed < 0:
         raise RequestError(f"seed {seed} is negative; seeds are 0, 1, 2 ...")
     defaults = {
@@ -172,10 +171,10 @@ def describe_data(
         RequestError: they are missing or damaged.
     """
     module, _, function = task.arguments["data"].partition(":")
-    # A plug-in's file has no name to import it by: without one, the task's own module is meant.
-    describe = (
-        task.beside(function) if not module else getattr(importlib.import_module(module), function)
-    )
+    if module:
+        describe = getattr(importlib.import_module(module), function)
+    else:
+        describe = task.beside(function)
     description: DataDescription = describe(profile, settings, data_folder)
     return description
 
@@ -183,11 +182,12 @@ def describe_data(
 def _sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
     if asked is not None and not (math.isfinite(asked) and 0 <= asked < 1):
         raise RequestError(
-            f"sparsity {asked:g} is outside [0, 1): it is the fraction of weights to remove"
+            f"sparsity {asked:g} is outside [0, 1): "
+            "it is the fraction of weights to remove, as in 0.98"
         )
     if not pruner.arguments.get("prunes", True):
         return 0.0
-    return float(task.arguments.get("sparsity", 0.98)) if asked is None else asked
+    return float(task.arguments.get("sparsity", 0.98) if asked is None else asked)
 
 
 def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:

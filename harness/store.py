@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import files
-from harness.errors import RequestError, nearest
+from harness.errors import RequestError, enumerated, nearest
 
 SCHEMA = 1
 """Version of the record's layout."""
+
+RECORD = "record.json"
 
 Record = Mapping[str, Any]
 
@@ -50,7 +52,7 @@ class Store:
         Raises:
             RequestError: it is damaged, or of a newer schema.
         """
-        path = self.folder / run_id / "record.json"
+        path = self.folder / run_id / RECORD
         if not path.exists():
             return None
         try:
@@ -67,12 +69,31 @@ class Store:
 
     def save(self, record: Record) -> None:
         """Write a record: the last thing that a run does."""
-        path = self.folder / str(record["run_id"]) / "record.json"
-        files.write(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        path = self.folder / str(record["run_id"]) / RECORD
+        files.write(path, _as_json(record))
+
+    def save_failure(self, record: Record, details: str) -> None:
+        """Leave a failed run's record and its traceback, which do not count as a result."""
+        folder = self.folder / str(record["run_id"])
+        files.write(folder / "failure.txt", details.encode())
+        files.write(folder / "failure.json", _as_json(record))
+
+    def failure(self, run_id: str) -> Record | None:
+        """Return the record of a run whose last attempt failed, None otherwise."""
+        try:
+            record: Record = json.loads((self.folder / run_id / "failure.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record
+
+    def forget_failure(self, run_id: str) -> None:
+        """Remove what `save_failure` left: the run is tried again."""
+        for name in ("failure.json", "failure.txt"):
+            files.remove(self.folder / run_id / name)
 
     def run_ids(self) -> list[str]:
         """Return the runs that are done, in alphabetical order."""
-        return sorted(path.parent.name for path in self.folder.glob("*/record.json"))
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{RECORD}"))
 
     def records(self) -> Iterator[Record]:
         """Go through the records of the runs that are done."""
@@ -82,19 +103,36 @@ class Store:
                 yield record
 
     def find(self, name: str) -> Record:
-        """Return the record of a run by its name, the beginning of it, or its identity.
+        """Return the record of a run by its folder, its name, the beginning of it, or its hash.
 
         Raises:
             RequestError: none fits, or several do.
         """
-        known = self.run_ids()
-        name = Path(name).name
-        fitting = [run for run in known if run == name]
-        fitting = fitting or [run for run in known if run.startswith(name) or run.endswith(name)]
-        if len(fitting) > 1:
-            raise RequestError(f"{name!r} could be any of: {', '.join(fitting)}")
-        if not fitting:
-            raise RequestError(f"no run {name!r} in {self.folder}{nearest(name, known)}")
-        record = self.record(fitting[0])
+        folder = Path(name).resolve()
+        if (folder / RECORD).exists():
+            record = Store(folder.parent).record(folder.name)
+        else:
+            record = self.record(self._complete(name))
         assert record is not None
         return record
+
+    def _complete(self, name: str) -> str:
+        """Return the whole name of a run that is done."""
+        known = self.run_ids()
+        fitting = [name] if name in known else []
+        fitting = fitting or [run for run in known if run.startswith(name) or run.endswith(name)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise RequestError(f"{name!r} could be any of {enumerated(fitting)}")
+        if not known:
+            raise RequestError(f"results folder {self.folder}: holds no run that is done")
+        if (self.folder / name).is_dir():
+            raise RequestError(f"{name} is not done: ask for the same run again to go on with it")
+        raise RequestError(
+            f"results folder {self.folder}: holds no run {name!r}{nearest(name, known)}"
+        )
+
+
+def _as_json(record: Record) -> bytes:
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()

@@ -1,98 +1,29 @@
-"""A record in a few lines, for people."""
+"""Records in a few lines, for people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 Record = Mapping[str, Any]
 
+WIDTH = 100
+"""Characters in a line at most."""
 
-def summarise(record: Record) -> str:
-    """Return the outcome of a run in a few lines."""
-    return "\n".join([_headline(record), *(f"  {name:<16}{text}" for name, text in _rows(record))])
-
-
-def _headline(record: Record) -> str:
-    reason = f": {record['reason']}" if record["reason"] else ""
-    stamp = " [SYNTHETIC data]" if record["data"]["source"] == "synthetic" else ""
-    return f"{record['run_id']}  {record['status']}{reason}{stamp}"
-
-
-def _rows(record: Record) -> Iterator[tuple[str, str]]:
-    quality, sparsity, cost = record["quality"], record["sparsity"], record["cost"]
-    better = "higher is better" if quality["goal"] == "max" else "lower is better"
-    yield (
-        quality["metric"],
-        f"{number(quality['test'])} test, {number(quality['validation'])} validation; "
-        f"ignoring the input gives {number(quality['baseline'])} ({better})",
-    )
-    yield "data", f"{record['data']['name']} ({record['data']['source']})"
-    yield (
-        "weights removed",
-        f"{sparsity['weights']:.4%} of {sum(x['weights'] for x in sparsity['per_layer']):,} "
-        f"({sparsity['requested']:.4%} asked for; {sparsity['effective']:.4%} without effect)",
-    )
-    for event in record["events"]:
-        if event["verb"] == "prune":
-            yield "pruned", _pruning(event, record)
-    yield (
-        "training",
-        f"{cost['epochs']:g} epochs, {cost['steps']} steps in {number(cost['train_seconds'])} s, "
-        f"peak memory {size(cost['peak_run_bytes'])}, energy {_energy(cost)}",
-    )
-    yield (
-        "final network",
-        f"training step {number(cost['step_ms'])} ms, inference {number(cost['inference_ms'])} ms "
-        f"a batch, {size(cost['peak_step_bytes'])} for a step, {size(cost['disk_bytes'])} on disk",
-    )
-    yield (
-        "operations",
-        f"{count(cost['macs'])} multiply-accumulates a sample "
-        f"({count(cost['macs_effective'])} by weights that are left; not a speed-up), "
-        f"{count(cost['parameters'])} parameters",
-    )
-    environment = record["provenance"]
-    yield "measured on", f"{environment['device']}, {environment['threads']} threads"
-
-
-def _pruning(event: Mapping[str, Any], record: Record) -> str:
-    steps_per_epoch = record["cost"]["steps"] / record["cost"]["epochs"]
-    flow = event["gradient_flow"]
-    return (
-        f"to {event['target']:.4%} after {event['position'] / steps_per_epoch:g} epochs; "
-        f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
-    )
-
-
-def _energy(cost: Mapping[str, Any]) -> str:
-    if cost["energy_kwh"] is None:
-        return "not measured"
-    return (
-        f"{cost['energy_kwh'] * 1000:.3g} Wh, {cost['emissions_g']:.3g} g CO2e "
-        f"({cost['energy_method']})"
-    )
-
-
-def summarise_events(record: Record) -> str:
-    """Return what happened, a line for each epoch and verb."""
-    lines = []
-    metric = record["quality"]["metric"]
-    for event in record["events"]:
-        for epoch in event.get("epochs", ()):
-            lines.append(
-                f"  step {epoch['position']:>6}  loss {epoch['loss']:<10.4g} "
-                f"validation {metric} {number(epoch['validation'][metric])}"
-                + (f"  trigger {number(epoch['trigger'])}" if "trigger" in epoch else "")
-            )
-        ended = f", ended by the {event['ended_by']}" if "ended_by" in event else ""
-        lines.append(f"  step {event['position']:>6}  {event['verb']}{ended}")
-    return "\n".join(lines)
+ENDINGS = {"trigger": "the trigger fired", "cap": "the cap was reached"}
+"""Why a training ended that something could end early."""
 
 
 def number(value: float | None) -> str:
     """Return four digits of a number, a dash where there is none."""
     return "-" if value is None else f"{value:.4g}"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction in percent."""
+    return f"{100 * fraction:.6g} %"
 
 
 def size(value: int | None) -> str:
@@ -110,3 +41,196 @@ def size(value: int | None) -> str:
 def count(value: int | None) -> str:
     """Return a whole number with separators, a dash where there is none."""
     return "-" if value is None else f"{value:,}"
+
+
+def several(amount: float, noun: str) -> str:
+    """Return an amount of something, in the singular or the plural."""
+    return f"{amount:,g} {noun}" if amount == 1 else f"{amount:,g} {noun}s"
+
+
+def _with_unit(unit: str, scale: float = 1) -> Callable[[float | None], str]:
+    return lambda value: "-" if value is None else f"{number(scale * value)} {unit}"
+
+
+COSTS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "train_seconds": ("training time", _with_unit("s")),
+    "peak_run_bytes": ("peak memory of the run", size),
+    "energy_kwh": ("energy", _with_unit("Wh", 1000)),
+    "emissions_g": ("emissions", _with_unit("g CO2e")),
+    "step_ms": ("training step", _with_unit("ms")),
+    "inference_ms": ("inference of a batch", _with_unit("ms")),
+    "peak_step_bytes": ("peak memory of a step", size),
+    "disk_bytes": ("size on disk", size),
+    "macs": ("multiply-accumulates", count),
+    "macs_effective": ("of weights that are left", count),
+    "parameters": ("parameters", count),
+}
+"""What each cost of a record is called, and how its values are written."""
+
+
+def summarise(record: Record) -> str:
+    """Return the outcome of a run in a few lines."""
+    lines = [f"{record['run_id']}: {record['status']}"]
+    for name, text in _rows(record):
+        lines += textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=f"  {name:<17}",
+            subsequent_indent=" " * 19,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def _rows(record: Record) -> Iterator[tuple[str, str]]:
+    cost = {name: text(record["cost"][name]) for name, (_, text) in COSTS.items()}
+    if record["reason"]:
+        yield "because", record["reason"]
+    yield record["quality"]["metric"], _quality(record["quality"])
+    stamp = "SYNTHETIC" if record["data"]["source"] == "synthetic" else record["data"]["source"]
+    yield "data", f"{stamp}: {record['data']['name']}"
+    if record["spec"]["overrides"]:
+        yield "settings", ", ".join(f"{k}={v}" for k, v in record["spec"]["overrides"].items())
+    yield "weights removed", _sparsity(record["sparsity"])
+    for before, event in pairwise([{}, *record["events"]]):
+        if event["verb"] == "prune":
+            yield "pruned", _pruning(event, before, record)
+    yield (
+        "training",
+        f"{several(record['cost']['epochs'], 'epoch')}, {several(record['cost']['steps'], 'step')} "
+        f"in {cost['train_seconds']}, peak memory {cost['peak_run_bytes']}",
+    )
+    if interruptions := len(record["provenance"]["resumed"]):
+        yield "interrupted", f"{several(interruptions, 'time')}; costs are of all lives together"
+    if record["cost"]["energy_kwh"] is not None:
+        method, scope = record["cost"]["energy_method"], record["cost"]["energy_scope"]
+        yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
+    yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
+    yield "inference", f"{cost['inference_ms']} a batch"
+    yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
+    yield (
+        "operations",
+        f"{cost['macs']} multiply-accumulates a sample, "
+        f"{cost['macs_effective']} of them by weights that are left (which is no speed-up)",
+    )
+    for reason, names in _not_measured(record["cost"]):
+        yield "not measured", f"{', '.join(names)}: {reason}"
+    yield "measured on", _machine(record["provenance"])
+
+
+def _quality(quality: Mapping[str, Any]) -> str:
+    if quality["test"] is None:
+        return "not tested"
+    better = "higher" if quality["goal"] == "max" else "lower"
+    return (
+        f"{number(quality['test'])} test, {number(quality['validation'])} validation; "
+        f"{better} is better, ignoring the input gives {number(quality['baseline'])}"
+    )
+
+
+def _sparsity(sparsity: Mapping[str, Any]) -> str:
+    weights = sum(layer["weights"] for layer in sparsity["per_layer"])
+    emptied = ", ".join(sparsity["emptied_layers"])
+    return (
+        f"{percent(sparsity['weights'])} of {count(weights)}, "
+        f"{percent(sparsity['requested'])} were asked for; "
+        f"{percent(sparsity['effective'])} no longer have an effect"
+        + (f"; nothing is left of {emptied}" if emptied else "")
+    )
+
+
+def _pruning(event: Mapping[str, Any], before: Mapping[str, Any], record: Record) -> str:
+    when = "before training"
+    if event["spent"]:
+        when = f"after {several(_epochs(event['spent'], record), 'epoch')}"
+    why = ENDINGS.get(before.get("ended_by", ""))
+    flow = event["gradient_flow"]
+    return (
+        f"to {percent(event['target'])} {when}{f', when {why}' if why else ''}; "
+        f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
+    )
+
+
+def _epochs(steps: int, record: Record) -> float:
+    """Return a number of steps in epochs."""
+    cost = record["cost"]
+    return float(steps * cost["epochs"] / cost["steps"])
+
+
+def _not_measured(cost: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Go through the reasons why costs could not be measured, and the costs of each."""
+    for reason in dict.fromkeys(cost["reasons"].values()):
+        missing = [name for name, why in cost["reasons"].items() if why == reason]
+        yield reason, [COSTS[name][0] for name in COSTS if name in missing]
+
+
+def _machine(provenance: Mapping[str, Any]) -> str:
+    return f"{provenance['device']}, {several(provenance['threads'], 'thread')}"
+
+
+def summarise_events(record: Record) -> str:
+    """Return what happened, a line for each epoch and for what came between."""
+    metric = record["quality"]["metric"]
+    header = ("epoch", "step", "loss", f"validation {metric}", "trigger")
+    rows: list[Sequence[str]] = [header]
+    for event in record["events"]:
+        for epoch in event.get("epochs", ()):
+            rows.append(
+                (
+                    f"{_epochs(epoch['spent'], record):g}",
+                    str(epoch["spent"]),
+                    number(epoch["loss"]),
+                    number(epoch["validation"][metric]),
+                    number(epoch["trigger"]) if "trigger" in epoch else "",
+                )
+            )
+        rows += [("", str(event["spent"]), text) for text in _happening(event)]
+    if not any(len(row) == len(header) and row[-1] for row in rows[1:]):
+        rows = [row[: len(header) - 1] for row in rows]
+    return table(rows)
+
+
+def _happening(event: Mapping[str, Any]) -> Iterator[str]:
+    match event["verb"]:
+        case "train" if event["ended_by"] in ENDINGS:
+            yield ENDINGS[event["ended_by"]]
+        case "prune":
+            yield f"pruned {event['units']} to {percent(event['target'])}"
+        case "snapshot":
+            yield "took a snapshot"
+        case "rewind":
+            yield f"rewound to step {event['position']}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as text in columns aligned to the left, the last of which is wrapped."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    lines = []
+    for *cells, last in rows:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        head = "".join(f"{cell}  " for cell in ("", *padded))
+        lines.append(
+            textwrap.fill(last, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+        )
+    return "\n".join(lines)
+
+
+def table(rows: Iterable[Sequence[str]], left: int = 0) -> str:
+    """Return rows as text in columns, aligned to the right but for the first few.
+
+    The last cell of a row that is shorter than the first row is text and has no column.
+    """
+    rows = list(rows)
+    columns = len(rows[0])
+    whole = [row for row in rows if len(row) == columns]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        if len(row) < columns:
+            cells[len(row) - 1] = row[-1]
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    return "\n".join(lines)

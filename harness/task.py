@@ -168,9 +168,12 @@ class ShuffledBatches:
 def scoring_indices(samples: int, batch_size: int, seed: int) -> list[Tensor]:
     """Return the sample numbers of the scoring batches, each drawn without replacement.
 
-    A training set that is too small for five different batches is gone through again.
+    A training set that is too small for five different batches is shuffled and gone through again.
     """
     generator = torch.Generator().manual_seed(derive(seed, "scoring"))
-    needed = Task.scoring_batch_count * batch_size
-    passes = [torch.randperm(samples, generator=generator) for _ in range(-(-needed // samples))]
-    return list(torch.cat(passes)[:needed].split(batch_size))
+    whole_batches = max(samples // batch_size, 1)
+    batches: list[Tensor] = []
+    while len(batches) < Task.scoring_batch_count:
+        order = torch.randperm(samples, generator=generator)
+        batches += order[: whole_batches * batch_size].split(batch_size)
+    return batches[: Task.scoring_batch_count]

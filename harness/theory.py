@@ -50,14 +50,18 @@ class TangentKernel:
         self._batch_statistics = batch_statistics
         self.reference: Tensor | None = None
 
-    def measure(self, model: nn.Module) -> dict[str, float]:
+    def measure(self, model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, float]:
         """Compare the kernel with the first one that was measured.
+
+        Args:
+            model: whose kernel it is.
+            masks: the weights that are left, by name, where some were removed.
 
         Returns:
             change: ‖K - K₀‖ / ‖K₀‖ in the Frobenius norm.
             alignment: ⟨K, K₀⟩ / (‖K‖ ‖K₀‖), 1 where only the scale differs.
         """
-        kernel = self.kernel(model)
+        kernel = self.kernel(model, masks)
         if self.reference is None:
             self.reference = kernel
         first = self.reference
@@ -66,10 +70,14 @@ class TangentKernel:
             "alignment": float((kernel * first).sum() / (kernel.norm() * first.norm())),
         }
 
-    def kernel(self, model: nn.Module) -> Tensor:
-        """Return the kernel (samples, samples) in double precision; pruned weights are zero."""
+    def kernel(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Tensor:
+        """Return the kernel (samples, samples) in double precision.
+
+        What was removed learns no more, so it has no part in the kernel.
+        """
         probe = _Probe(self._task, model, self._batch, self._seed)
         parameters = {name: parameter.detach() for name, parameter in probe.named_parameters()}
+        left = {f"model.{name}": mask for name, mask in masks.items()}
 
         def outputs(values: Mapping[str, Tensor]) -> Tensor:
             result: Tensor = functional_call(probe, dict(values))
@@ -80,7 +88,8 @@ class TangentKernel:
             jacobian = []
             for direction in torch.eye(len(values), device=values.device, dtype=values.dtype):
                 (gradients,) = pull_back(direction)
-                jacobian.append(torch.cat([g.flatten() for g in gradients.values()]))
+                row = [(g * left.get(name, 1)).flatten() for name, g in gradients.items()]
+                jacobian.append(torch.cat(row))
         rows = torch.stack(jacobian).double()
         return rows @ rows.T
 

@@ -13,7 +13,7 @@ from harness.optimiser import build_optimiser
 from harness.schedule import SCHEDULES
 from harness.seeds import derive
 from harness.task import Batch, Task
-from harness.units import Units
+from harness.units import Kept, Units
 
 Penalty = Callable[[nn.Module], Tensor]
 """A term that is added to the training loss."""
@@ -59,6 +59,10 @@ class Trainer:
         """The position at which the budget ends."""
         return self.schedule.length(self.anchor)
 
+    def masks(self) -> Kept:
+        """Return the masks of the weights that are zeroed but still there, by name."""
+        return {n: mask for units in self.units.values() for n, mask in units.masks().items()}
+
     def step(
         self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
     ) -> None:
@@ -86,13 +90,15 @@ class Trainer:
         """Return the mean training loss since the last call.
 
         Raises:
-            Diverged: it is not a finite number.
+            Diverged: it is not a finite number, or the last step has left such weights behind.
         """
         mean = float(self._loss_sum) / max(self._loss_count, 1)
         self._loss_sum.zero_()
         self._loss_count = 0
         if mean - mean != 0:
             raise Diverged(f"the training loss became {mean} before step {self.position}")
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise Diverged(f"the weights were no finite numbers after step {self.position}")
         return mean
 
     def _set_rate(self) -> None:
@@ -111,12 +117,17 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "stream": self.stream.state(),
             "position": self.position,
+            "loss": [float(self._loss_sum), self._loss_count],
         }
 
     def rewind(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot; what was pruned since stays pruned."""
         self._load(snapshot)
         self.anchor = None if self.anchor is None else self.position
+        self.remove_again()
+
+    def remove_again(self) -> None:
+        """Remove what was pruned from weights that came from elsewhere or are no numbers."""
         for units in self.units.values():
             units.apply(self.model, self.optimiser, self.stream.companions, units.alive())
 
@@ -127,7 +138,6 @@ class Trainer:
             "units": {name: units.state() for name, units in self.units.items()},
             "spent": self.spent,
             "anchor": self.anchor,
-            "loss": [float(self._loss_sum), self._loss_count],
         }
 
     def restore(self, state: Mapping[str, Any], units_of: Callable[[str], type[Units]]) -> None:
@@ -138,14 +148,14 @@ class Trainer:
         self._load(state)
         self.spent = state["spent"]
         self.anchor = state["anchor"]
-        self._loss_sum.fill_(state["loss"][0])
-        self._loss_count = state["loss"][1]
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.restore(state["stream"])
         self.position = state["position"]
+        self._loss_sum.fill_(state["loss"][0])
+        self._loss_count = state["loss"][1]
 
 
 def update(

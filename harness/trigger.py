@@ -34,4 +34,4 @@ class Trigger(Protocol):
         """Return what is needed to go on from here."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Go back to a state, whose tensors are on the CPU."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness.errors import RunFailed
 from harness.scoring import Scores
 
 Kept = dict[str, Tensor]
@@ -82,11 +83,12 @@ class UnreachableSparsity(Exception):
 
     def __init__(self, asked: float, reachable: float) -> None:
         super().__init__(
-            f"a sparsity of {asked:.6g} cannot be reached; the nearest that can is {reachable:.6g}"
+            f"a sparsity of {asked:.10g} cannot be reached; "
+            f"the nearest that can is {reachable:.10g}"
         )
         self.asked = asked
         self.reachable = reachable
 
 
-class ScoreError(Exception):
+class ScoreError(RunFailed):
     """A criterion returned something that cannot be ranked."""

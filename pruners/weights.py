@@ -57,7 +57,7 @@ class Weights:
             scope: how many to keep in each tensor, or None for one threshold.
 
         Raises:
-            UnreachableSparsity: fewer are alive than are to be kept.
+            UnreachableSparsity: fewer are alive than are to be kept, or none would be left.
             ScoreError: a tensor is missing, has another shape, or is not finite where alive.
         """
         shapes = {name: alive.shape for name, alive in self._alive.items()}
@@ -122,7 +122,10 @@ class Weights:
         self._masked = [weights[name] for name in pruned]
         # As numbers: a product of equal types takes a fifth of the time of one with a boolean.
         self._masks = [self._alive[name].to(weights[name].dtype) for name in pruned]
-        self.after_step(model)
+        with torch.no_grad():
+            # Not by a product: zero times what has diverged is no number.
+            for name in pruned:
+                weights[name].masked_fill_(~self._alive[name], 0)
 
     def _largest(
         self, scores: Scores, counts: Mapping[tuple[str, ...], int], target: float
@@ -137,12 +140,14 @@ class Weights:
         return kept
 
     def _check_reachable(self, counts: Mapping[tuple[str, ...], int], target: float) -> None:
+        total = sum(mask.numel() for mask in self._alive.values())
+        if sum(counts.values()) == 0:
+            raise UnreachableSparsity(target, 1 - 1 / total)
         alive = {
             names: sum(int(self._alive[name].count_nonzero()) for name in names) for names in counts
         }
         if any(counts[names] > alive[names] for names in counts):
             reachable = sum(min(counts[names], alive[names]) for names in counts)
-            total = sum(mask.numel() for mask in self._alive.values())
             raise UnreachableSparsity(target, 1 - reachable / total)
 
     def _rankable(self, name: str, scores: Scores) -> Tensor:

@@ -6,10 +6,11 @@ import argparse
 
 from harness.errors import RequestError, nearest
 from harness.registry import Registry
+from harness.summary import several
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run the contract tests, a line for each, and return 1 if any fails."""
+    """Try the rules of the contract, a line for each, and return 1 if any is broken."""
     kinds = ("task", "pruner")
     if arguments.kind not in kinds:
         raise RequestError(f"cannot check {arguments.kind!r}{nearest(arguments.kind, kinds)}")
@@ -24,11 +25,14 @@ def execute(arguments: argparse.Namespace) -> int:
         promise = (rule.__doc__ or "").partition("\n")[0].rstrip(".")
         try:
             rule(subject)
-        except Broken as error:
+        except RequestError:
+            raise
+        except Exception as error:  # whatever a plug-in does wrong
             broken += 1
-            print(f"BROKEN  {promise}: {error}", flush=True)
+            what = f"{type(error).__name__}: {error}"
+            print(f"BROKEN  {promise}: {error if isinstance(error, Broken) else what}", flush=True)
         else:
             print(f"ok      {promise}", flush=True)
-    verdict = f"{broken} rules are broken" if broken else "every rule is kept"
-    print(f"{entry.kind} {entry.name}: {verdict}")
+    verdict = f"breaks {several(broken, 'rule')}" if broken else "keeps every rule"
+    print(f"{entry.kind} {entry.name} {verdict}")
     return 1 if broken else 0

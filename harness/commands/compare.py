@@ -8,81 +8,95 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.store import Store
-from harness.summary import number
+from harness.store import RECORD, Store
+from harness.summary import COSTS, number, percent, table
 
 Record = Mapping[str, Any]
 
-COSTS = (
-    "train_seconds",
-    "peak_run_bytes",
-    "energy_kwh",
-    "step_ms",
-    "inference_ms",
-    "peak_step_bytes",
-    "disk_bytes",
-    "macs",
-    "parameters",
-)
-TIMED = ("train_seconds", "energy_kwh", "step_ms", "inference_ms")
-"""What depends on the device."""
+DEPENDS_ON_DEVICE = ("train_seconds", "energy_kwh", "emissions_g", "step_ms", "inference_ms")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print what differs."""
-    folders = [Path(arguments.first), Path(arguments.second)]
-    if all(folder.is_dir() and not (folder / "record.json").exists() for folder in folders):
-        _compare_folders(*folders)
+    first, second = arguments.first, arguments.second
+    folders = [name for name in (first, second) if _is_results_folder(Path(name))]
+    if len(folders) == 1:
+        raise RequestError(f"{folders[0]} is a results folder; the other is not one")
+    if folders:
+        print(_compare_folders(Path(first), Path(second)))
     else:
         store = Store(arguments.results)
-        _compare_runs(store.find(arguments.first), store.find(arguments.second))
+        print(_compare_runs(store.find(first), store.find(second)))
     return 0
 
 
-def _compare_runs(first: Record, second: Record) -> None:
-    print(f"A  {first['run_id']}  {first['status']}")
-    print(f"B  {second['run_id']}  {second['status']}")
-    for key, before in first["spec"].items():
-        if before != second["spec"][key]:
-            print(f"   {key}: {before} -> {second['spec'][key]}")
-    print(f"\n{'':<24}{'A':>12}{'B':>12}{'B / A':>10}")
-    for name, before, after in _figures(first, second):
-        ratio = after / before if before and after is not None else None
-        print(f"{name:<24}{number(before):>12}{number(after):>12}{number(ratio):>10}")
-    if not _same_device(first, second):
-        print("\ntimes and energy are not compared: the runs were on different devices")
+def _is_results_folder(path: Path) -> bool:
+    return path.is_dir() and not (path / RECORD).exists()
 
 
-def _figures(first: Record, second: Record) -> Iterator[tuple[str, float | None, float | None]]:
-    if first["quality"]["metric"] == second["quality"]["metric"]:
+def _compare_runs(first: Record, second: Record) -> str:
+    rows: list[tuple[str, ...]] = [("", "A", "B", "B / A")]
+    rows += [(name, before, after, "") for name, before, after in _differences(first, second)]
+    rows += [*_quality(first, second), *_costs(first, second)]
+    lines = [f"A  {first['run_id']}", f"B  {second['run_id']}", "", table(rows, left=1)]
+    if first["quality"]["metric"] != second["quality"]["metric"]:
+        lines += ["", "Different metrics are not compared."]
+    if not _same_machine(first, second):
+        lines += ["", "Times and energy are not compared: the runs were on different machines."]
+    return "\n".join(lines)
+
+
+def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]]:
+    """Go through what was asked for differently, and how it ended."""
+    for key in ("task", "pruner", "sparsity", "seed", "profile"):
+        if first["spec"][key] != second["spec"][key]:
+            yield key, str(first["spec"][key]), str(second["spec"][key])
+    for key in sorted({**first["spec"]["overrides"], **second["spec"]["overrides"]}):
+        before, after = (str(record["settings"].get(key, "-")) for record in (first, second))
+        if before != after:
+            yield key, before, after
+    if first["data"]["sha256"] != second["data"]["sha256"]:
+        yield "data", first["data"]["sha256"][:8], second["data"]["sha256"][:8]
+    yield "status", first["status"], second["status"]
+
+
+def _quality(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
+    before, after = first["quality"], second["quality"]
+    if before["metric"] == after["metric"]:
         for part in ("test", "validation"):
-            name = f"{part} {first['quality']['metric']}"
-            yield name, first["quality"][part], second["quality"][part]
-    yield "weight sparsity", first["sparsity"]["weights"], second["sparsity"]["weights"]
-    yield "effective sparsity", first["sparsity"]["effective"], second["sparsity"]["effective"]
-    for name in COSTS:
-        if name not in TIMED or _same_device(first, second):
-            yield name, first["cost"][name], second["cost"][name]
+            figures = before[part], after[part]
+            yield f"{part} {before['metric']}", *map(number, figures), _ratio(*figures)
+    for key, name in (("weights", "weights removed"), ("effective", "without effect")):
+        yield name, *(percent(record["sparsity"][key]) for record in (first, second)), ""
 
 
-def _same_device(first: Record, second: Record) -> bool:
+def _costs(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
+    for key, (name, text) in COSTS.items():
+        if key not in DEPENDS_ON_DEVICE or _same_machine(first, second):
+            figures = first["cost"][key], second["cost"][key]
+            yield name, *map(text, figures), _ratio(*figures)
+
+
+def _ratio(before: float | None, after: float | None) -> str:
+    return f"{after / before:.3g}" if before and after is not None else ""
+
+
+def _same_machine(first: Record, second: Record) -> bool:
     keys = ("device", "threads")
     return all(first["provenance"][key] == second["provenance"][key] for key in keys)
 
 
-def _compare_folders(first: Path, second: Path) -> None:
+def _compare_folders(first: Path, second: Path) -> str:
     before = {_request(record): record for record in Store(first).records()}
     after = {_request(record): record for record in Store(second).records()}
     if not before and not after:
         raise RequestError(f"neither {first} nor {second} holds a run that is done")
+    rows = [("run", "metric", "A", "B", "")]
     for request in sorted(before.keys() | after.keys()):
         one, other = before.get(request), after.get(request)
-        if one is None or other is None:
-            print(f"only in {second if one is None else first}: {request}")
-        elif _outcome(one) == _outcome(other):
-            print(f"equal: {request}, {_told(one)}")
-        else:
-            print(f"differs: {request}, {_told(one)} -> {_told(other)}")
+        metric = (one or other or {})["quality"]["metric"]
+        rows.append((request, metric, _result(one), _result(other), _verdict(one, other)))
+    return "\n".join([f"A  {first}", f"B  {second}", "", table(rows, left=2)])
 
 
 def _request(record: Record) -> str:
@@ -92,11 +106,19 @@ def _request(record: Record) -> str:
     return " ".join(word for word in (*words, spec["profile"], overrides) if word)
 
 
+def _result(record: Record | None) -> str:
+    if record is None:
+        return "-"
+    test = record["quality"]["test"]
+    return record["status"] if test is None else number(test)
+
+
+def _verdict(one: Record | None, other: Record | None) -> str:
+    if one is None or other is None:
+        return "only in B" if one is None else "only in A"
+    return "equal" if _outcome(one) == _outcome(other) else "differs"
+
+
 def _outcome(record: Record) -> tuple[object, ...]:
     quality = record["quality"]
     return record["status"], quality["test"], quality["validation"], record["sparsity"]["weights"]
-
-
-def _told(record: Record) -> str:
-    quality = record["quality"]
-    return f"{record['status']}, test {quality['metric']} {number(quality['test'])}"

@@ -1,35 +1,66 @@
-"""``data``: what data the tasks use, and whether they are there."""
+"""``data``: what data the tasks use, whether they are there, and how they get there."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
+from harness.download import download
 from harness.errors import RequestError, nearest
-from harness.registry import Registry
+from harness.progress import Progress
+from harness.registry import Entry, Registry
 from harness.spec import describe_data
+from harness.summary import columns
 
-ACTIONS = ("list", "check")
+ACTIONS = ("list", "fetch", "check")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print what each profile's data are, or why they cannot be used."""
-    if arguments.action not in ACTIONS:
-        hint = nearest(arguments.action, ACTIONS)
-        raise RequestError(f"unknown action {arguments.action!r} of data{hint}")
+    """List, fetch or check."""
+    action, name, folder = arguments.action, arguments.task, arguments.data
+    if action not in ACTIONS:
+        raise RequestError(f"unknown action {action!r} of data{nearest(action, ACTIONS)}")
     registry = Registry(arguments.plugin)
-    if arguments.action == "check" and arguments.task is None:
-        raise RequestError("data check: which task? as in: data check ptb")
-    names = [arguments.task] if arguments.task else list(registry.of_kind("task"))
-    missing = False
-    for name in names:
-        entry = registry.find("task", name)
-        for profile in entry.arguments["profiles"]:
+    tasks = registry.of_kind("task")
+    if name is None and action != "list":
+        raise RequestError(f"data {action} needs a task{nearest('', tasks)}")
+    chosen = list(tasks.values()) if name is None else [registry.find("task", name)]
+    if action == "fetch":
+        _fetch(chosen[0], folder)
+        return 0
+    problems = _list(chosen, folder)
+    if problems and action == "check":
+        raise RequestError("; ".join(problems))
+    return 0
+
+
+def _list(tasks: Iterable[Entry], folder: Path) -> list[str]:
+    """Print what each profile's data are; return why some cannot be used."""
+    rows, problems = [("task", "profile", "source", "sha256", "data")], []
+    for task in tasks:
+        for profile, changes in task.arguments["profiles"].items():
+            settings = {**task.arguments["settings"], **changes}
             try:
-                settings = {**entry.arguments["settings"], **entry.arguments["profiles"][profile]}
-                data = describe_data(entry, profile, settings, arguments.data)
+                data = describe_data(task, profile, settings, folder)
             except RequestError as error:
-                missing = True
-                print(f"{name:<10} {profile:<9} missing: {error}")
+                problems.append(str(error))
+                rows.append((task.name, profile, "missing", "-", str(error)))
             else:
-                print(f"{name:<10} {profile:<9} {data.source}: {data.name}, {data.sha256[:12]}")
-    return 2 if missing and arguments.action == "check" else 0
+                rows.append((task.name, profile, data.source, data.sha256[:8], data.name))
+    print(columns(rows))
+    return list(dict.fromkeys(problems))
+
+
+def _fetch(task: Entry, data_folder: Path) -> None:
+    """Download the official files of a task."""
+    downloads = task.arguments.get("downloads") or {}
+    if not downloads:
+        print(f"{task.name} needs no downloads")
+    progress = Progress(sys.stderr)
+    folder = data_folder / task.name
+    for name, (url, md5) in downloads.items():
+        is_new = download(url, folder / name, md5, progress.update)
+        progress.clear()
+        print(f"{folder / name} {'is there now' if is_new else 'was there before'}", flush=True)

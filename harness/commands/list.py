@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import RequestError, nearest
 from harness.registry import Entry, Kind, Registry
+from harness.summary import columns
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 
@@ -22,12 +23,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         objects = [{"kind": kind, **_object(e)} for kind, all_ in found.items() for e in all_]
         print(json.dumps(objects, indent=1))
-        return 0
-    for kind, entries in found.items():
-        print(kind)
-        width = max((len(entry.name) for entry in entries), default=0)
-        for entry in entries:
-            print(f"  {entry.name:<{width}}  {entry.title}: {entry.summary}")
+    else:
+        for kind, entries in found.items():
+            rows = [(entry.name, entry.title, entry.summary or "-") for entry in entries]
+            print(kind, columns(rows), sep="\n", end="\n\n" if kind != kinds[-1] else "\n")
     return 0
 
 

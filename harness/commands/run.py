@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 
-from harness.errors import RequestError, nearest
+from harness.errors import RequestError, RunFailed, nearest
 from harness.registry import Registry
 from harness.spec import Plan, plan
-from harness.store import Store
+from harness.stop import Stop
+from harness.store import Record, Store
 from harness.summary import summarise
 
 
@@ -20,28 +21,42 @@ def execute(arguments: argparse.Namespace) -> int:
     store = Store(arguments.results)
     record = store.record(wanted.run_id)
     if record is None:
-        # Importing torch takes seconds: only now, when the request is known to be good.
-        from harness.device import find_device
-        from harness.engine import Stop, carry_out
-
-        device = find_device(arguments.device)
-        stop = Stop()
-        with stop.listening():
-            record = carry_out(
-                wanted,
-                registry,
-                store,
-                device,
-                lambda line: print(line, file=sys.stderr, flush=True),
-                stop,
-                arguments.checkpoint_every,
-            )
+        try:
+            record = _carry_out(arguments, registry, wanted, store)
+        except RunFailed:
+            failure = store.failure(wanted.run_id)
+            if arguments.json and failure is not None:
+                print(json.dumps(failure))
+            raise
     else:
-        print("was done before", file=sys.stderr)
+        print(f"{wanted.run_id} was done before", file=sys.stderr)
     print(summarise(record))
     if arguments.json:
         print(json.dumps(record))
     return 0
+
+
+def _carry_out(
+    arguments: argparse.Namespace, registry: Registry, wanted: Plan, store: Store
+) -> Record:
+    stop = Stop()
+    with stop.listening():
+        # Importing torch takes seconds: only now, when the request is known to be good.
+        from harness.device import find_device
+        from harness.engine import carry_out
+
+        device = find_device(arguments.device)
+        for entry in (wanted.task, wanted.pruner):
+            entry.load()
+        return carry_out(
+            wanted,
+            registry,
+            store,
+            device,
+            lambda line: print(line, file=sys.stderr, flush=True),
+            stop,
+            arguments.checkpoint_every,
+        )
 
 
 def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
@@ -51,7 +66,7 @@ def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
     for item in arguments.set:
         name, equals, value = item.partition("=")
         if not equals:
-            raise RequestError(f"--set {item}: is not of the form KEY=VALUE")
+            raise RequestError(f"--set {item}: is not of the form KEY=VALUE, as in epochs=20")
         overrides[name] = value
     return plan(
         registry,
@@ -71,9 +86,14 @@ def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, st
     if arguments.pairing is not None:
         if task or pruner:
             raise RequestError("--pairing stands in place of --task and --pruner")
-        task, _, pruner = arguments.pairing.partition("-")
-    for kind, name in (("task", task), ("pruner", pruner)):
-        if not name:
-            known = registry.of_kind("task" if kind == "task" else "pruner")
-            raise RequestError(f"--{kind} is missing{nearest('', known)}")
+        task, dash, pruner = arguments.pairing.partition("-")
+        if not dash:
+            raise RequestError(
+                f"--pairing {arguments.pairing}: is not of the form TASK-PRUNER, "
+                "as in ptb-earlycrop_u"
+            )
+    if not task:
+        raise RequestError(f"--task is missing{nearest('', registry.of_kind('task'))}")
+    if not pruner:
+        raise RequestError(f"--pruner is missing{nearest('', registry.of_kind('pruner'))}")
     return task, pruner

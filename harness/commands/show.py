@@ -15,6 +15,5 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(record, indent=1))
     else:
-        print(summarise(record))
-        print(summarise_events(record))
+        print(summarise(record), summarise_events(record), sep="\n\n")
     return 0

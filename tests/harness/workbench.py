@@ -12,14 +12,16 @@ import torch
 
 from harness.checkpoint import Checkpoints
 from harness.costs.final import MEASURED
-from harness.engine import Stop, carry_out
+from harness.engine import carry_out
 from harness.journal import Journal
 from harness.ledger import Ledger
 from harness.network import build_task
 from harness.registry import Registry
 from harness.run import Run
 from harness.spec import Plan, plan
+from harness.stop import Stop
 from harness.store import Record, Store
+from harness.task import Task
 from harness.training import Trainer
 
 POINTS = Path(__file__).parent / "points.py"
@@ -56,6 +58,12 @@ class Workbench:
     def __init__(self, folder: Path, plugins: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.registry = Registry([POINTS, *plugins])
+
+    @property
+    def points(self) -> type[Task]:
+        """The task's class, for tests that watch it or change it."""
+        definition: type[Task] = self.registry.find("task", "points").load()
+        return definition
 
     def plan(
         self,
@@ -120,5 +128,3 @@ class Workbench:
         plugin = folder / "tried.py"
         plugin.write_text(METHOD + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n")
         return Workbench(folder, [plugin])
-
-    def criterion(self, body: str) -> Workbench: ...

@@ -61,7 +61,7 @@ def removed(model: nn.Module, units: Units) -> Tensor:
 
 few_values = st.sampled_from([-1.0, 0.0, 0.0, 0.5, 2.0])
 many_values = st.floats(-1000, 1000, width=32)
-targets = st.floats(0, 1, exclude_max=True)
+targets = st.floats(0, 1 - 1 / SIZE)
 
 
 @settings(deadline=None)
@@ -119,6 +119,12 @@ def test_a_layer_that_is_too_empty_for_its_share_makes_a_sparsity_unreachable() 
     # Eight are left, all in the second layer: half of them would have to be in the first.
     with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.85"):
         units.select(scores_of(*range(SIZE)), 0.65, per_layer)
+
+
+def test_a_sparsity_that_leaves_nothing_is_unreachable() -> None:
+    for scope in (whole_network, per_layer):
+        with pytest.raises(UnreachableSparsity, match=r"0\.9999999 cannot.* that can is 0\.95$"):
+            Weights(network()).select(scores_of(*range(SIZE)), 0.9999999, scope)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -1,0 +1,55 @@
+"""Being asked to stop, by SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class Stop:
+    """Whether the process was asked to stop.
+
+    A run calls it after each step and verb, where it can save itself; whoever only waits for
+    something looks at ``requested``.
+    """
+
+    requested: bool = False
+
+    def __call__(self) -> bool:
+        """Return whether it was."""
+        return self.requested
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals until the end of the context; a second one interrupts at once."""
+
+        def receive(number: int, frame: object) -> None:
+            if self.requested:
+                raise KeyboardInterrupt
+            self.requested = True
+
+        before = {number: signal.signal(number, receive) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Let processes that are started in the context not hear these signals, ever.
+
+    A terminal and many schedulers send them to a whole group of processes, of which only the one
+    that carries out the run knows what to do. What reaches it here is heard afterwards.
+    """
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)

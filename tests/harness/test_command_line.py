@@ -1,0 +1,445 @@
+"""The command line as a contract: outputs, exit codes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import RECORD
+from workbench import NOT_MEASURED, POINTS
+
+from harness.command_line import COMMANDS, main
+from harness.costs.final import MEASURED
+from harness.errors import RunFailed
+from harness.store import SCHEMA, Store
+
+THIRD_PARTY = '''\
+"""A method that somebody else has thought of."""
+
+from harness.registry import pruner
+from harness.run import Run
+from pruners.criteria import magnitude
+from pruners.weights import Weights
+
+
+@pruner("theirs", title="Theirs")
+def theirs(run: Run, *, epoch: int = 1) -> None:
+    """Remove the smallest weights soon."""
+    run.train(epochs=epoch)
+    run.prune(Weights, magnitude, run.sparsity)
+    run.train()
+'''
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Carry out a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+
+    def carried_out(*words: object) -> Said:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return carried_out
+
+
+@pytest.fixture
+def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
+    """Return the one line of a request that is refused, and see that nothing was written."""
+
+    def refusal(*words: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        said = command(*words)
+        assert said.code == 2
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        assert line.startswith("error: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return line.removeprefix("error: ")
+
+    return refusal
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare runs the process that measures their final network."""
+    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
+    monkeypatch.setattr("harness.record.measure_elsewhere", lambda *arguments: costs)
+
+
+@pytest.fixture
+def third_party(tmp_path: Path) -> Path:
+    """A plug-in of somebody else."""
+    assert len(THIRD_PARTY.splitlines()) <= 15
+    file = tmp_path / "theirs.py"
+    file.write_text(THIRD_PARTY)
+    return file
+
+
+POINTS_RUN = ("run", "--task", "points", "--plugin", POINTS, "--profile", "smoke")
+
+
+class TestList:
+    def test_everything_in_columns(self, command: Command) -> None:
+        said = command("list")
+        assert said.code == 0
+        assert max(map(len, said.out.splitlines())) <= 100
+        assert re.search(r"^tasks\n  cartpole  CartPole-v0", said.out)
+        assert re.search(r"\n\npruners\n  crop_u  +CroP-U  +Keep the weights", said.out)
+        assert said.err == ""
+
+    def test_one_kind(self, command: Command) -> None:
+        said = command("list", "tasks")
+        assert "digits" in said.out
+        assert "crop_u" not in said.out
+
+    @pytest.mark.parametrize(("kind", "name"), [("tasks", "ptb"), ("pruners", "earlycrop_u")])
+    def test_json_is_one_array_of_objects(self, command: Command, kind: str, name: str) -> None:
+        objects = json.loads(command("list", kind, "--json").out)
+        assert name in [each["name"] for each in objects]
+        assert all(each["title"] for each in objects)
+
+    def test_plug_ins_too(self, command: Command, third_party: Path) -> None:
+        objects = json.loads(command("list", "pruners", "--json", "--plugin", third_party).out)
+        (theirs,) = [each for each in objects if each["name"] == "theirs"]
+        assert theirs["title"] == "Theirs"
+        assert theirs["summary"] == "Remove the smallest weights soon."
+        assert theirs["options"] == {"epoch": 1}
+
+
+@pytest.mark.usefixtures("unmeasured")
+class TestRun:
+    def test_progress_goes_to_stderr_and_a_summary_to_stdout(self, command: Command) -> None:
+        said = command(*POINTS_RUN, "--pruner", "crop_u")
+        assert said.code == 0
+        assert said.out.startswith("points-crop_u-0.8-seed0-")
+        assert "weights removed  80 % of 80" in said.out
+        lines = said.err.splitlines()
+        assert len(lines) == 5
+        assert lines[0].startswith("pruned to 80")
+        assert re.fullmatch(r"epoch 4/4  loss \S+  validation accuracy \S+", lines[-1])
+
+    def test_with_json_the_last_line_is_the_record(self, command: Command) -> None:
+        said = command(*POINTS_RUN, "--pruner", "dense", "--json")
+        record = json.loads(said.out.splitlines()[-1])
+        assert record == Store(Path("results")).find("points-dense-0")
+        assert record["schema"] == SCHEMA
+        keys = "schema run_id status reason spec task pruner data quality sparsity cost events"
+        assert {*keys.split(), "provenance"} <= record.keys()
+
+    def test_a_run_that_is_done_is_not_done_twice(self, command: Command) -> None:
+        first = command(*POINTS_RUN, "--pruner", "dense")
+        again = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", "--json")
+        assert again.code == 0
+        assert again.out.startswith(first.out)
+        assert re.fullmatch(r"points-dense-0-seed0-\w+ was done before\n", again.err)
+        assert json.loads(again.out.splitlines()[-1])["spec"]["sparsity"] == 0
+
+    def test_a_pairing_is_task_and_pruner_in_one_word(self, command: Command) -> None:
+        words = ("run", "--pairing", "points-dense", "--plugin", POINTS, "--profile", "smoke")
+        assert command(*words).out.startswith("points-dense-0-seed0-")
+
+    def test_settings_reach_the_record(self, command: Command) -> None:
+        said = command(
+            *(*POINTS_RUN, "--pruner", "cropit_u", "--sparsity", "0.5", "--seed", "3"),
+            *("--set", "epochs=2", "--set", "steps=2", "--results", "elsewhere", "--json"),
+        )
+        record = json.loads(said.out.splitlines()[-1])
+        assert record["spec"] == {
+            "task": "points",
+            "pruner": "cropit_u",
+            "sparsity": 0.5,
+            "seed": 3,
+            "profile": "smoke",
+            "overrides": {"epochs": 2, "steps": 2},
+            "plugins": ["points.py"],
+        }
+        assert record["cost"]["epochs"] == 2
+        assert Store(Path("elsewhere")).run_ids() == [record["run_id"]]
+
+    def test_a_plug_in_in_one_file_runs(self, command: Command, third_party: Path) -> None:
+        said = command(*POINTS_RUN, "--pruner", "theirs", "--plugin", third_party, "--json")
+        record = json.loads(said.out.splitlines()[-1])
+        assert record["status"] == "done"
+        assert record["sparsity"]["weights"] == pytest.approx(0.8)
+        assert record["pruner"]["title"] == "Theirs"
+        assert record["spec"]["plugins"] == ["points.py", "theirs.py"]
+
+    def test_a_run_that_fails_is_one_line_and_exit_code_one(
+        self, command: Command, tmp_path: Path
+    ) -> None:
+        plugin = tmp_path / "mine.py"
+        plugin.write_text("@pruner('mine', title='M')\ndef mine(run): run.train(epochs=1)\n")
+        plugin.write_text("from harness.registry import pruner\n" + plugin.read_text())
+        said = command(*POINTS_RUN, "--pruner", "mine", "--plugin", plugin)
+        assert said.code == 1
+        assert said.err.splitlines()[-1].startswith("failed: mine ended after 5 of 20 steps")
+
+    def test_a_request_that_cannot_be_met_leaves_nothing_behind(self, command: Command) -> None:
+        said = command(*POINTS_RUN, "--pruner", "crop_u", "--sparsity", "0.9999999")
+        assert said.code == 2
+        assert said.err == (
+            "error: crop_u on points: a sparsity of 0.9999999 cannot be reached; "
+            "the nearest that can is 0.9875\n"
+        )
+        assert list(Path("results").iterdir()) == []
+
+
+class TestBadRequests:
+    """One line on standard error, exit code 2, and nothing is written."""
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            ("", "which command? known: list, run, show, compare, data, check"),
+            ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
+            ("list suits", "cannot list 'suits'; known: pruners, tasks"),
+            ("list prunes", "cannot list 'prunes'; did you mean 'pruners'?"),
+            ("list --jsn", "unknown argument '--jsn' of list; did you mean '--json'?"),
+            ("run", "--task is missing; known: cartpole, digits, ptb"),
+            ("run --task digits", "--pruner is missing; known: crop_u, cropit_u, dense"),
+            ("run --tas digits", "unknown argument '--tas' of run; did you mean '--task'?"),
+            ("run --task", "argument --task: expected one argument"),
+            ("run --pairing digits", "is not of the form TASK-PRUNER, as in ptb-earlycrop_u"),
+            ("run --pairing digits-", "--pruner is missing; known: crop_u"),
+            ("run --pairing digit-dense", "unknown task 'digit'; did you mean 'digits'?"),
+            ("run --pairing digits-dens", "unknown pruner 'dens'; did you mean 'dense'?"),
+            ("run --pairing ptb-snip --task ptb", "--pairing stands in place of --task and --pru"),
+            ("run --seed x", "argument --seed: 'x' is not a whole number"),
+            ("run --seed 1.5", "argument --seed: '1.5' is not a whole number"),
+            ("run --sparsity lots", "argument --sparsity: 'lots' is not a number"),
+            ("run --checkpoint-every -1", "'-1' is not a number of seconds"),
+            ("run --checkpoint-every nan", "'nan' is not a number of seconds"),
+            ("run --task digits --pruner dense --seed -1", "seed -1 is negative"),
+            ("run --task digits --pruner snip --sparsity nan", "sparsity nan is outside [0, 1)"),
+            ("run --task digits --pruner snip --sparsity 1", "sparsity 1 is outside [0, 1)"),
+            ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
+            ("run --task digits --pruner snip --set width", "width: is not of the form KEY=VALUE"),
+            ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
+            ("run --task digits --pruner snip --set width=x", "width=x: is not a whole number"),
+            ("run --task digits --pruner snip --set masks=no", "unknown value; known: scored, shu"),
+            (
+                "run --task digits --pruner snip --plugin mine.py",
+                "mine.py: cannot be read: No such",
+            ),
+            (
+                "run --task ptb --pruner snip --profile paper",
+                "data/ptb/ptb.train.txt: No such file",
+            ),
+            ("run --task ptb --pruner snip --set text=/nowhere", "cannot read /nowhere/train.txt"),
+            ("show", "the following arguments are required: RUN (see python -m harness show --h"),
+            ("show it", "results folder results: holds no run that is done"),
+            ("compare it", "the following arguments are required: B"),
+            ("compare it it", "results folder results: holds no run that is done"),
+            ("data", "the following arguments are required: list|fetch|check"),
+            ("data chek ptb", "unknown action 'chek' of data; did you mean 'check'?"),
+            ("data check", "data check needs a task; known: cartpole, digits, ptb"),
+            ("data fetch", "data fetch needs a task; known: cartpole, digits, ptb"),
+            ("data fetch pbt", "unknown task 'pbt'; did you mean 'ptb'?"),
+            ("check prunr snip", "cannot check 'prunr'; did you mean 'pruner'?"),
+            ("check pruner snp", "unknown pruner 'snp'; did you mean 'snip'?"),
+            ("check task pbt", "unknown task 'pbt'; did you mean 'ptb'?"),
+        ],
+    )
+    def test_each_says_what_and_why(self, refused: Refused, words: str, complaint: str) -> None:
+        assert complaint in refused(*words.split())
+
+    @pytest.mark.parametrize(
+        ("device", "complaint"),
+        [
+            ("cuda:77", "device 'cuda:77' is not there: this machine has "),
+            ("tpu", "unknown device 'tpu'; did you mean 'cpu'?"),
+            ("nonsense", "unknown device 'nonsense'; known: auto, cpu, cuda, cuda:1"),
+        ],
+    )
+    def test_a_device_that_is_not_there(
+        self, refused: Refused, device: str, complaint: str
+    ) -> None:
+        assert complaint in refused(*POINTS_RUN, "--pruner", "dense", "--device", device)
+
+    def test_a_plug_in_that_does_not_import(self, refused: Refused, tmp_path: Path) -> None:
+        plugin = tmp_path / "mine.py"
+        plugin.write_text("import nowhere\n@pruner('mine', title='M')\ndef mine(run): ...\n")
+        for words in ((*POINTS_RUN, "--pruner", "mine"), ("check", "pruner", "mine")):
+            assert refused(*words, "--plugin", plugin) == (
+                "pruner 'mine': mine.py, line 1: does not import: "
+                "ModuleNotFoundError: No module named 'nowhere'"
+            )
+
+    def test_a_results_folder_that_is_a_file(self, refused: Refused, tmp_path: Path) -> None:
+        (tmp_path / "results").write_text("precious")
+        for words in ((*POINTS_RUN, "--pruner", "dense"), ("show", "x"), ("compare", "x", "y")):
+            assert refused(*words) == "results folder results: is a file, not a folder"
+        assert (tmp_path / "results").read_text() == "precious"
+
+    @pytest.mark.usefixtures("unmeasured")
+    def test_a_record_that_cannot_be_read(self, command: Command, refused: Refused) -> None:
+        words = (*POINTS_RUN, "--pruner", "dense")
+        command(*words)
+        (file,) = Path("results").glob("*/record.json")
+        for content, complaint in (
+            ("{", "is damaged; remove it to run again"),
+            (json.dumps({**RECORD, "schema": SCHEMA + 1}), f"newer than {SCHEMA}"),
+        ):
+            file.write_text(content)
+            for request in (words, ("show", file.parent), ("compare", file.parent, file.parent)):
+                assert complaint in refused(*request)
+            assert file.read_text() == content
+
+    def test_missing_official_data(self, command: Command) -> None:
+        said = command("data", "check", "ptb")
+        assert said.code == 2
+        (line,) = said.err.splitlines()
+        assert "ptb.train.txt: No such file or directory; put the official ptb.train.txt" in line
+        assert "into data/ptb, or let python -m harness data fetch ptb do it" in line
+        assert re.search(r"ptb +paper +missing", said.out)
+
+
+class TestData:
+    def test_the_list_names_every_profile(self, command: Command) -> None:
+        said = command("data", "list")
+        assert said.code == 0
+        assert re.search(r"^ +task +profile +source +sha256 +data\n", said.out)
+        assert re.search(r"\n +digits +embedded +real +[0-9a-f]{8} +scikit-learn digits", said.out)
+        assert max(map(len, said.out.splitlines())) <= 100
+
+    def test_data_that_are_there_pass_the_check(self, command: Command) -> None:
+        assert command("data", "check", "digits").code == 0
+
+
+class TestShow:
+    @pytest.fixture(autouse=True)
+    def done(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "results")
+        store.open_run(RECORD["run_id"])
+        store.save(RECORD)
+
+    def test_a_summary_and_what_happened(self, command: Command) -> None:
+        said = command("show", "digits")
+        assert said.code == 0
+        assert said.out.startswith(f"{RECORD['run_id']}: done\n")
+        assert "the trigger fired" in said.out
+
+    def test_with_json_the_record(self, command: Command) -> None:
+        assert json.loads(command("show", "digits", "--json").out) == RECORD
+
+
+class TestCheck:
+    @pytest.mark.usefixtures("unmeasured")
+    def test_a_rule_that_is_kept_and_one_that_is_broken(
+        self, command: Command, third_party: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from harness import contracts
+
+        def everything_ends(subject: Any) -> None:
+            """Everything ends."""
+            assert subject.record["status"] == "done"
+
+        def nothing_is_perfect(subject: Any) -> None:
+            """Nothing is perfect."""
+            raise ValueError("indeed")
+
+        rules = (everything_ends, nothing_is_perfect)
+        monkeypatch.setattr(contracts, "PRUNER_CONTRACT", rules)
+        said = command("check", "pruner", "theirs", "--plugin", third_party)
+        assert said.code == 1
+        assert said.out.splitlines() == [
+            "ok      Everything ends",
+            "BROKEN  Nothing is perfect: ValueError: indeed",
+            "pruner theirs breaks 1 rule",
+        ]
+
+    @pytest.mark.slow
+    def test_a_third_party_pruner_keeps_the_contract(
+        self, command: Command, third_party: Path
+    ) -> None:
+        said = command("check", "pruner", "theirs", "--plugin", third_party)
+        assert said.code == 0, said.out
+        assert said.out.splitlines()[-1] == "pruner theirs keeps every rule"
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", [None, *COMMANDS])
+    def test_it_fits_the_screen_and_explains_every_option(
+        self, name: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as end:
+            main([*([name] if name else []), "--help"])
+        assert end.value.code == 0
+        text = capsys.readouterr().out
+        assert max(map(len, text.splitlines())) <= 100
+        assert all(command in text for command in ([] if name else COMMANDS))
+        for option in re.finditer(r"^  (--\S+)( [A-Z-]+)?(?P<help>.*)$", text, re.MULTILINE):
+            following = text[option.end() :].partition("\n")[2]
+            assert option["help"] or following.startswith(" " * 20), option[1]
+
+    def test_run_has_examples_that_can_be_understood(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from harness.command_line import EXAMPLES, parse
+
+        commands = re.findall(r"python -m harness (.+)", EXAMPLES)
+        assert [parse(command.split()).command for command in commands] == ["run"] * 3
+
+
+class TestEndings:
+    @pytest.mark.parametrize(
+        ("error", "line"),
+        [
+            (RunFailed("the disk is full"), "failed: the disk is full\n"),
+            (KeyboardInterrupt(), "interrupted: the same command goes on from here\n"),
+        ],
+    )
+    def test_failures_are_one_line_and_exit_code_one(
+        self,
+        command: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        error: BaseException,
+        line: str,
+    ) -> None:
+        def fail(arguments: Any) -> int:
+            raise error
+
+        monkeypatch.setattr("harness.commands.list.execute", fail)
+        said = command("list")
+        assert (said.code, said.err) == (1, line)
+
+    def test_a_reader_that_has_seen_enough_is_no_failure(self) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        words = [sys.executable, "-m", "harness", "list", "--json"]
+        # In buffered mode, in which the pipe is only found to be broken at the end.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+        ended = subprocess.run(
+            words, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False
+        )
+        os.close(writing)
+        assert ended.stderr == b""

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from workbench import CPU, POINTS, Workbench
+
+from harness.costs.final import MEASURED, measure_elsewhere
+from harness.errors import Interrupted, RunFailed
+from harness.stop import Stop
+
+
+def test_being_asked_to_stop_ends_the_measuring_at_once(bench: Workbench, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        measure_elsewhere(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop(requested=True))
+    assert time.monotonic() - began < 2
+    assert multiprocessing.active_children() == []
+
+
+def test_a_measuring_process_that_is_killed_is_told(bench: Workbench, tmp_path: Path) -> None:
+    def kill() -> None:
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    threading.Thread(target=kill).start()
+    costs = measure_elsewhere(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
+    assert costs["step_ms"] is None
+    assert costs["reasons"] == dict.fromkeys(MEASURED, "the measuring process was killed")
+
+
+def test_what_goes_wrong_there_is_told_here(bench: Workbench, tmp_path: Path) -> None:
+    """Here there is no network to measure."""
+    with pytest.raises(RunFailed, match=r"^measuring the final network: .*is missing or damaged"):
+        measure_elsewhere(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())

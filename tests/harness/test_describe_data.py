@@ -1,0 +1,42 @@
+"""How a task's description of its data is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from workbench import POINTS
+
+from harness.errors import RequestError
+from harness.registry import Registry
+from harness.spec import describe_data
+
+
+def described(registry: Registry, name: str, **settings: str) -> tuple[str, str]:
+    description = describe_data(registry.find("task", name), "smoke", settings, Path())
+    return description.source, description.name
+
+
+def test_a_module_and_a_function_are_named() -> None:
+    source, name = described(Registry(), "digits")
+    assert source == "real"
+    assert name.startswith("scikit-learn digits")
+
+
+def test_without_a_module_the_plug_in_s_own_file_is_meant() -> None:
+    assert described(Registry([POINTS]), "points", source="official") == (
+        "official",
+        "random points",
+    )
+
+
+def test_a_plug_in_without_the_function_is_told_so_in_one_line(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(POINTS.read_text().replace('data=":describe"', 'data=":discribe"'))
+    with pytest.raises(RequestError, match=r"^task 'points': mine\.py has no 'discribe'$"):
+        described(Registry([plugin]), "points")
+
+
+def test_an_installed_definition_finds_what_is_beside_it() -> None:
+    digits = Registry().find("task", "digits")
+    assert digits.beside("Digits") is digits.load()

@@ -1,0 +1,529 @@
+"""The rules that make runs comparable, one test for each.
+
+Most of them look at whole runs of a small task (`points`) by every method that is installed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from observation import Observation, observe
+from points import HIDDEN, WEIGHTS
+from torch import Tensor, nn
+from workbench import NOT_MEASURED, Begun, Workbench
+
+from harness.command_line import main
+from harness.errors import RequestError, RunFailed
+from harness.prunable import prunable_weights
+from harness.pruning import Criterion, digest
+from harness.registry import Registry
+from harness.summary import summarise
+from harness.task import Task
+from harness.training import Trainer
+from pruners import criteria
+from pruners.weights import Weights
+
+ENTRIES = Registry().of_kind("pruner")
+PRUNERS = list(ENTRIES)
+PRUNING = [name for name, entry in ENTRIES.items() if entry.arguments.get("prunes", True)]
+CRITERIA = [
+    criteria.random,
+    criteria.magnitude,
+    criteria.snip,
+    criteria.grasp,
+    criteria.crop,
+    criteria.synflow,
+]
+
+Seen = Callable[..., Observation]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What was seen of a run; each run is carried out once, in a folder of its own."""
+
+    @functools.cache
+    def see(pruner: str, **request: Any) -> Observation:
+        return observe(Workbench(tmp_path_factory.mktemp("results")), pruner, **request)
+
+    return see
+
+
+def bits_of(trainer: Trainer) -> str:
+    """A fingerprint of all that training has left behind."""
+    return digest(tensors_in(trainer.state()))
+
+
+def tensors_in(state: Any, path: str = "") -> dict[str, Tensor]:
+    """All tensors and numbers in nested containers, by their place."""
+    if isinstance(state, Tensor):
+        return {path: state}
+    if isinstance(state, dict):
+        parts = [tensors_in(value, f"{path}/{key}") for key, value in state.items()]
+    elif isinstance(state, list | tuple):
+        parts = [tensors_in(value, f"{path}/{place}") for place, value in enumerate(state)]
+    else:
+        return {f"{path}={state}": torch.empty(0)}
+    return {name: tensor for part in parts for name, tensor in part.items()}
+
+
+# Splits and leakage
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_the_test_data_are_met_once_after_the_last_step(seen: Seen, pruner: str) -> None:
+    run = seen(pruner)
+    tests = [evaluation.steps for evaluation in run.evaluations if evaluation.split == "test"]
+    assert tests == [len(run.steps)]
+
+
+def test_a_run_hands_a_method_neither_model_nor_optimiser_nor_data(bench: Workbench) -> None:
+    run = bench.begin().run
+    returned = [run.train(epochs=1), run.snapshot(), run.prune(Weights, criteria.snip, 0.5)]
+    offered = [getattr(run, name) for name in dir(run) if not name.startswith("_")]
+    offered += [value for result in returned for value in vars(result).values()]
+    kept_back = (nn.Module, torch.optim.Optimizer, Trainer, Task, Tensor)
+    assert not [value for value in offered if isinstance(value, kept_back)]
+
+
+@pytest.mark.parametrize("pruner", PRUNING)
+def test_scores_come_from_the_five_scoring_batches_only_at_every_event(
+    seen: Seen, bench: Workbench, pruner: str
+) -> None:
+    scored = seen(pruner).scored
+    five = scored[:5]
+    assert len(set(five)) == 5
+    assert scored == five * (len(scored) // 5)
+    assert five == seen("snip").scored[:5]
+
+
+def test_scoring_batches_are_whole_recipe_batches_of_unmoved_training_points(
+    bench: Workbench,
+) -> None:
+    task = bench.begin().trainer.task
+    batches = task.scoring_batches(0)
+    training = {tuple(point) for point in task._parts["train"][0].tolist()}
+    assert [len(points) for points, _ in batches] == [task.settings["batch_size"]] * 5
+    assert all(tuple(point) in training for points, _ in batches for point in points.tolist())
+
+
+# Equal conditions
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_seed_gives_every_pruner_the_same_initial_weights(seen: Seen, pruner: str) -> None:
+    initial = seen(pruner).record["provenance"]["initial_weights_sha256"]
+    assert initial == seen("dense").record["provenance"]["initial_weights_sha256"]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_seed_gives_every_pruner_the_same_order_augmentation_and_dropout(
+    seen: Seen, pruner: str
+) -> None:
+    dense = {step.position: (step.batch, step.randomness) for step in seen("dense").steps}
+    steps = seen(pruner).steps
+    assert {step.position for step in steps} == set(dense)
+    assert all((step.batch, step.randomness) == dense[step.position] for step in steps)
+
+
+def test_another_seed_gives_other_weights_order_dropout_and_scoring_batches(seen: Seen) -> None:
+    first, second = seen("snip"), seen("snip", seed=1)
+    weights = [run.record["provenance"]["initial_weights_sha256"] for run in (first, second)]
+    assert weights[0] != weights[1]
+    for one, other in zip(first.steps, second.steps, strict=True):
+        assert one.batch != other.batch
+        assert one.randomness != other.randomness
+    assert not set(first.scored) & set(second.scored)
+
+
+def test_no_two_steps_of_a_run_share_their_batch_or_their_dropout(seen: Seen) -> None:
+    steps = seen("dense").steps
+    assert len({step.batch for step in steps}) == len(steps)
+    assert len({step.randomness for step in steps}) == len(steps)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_every_pruner_trains_for_the_same_steps_as_dense_or_says_so(
+    seen: Seen, pruner: str
+) -> None:
+    run, dense = seen(pruner), seen("dense")
+    assert run.record["cost"]["steps"] == len(run.steps)
+    if run.record["pruner"]["exceeds_budget"]:
+        assert len(run.steps) > len(dense.steps)
+    else:
+        assert len(run.steps) == len(dense.steps) == 20
+
+
+def test_rewinding_costs_ltr_its_epochs_in_the_record(seen: Seen) -> None:
+    # One epoch to the ticket, then six times the three that are left of the budget of four.
+    record = seen("ltr").record
+    assert record["pruner"]["exceeds_budget"] is True
+    assert record["cost"]["epochs"] == 1 + 6 * 3
+
+
+def test_a_method_that_spends_more_without_saying_so_fails(bench: Workbench) -> None:
+    greedy = bench.with_method(
+        """
+        start = run.snapshot()
+        run.train(epochs=1)
+        run.rewind(start)
+        run.train()
+        """
+    )
+    with pytest.raises(RunFailed, match=r"the budget of 4 epochs is spent.*exceeds_budget=True"):
+        greedy.carry_out("tried", sparsity=0.0)
+
+
+def test_a_method_that_trains_for_less_fails(bench: Workbench) -> None:
+    lazy = bench.with_method("run.train(epochs=3)")
+    with pytest.raises(RunFailed, match=r"tried ended after 15 of 20 steps.*end with run\.train"):
+        lazy.carry_out("tried", sparsity=0.0)
+
+
+@pytest.mark.parametrize("schedule", ["equal", "onecycle"])
+@pytest.mark.parametrize("pruner", ["snip", "earlycrop_u", "ltr"])
+def test_pruning_never_restarts_the_schedule(seen: Seen, pruner: str, schedule: str) -> None:
+    dense = {step.position: step.rate for step in seen("dense", schedule=schedule).steps}
+    assert len(set(dense.values())) > 10
+    for step in seen(pruner, schedule=schedule).steps:
+        assert step.rate == dense[step.position]
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_scoring_leaves_weights_buffers_optimiser_and_random_streams_alone(
+    bench: Workbench, criterion: Criterion, statistics: str
+) -> None:
+    begun = bench.begin(statistics=statistics, optimiser="adam")
+    begun.run.train(epochs=1)
+    modes = [module.training for module in begun.trainer.model.modules()]
+    begun.run.prune(Weights, criteria.random, 0.0)
+    before, random_state = bits_of(begun.trainer), torch.get_rng_state()
+    begun.run.prune(Weights, criterion, [0.0, 0.0])
+    assert bits_of(begun.trainer) == before
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert [module.training for module in begun.trainer.model.modules()] == modes
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_to_remove_nothing_changes_no_bit_of_what_follows(
+    bench: Workbench, criterion: Criterion
+) -> None:
+    dense, pruned = bench.begin(), bench.begin()
+    dense.run.train()
+    pruned.run.train(epochs=1)
+    pruned.run.prune(Weights, criterion, 0.0)
+    pruned.run.train()
+    assert digest(pruned.trainer.model.state_dict()) == digest(dense.trainer.model.state_dict())
+
+
+# Masks
+
+
+@pytest.mark.parametrize("pruner", ["snip", "earlycrop_u", "ltr"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_removed_weights_are_zero_after_every_step_and_at_every_evaluation(
+    seen: Seen, optimiser: str, pruner: str
+) -> None:
+    run = seen(pruner, optimiser=optimiser, weight_decay="0.1")
+    assert sum(layer["kept"] for layer in run.record["sparsity"]["per_layer"]) == WEIGHTS / 5
+    assert not any(step.revived for step in run.steps)
+    assert not any(evaluation.revived for evaluation in run.evaluations)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_the_optimiser_remembers_nothing_of_removed_weights(
+    bench: Workbench, optimiser: str
+) -> None:
+    begun = bench.begin(optimiser=optimiser)
+    begun.run.train(epochs=1)
+    begun.run.prune(Weights, criteria.magnitude, 0.8)
+    for _ in range(2):
+        moments = removed_moments(begun)
+        assert len(moments) > 0
+        assert (moments == 0).all()
+        begun.run.train(epochs=1)
+
+
+def removed_moments(begun: Begun) -> Tensor:
+    """What the optimiser remembers of removed weights."""
+    masks = begun.trainer.units["weights"].masks()
+    return torch.cat(
+        [
+            value[~masks[name]]
+            for name, weight in prunable_weights(begun.trainer.model).items()
+            for value in begun.trainer.optimiser.state[weight].values()
+            if isinstance(value, Tensor) and value.shape == weight.shape
+        ]
+    )
+
+
+def test_gradients_of_removed_weights_do_not_enter_the_clipped_norm(bench: Workbench) -> None:
+    # The first step of SGD is the clipped gradient times the learning rate, here 1 and, in the
+    # warm-up, 1/20 in each of 20 steps: if nothing else had entered its norm, it has length 0.001.
+    begun = bench.begin(clip="0.001", learning_rate="1", weight_decay="0", schedule="official")
+    model = begun.trainer.model
+    begun.run.prune(Weights, criteria.magnitude, 0.9)
+    rate = begun.trainer.schedule.at(0, begun.trainer.anchor).learning_rate
+    before = nn.utils.parameters_to_vector(model.parameters()).detach().double()
+    begun.run.train(steps=1)
+    after = nn.utils.parameters_to_vector(model.parameters()).detach().double()
+    assert float((after - before).norm()) == pytest.approx(0.001 * rate, rel=1e-3)
+
+
+# Sparsity
+
+
+@pytest.mark.parametrize(
+    ("pruner", "asked"), [*((name, 0.8) for name in PRUNING), ("snip", 0.613), ("ltr", 0.9371)]
+)
+def test_the_realised_sparsity_is_the_requested_one_to_one_weight(
+    seen: Seen, pruner: str, asked: float
+) -> None:
+    sparsity = seen(pruner, sparsity=asked).record["sparsity"]
+    gap = sparsity["weights"] - sparsity["requested"]
+    assert sparsity["requested"] == asked
+    assert gap >= -1 / WEIGHTS
+    assert gap <= 1 / WEIGHTS or ENTRIES[pruner].arguments.get("group") == "structured"
+
+
+@pytest.mark.parametrize("realised", [0.7, 0.85])
+def test_a_gap_between_requested_and_realised_sparsity_is_an_error(
+    bench: Workbench, realised: float
+) -> None:
+    careless = bench.with_method(f"run.prune(Weights, snip, {realised}); run.train()")
+    with pytest.raises(RunFailed, match=rf"removed {realised:.6f} .* where 0\.800000 was asked"):
+        careless.carry_out("tried", sparsity=0.8)
+
+
+def test_a_sparsity_that_cannot_be_reached_is_a_wrong_request(bench: Workbench) -> None:
+    undecided = bench.with_method("run.prune(Weights, snip, 0.9)\nrun.prune(Weights, snip, 0.5)")
+    with pytest.raises(RequestError, match=r"0\.5 cannot be reached; the nearest that can is 0\.9"):
+        undecided.carry_out("tried")
+
+
+def test_sparsity_is_counted_from_masks_and_not_from_zeros(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = bench.points.model
+
+    def half_zero(task: Task) -> nn.Module:
+        model = build(task)
+        model.get_parameter("0.weight").data[: HIDDEN // 2] = 0
+        return model
+
+    monkeypatch.setattr(bench.points, "model", half_zero)
+    frozen = {"learning_rate": "0", "weight_decay": "0"}
+    dense = bench.carry_out("dense", **frozen)["sparsity"]
+    assert (dense["weights"], dense["effective"]) == (0, 0)
+    pruned = bench.carry_out("random_u", sparsity=0.25, **frozen)["sparsity"]
+    assert pruned["weights"] == 0.25
+
+
+def test_the_denominator_is_the_prunable_weights_of_the_dense_network(seen: Seen) -> None:
+    for pruner in PRUNERS:
+        layers = seen(pruner).record["sparsity"]["per_layer"]
+        assert [(layer["name"], layer["weights"]) for layer in layers] == [
+            ("0.weight", 60),
+            ("4.weight", 20),
+        ]
+
+
+def test_effective_sparsity_stands_beside_the_direct_one(bench: Workbench) -> None:
+    # Nothing reaches the last five hidden units, so the ten weights behind them have no effect.
+    cutting = bench.with_method(
+        """
+        def first_units(scoring):
+            scores = {name: v.detach() * 0 for name, v in scoring.variables.items()}
+            scores["0.weight"][:5] = 1
+            scores["4.weight"][:] = 1
+            return scores
+
+        run.prune(Weights, first_units, run.sparsity)
+        run.train()
+        """
+    )
+    sparsity = cutting.carry_out("tried", sparsity=30 / 80)["sparsity"]
+    assert sparsity["weights"] == 30 / 80
+    assert sparsity["effective"] == 40 / 80
+
+
+@pytest.mark.parametrize("pruner", ["crop_u", "snipit_u", "magnitude_u", "earlycrop_u"])
+def test_shuffled_masks_keep_the_count_of_each_layer_and_change_the_masks(
+    seen: Seen, bench: Workbench, pruner: str
+) -> None:
+    scored, shuffled = (seen(pruner, masks=masks).record for masks in ("scored", "shuffled"))
+    assert scored["events"][-2]["kept_sha256"] != shuffled["events"][-2]["kept_sha256"]
+    assert scored["run_id"] != shuffled["run_id"]
+    assert shuffled["settings"]["masks"] == "shuffled"
+    if ENTRIES[pruner].options == {}:  # With several steps, a shuffled mask is scored anew.
+        counts = [[x["kept"] for x in r["sparsity"]["per_layer"]] for r in (scored, shuffled)]
+        assert counts[0] == counts[1]
+
+
+# Runs that end badly
+
+
+EMPTY_FIRST_LAYER = """
+def last_layer(scoring):
+    scores = {name: v.detach() * 0 for name, v in scoring.variables.items()}
+    scores["4.weight"][:] = 1
+    return scores
+
+run.prune(Weights, last_layer, run.sparsity)
+run.train()
+"""
+
+
+def test_a_collapsed_network_is_flagged_and_its_quality_kept(bench: Workbench) -> None:
+    record = bench.with_method(EMPTY_FIRST_LAYER).carry_out("tried", sparsity=0.75)
+    assert record["status"] == "collapsed"
+    assert record["reason"] == "the output no longer depends on the input"
+    assert record["sparsity"]["emptied_layers"] == ["0.weight"]
+    assert record["sparsity"]["effective"] == 1
+    assert record["quality"]["test"] in (record["quality"]["baseline"], 45)
+    assert record["cost"]["steps"] == 20
+
+
+class PassedBy(nn.Module):
+    """A network and a connection that skips it."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__()
+        for name, module in network.named_children():
+            self.add_module(name, module)
+
+    def forward(self, points: Tensor) -> Tensor:
+        output: Tensor = points[:, :2]
+        return output + nn.Sequential(*self.children())(points)
+
+
+def test_an_emptied_layer_beside_a_skip_connection_is_only_listed(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = bench.points.model
+    monkeypatch.setattr(bench.points, "model", lambda task: PassedBy(build(task)))
+    record = bench.with_method(EMPTY_FIRST_LAYER).carry_out("tried", sparsity=0.75)
+    assert record["status"] == "done"
+    assert record["sparsity"]["emptied_layers"] == ["0.weight"]
+
+
+@pytest.mark.parametrize("pruner", ["dense", "snip"])
+def test_a_diverged_run_has_a_record_that_says_so(seen: Seen, pruner: str) -> None:
+    record = seen(pruner, learning_rate="1e38", clip="0").record
+    assert record["status"] == "diverged"
+    assert "the training loss became nan" in record["reason"]
+    assert record["quality"]["test"] is None
+    assert record["quality"]["metric"] == "accuracy"
+    assert record["sparsity"]["weights"] == record["sparsity"]["requested"]
+    assert record["cost"]["steps"] == 5
+
+
+def test_a_run_that_diverges_in_its_last_step_has_diverged(bench: Workbench) -> None:
+    exploding = bench.with_method(
+        """
+        def no_gradient_at_zero(model):
+            return (0 * model.get_parameter("4.bias")).sqrt().sum()
+
+        run.prune(Weights, snip, run.sparsity)
+        run.train(steps=19)
+        run.train(penalty=no_gradient_at_zero)
+        """
+    )
+    record = exploding.carry_out("tried")
+    assert record["status"] == "diverged"
+    assert record["reason"] == "the weights were no finite numbers after step 20"
+    assert record["quality"]["test"] is None
+
+
+def test_a_network_that_diverged_before_it_was_scored_has_diverged(bench: Workbench) -> None:
+    exploding = bench.with_method(
+        """
+        def no_gradient_at_zero(model):
+            return (0 * model.get_parameter("4.bias")).sqrt().sum()
+
+        run.train(steps=1, penalty=no_gradient_at_zero)
+        run.prune(Weights, snip, run.sparsity)
+        """
+    )
+    assert exploding.carry_out("tried")["status"] == "diverged"
+
+
+def test_a_score_that_is_not_a_number_fails_in_one_line_that_names_the_layer(
+    bench: Workbench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dividing = bench.with_method(
+        """
+        def nothing_by_nothing(scoring):
+            return {name: v.detach() * 0 / 0 for name, v in scoring.variables.items()}
+
+        run.prune(Weights, nothing_by_nothing, run.sparsity)
+        """
+    )
+    plugins = [word for file in dividing.registry.plugins for word in ("--plugin", str(file))]
+    words = ["--task", "points", "--pruner", "tried", "--profile", "smoke"]
+    assert main(["run", *words, *plugins, "--results", str(bench.folder)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == ("failed: the criterion gave '0.weight' a score that is not a finite number")
+
+
+# Reproduction
+
+
+@pytest.mark.parametrize("pruner", ["random_u", "earlycrop_u", "ltr"])
+def test_the_same_seed_twice_gives_equal_bits(seen: Seen, bench: Workbench, pruner: str) -> None:
+    first, again = seen(pruner), observe(bench, pruner)
+    assert first.steps == again.steps
+    for part in ("run_id", "status", "quality", "sparsity", "events"):
+        assert first.record[part] == again.record[part]
+
+
+def test_a_dense_run_is_one_run_whatever_the_sparsity(bench: Workbench) -> None:
+    plans = [bench.plan("dense", sparsity=sparsity) for sparsity in (0.5, 0.9)]
+    assert plans[0].run_id == plans[1].run_id
+    assert plans[0].spec.sparsity == 0
+    assert bench.plan("snip", sparsity=0.5).run_id != bench.plan("snip", sparsity=0.9).run_id
+
+
+@pytest.mark.parametrize("pruner", ["snip", "crop_u"])
+def test_the_statistics_of_scoring_are_an_option_that_changes_scores_and_is_recorded(
+    seen: Seen, pruner: str
+) -> None:
+    batch, running = (seen(pruner, statistics=name).record for name in ("batch", "running"))
+    assert batch["settings"]["statistics"] == "batch"
+    assert running["settings"]["statistics"] == "running"
+    assert batch["events"][0]["scoring"] == {"batches": 5, "statistics": "batch"}
+    assert running["events"][0]["scoring"] == {"batches": 5, "statistics": "running"}
+    assert batch["events"][0]["kept_sha256"] != running["events"][0]["kept_sha256"]
+    assert batch["run_id"] != running["run_id"]
+
+
+@pytest.mark.parametrize("source", ["synthetic", "real", "official"])
+def test_the_source_of_the_data_is_in_the_record(seen: Seen, source: str) -> None:
+    record = seen("dense", source=source).record
+    assert record["data"] == {"source": source, "name": "random points", "sha256": "0" * 64}
+    assert ("SYNTHETIC" in summarise(record)) == (source == "synthetic")
+
+
+def test_every_choice_that_decides_a_result_is_in_its_record_and_identity(seen: Seen) -> None:
+    plain = seen("earlycrop_u").record
+    chosen = {"schedule": "onecycle", "steps": "3", "weight_decay": "0.1"}
+    record = seen("earlycrop_u", **chosen).record
+    assert record["spec"]["overrides"] == {"schedule": "onecycle", "steps": 3, "weight_decay": 0.1}
+    assert record["spec"]["overrides"].items() <= record["settings"].items()
+    assert record["run_id"] != plain["run_id"]
+    assert record["settings"].keys() == plain["settings"].keys()
+
+
+def test_a_cost_that_was_not_measured_is_null_with_a_reason(seen: Seen) -> None:
+    cost = seen("dense").record["cost"]
+    assert cost["energy_kwh"] is None
+    assert cost["reasons"]["energy_kwh"] == "energy is not measured in the smoke profile"
+    assert cost["reasons"]["macs"] == NOT_MEASURED
+    described = cost.keys() - {"reasons", "energy_method"}
+    assert {name for name in described if cost[name] is None} == cost["reasons"].keys()
+    assert 0 not in [value for value in cost.values() if isinstance(value, int | float)]

@@ -1,0 +1,201 @@
+"""What decides a result is in its identity, and nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.data import DataDescription
+from harness.errors import RequestError
+from harness.registry import Registry
+from harness.spec import Plan, as_text, plan
+
+REGISTRY = Registry()
+FIXED = DataDescription("real", "the same everywhere", "0" * 64)
+
+
+def planned(task: str = "digits", pruner: str = "crop_u", **request: Any) -> Plan:
+    return plan(REGISTRY, task, pruner, **request)
+
+
+def identity(task: str = "digits", pruner: str = "crop_u", **request: Any) -> str:
+    """Return the identity on data that do not depend on what is installed here."""
+    return dataclasses.replace(planned(task, pruner, **request), data=FIXED).identity
+
+
+def refused(**request: Any) -> str:
+    """Return the one line that says why a request is refused."""
+    with pytest.raises(RequestError) as refusal:
+        planned(**request)
+    (line,) = str(refusal.value).splitlines()
+    return line
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        ("request_", "expected"),
+        [
+            ({}, "70a35f4df729"),
+            ({"pruner": "dense"}, "052ab97e0159"),
+            ({"task": "ptb", "pruner": "earlycrop_u"}, "8eb6f06ab34a"),
+            ({"task": "ptb", "pruner": "snip", "sparsity": 0.95, "seed": 3}, "45c1740ebd57"),
+            ({"task": "cartpole", "pruner": "ltr", "profile": "smoke"}, "a52bfbf4ee1a"),
+            (
+                {"profile": "smoke", "overrides": {"width": "8", "masks": "shuffled"}},
+                "e6df7cd442f3",
+            ),
+            ({"overrides": {"learning_rate": "0.001"}}, "abf399bdac13"),
+        ],
+    )
+    def test_it_stays_what_it_was(self, request_: dict[str, Any], expected: str) -> None:
+        """Results lie in folders named by it: a change that breaks this test loses them all.
+
+        Where results are meant to be no longer comparable, raise a version and pin anew.
+        """
+        assert identity(**request_) == expected
+
+    def test_everything_that_decides_the_result_changes_it(self) -> None:
+        requests: list[dict[str, Any]] = [
+            {},
+            {"task": "cartpole"},
+            {"pruner": "cropit_u"},
+            {"sparsity": 0.97},
+            {"seed": 1},
+            {"profile": "smoke"},
+            {"overrides": {"epochs": "13"}},
+            {"overrides": {"statistics": "running"}},
+            {"pruner": "cropit_u", "overrides": {"steps": "6"}},
+        ]
+        identities = {identity(**request) for request in requests}
+        assert len(identities) == len(requests)
+
+    def test_so_do_the_versions_and_the_data(self) -> None:
+        original = planned()
+        other_data = DataDescription("real", FIXED.name, "1" * 64)
+        others = [dataclasses.replace(original, data=other_data)]
+        for kind in ("task", "pruner"):
+            entry = getattr(original, kind)
+            newer = dataclasses.replace(entry, arguments={**entry.arguments, "version": 99})
+            others.append(dataclasses.replace(original, **{kind: newer}))
+        assert len({original.identity, *(other.identity for other in others)}) == 4
+
+    def test_so_does_every_change_of_a_plug_in(self, tmp_path: Path) -> None:
+        def of(source: str) -> str:
+            (tmp_path / "mine.py").write_text(source)
+            return plan(Registry([tmp_path / "mine.py"]), "digits", "mine").identity
+
+        source = "@pruner('mine', title='Mine')\ndef mine(run): ...\n"
+        assert of(source) == of(source)
+        assert of(source) != of(source + "#\n")
+
+    def test_where_a_plug_in_lies_does_not_matter(self, tmp_path: Path) -> None:
+        identities = set()
+        for name in ("here.py", "there.py"):
+            file = tmp_path / name
+            file.write_text("@pruner('mine', title='Mine')\ndef mine(run): ...\n")
+            mine = plan(Registry([file]), "digits", "mine", plugins=[file.name])
+            identities.add(mine.identity)
+        assert len(identities) == 1
+
+    @pytest.mark.parametrize("profile", ["smoke", "embedded"])
+    def test_an_override_equal_to_its_default_is_none(self, profile: str) -> None:
+        default = planned(profile=profile)
+        values = {**default.settings, **default.options, **default.conditions}
+        same = {name: as_text(value) for name, value in values.items()}
+        assert identity(profile=profile, overrides=same) == identity(profile=profile)
+        assert planned(profile=profile, overrides=same).spec.overrides == {}
+
+    def test_the_order_and_the_spelling_of_overrides_do_not_matter(self) -> None:
+        one = {"width": "8", "learning_rate": "0.01"}
+        other = {"learning_rate": "1e-2", "width": "08"}
+        assert identity(overrides=one) == identity(overrides=other)
+
+    def test_a_sparsity_that_is_spelled_out_is_the_default(self) -> None:
+        assert identity(sparsity=0.98) == identity()
+        assert identity(task="ptb", sparsity=0.9) == identity(task="ptb")
+
+    def test_a_whole_number_of_sparsity_is_a_number(self) -> None:
+        assert identity(sparsity=0) == identity(sparsity=0.0)
+
+    def test_a_method_that_prunes_nothing_has_one_identity_for_all_sparsities(self) -> None:
+        plans = [planned(pruner="dense", sparsity=sparsity) for sparsity in (None, 0.0, 0.5, 0.98)]
+        assert {p.spec.sparsity for p in plans} == {0.0}
+        assert len({p.identity for p in plans}) == 1
+
+    def test_it_ends_the_name_of_the_run(self) -> None:
+        wanted = planned(sparsity=0.5, seed=7)
+        assert wanted.run_id == f"digits-crop_u-0.5-seed7-{wanted.identity}"
+
+
+class TestSettings:
+    def test_a_profile_differs_from_the_settings_where_it_says_so(self) -> None:
+        arguments = REGISTRY.find("task", "digits").arguments
+        changes = arguments["profiles"]["smoke"]
+        assert planned().settings == arguments["settings"]
+        assert planned(profile="smoke").settings == {**arguments["settings"], **changes}
+        assert changes
+
+    def test_overrides_reach_the_task_the_pruner_and_the_engine(self) -> None:
+        overrides = {"width": "8", "steps": "3", "kernel": "on"}
+        wanted = planned(pruner="cropit_u", overrides=overrides)
+        assert wanted.settings["width"] == 8
+        assert wanted.options["steps"] == 3
+        assert wanted.conditions["kernel"] == "on"
+        assert wanted.spec.overrides == {"width": 8, "steps": 3, "kernel": "on"}
+
+    def test_true_and_false_are_written_as_such(self) -> None:
+        wanted = planned(pruner="random_u", overrides={"uniform": "true"})
+        assert wanted.options["uniform"] is True
+        assert as_text(wanted.options["uniform"]) == "true"
+
+
+class TestBadRequests:
+    @pytest.mark.parametrize(
+        ("request_", "complaint"),
+        [
+            ({"task": "digit"}, "unknown task 'digit'; did you mean 'digits'?"),
+            ({"pruner": "earlycrop"}, "unknown pruner 'earlycrop'; did you mean 'earlycrop_u'?"),
+            ({"profile": "paper"}, "'digits' has no profile 'paper'; known: embedded, smoke"),
+            ({"profile": "smok"}, "no profile 'smok'; did you mean 'smoke'?"),
+            ({"sparsity": 1.0}, "sparsity 1 is outside [0, 1)"),
+            ({"sparsity": -0.1}, "sparsity -0.1 is outside [0, 1)"),
+            ({"sparsity": 98.0}, "the fraction of weights to remove, as in 0.98"),
+            ({"sparsity": float("nan")}, "sparsity nan is outside [0, 1)"),
+            ({"pruner": "dense", "sparsity": 2.0}, "sparsity 2 is outside [0, 1)"),
+            ({"seed": -1}, "seed -1 is negative"),
+            ({"overrides": {"widht": "8"}}, "unknown setting 'widht' for digits with crop_u; did"),
+            ({"overrides": {"steps": "8"}}, "unknown setting 'steps' for digits with crop_u"),
+            ({"overrides": {"width": "wide"}}, "width=wide: is not a whole number, as in width=32"),
+            ({"overrides": {"width": "1.5"}}, "width=1.5: is not a whole number"),
+            ({"overrides": {"width": ""}}, "width=: is not a whole number"),
+            ({"overrides": {"epochs": "0"}}, "epochs=0: is less than 1"),
+            ({"overrides": {"clip": "x"}}, "clip=x: is not a number, as in clip=10.0"),
+            ({"overrides": {"clip": "-1"}}, "clip=-1: is negative"),
+            ({"overrides": {"clip": "nan"}}, "clip=nan: is not a finite number"),
+            ({"overrides": {"schedule": "equl"}}, "schedule=equl: unknown value; did you mean 'eq"),
+            ({"overrides": {"optimiser": "lion"}}, "unknown value; known: adam, adamw, sgd"),
+            (
+                {"pruner": "random_u", "overrides": {"uniform": "yes"}},
+                "uniform=yes: is neither true nor false",
+            ),
+        ],
+    )
+    def test_each_is_told_in_one_line(self, request_: dict[str, Any], complaint: str) -> None:
+        assert complaint in refused(**request_)
+
+    def test_missing_official_data(self, tmp_path: Path) -> None:
+        line = refused(task="ptb", profile="paper", data_folder=tmp_path)
+        assert f"{tmp_path}/ptb/ptb.train.txt: No such file" in line
+        assert (
+            f"put the official ptb.train.txt, ptb.valid.txt, ptb.test.txt into {tmp_path}" in line
+        )
+        assert "data fetch ptb" in line
+
+    def test_an_option_that_shadows_a_setting(self, tmp_path: Path) -> None:
+        plugin = tmp_path / "mine.py"
+        plugin.write_text("@pruner('mine', title='M')\ndef mine(run, *, width: int = 1): ...\n")
+        with pytest.raises(RequestError, match="'width' belongs to both the task and the pruner"):
+            plan(Registry([plugin]), "digits", "mine")

@@ -1,0 +1,62 @@
+"""A method that uses all that a run can do, for tests of going on in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.prunable import prunable_weights
+from harness.registry import pruner
+from harness.run import Run
+from pruners.criteria import magnitude
+from pruners.triggers import at_epoch
+from pruners.weights import Weights
+
+
+@dataclass
+class SummedGradients:
+    """Sums the gradients' magnitudes."""
+
+    _sums: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def after_backward(self, model: nn.Module) -> None:
+        for name, weight in prunable_weights(model).items():
+            assert weight.grad is not None
+            self._sums[name] = self._sums.get(name, torch.tensor(0.0)) + weight.grad.abs()
+
+    def scores(self) -> dict[str, Tensor]:
+        return self._sums
+
+    def state(self) -> dict[str, Any]:
+        return dict(self._sums)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._sums = dict(state)
+
+
+def small(model: nn.Module) -> Tensor:
+    """Return a penalty on all weights."""
+    return 1e-3 * torch.stack([w.square().sum() for w in prunable_weights(model).values()]).sum()
+
+
+def last_layer(model: nn.Module) -> list[str]:
+    """Return the names of the parameters of the last layer."""
+    return [name for name, _ in model.named_parameters() if name.startswith("4.")]
+
+
+@pruner("watching", title="Watching", exceeds_budget=True)
+def watching(run: Run) -> None:
+    """Train, watch, prune, snapshot, rewind and be triggered."""
+    ticket = run.snapshot()
+    watched = run.train(epochs=1, watch=SummedGradients(), penalty=small)
+    assert watched.scores is not None
+    run.prune(Weights, watched.scores, run.sparsity / 2)
+    run.rewind(ticket)
+    run.train(steps=3, only=last_layer)
+    fired = run.train(until=at_epoch(2), at_most=3).fired
+    run.prune(Weights, magnitude, run.sparsity if fired else 0.1)
+    run.train()

@@ -1,0 +1,166 @@
+"""The digits: their parts, their augmentation, their network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.registry import Registry
+from harness.spec import plan
+from tasks.digits import data
+from tasks.digits.model import resnet18
+from tasks.digits.task import Digits
+
+PARTS = ("train", "validation", "test")
+
+
+def build(seed: int = 0, profile: str = "smoke", **settings: int) -> Digits:
+    wanted = plan(Registry(), "digits", "dense", seed=seed, profile=profile)
+    return Digits({**wanted.settings, **settings}, Path(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def task() -> Digits:
+    return build()
+
+
+def test_the_parts_are_disjoint_and_are_all_the_images() -> None:
+    split = data.split()
+    assert {name: len(numbers) for name, numbers in split.items()} == {
+        "train": 898,
+        "validation": 180,
+        "test": 719,
+    }
+    assert sorted(np.concatenate(list(split.values()))) == list(range(1797))
+
+
+def test_the_parts_never_change() -> None:
+    # Published results were measured on these.
+    assert [data.split()[name][:3].tolist() for name in PARTS] == [
+        [360, 1773, 1482],
+        [691, 727, 432],
+        [45, 78, 1579],
+    ]
+
+
+def test_the_parts_are_the_same_for_all_seeds() -> None:
+    first, second = build(seed=0), build(seed=1)
+    for part in PARTS:
+        for one, other in zip(first._parts[part], second._parts[part], strict=True):
+            assert torch.equal(one, other)
+
+
+def test_the_images_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = data.read()
+    theirs = load_digits()
+    assert np.array_equal(images[:, 0], theirs.images)
+    assert np.array_equal(labels, theirs.target)
+
+
+def test_the_data_are_real_and_identified_by_their_file() -> None:
+    description = data.describe("embedded", {}, Path())
+    assert description.source == "real"
+    assert len(description.sha256) == 64
+
+
+def test_the_training_images_alone_decide_the_normalisation(task: Digits) -> None:
+    images, _ = task._parts["train"]
+    assert float(images.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(images.std()) == pytest.approx(1, abs=1e-5)
+    raw, _ = data.read()
+    numbers = data.split()["test"]
+    train = torch.from_numpy(raw[data.split()["train"]])
+    expected = (torch.from_numpy(raw[numbers]) - train.mean()) / train.std()
+    torch.testing.assert_close(task._parts["test"][0], expected, rtol=1e-4, atol=1e-4)
+
+
+def moved(image: Tensor, down: int, right: int, border: float) -> Tensor:
+    """An image of 8x8 moved by whole pixels, the border coming in from outside."""
+    result = torch.full_like(image, border)
+    for row in range(8):
+        for column in range(8):
+            if 0 <= row - down < 8 and 0 <= column - right < 8:
+                result[row, column] = image[row - down, column - right]
+    return result
+
+
+def test_a_shift_of_one_moves_images_by_at_most_one_pixel_in_all_directions() -> None:
+    task, numbers = build(shift=1), torch.arange(100)
+    images, labels = task._batch(numbers)
+    augmented, same_labels = task._augmented(numbers, torch.Generator().manual_seed(0))
+    assert torch.equal(labels, same_labels)
+    border = float(images.min())  # a pixel without ink
+    places = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    seen = set()
+    for image, result in zip(images[:, 0], augmented[:, 0], strict=True):
+        fitting = [p for p in places if torch.equal(moved(image, *p, border), result)]
+        assert fitting
+        seen |= set(fitting)
+    assert seen == set(places)
+
+
+def test_a_shift_of_nothing_leaves_images_where_they_are() -> None:
+    task, numbers = build(shift=0), torch.arange(100)
+    augmented, _ = task._augmented(numbers, torch.Generator().manual_seed(0))
+    assert torch.equal(augmented, task._batch(numbers)[0])
+
+
+def test_scoring_batches_are_unmoved_training_images(task: Digits) -> None:
+    training = {image.numpy().tobytes() for image in task._parts["train"][0]}
+    for images, _ in task.scoring_batches(0):
+        assert all(image.numpy().tobytes() in training for image in images)
+
+
+@pytest.mark.parametrize("width", [4, 32])
+def test_the_network_is_a_resnet18(width: int) -> None:
+    stem = 9 * width + 2 * width
+    first = 4 * (9 * width * width + 2 * width)
+    later = [
+        9 * (c // 2) * c
+        + 3 * 9 * c * c  # four convolutions
+        + (c // 2) * c  # the shortcut
+        + 5 * 2 * c  # norms
+        for c in (2 * width, 4 * width, 8 * width)
+    ]
+    head = 8 * width * 10 + 10
+    model = resnet18(width, channels=1, classes=10)
+    assert sum(p.numel() for p in model.parameters()) == stem + first + sum(later) + head
+    assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 17 + 3
+
+
+def test_the_default_network_has_2_797_034_parameters() -> None:
+    model = build(profile="embedded").model()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 2_797_034
+
+
+class Always(nn.Module):
+    """Answers the same for every image."""
+
+    def __init__(self, answer: int) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.one_hot(torch.full([len(images)], self.answer), 10).float()
+
+
+def test_the_baseline_always_gives_the_most_frequent_answer_in_training(task: Digits) -> None:
+    _, labels = data.read()
+    split = data.split()
+    most_frequent = int(np.bincount(labels[split["train"]]).argmax())
+    by_hand = 100 * float((labels[split["test"]] == most_frequent).mean())
+    assert task.baseline() == pytest.approx(by_hand)
+    assert task.evaluate(Always(most_frequent), "test")["accuracy"] == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_accuracies_of_the_ten_constant_answers_add_up_to_all(task: Digits, part: Any) -> None:
+    accuracies = [task.evaluate(Always(digit), part)["accuracy"] for digit in range(10)]
+    assert sum(accuracies) == pytest.approx(100)

@@ -1,0 +1,139 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.registry import Registry
+from harness.spec import plan
+from harness.store import Store
+from tests.harness.records import record
+
+PROJECT = Path(__file__).resolve().parent.parent
+FOLDERS = ("harness", "tasks", "pruners", "reports", "benchmarks")
+
+FORBIDDEN = {
+    "harness": {"tasks", "pruners", "reports", "benchmarks"},
+    "tasks": {"pruners", "reports", "benchmarks"},
+    "pruners": {"tasks", "reports", "benchmarks"},
+    "reports": {"torch", "tasks", "pruners", "benchmarks"},
+}
+"""What the files of a folder may not import: the rest reaches them through the registry only."""
+
+
+def imported(source: str) -> set[str]:
+    """Return the modules that a source imports, anywhere in it; relative ones begin with a dot."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=module, level=level):
+                found.add("." * level + (module or ""))
+    return found
+
+
+def trespasses(folder: str, source: str) -> set[str]:
+    return {m for m in imported(source) if m.partition(".")[0] in FORBIDDEN.get(folder, ())}
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((PROJECT / folder).rglob("*.py"))
+
+
+CONTRACTS = {
+    f"harness.{name}"
+    for name in (
+        *("data", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
+        *("trigger", "units"),
+    )
+}
+"""All of the harness that tasks and pruners see."""
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_no_folder_reaches_where_it_must_not(folder: str) -> None:
+    assert sources(folder)
+    found = {str(file): trespasses(folder, file.read_text()) for file in sources(folder)}
+    assert {file: modules for file, modules in found.items() if modules} == {}
+
+
+@pytest.mark.parametrize("folder", ["tasks", "pruners"])
+def test_tasks_and_pruners_know_the_contracts_only(folder: str) -> None:
+    for file in sources(folder):
+        known = {m for m in imported(file.read_text()) if m.partition(".")[0] == "harness"}
+        assert known <= CONTRACTS, file
+
+
+def test_a_domain_does_not_reach_into_another() -> None:
+    """What all the tasks share is in the harness."""
+    domains = [path.name for path in (PROJECT / "tasks").iterdir() if path.is_dir()]
+    for domain in domains:
+        others = {f"tasks.{other}" for other in domains if other != domain}
+        for file in sources(f"tasks/{domain}"):
+            reached = {".".join(module.split(".")[:2]) for module in imported(file.read_text())}
+            assert not reached & others, file
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_import_names_the_whole_path(folder: str) -> None:
+    """So that these rules see it, and a reader finds it."""
+    for file in sources(folder):
+        assert not {m for m in imported(file.read_text()) if m.startswith(".")}, file
+
+
+def test_an_import_is_seen_wherever_it_hides() -> None:
+    source = (
+        "def f():\n    if True:\n        from pruners.weights import Weights\nimport tasks.ptb as p"
+    )
+    assert trespasses("harness", source) == {"pruners.weights", "tasks.ptb"}
+    assert trespasses("tasks", source) == {"pruners.weights"}
+    assert trespasses("reports", "import torch.nn as nn") == {"torch.nn"}
+
+
+WITHOUT_TORCH = """
+import contextlib, io, json, sys
+from harness.command_line import main
+
+def loaded(*words):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main(list(words))
+    return "torch" in sys.modules
+
+run = ["run", "--task", "digits", "--pruner", "dense"]
+requests = {
+    "help": ["--help"],
+    "list": ["list"],
+    "data": ["data", "list"],
+    "a wrong request": [*run, "--seed", "-1"],
+    "a run that is done": run,
+    "show": ["show", "digits"],
+    "compare": ["compare", "digits", "digits"],
+}
+print(json.dumps({name: loaded(*words) for name, words in requests.items()}))
+"""
+
+
+def test_what_needs_no_torch_does_not_wait_for_it(tmp_path: Path) -> None:
+    run_id = plan(Registry(), "digits", "dense").run_id
+    store = Store(tmp_path / "results")
+    store.open_run(run_id)
+    store.save(record(run_id=run_id))
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported_torch = json.loads(ended.stdout)
+    assert imported_torch == dict.fromkeys(imported_torch, False)
+    assert f"{run_id} was done before" in ended.stderr
+    assert "seed -1 is negative" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
