@@ -414,7 +414,7 @@ class Run:
         if kernel_before is not None:
             event["kernel"] = {"before": kernel_before, "after": self._measure_kernel()}
         realised = weight_sparsity(self.layers())
-        self._report(f"pruned to {realised:.4%} of the weights removed")
+        self._report(f"pruned to {100 * realised:.6g} % sparsity")
         return Pruned(realised), {"units": name, "target": targets[-1], **event}
 
     def layers(self) -> list[dict[str, Any]]:

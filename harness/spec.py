@@ -168,11 +168,14 @@ def describe_data(
     """Return what a task's data are, without importing torch.
 
     Raises:
-        RequestError: they are missing or damaged.
+        RequestError: they are missing or damaged, or what describes them is not there.
     """
     module, _, function = task.arguments["data"].partition(":")
     if module:
-        describe = getattr(importlib.import_module(module), function)
+        try:
+            describe = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise RequestError(f"task {task.name!r}: what describes its data: {error}") from None
     else:
         describe = task.beside(function)
     description: DataDescription = describe(profile, settings, data_folder)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch.utils.benchmark import timer
+
+# Torch's timer brings its compiler along, which complains of a machine with nvcc and no GPU.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+from torch.utils.benchmark import timer  # noqa: E402 - silenced first
 
 _WARM_UPS = 10
 _REPETITIONS = 50

@@ -435,7 +435,7 @@ class TestEndings:
     def test_a_reader_that_has_seen_enough_is_no_failure(self) -> None:
         reading, writing = os.pipe()
         os.close(reading)
-        words = [sys.executable, "-m", "harness", "list", "--json"]
+        words = [sys.executable, "-m", "harness", "list", "tasks"]
         # In buffered mode, in which the pipe is only found to be broken at the end.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         ended = subprocess.run(

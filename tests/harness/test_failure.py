@@ -222,7 +222,8 @@ def test_a_criterion_that_is_not_deterministic_is_noticed(bench: Workbench) -> N
     body = """
     import random
     def lottery(scoring):
-        return {name: x.detach() * random.random() for name, x in scoring.variables.items()}
+        drawn = lambda weight: random.random()
+        return {name: x.detach().clone().apply_(drawn) for name, x in scoring.variables.items()}
     run.prune(Weights, lottery, run.sparsity)
     run.train()
     """

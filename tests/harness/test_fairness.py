@@ -352,17 +352,26 @@ def test_effective_sparsity_stands_beside_the_direct_one(bench: Workbench) -> No
     assert sparsity["effective"] == 40 / 80
 
 
-@pytest.mark.parametrize("pruner", ["crop_u", "snipit_u", "magnitude_u", "earlycrop_u"])
-def test_shuffled_masks_keep_the_count_of_each_layer_and_change_the_masks(
-    seen: Seen, bench: Workbench, pruner: str
-) -> None:
+@pytest.mark.parametrize("pruner", ["crop_u", "magnitude_u"])
+def test_shuffled_masks_keep_the_count_of_each_layer(seen: Seen, pruner: str) -> None:
     scored, shuffled = (seen(pruner, masks=masks).record for masks in ("scored", "shuffled"))
-    assert scored["events"][-2]["kept_sha256"] != shuffled["events"][-2]["kept_sha256"]
+    counts = [
+        [layer["kept"] for layer in record["sparsity"]["per_layer"]]
+        for record in (scored, shuffled)
+    ]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("pruner", ["crop_u", "magnitude_u", "earlycrop_u"])
+def test_shuffled_masks_are_other_masks_and_another_run(seen: Seen, pruner: str) -> None:
+    scored, shuffled = (seen(pruner, masks=masks).record for masks in ("scored", "shuffled"))
+    masks = [
+        [event["kept_sha256"] for event in record["events"] if event["verb"] == "prune"]
+        for record in (scored, shuffled)
+    ]
+    assert masks[0] != masks[1]
     assert scored["run_id"] != shuffled["run_id"]
     assert shuffled["settings"]["masks"] == "shuffled"
-    if ENTRIES[pruner].options == {}:  # With several steps, a shuffled mask is scored anew.
-        counts = [[x["kept"] for x in r["sparsity"]["per_layer"]] for r in (scored, shuffled)]
-        assert counts[0] == counts[1]
 
 
 # Runs that end badly
@@ -385,7 +394,8 @@ def test_a_collapsed_network_is_flagged_and_its_quality_kept(bench: Workbench) -
     assert record["reason"] == "the output no longer depends on the input"
     assert record["sparsity"]["emptied_layers"] == ["0.weight"]
     assert record["sparsity"]["effective"] == 1
-    assert record["quality"]["test"] in (record["quality"]["baseline"], 45)
+    one_class_for_all = [pytest.approx(share) for share in (45, 55)]
+    assert record["quality"]["test"] in one_class_for_all
     assert record["cost"]["steps"] == 20
 
 

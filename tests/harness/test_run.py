@@ -115,8 +115,8 @@ def test_the_budget_caps_until(begun: Begun) -> None:
 
 
 def test_until_begins_anew_with_every_train(begun: Begun) -> None:
-    trigger = at_epoch(1)
-    assert [begun.run.train(until=trigger).steps for _ in range(3)] == [5, 5, 5]
+    trigger = at_epoch(2)
+    assert [begun.run.train(until=trigger).steps for _ in range(2)] == [10, 10]
 
 
 def head(model: nn.Module) -> list[str]:

@@ -17,6 +17,7 @@ STEPS = 120
         (0, 0.2 / 6),  # the first of six steps of warm-up
         (2, 0.1),
         (5, 0.2),
+        (29, 0.2),
         (59, 0.2),  # constant to the middle
         (79, 0.15),  # a third of the cosine
         (89, 0.1),
@@ -24,7 +25,9 @@ STEPS = 120
     ],
 )
 def test_equal_warms_up_stays_and_falls_to_zero(position: int, rate: float) -> None:
-    assert Equal(0.2, STEPS).at(position, None) == (pytest.approx(rate, abs=1e-12), None)
+    at = Equal(0.2, STEPS).at(position, None)
+    assert at.learning_rate == pytest.approx(rate, abs=1e-12)
+    assert at.momentum is None
 
 
 @pytest.mark.parametrize("schedule", [Equal, OneCycle])

@@ -92,6 +92,7 @@ def test_magnitudes_are_positive_and_in_double_precision() -> None:
     with magnitudes(model, {"gate": gate}):
         for name, value in model.state_dict().items():
             if value.is_floating_point():
+                assert value.dtype == gate.dtype == torch.float64
                 assert torch.equal(value, before[name].double().abs())
         assert gate.tolist() == [1.5, 2.0]
     assert gate.tolist() == [-1.5, 2.0]

@@ -194,6 +194,25 @@ class TestBadRequests:
         )
         assert "data fetch ptb" in line
 
+    @pytest.mark.parametrize(
+        ("function", "complaint"),
+        [
+            ("nowhere:describe", "No module named 'nowhere'"),
+            ("harness.data:describe", "module 'harness.data' has no attribute 'describe'"),
+        ],
+    )
+    def test_a_task_whose_data_nothing_describes(
+        self, tmp_path: Path, function: str, complaint: str
+    ) -> None:
+        plugin = tmp_path / "mine.py"
+        plugin.write_text(
+            "@task('mine', title='M', metric='m', goal='max', settings={}, "
+            f"profiles={{'smoke': {{}}}}, data='{function}')\nclass Mine: ...\n"
+        )
+        with pytest.raises(RequestError) as refusal:
+            plan(Registry([plugin]), "mine", "dense", profile="smoke")
+        assert str(refusal.value) == f"task 'mine': what describes its data: {complaint}"
+
     def test_an_option_that_shadows_a_setting(self, tmp_path: Path) -> None:
         plugin = tmp_path / "mine.py"
         plugin.write_text("@pruner('mine', title='M')\ndef mine(run, *, width: int = 1): ...\n")
