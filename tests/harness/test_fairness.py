@@ -106,7 +106,7 @@ def test_scoring_batches_are_whole_recipe_batches_of_unmoved_training_points(
 ) -> None:
     task = bench.begin().trainer.task
     batches = task.scoring_batches(0)
-    training = {tuple(point) for point in task._parts["train"][0].tolist()}
+    training = {tuple(point) for point in vars(task)["_parts"]["train"][0].tolist()}
     assert [len(points) for points, _ in batches] == [task.settings["batch_size"]] * 5
     assert all(tuple(point) in training for points, _ in batches for point in points.tolist())
 
@@ -317,7 +317,7 @@ def test_sparsity_is_counted_from_masks_and_not_from_zeros(
         return model
 
     monkeypatch.setattr(bench.points, "model", half_zero)
-    frozen = {"learning_rate": "0", "weight_decay": "0"}
+    frozen: dict[str, Any] = {"learning_rate": "0", "weight_decay": "0"}
     dense = bench.carry_out("dense", **frozen)["sparsity"]
     assert (dense["weights"], dense["effective"]) == (0, 0)
     pruned = bench.carry_out("random_u", sparsity=0.25, **frozen)["sparsity"]
@@ -402,14 +402,14 @@ def test_a_collapsed_network_is_flagged_and_its_quality_kept(bench: Workbench) -
 class PassedBy(nn.Module):
     """A network and a connection that skips it."""
 
-    def __init__(self, network: nn.Sequential) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         for name, module in network.named_children():
             self.add_module(name, module)
 
     def forward(self, points: Tensor) -> Tensor:
-        output: Tensor = points[:, :2]
-        return output + nn.Sequential(*self.children())(points)
+        output: Tensor = points[:, :2] + nn.Sequential(*self.children())(points)
+        return output
 
 
 def test_an_emptied_layer_beside_a_skip_connection_is_only_listed(

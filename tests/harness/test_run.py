@@ -68,7 +68,7 @@ def fill_weights(begun: Begun, value: float) -> None:
     ],
 )
 def test_it_trains_for_the_shortest_limit_and_never_beyond_the_budget(
-    begun: Begun, limits: dict[str, int], steps: int
+    begun: Begun, limits: dict[str, Any], steps: int
 ) -> None:
     assert begun.run.train(**limits) == Trained(steps, fired=False)
     assert (begun.run.position, begun.run.spent) == (steps, steps)

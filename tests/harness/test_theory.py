@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -21,11 +22,14 @@ from pruners.weights import Weights
 
 def scoring_of(weight: Tensor, alive: Tensor, points: Tensor, targets: list[float]) -> Scoring:
     """One batch of one point each, and half the squared error of ``w . x``."""
-    pairs = list(zip(points, targets, strict=True))
+
+    def loss(point: Tensor, target: float) -> Tensor:
+        return 0.5 * (weight @ point - target) ** 2
+
     return Scoring(
         variables={"w": weight},
         alive={"w": alive},
-        losses=[lambda x=x, y=y: 0.5 * (weight @ x - y) ** 2 for x, y in pairs],
+        losses=[partial(loss, x, y) for x, y in zip(points, targets, strict=True)],
         without_signs=lambda: contextlib.nullcontext(lambda: weight.sum()),
         generator=torch.Generator(),
     )
@@ -200,8 +204,8 @@ def test_every_prune_has_the_gradient_flow_on_the_scoring_batches_before_and_aft
 def flow_by_hand(begun: Begun) -> float:
     """The squared norm of the mean gradient of the prunable weights, dropout off."""
     task, model = begun.trainer.task, begun.trainer.model
-    model[3].p = 0.0
+    model.get_submodule("3").p = 0.0
     for batch in task.scoring_batches(0):
         (task.loss(model, batch) / 5).backward()
-    weights = [model.get_parameter(name) for name in ("0.weight", "4.weight")]
-    return sum(float(w.grad.square().sum()) for w in weights)
+    gradients = [model.get_parameter(name).grad for name in ("0.weight", "4.weight")]
+    return sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,12 +15,13 @@ from harness.evaluation import evaluate
 from harness.network import build_task
 from harness.optimiser import build_optimiser
 from harness.pruning import digest
+from harness.task import Batch, Task
 from harness.training import Trainer, update
 from pruners.distributions import whole_network
 from pruners.weights import Weights
 
 
-def trainer(bench: Workbench, seed: int = 0, **settings: str) -> Trainer:
+def trainer(bench: Workbench, seed: int = 0, **settings: Any) -> Trainer:
     plan = bench.plan("dense", seed=seed, **settings)
     return Trainer(build_task(plan, CPU), seed, plan.conditions["schedule"])
 
@@ -56,7 +58,7 @@ def test_every_step_has_a_dropout_mask_of_its_own(
     drawn: list[float] = []
     loss = bench.points.loss
 
-    def drawing(task: object, model: nn.Module, batch: object) -> Tensor:
+    def drawing(task: Task, model: nn.Module, batch: Batch) -> Tensor:
         drawn.append(float(torch.rand(())))
         return loss(task, model, batch)
 
@@ -172,11 +174,14 @@ class Plain:
         return loss
 
 
-def after_one_step(clip: float, **arguments: object) -> tuple[list[float], float]:
+PLAIN = cast(Task, Plain())
+
+
+def after_one_step(clip: float, **arguments: Any) -> tuple[list[float], float]:
     """The change of the weights in a step of SGD on the gradient (6, 8), and the loss."""
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
-    loss = update(Plain(), model, optimiser, (), torch.tensor([[6.0, 8.0]]), clip, **arguments)
+    loss = update(PLAIN, model, optimiser, (), torch.tensor([[6.0, 8.0]]), clip, **arguments)
     assert not loss.requires_grad
     return (model.layer.weight.detach() - torch.tensor([3.0, 4.0])).flatten().tolist(), float(loss)
 
@@ -211,7 +216,7 @@ def test_the_gradients_of_the_step_before_are_gone() -> None:
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=0)
     for _ in range(2):
-        update(Plain(), model, optimiser, (), torch.tensor([[6.0, 8.0]]), clip=0)
+        update(PLAIN, model, optimiser, (), torch.tensor([[6.0, 8.0]]), clip=0)
     assert model.layer.weight.grad is not None
     assert model.layer.weight.grad.tolist() == [[6, 8]]
 
@@ -221,7 +226,7 @@ def test_removed_weights_have_no_part_in_the_clipped_norm_and_stay_zero() -> Non
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, weight_decay=0.1)
     units = Weights(model)
     units.apply(model, optimiser, [], {"layer.weight": torch.tensor([[True, False]])})
-    update(Plain(), model, optimiser, (units,), torch.tensor([[6.0, 8.0]]), clip=3)
+    update(PLAIN, model, optimiser, (units,), torch.tensor([[6.0, 8.0]]), clip=3)
     # The norm of (6, 0) is 6, clipped to 3; a weight decay of 0.3 comes on top.
     assert model.layer.weight[0].tolist() == pytest.approx([3 - 0.5 * (3 + 0.3), 0])
 
@@ -239,7 +244,7 @@ def test_removed_weights_stay_zero_whatever_the_optimiser_does() -> None:
     model = Line()
     optimiser, units = Meddling(model.parameters(), lr=0.5), Weights(model)
     units.apply(model, optimiser, [], {"layer.weight": torch.tensor([[True, False]])})
-    update(Plain(), model, optimiser, (units,), torch.tensor([[6.0, 8.0]]), clip=0)
+    update(PLAIN, model, optimiser, (units,), torch.tensor([[6.0, 8.0]]), clip=0)
     assert model.layer.weight.tolist() == [[4, 0]]
 
 

@@ -1,0 +1,39 @@
+"""Channels: structured pruning that really shrinks any network.
+
+`trace_channels` finds the slices of parameters that must live or die together, by one forward
+pass in which every tensor axis carries labels. `shrink` cuts them out of parameters, buffers and
+optimiser state. There is no code per architecture: a network is prunable when its operations have
+rules (`pruners.channels.rules`), and an operation without one is an error that names it.
+
+    graph = trace_channels(model, example_inputs)
+    graph = shrink(model, graph, {"layer1.0.conv1": [0, 3, 7]}, optimiser)
+
+What helps: read sizes from tensors and modules, and never store them elsewhere; no slices at
+positions written in the code; recurrent layers as cells; leave carried state out of the traced
+inputs and outputs.
+"""
+
+from __future__ import annotations
+
+from pruners.channels.gating import Gates, masked
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site, compose
+from pruners.channels.rules import Rule
+from pruners.channels.shrinking import shrink
+from pruners.channels.tracing import UnknownOperation, trace_channels
+from pruners.channels.verification import verify_shrink
+
+__all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
+    "Gates",
+    "Keep",
+    "Member",
+    "Rule",
+    "Site",
+    "UnknownOperation",
+    "compose",
+    "masked",
+    "shrink",
+    "trace_channels",
+    "verify_shrink",
+]

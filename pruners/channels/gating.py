@@ -1,0 +1,142 @@
+"""Channels as variables, and channels held at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from pruners.channels.groups import ChannelGraph, Keep, Site
+from pruners.channels.shrinking import kept_positions
+from pruners.channels.tensors import named_tensors, replaced
+
+
+class Gates:
+    """A factor ``c = 1`` on every channel, by forward hooks; a context manager.
+
+    One factor serves all members of a group: its gradient adds up over them. With all factors at
+    one the model's outputs are what they were, to the last bit. In a recurrent layer that is not
+    made of cells, the factors reach its outputs, and not what it feeds back to itself.
+
+    Args:
+        model: the model that was traced.
+        graph: its groups.
+        before_norm: put the factors before normalisation and not after it. With batch statistics
+            normalisation then undoes them: only for evaluation mode.
+
+    Attributes:
+        values: the factors (channels,) of each group, which require grad.
+    """
+
+    def __init__(self, model: nn.Module, graph: ChannelGraph, *, before_norm: bool = False) -> None:
+        tensors = named_tensors(model)
+        self._modules = dict(model.named_modules())
+        self._sites = [
+            (group.name, site)
+            for group in graph.groups
+            for site in (group.sites_before if before_norm else group.sites)
+        ]
+        self._handles: list[RemovableHandle] = []
+        self.values: dict[str, Tensor] = {
+            group.name: torch.ones(
+                group.size,
+                dtype=tensors[group.members[0].tensor].dtype,
+                device=tensors[group.members[0].tensor].device,
+                requires_grad=True,
+            )
+            for group in graph.groups
+        }
+
+    def __enter__(self) -> Gates:
+        self._handles = [
+            self._modules[site.module].register_forward_hook(self._hook(name, site))
+            for name, site in self._sites
+        ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, name: str, site: Site) -> Any:
+        values = self.values[name]
+        channel = site.channel.to(values.device)
+
+        def gate(module: nn.Module, args: Any, output: Any) -> Any:
+            first = output[0] if isinstance(output, tuple) else output
+            factors = torch.cat([values, values.new_ones(1)])[channel]
+            shape = [1] * first.dim()
+            shape[site.axis] = -1
+            gated = first * factors.view(shape)
+            return (gated, *output[1:]) if isinstance(output, tuple) else gated
+
+        return gate
+
+
+@contextmanager
+def masked(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
+    """Hold the channels that are not kept at zero: the dense twin of a shrunk model.
+
+    Everything that `shrink` would cut from a parameter is zero within, and gets no gradient; the
+    model's parameters themselves stay. Layer, group and root-mean-square normalisation count the
+    kept channels only. Enter it anew after every step of an optimiser.
+
+    This is removal exactly, except where another operation counts the channels: a mean or softmax
+    over channels, attention that is scaled by the width of its heads.
+    """
+    parameters = dict(model.named_parameters())
+    replacements: dict[int, Tensor] = {}
+    kept: dict[int, Tensor] = {}
+    for name, dims in kept_positions(model, graph, keep).items():
+        if name in parameters:
+            parameter = parameters[name]
+            masked_parameter = parameter * _mask(parameter, dims)
+            replacements[id(parameter)] = masked_parameter
+            if 0 in dims:
+                kept[id(masked_parameter)] = dims[0].nonzero().squeeze(1).to(parameter.device)
+    with replaced(model, replacements), _NormalisingKept(kept):
+        yield
+
+
+def _mask(parameter: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
+    mask = torch.ones_like(parameter)
+    for dim, stays in dims.items():
+        mask.index_fill_(dim, (~stays).nonzero().squeeze(1).to(mask.device), 0)
+    return mask
+
+
+class _NormalisingKept(TorchFunctionMode):
+    """Leaves masked channels out of the statistics of normalisations over channels.
+
+    Args:
+        kept: positions of the kept channels, by the id of the masked scale.
+    """
+
+    def __init__(self, kept: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # These functions hand their scale and shift on by name.
+        kept = self._kept.get(id(kwargs.get("weight"))) if func in _NORMALISATIONS else None
+        if kept is None:
+            return func(*args, **kwargs)
+        x, counted = args
+        dim = 1 if func is F.group_norm else -1
+        if func is not F.group_norm:
+            counted = (len(kept),)
+        elif counted == x.shape[dim]:
+            counted = len(kept)
+        vectors = {key: v[kept] if isinstance(v, Tensor) else v for key, v in kwargs.items()}
+        normalised = func(x.index_select(dim, kept), counted, **vectors)
+        return torch.zeros_like(x).index_copy(dim, kept, normalised)
+
+
+_NORMALISATIONS = (F.layer_norm, F.group_norm, F.rms_norm)

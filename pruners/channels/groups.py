@@ -1,0 +1,135 @@
+"""Coupled channels as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Keep = Mapping[str, Tensor | Sequence[int]]
+"""The channels to keep, by the names of their groups; groups that are not named stay whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One axis of a parameter or buffer, as far as it belongs to a group.
+
+    Attributes:
+        tensor: name of the parameter or buffer, as in ``model.named_parameters()``.
+        dim: the axis.
+        index: positions on the axis (channels, positions per channel), sorted in each row. There
+            is more than one per channel behind a flattened feature map, in the gates of an LSTM,
+            or in grouped convolutions.
+    """
+
+    tensor: str
+    dim: int
+    index: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A place where the channels of a group pass by: an axis of the output of a module.
+
+    Attributes:
+        module: name of the module. Where it returns a tuple, the first tensor is meant.
+        axis: the axis of its output.
+        channel: the channel at each position (positions,), or -1 where there is none of the group.
+    """
+
+    module: str
+    axis: int
+    channel: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Channels that can be removed one by one, each from all members at once.
+
+    Attributes:
+        name: unique in its graph: the first of its modules, numbered from the second group on.
+        size: number of channels.
+        members: what is cut.
+        sites: where a factor of zero amounts to removal: after normalisation, if there is any.
+        sites_before: the same, but before normalisation.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    sites: tuple[Site, ...] = ()
+    sites_before: tuple[Site, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """All groups of a model.
+
+    Attributes:
+        groups: in the order of the model's parameters.
+        pinned: why an axis has channels that cannot be removed, by "tensor:dim".
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    pinned: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> ChannelGroup:
+        """Return the group of a name."""
+        return {group.name: group for group in self.groups}[name]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of channels in each group."""
+        return {group.name: group.size for group in self.groups}
+
+    def to_json(self) -> str:
+        """Return the graph as a JSON document."""
+        groups = [
+            {
+                "name": group.name,
+                "size": group.size,
+                "members": [[m.tensor, m.dim, m.index.tolist()] for m in group.members],
+                "sites": _site_lists(group.sites),
+                "sites_before": _site_lists(group.sites_before),
+            }
+            for group in self.groups
+        ]
+        return json.dumps({"groups": groups, "pinned": dict(self.pinned)})
+
+    @staticmethod
+    def from_json(document: str) -> ChannelGraph:
+        """Return the graph that `to_json` has written."""
+        content = json.loads(document)
+        return ChannelGraph(tuple(map(_read_group, content["groups"])), content["pinned"])
+
+
+def compose(first: Keep, second: Keep) -> dict[str, Tensor]:
+    """Return what is kept after two removals, in the numbers from before the first.
+
+    Args:
+        first: the channels kept at first.
+        second: the channels kept of those, in the smaller numbers.
+    """
+    composed = {name: torch.as_tensor(kept) for name, kept in {**second, **first}.items()}
+    for name in first.keys() & second.keys():
+        composed[name] = composed[name][torch.as_tensor(second[name])]
+    return composed
+
+
+def _site_lists(sites: tuple[Site, ...]) -> list[list[Any]]:
+    return [[site.module, site.axis, site.channel.tolist()] for site in sites]
+
+
+def _read_group(content: Mapping[str, Any]) -> ChannelGroup:
+    return ChannelGroup(
+        content["name"],
+        content["size"],
+        tuple(Member(name, dim, torch.tensor(index)) for name, dim, index in content["members"]),
+        *(
+            tuple(Site(name, axis, torch.tensor(channel)) for name, axis, channel in content[kind])
+            for kind in ("sites", "sites_before")
+        ),
+    )

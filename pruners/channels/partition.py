@@ -1,0 +1,163 @@
+"""From labels to groups: which indices of which axes belong to one channel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Member, Site
+from pruners.channels.labels import Axes, Labels, LabelSets
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a module has returned.
+
+    Attributes:
+        module: its name.
+        axes: the labels of the (first) tensor.
+        before_norm: whether all that reads it is a normalisation.
+        is_norm: whether the module is a normalisation itself.
+    """
+
+    module: str
+    axes: Axes
+    before_norm: bool
+    is_norm: bool
+
+
+def partition(
+    sets: LabelSets, labels: Mapping[str, Axes], outputs: Sequence[Output]
+) -> ChannelGraph:
+    """Form the groups: channels that touch the same axes, equally often, are in one group.
+
+    Channels that touch a single axis are left out: nothing depends on them.
+
+    Args:
+        sets: which labels are one channel, and which are pinned.
+        labels: of each parameter and buffer, by name.
+        outputs: what the modules returned, for the sites.
+    """
+    axes = {
+        (name, dim): sets.roots(axis)
+        for name, own in labels.items()
+        for dim, axis in enumerate(own)
+    }
+    pinned = sets.pinned()
+    channels = _numbered(list(axes.values()), list(pinned))
+    members: list[list[Member]] = [[] for _ in channels.sizes]
+    for (tensor, dim), roots in axes.items():
+        for group, channel in channels.on(roots):
+            positions = np.flatnonzero(channel >= 0)
+            order = np.argsort(channel[positions], kind="stable")
+            index = positions[order].reshape(channels.sizes[group], -1)
+            members[group].append(Member(tensor, dim, torch.from_numpy(index)))
+    after, before = _sites(sets, outputs, channels)
+    names = _unique_names([member.tensor for member in own] for own in members)
+    groups = (
+        ChannelGroup(name, size, tuple(members[group]), tuple(after[group]), tuple(before[group]))
+        for group, (name, size) in enumerate(zip(names, channels.sizes, strict=True))
+    )
+    return ChannelGraph(tuple(groups), _reasons(axes, pinned))
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """The number of each root's group, its number in the group, and the sizes of the groups.
+
+    Both arrays end with -1, so that whatever is no channel finds it there.
+    """
+
+    group: Labels
+    number: Labels
+    sizes: list[int]
+
+    def on(self, roots: Labels) -> Iterator[tuple[int, Labels]]:
+        """Yield the groups on an axis, and the channel at each position, or -1."""
+        roots = np.maximum(roots, -1)
+        group = self.group[roots]
+        for found in np.unique(group[group >= 0]).tolist():
+            yield found, np.where(group == found, self.number[roots], -1)
+
+
+def _numbered(axes: Sequence[Labels], pinned: Sequence[int]) -> _Channels:
+    """Number groups, and channels within groups, in the order in which they appear."""
+    roots = np.concatenate(axes)
+    found, first = np.unique(roots[roots >= 0], return_index=True)
+    in_order = found[np.argsort(first)]
+    signature = _signatures(axes, 1 + int(in_order.max(initial=-1)))
+    signature[pinned] = -1
+    group, number = np.full_like(signature, -1), np.full_like(signature, -1)
+    sizes: list[int] = []
+    for own in dict.fromkeys(signature[in_order].tolist()):
+        if own >= 0:
+            members = in_order[signature[in_order] == own]
+            group[members], number[members] = len(sizes), np.arange(len(members))
+            sizes.append(len(members))
+    return _Channels(group, number, sizes)
+
+
+def _signatures(axes: Sequence[Labels], count: int) -> Labels:
+    """Return a number for each root: equal where roots occur on the same axes, equally often.
+
+    Partition refinement: every axis splits the classes of its roots off from the others. What is
+    on fewer than two axes has -1, and so has one more entry at the end.
+    """
+    signature = np.zeros(count + 1, np.int64)
+    occurrences = np.zeros(count + 1, np.int64)
+    next_number = 1
+    for axis in axes:
+        roots, times = np.unique(axis, return_counts=True)
+        keys = signature[roots] * (len(axis) + 1) + times
+        _, inverse = np.unique(keys, return_inverse=True)
+        signature[roots] = next_number + inverse
+        next_number += len(roots)
+        occurrences[roots] += 1
+    return np.where(occurrences > 1, signature, -1)
+
+
+def _unique_names(groups: Iterable[Sequence[str]]) -> list[str]:
+    """Name each group after the first module among its tensors, or its first tensor."""
+    seen: Counter[str] = Counter()
+    names = []
+    for tensors in groups:
+        modules = (tensor.rpartition(".")[0] for tensor in tensors)
+        name = next(filter(None, modules), tensors[0])
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def _sites(
+    sets: LabelSets, outputs: Sequence[Output], channels: _Channels
+) -> tuple[list[list[Site]], list[list[Site]]]:
+    """Return the sites of each group after normalisation, and those before."""
+    after: list[list[Site]] = [[] for _ in channels.sizes]
+    before: list[list[Site]] = [[] for _ in channels.sizes]
+    seen = set()
+    for output in outputs:
+        for axis, labels in enumerate(output.axes):
+            for group, channel in channels.on(sets.roots(labels)):
+                if (group, output.module, axis) in seen:  # the module has been called before
+                    continue
+                seen.add((group, output.module, axis))
+                site = Site(output.module, axis, torch.from_numpy(channel))
+                if not output.before_norm:
+                    after[group].append(site)
+                if not output.is_norm:
+                    before[group].append(site)
+    return after, before
+
+
+def _reasons(axes: Mapping[tuple[str, int], Labels], pinned: Mapping[int, str]) -> dict[str, str]:
+    """Return why axes have pinned channels: the reason of the first on each."""
+    reasons = {}
+    for (name, dim), roots in axes.items():
+        why = next((pinned[root] for root in roots.tolist() if root in pinned), None)
+        if why is not None:
+            reasons[f"{name}:{dim}"] = why
+    return reasons

@@ -1,0 +1,137 @@
+"""Labels of a tensor that is viewed in another shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pruners.channels.labels import (
+    FIXED,
+    FREE,
+    Axes,
+    LabelledTensors,
+    Labels,
+    fixed,
+    free,
+    is_tracked,
+)
+from pruners.channels.sizes import Width
+
+
+def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
+    """Return the labels of a tensor viewed in another shape.
+
+    Axes that are merged repeat their labels, row-major. An axis that is split again gets the same
+    labels back. A labelled axis that is split anew, as into groups or heads, keeps its labels
+    along the part whose size the code reads from a tensor, and channels at the same offset of the
+    other parts are tied: whatever is removed then, all parts stay equally long.
+
+    Arrays that are not the input's own are read-only: a write could not reach the input.
+    """
+    requested = trace.call.shape(len(shape))
+    result: Axes = []
+    for sources, targets in _blocks([len(axis) for axis in axes], shape):
+        merged = [axes[dim] for dim in sources]
+        if len(sources) == len(targets) == 1:
+            result += merged
+            continue
+        asked = [requested[dim] for dim in targets] if requested else None
+        parts = _split(trace, _merge(trace, merged), [shape[dim] for dim in targets], asked)
+        for part in parts:
+            part.flags.writeable = False
+        result += parts
+    if requested:
+        for labels, size in zip(result, requested, strict=True):
+            unite_with_size(trace, labels, size)
+            if not (isinstance(size, Width) or size == -1):
+                trace.pin(labels, "reshaped to sizes that are written in the code")
+    return result
+
+
+def unite_with_size(trace: LabelledTensors, labels: Labels, size: int) -> Labels:
+    """Unite an axis with those whose size the code has asked for, and return its labels."""
+    if not isinstance(size, Width) or size.rows is None or size.origin is not trace.sets:
+        return labels
+    return trace.unite(labels, *size.rows)
+
+
+def _blocks(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[range, range]]:
+    """Pair the shortest runs of axes that have equally many elements."""
+    i = j = 0
+    while i < len(source) or j < len(target):
+        start, begin = i, j
+        i, j = min(i + 1, len(source)), min(j + 1, len(target))
+        left, right = math.prod(source[start:i]), math.prod(target[begin:j])
+        while left != right:
+            if left < right:
+                left *= source[i]
+                i += 1
+            else:
+                right *= target[j]
+                j += 1
+        yield range(start, i), range(begin, j)
+
+
+def _merge(trace: LabelledTensors, axes: Axes) -> Labels:
+    """Return the labels of axes that become one.
+
+    An index of the result can follow one of them only. It follows the innermost, as the features
+    within heads; the other axes' channels are pinned.
+    """
+    tracked = [dim for dim, axis in enumerate(axes) if is_tracked(axis)]
+    if not tracked:
+        size = math.prod(map(len, axes))
+        return np.full(size, FIXED if any((axis == FIXED).any() for axis in axes) else FREE)
+    *others, follow = tracked
+    for dim in others:
+        trace.pin(axes[dim], "merged with another axis of channels")
+    shape = [-1 if dim == follow else 1 for dim in range(len(axes))]
+    labels = axes[follow].reshape(shape)
+    return np.broadcast_to(labels, [len(axis) for axis in axes]).reshape(-1)
+
+
+def _split(
+    trace: LabelledTensors, labels: Labels, shape: list[int], asked: list[int] | None
+) -> Axes:
+    """Return the labels of one axis that becomes several.
+
+    Args:
+        trace: the labels of the pass.
+        labels: of the axis.
+        shape: sizes of the parts.
+        asked: the same as the code has written them, if that is known.
+    """
+    if not shape:
+        return []
+    cube = labels.reshape(shape)
+    if not is_tracked(labels):
+        return [np.full(size, cube.min(initial=FREE)) for size in shape]
+    keep = _constant_elsewhere(cube)
+    if keep is None:
+        keep = _constant_elsewhere(trace.sets.roots(cube))
+    if keep is None:
+        keep = _adapting(asked) if asked else len(shape) - 1
+    if keep is None:
+        trace.pin(labels, "reshaped to sizes that are written in the code")
+        return [fixed(size) for size in shape]
+    rows = np.moveaxis(cube, keep, -1).reshape(-1, shape[keep])
+    kept = rows[0].copy() if (rows == rows[0]).all() else trace.tie(rows)
+    return [kept if dim == keep else free(size) for dim, size in enumerate(shape)]
+
+
+def _constant_elsewhere(cube: Labels) -> int | None:
+    """Return the axis along which labels differ, if they do along no other."""
+    sizes_above_one = [dim for dim, size in enumerate(cube.shape) if size > 1]
+    for keep in sizes_above_one or [0]:
+        rows = np.moveaxis(cube, keep, -1).reshape(-1, cube.shape[keep])
+        if (rows == rows[0]).all():
+            return keep
+    return None
+
+
+def _adapting(asked: list[int]) -> int | None:
+    """Return the innermost part whose size follows from a tensor's, if any."""
+    adapting = [dim for dim, size in enumerate(asked) if isinstance(size, Width) or size == -1]
+    return adapting[-1] if adapting else None

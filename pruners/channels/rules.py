@@ -1,0 +1,799 @@
+"""What each operation does to labels.
+
+The rule of an operation is a function ``rule(trace, out, *args, **kwargs)``: it gets the labels of
+all tensors, the operation's result, and its arguments as `torch.ops.aten` documents them. It
+unites or pins labels and returns those of the result: a list with one array per axis, or a tuple
+of such lists where the operation returns several labelled tensors. Its name is the operation's
+name in ``aten``; the in-place variant, with a trailing underscore, shares it.
+
+To teach the tracer a new operation, add a function here, or pass it as ``extra_rules``::
+
+    def renorm(trace, out, x, p, dim, maxnorm):
+        return trace[x]  # rows are scaled: no channel meets another
+
+    trace_channels(model, inputs, extra_rules={"renorm": renorm})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pruners.channels.labels import (
+    FIXED,
+    FREE,
+    Axes,
+    LabelledTensors,
+    Labels,
+    fixed,
+    free,
+    is_tracked,
+)
+from pruners.channels.reshaping import reshape, unite_with_size
+from pruners.channels.sizes import Width
+
+Rule = Callable[..., Axes | tuple[Axes, ...]]
+AnyRule = TypeVar("AnyRule", bound=Rule)
+
+RULES: dict[str, Rule] = {}
+"""The rules of operations, by their names in ``torch.ops.aten``."""
+
+FUNCTION_RULES: dict[Callable[..., Any], Rule] = {}
+"""The rules of functions whose parts, taken one by one, would lose what belongs together."""
+
+
+def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
+    """Make a function the rule of the operations with these names."""
+
+    def register(function: AnyRule) -> AnyRule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def function_rule(*functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
+    """Make a function the rule of calls that are not to be looked into."""
+
+    def register(function: AnyRule) -> AnyRule:
+        FUNCTION_RULES.update(dict.fromkeys(functions, function))
+        return function
+
+    return register
+
+
+def tensors_in(arguments: Any) -> list[Tensor]:
+    """Return all tensors among nested arguments."""
+    if isinstance(arguments, Tensor):
+        return [arguments]
+    if isinstance(arguments, dict):
+        arguments = list(arguments.values())
+    if isinstance(arguments, (tuple, list)):
+        return [tensor for argument in arguments for tensor in tensors_in(argument)]
+    return []
+
+
+# Position by position
+
+
+@rule("_softmax", "_log_softmax", "_safe_softmax", "native_dropout", "masked_fill", "copy")
+@rule("clone", "_to_copy", "contiguous", "zeros_like", "ones_like", "empty_like", "full_like")
+@rule(
+    "hardswish", "hardsigmoid", "hardtanh", "relu6", "elu", "selu", "celu", "gelu", "silu", "mish"
+)
+@rule("softplus", "leaky_relu", "threshold", "log_sigmoid_forward", "softshrink", "hardshrink")
+@rule("_weight_norm_interface")
+@rule("rand_like", "randn_like", "bernoulli", "nan_to_num", "lerp", "where", "dropout")
+def elementwise(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> Axes:
+    """Unite the operands' axes as they are broadcast; every pointwise operation has this rule."""
+    shape = max((tensor.shape for tensor in tensors_in(out)), key=len)
+    return trace.broadcast(shape, *(trace[t] for t in tensors_in([args, kwargs])))
+
+
+@rule("fill", "zero", "uniform", "normal", "detach", "alias", "lift_fresh", "lift")
+def unchanged(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Labels are about places, whatever values are there."""
+    return trace[x]
+
+
+@rule("zeros", "ones", "empty", "full", "rand", "randn", "arange", "scalar_tensor", "eye")
+@rule("new_zeros", "new_ones", "new_empty", "new_full", "empty_strided", "new_empty_strided")
+def created(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Let sizes that the code has read from tensors follow them, and all others adapt."""
+    axes = [free(size) for size in out.shape]
+    requested = trace.call.shape(out.dim()) or out.shape
+    return [unite_with_size(trace, *pair) for pair in zip(axes, requested, strict=True)]
+
+
+@rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
+def cumulative(trace: LabelledTensors, out: Any, x: Tensor, dim: int, **kwargs: Any) -> Axes:
+    """Pin the channels along the axis that is gone through in order."""
+    trace.pin(trace[x][dim], "a sum in the order of channels")
+    return trace[x]
+
+
+@rule("roll")
+def roll(
+    trace: LabelledTensors, out: Tensor, x: Tensor, shifts: Any, dims: Sequence[int] = ()
+) -> Axes:
+    """Pin the channels along the axes that are rolled: all, where none is named."""
+    for dim in dims or range(x.dim()):
+        trace.pin(trace[x][dim], "rolled by a number of channels")
+    return trace[x]
+
+
+@rule("sort", "argsort", "topk", "tril", "triu")
+def ranked(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Pin all channels: their order, or their number, decides the result."""
+    for axis in trace[x]:
+        trace.pin(axis, "ranked or taken by its position")
+    return [fixed(size) for size in tensors_in(out)[0].shape]
+
+
+@rule("flip")
+def flip(trace: LabelledTensors, out: Tensor, x: Tensor, dims: Sequence[int]) -> Axes:
+    """Reverse the labels with the axis."""
+    flipped = {dim % x.dim() for dim in dims}
+    return [axis[::-1] if dim in flipped else axis for dim, axis in enumerate(trace[x])]
+
+
+# Sums over products
+
+
+@rule("mm", "bmm")
+def matrix_product(trace: LabelledTensors, out: Tensor, left: Tensor, right: Tensor) -> Axes:
+    """Unite the axes that are summed over."""
+    *batch, rows, inner = trace[left]
+    *other_batch, same_inner, columns = trace[right]
+    trace.unite(inner, same_inner)
+    return [*map(trace.unite, batch, other_batch), rows, columns]
+
+
+@rule("addmm", "baddbmm")
+def matrix_product_plus(
+    trace: LabelledTensors, out: Tensor, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any
+) -> Axes:
+    """Add a bias to a matrix product."""
+    return trace.broadcast(out.shape, trace[bias], matrix_product(trace, out, left, right))
+
+
+@rule("mv", "dot", "vdot")
+def matrix_vector_product(trace: LabelledTensors, out: Tensor, left: Tensor, right: Tensor) -> Axes:
+    """Unite the axes that are summed over."""
+    *rows, inner = trace[left]
+    trace.unite(inner, trace[right][0])
+    return rows
+
+
+@rule("addmv")
+def matrix_vector_product_plus(
+    trace: LabelledTensors, out: Tensor, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any
+) -> Axes:
+    """Add a bias to the product of a matrix and a vector."""
+    return trace.broadcast(out.shape, trace[bias], matrix_vector_product(trace, out, left, right))
+
+
+@rule("linear")
+def linear(
+    trace: LabelledTensors, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Axes:
+    """Unite the incoming features with the columns of the weight."""
+    *batch, incoming = trace[x]
+    outgoing, same_incoming = trace[weight]
+    trace.unite(incoming, same_incoming)
+    return [*batch, outgoing if bias is None else trace.unite(outgoing, trace[bias][0])]
+
+
+@rule("convolution", "_convolution", "convolution_overrideable")
+def convolution(
+    trace: LabelledTensors,
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    *backend: bool,
+) -> Axes:
+    """Tie channels at the same offset of each group: groups stay, and stay equally wide."""
+    batch, incoming = trace[x][:2]
+    first, second, *kernel = trace[weight]
+    for axis in kernel:
+        trace.pin(axis, "the extent of a kernel")
+    if groups == len(incoming) > 1:
+        outgoing = _depthwise(trace, incoming, first, second, out.shape[1], transposed)
+    else:
+        sources = _tie_groups(trace, incoming, groups)
+        if transposed:
+            trace.unite(sources, _tie_groups(trace, first, groups))
+            outgoing = np.tile(second, groups)
+        else:
+            trace.unite(sources, second)
+            _tie_groups(trace, first, groups)
+            outgoing = first
+    if bias is not None:
+        outgoing = trace.unite(outgoing, trace[bias][0])
+    return [batch, outgoing, *map(free, out.shape[2:])]
+
+
+def _tie_groups(trace: LabelledTensors, axis: Labels, groups: int) -> Labels:
+    """Tie channels at the same offset of each group, and return the labels of one group."""
+    return trace.tie(axis.reshape(groups, -1))
+
+
+def _depthwise(
+    trace: LabelledTensors,
+    incoming: Labels,
+    first: Labels,
+    second: Labels,
+    outgoing: int,
+    transposed: bool,
+) -> Labels:
+    """Unite each input channel with all the output channels that are made from it alone."""
+    trace.pin(second, "the multiplier of a depthwise convolution")
+    multiplier = outgoing // len(incoming)
+    if transposed:
+        return np.repeat(trace.unite(incoming, first), multiplier)
+    return trace.unite(np.repeat(incoming, multiplier), first)
+
+
+@function_rule(torch.functional.einsum)
+def einsum(trace: LabelledTensors, out: Tensor, equation: str, *operands: Any) -> Axes:
+    """Unite all axes that have the same letter."""
+    if len(operands) == 1 and not isinstance(operands[0], Tensor):
+        operands = tuple(operands[0])
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    letters: dict[str, Labels] = {}
+    for term, operand in zip(inputs.split(","), operands, strict=True):
+        for letter, axis in zip(_letters(term, operand.dim()), trace[operand], strict=True):
+            known = letters.get(letter, axis)
+            if len(known) == len(axis):
+                letters[letter] = trace.unite(known, axis)
+            else:
+                letters[letter] = max(known, axis, key=len)
+                trace.pin(min(known, axis, key=len), "a single channel that is broadcast to many")
+    if "->" not in equation:
+        single = (c for c in sorted(set(inputs) - set(",.")) if inputs.count(c) == 1)
+        output = ("..." if "..." in inputs else "") + "".join(single)
+    return [letters[letter] for letter in _letters(output, out.dim())]
+
+
+def _letters(term: str, dims: int) -> list[str]:
+    """Name the axes of one term of an einsum; those of an ellipsis count from the right."""
+    before, dots, after = term.partition("...")
+    hidden = dims - len(before) - len(after) if dots else 0
+    return [*before, *(f"...{left}" for left in range(hidden, 0, -1)), *after]
+
+
+# Normalisation
+
+
+@rule("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm")
+@rule("_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
+@rule("_batch_norm_with_update", "_batch_norm_no_update")
+def batch_norm(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Unite the channels with those of scale, shift and statistics."""
+    batch, channels, *rest = trace[x]
+    vectors = [trace[tensor][0] for tensor in tensors_in([args, kwargs])]
+    return [batch, trace.unite(channels, *vectors), *rest]
+
+
+@rule("native_layer_norm", "_fused_rms_norm")
+def layer_norm(
+    trace: LabelledTensors, out: Any, x: Tensor, shape: Sequence[int], *args: Any, **kwargs: Any
+) -> Axes:
+    """Unite channels with those of scale and shift; without these the shape is only a number."""
+    vectors = tensors_in([args, kwargs])
+    if not vectors and not trace.call.widths():
+        for axis in trace[x][-len(shape) :]:
+            trace.pin(axis, "normalised over a shape that no tensor gives")
+    return trace.broadcast(x.shape, trace[x], *(trace[vector] for vector in vectors))
+
+
+@rule("native_group_norm")
+def group_norm(
+    trace: LabelledTensors,
+    out: Any,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    n: int,
+    c: int,
+    elements: int,
+    groups: int,
+    eps: float,
+) -> Axes:
+    """Tie channels at the same offset of each group, unless every channel is a group."""
+    batch, channels, *rest = trace[x]
+    vectors = [trace[tensor][0] for tensor in (weight, bias) if tensor is not None]
+    if groups < len(channels):
+        _tie_groups(trace, channels, groups)
+    elif not vectors:
+        trace.pin(channels, "as many groups as channels, which no tensor counts")
+    return [batch, trace.unite(channels, *vectors), *rest]
+
+
+NORMS = frozenset(name for name in RULES if name.endswith("_norm") or "_norm_" in name)
+"""The operations after which gates are placed."""
+
+
+# Reductions and pooling
+
+
+@rule("sum", "mean", "prod", "amax", "amin", "max", "min", "logsumexp", "var", "std", "any", "all")
+@rule("var_mean", "std_mean", "median", "mode", "norm", "linalg_vector_norm")
+def reduction(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Drop the axes that are reduced, or leave one place of each."""
+    results = tensors_in([out])
+    if len(tensors_in([args])) == 1:  # max and min of two tensors
+        return elementwise(trace, out, x, *args)
+    if not results or results[0].dim() == 0:
+        return []
+    return _without(trace[x], _reduced_dims(x, args, kwargs), keep=results[0].dim() == x.dim())
+
+
+@rule("argmax", "argmin")
+def position(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Pin the channels whose positions are asked for."""
+    for dim in _reduced_dims(x, args, kwargs):
+        trace.pin(trace[x][dim], "the position of a channel is asked for")
+    return reduction(trace, out, x, *args, **kwargs)
+
+
+def _reduced_dims(x: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> set[int]:
+    """Return the axes over which an operation reduces: all where it names none."""
+    candidates = [*args, kwargs.get("dim")]
+    named: Any = next((a for a in candidates if isinstance(a, (list, tuple)) and a), None)
+    if named is None:
+        integers = [a for a in candidates if isinstance(a, int) and not isinstance(a, bool)]
+        named = integers[:1] or range(x.dim())
+    return {dim % x.dim() for dim in named}
+
+
+def _without(axes: Axes, dims: Iterable[int], *, keep: bool) -> Axes:
+    gone = set(dims)
+    if keep:
+        return [free(1) if dim in gone else axis for dim, axis in enumerate(axes)]
+    return [axis for dim, axis in enumerate(axes) if dim not in gone]
+
+
+def _spatial(dims: int) -> Rule:
+    """Return the rule of an operation that changes the last axes only."""
+
+    def spatial(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+        sizes = tensors_in(out)[0].shape[-dims:]
+        for axis in trace[x][-dims:]:
+            trace.pin(axis, "pooled or resampled along this axis")
+        return [*trace[x][:-dims], *map(free, sizes)]
+
+    return spatial
+
+
+for _dims, _names in {
+    1: "avg_pool1d adaptive_avg_pool1d max_pool1d_with_indices max_pool1d upsample_linear1d "
+    "upsample_nearest1d _upsample_nearest_exact1d reflection_pad1d replication_pad1d",
+    2: "avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d max_pool2d "
+    "max_pool2d_with_indices fractional_max_pool2d upsample_nearest2d upsample_bilinear2d "
+    "upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa "
+    "reflection_pad2d replication_pad2d grid_sampler_2d max_unpool2d",
+    3: "avg_pool3d _adaptive_avg_pool3d adaptive_avg_pool3d adaptive_max_pool3d max_pool3d "
+    "max_pool3d_with_indices upsample_nearest3d upsample_trilinear3d _upsample_nearest_exact3d "
+    "reflection_pad3d replication_pad3d grid_sampler_3d max_unpool3d",
+}.items():
+    rule(*_names.split())(_spatial(_dims))
+
+
+# The same elements in another order
+
+
+@rule("t", "numpy_T")
+def matrix_transposition(trace: LabelledTensors, out: Tensor, x: Tensor) -> Axes:
+    """Swap both axes."""
+    return trace[x][::-1]
+
+
+@rule("transpose")
+def transpose(trace: LabelledTensors, out: Tensor, x: Tensor, first: int, second: int) -> Axes:
+    """Swap two axes."""
+    axes = list(trace[x])
+    axes[first], axes[second] = axes[second], axes[first]
+    return axes
+
+
+@rule("permute")
+def permute(trace: LabelledTensors, out: Tensor, x: Tensor, dims: Sequence[int]) -> Axes:
+    """Reorder the axes."""
+    return [trace[x][dim] for dim in dims]
+
+
+@rule("view", "_unsafe_view", "_reshape_alias", "reshape", "unflatten")
+def view(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any) -> Axes:
+    """See `pruners.channels.reshaping.reshape`."""
+    return reshape(trace, trace[x], out.shape)
+
+
+@rule("as_strided")
+def as_strided(
+    trace: LabelledTensors, out: Tensor, x: Tensor, size: Sequence[int], *args: Any
+) -> Axes:
+    """Follow a change of the layout in memory only; pin everything where the shape changes."""
+    if list(size) == list(x.shape):
+        return trace[x]
+    for axis in trace[x]:
+        trace.pin(axis, "viewed with strides that are written in the code")
+    return [*map(fixed, out.shape)]
+
+
+@rule("unsqueeze")
+def unsqueeze(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int) -> Axes:
+    """Insert an axis of one place."""
+    axes = list(trace[x])
+    axes.insert(dim % out.dim(), free(1))
+    return axes
+
+
+@rule("squeeze")
+def squeeze(
+    trace: LabelledTensors, out: Tensor, x: Tensor, dims: int | Sequence[int] | None = None
+) -> Axes:
+    """Drop axes of one place."""
+    axes = trace[x]
+    named = range(len(axes)) if dims is None else [dims] if isinstance(dims, int) else dims
+    gone = {dim % len(axes) for dim in named if len(axes[dim]) == 1}
+    for dim in gone:
+        trace.pin(axes[dim], "a single channel whose axis is dropped")
+    return _without(axes, gone, keep=False)
+
+
+@rule("expand")
+def expand(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Repeat axes of one place."""
+    axes = trace.broadcast(out.shape, trace[x])
+    requested = trace.call.shape(out.dim()) or [-1] * out.dim()
+    for axis, size in zip(axes, requested, strict=True):
+        if not (isinstance(size, Width) or size == -1):
+            trace.pin(axis, "expanded to sizes that are written in the code")
+    return [unite_with_size(trace, *pair) for pair in zip(axes, requested, strict=True)]
+
+
+@rule("repeat")
+def repeat(trace: LabelledTensors, out: Tensor, x: Tensor, times: Sequence[int]) -> Axes:
+    """Repeat the labels as the values are."""
+    axes = [*map(free, [1] * (out.dim() - x.dim())), *trace[x]]
+    return [np.tile(axis, int(number)) for axis, number in zip(axes, times, strict=True)]
+
+
+@rule("pixel_shuffle")
+def pixel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -> Axes:
+    """Tie the ``factor ** 2`` channels that become one."""
+    *batch, channels, _, _ = trace[x]
+    shuffled = trace.tie(channels.reshape(-1, factor**2).T)
+    return [*batch, shuffled, *map(free, out.shape[-2:])]
+
+
+@rule("pixel_unshuffle")
+def pixel_unshuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -> Axes:
+    """Let each channel become ``factor ** 2`` that stay together."""
+    *batch, channels, _, _ = trace[x]
+    return [*batch, np.repeat(channels, factor**2), *map(free, out.shape[-2:])]
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, groups: int) -> Axes:
+    """Tie channels at the same offset of each group, which stand side by side afterwards."""
+    batch, channels, *rest = trace[x]
+    return [batch, np.repeat(_tie_groups(trace, channels, groups), groups), *rest]
+
+
+# Parts, and the whole
+
+
+@rule("cat", "concat", "concatenate")
+def cat(trace: LabelledTensors, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
+    """Put labels side by side along one axis and unite the others."""
+    parts = [trace[tensor] for tensor in tensors if tensor.dim() == out.dim()]
+    along = [axes[dim] for axes in parts]
+    if any(map(is_tracked, along)):
+        # Beside channels, a part that belongs to none keeps its size.
+        along = [np.where(axis == FREE, FIXED, axis) for axis in along]
+    result = [trace.unite(*axes) for axes in zip(*_omit(parts, dim % out.dim()), strict=True)]
+    result.insert(dim % out.dim(), np.concatenate(along))
+    return result
+
+
+def _omit(parts: Sequence[Axes], dim: int) -> list[Axes]:
+    return [axes[:dim] + axes[dim + 1 :] for axes in parts]
+
+
+@rule("stack")
+def stack(trace: LabelledTensors, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
+    """Unite all axes and insert a new one."""
+    axes = [trace.unite(*same) for same in zip(*(trace[t] for t in tensors), strict=True)]
+    axes.insert(dim % out.dim(), free(len(tensors)))
+    return axes
+
+
+@rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
+@rule("chunk", "unsafe_chunk")
+def split(
+    trace: LabelledTensors, out: Sequence[Tensor], x: Tensor, sizes: Any, dim: int = 0
+) -> tuple[Axes, ...]:
+    """Let each part have its stretch of the labels."""
+    axes, axis = trace[x], trace[x][dim]
+    bounds = np.cumsum([part.shape[dim] for part in out])[:-1]
+    parts: list[Labels] = np.split(axis, bounds)
+    if is_tracked(axis):
+        _keep_cuts(trace, axis, parts)
+    dim %= x.dim()
+    return tuple([*axes[:dim], part, *axes[dim + 1 :]] for part in parts)
+
+
+def _keep_cuts(trace: LabelledTensors, axis: Labels, parts: list[Labels]) -> None:
+    """See to it that a split will still cut where it does now."""
+    if trace.call.is_split:
+        widths = trace.call.widths()
+        if len(widths) == 1:
+            widths *= len(parts)
+        if [int(width) for width in widths] == [len(part) for part in parts]:
+            for part, width in zip(parts, widths, strict=True):
+                unite_with_size(trace, part, width)
+        else:
+            trace.pin(axis, "split at sizes that are written in the code")
+    elif len({len(part) for part in parts}) == 1:
+        trace.tie(np.stack(parts))
+    else:
+        trace.pin(axis, "split into unequal parts")
+
+
+@rule("glu")
+def glu(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int = -1) -> Axes:
+    """Tie each channel of the first half with its gate in the second."""
+    axes = list(trace[x])
+    axes[dim] = trace.tie(axes[dim].reshape(2, -1))
+    return axes
+
+
+@rule("_prelu_kernel", "prelu")
+def prelu(trace: LabelledTensors, out: Tensor, x: Tensor, weight: Tensor) -> Axes:
+    """Unite the channels with their slopes, unless one slope serves all."""
+    slopes = trace[weight][1 if weight.dim() > 1 else 0]
+    axes = list(trace[x])
+    if len(slopes) > 1:
+        axes[1] = trace.unite(axes[1], slopes)
+    return axes
+
+
+@rule("slice")
+def slice_axis(
+    trace: LabelledTensors,
+    out: Tensor,
+    x: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Axes:
+    """Let the part have its stretch of the labels."""
+    axes = list(trace[x])
+    axis, axes[dim] = axes[dim], axes[dim][slice(start, end, step)]
+    if is_tracked(axis) and len(axes[dim]) < len(axis):
+        _keep_bounds(trace, axis, start or 0, len(axis) if end is None else end, step)
+    return axes
+
+
+def _keep_bounds(trace: LabelledTensors, axis: Labels, start: int, end: int, step: int) -> None:
+    """See to it that a slice will still have the bounds that it has now."""
+    size = len(axis)
+    widths = {int(width) + size * (width < 0): width for width in trace.call.widths()}
+    bounds = [bound + size * (bound < 0) for bound in (start, end) if bound != 0 and bound < size]
+    if step != 1 or any(bound not in widths for bound in bounds):
+        trace.pin(axis, "sliced at positions that are written in the code")
+    for bound in bounds:
+        if widths.get(bound, 0) > 0:
+            unite_with_size(trace, axis[:bound], widths[bound])
+
+
+@rule("select")
+def select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
+    """Drop an axis, of which only one place is read."""
+    trace.pin(trace[x][dim], "a single channel is taken by its number")
+    return _without(trace[x], [dim % x.dim()], keep=False)
+
+
+@rule("unbind")
+def unbind(
+    trace: LabelledTensors, out: Sequence[Tensor], x: Tensor, dim: int = 0
+) -> tuple[Axes, ...]:
+    """Drop an axis, of which every place is read by its number."""
+    return tuple(select(trace, part, x, dim, number) for number, part in enumerate(out))
+
+
+@rule("constant_pad_nd")
+def pad(
+    trace: LabelledTensors, out: Tensor, x: Tensor, margins: Sequence[int], value: float = 0
+) -> Axes:
+    """Add constants, which keep their number, or take away at the ends."""
+    axes = list(trace[x])
+    pairs = zip(margins[::2], margins[1::2], strict=True)
+    for dim, (before, after) in zip(range(-1, -x.dim() - 1, -1), pairs, strict=False):
+        axis = axes[dim]
+        if is_tracked(axis) and min(before, after) < 0:
+            trace.pin(axis, "sliced at positions that are written in the code")
+        kept = axis[max(0, -before) : len(axis) - max(0, -after)]
+        new = fixed if is_tracked(axis) else free
+        axes[dim] = np.concatenate([new(max(0, before)), kept, new(max(0, after))])
+    return axes
+
+
+# Positions as data
+
+
+@rule("embedding")
+def embedding(
+    trace: LabelledTensors, out: Tensor, weight: Tensor, index: Tensor, *args: Any
+) -> Axes:
+    """Keep the vocabulary; the features are channels."""
+    vocabulary, features = trace[weight]
+    trace.pin(vocabulary, "the vocabulary of an embedding")
+    return [*trace[index], features]
+
+
+@rule("index", "_unsafe_index")
+def index(trace: LabelledTensors, out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -> Axes:
+    """Advanced indexing: pin the axes that are indexed."""
+    axes = trace[x]
+    indexed = [dim for dim, index in enumerate(indices) if index is not None]
+    for dim in indexed:
+        trace.pin(axes[dim], "indexed by a tensor")
+    kept = [axis for dim, axis in enumerate(axes) if dim not in indexed]
+    consecutive = indexed == list(range(indexed[0], indexed[-1] + 1))
+    where = indexed[0] if consecutive else 0
+    new = out.dim() - len(kept)
+    return [*kept[:where], *map(fixed, out.shape[where : where + new]), *kept[where:]]
+
+
+@rule("index_put", "_unsafe_index_put")
+def index_put(
+    trace: LabelledTensors,
+    out: Tensor,
+    x: Tensor,
+    indices: Sequence[Tensor | None],
+    values: Tensor,
+    *args: Any,
+) -> Axes:
+    """Pin whatever takes part."""
+    for tensor in (x, values):
+        for axis in trace[tensor]:
+            trace.pin(axis, "written at places given by a tensor")
+    return trace[x]
+
+
+@rule("index_select")
+def index_select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: Tensor) -> Axes:
+    """Pin the axis that is indexed."""
+    axes = list(trace[x])
+    trace.pin(axes[dim], "indexed by a tensor")
+    axes[dim] = fixed(out.shape[dim])
+    return axes
+
+
+@rule("gather")
+def gather(
+    trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: Tensor, **kwargs: Any
+) -> Axes:
+    """Pin the axis that is indexed, and unite the others with those of the index."""
+    trace.pin(trace[x][dim], "indexed by a tensor")
+    return _along_others(trace, dim, trace[index], trace[x])
+
+
+@rule("scatter", "scatter_add", "scatter_reduce")
+def scatter(
+    trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: Tensor, *args: Any, **kw: Any
+) -> Axes:
+    """Pin the axis that is written to, and unite the others with those of the source."""
+    trace.pin(trace[x][dim], "written at places given by a tensor")
+    sources = [trace[source] for source in tensors_in([index, args])]
+    return _along_others(trace, dim, trace[x], *sources)
+
+
+def _along_others(trace: LabelledTensors, dim: int, target: Axes, *sources: Axes) -> Axes:
+    """Unite equally long axes other than ``dim``, pin the rest, and return the target's."""
+    result = list(target)
+    for axes in sources:
+        for other in set(range(len(result))) - {dim % len(result)}:
+            if len(axes[other]) == len(result[other]):
+                result[other] = trace.unite(result[other], axes[other])
+            else:
+                trace.pin(axes[other], "cut to the extent of an index")
+                trace.pin(result[other], "cut to the extent of an index")
+    return result
+
+
+# Attention
+
+
+@function_rule(F.scaled_dot_product_attention)
+@rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention")
+@rule("_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention")
+@rule("_scaled_dot_product_attention_math", "_scaled_dot_product_fused_attention_overrideable")
+def scaled_dot_product_attention(
+    trace: LabelledTensors,
+    out: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Axes:
+    """Unite the features that are multiplied; each head's are the last axis."""
+    *batch, targets, features = trace[query]
+    *key_batch, sources, key_features = trace[key]
+    *value_batch, value_sources, value_features = trace[value]
+    trace.unite(features, key_features)
+    trace.unite(sources, value_sources)
+    operands = [batch, key_batch, value_batch]
+    if isinstance(attn_mask, Tensor):
+        operands.append(trace[attn_mask][:-2])
+    shape = tensors_in(out)[0].shape
+    return [*trace.broadcast(shape[:-2], *operands), targets, value_features]
+
+
+@function_rule(F.multi_head_attention_forward)
+def multi_head_attention(
+    trace: LabelledTensors,
+    out: tuple[Tensor, Tensor | None],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    *args: Any,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Tie the features at the same offset of each head.
+
+    The function takes the width of queries, keys and values within the heads to be that of the
+    query outside: these are tied too.
+    """
+    width = trace[query][-1]
+    trace.tie(width.reshape(num_heads, -1))
+    if in_proj_weight is not None:
+        projections, inputs = trace[in_proj_weight]
+        trace.unite(width, *projections.reshape(3, -1))
+        trace.unite(width, inputs, trace[key][-1], trace[value][-1])
+    separate = zip((query, key, value), (q_proj_weight, k_proj_weight, v_proj_weight), strict=True)
+    for tensor, weight in separate:
+        if weight is not None:
+            trace.unite(width, trace[weight][0])
+            trace.unite(trace[tensor][-1], trace[weight][1])
+    if in_proj_bias is not None:
+        trace.unite(width, *trace[in_proj_bias][0].reshape(3, -1))
+    for extra in (bias_k, bias_v):
+        if extra is not None:
+            trace.unite(width, trace[extra][-1])
+    outgoing, heads = trace[out_proj_weight]
+    trace.unite(width, heads)
+    if out_proj_bias is not None:
+        outgoing = trace.unite(outgoing, trace[out_proj_bias][0])
+    return [*trace[query][:-1], outgoing]

@@ -1,0 +1,315 @@
+"""Cutting channels out of parameters, buffers and optimiser state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+
+from harness.errors import RequestError, nearest
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site
+from pruners.channels.tensors import named_tensors, places, put
+
+Cuts = dict[str, dict[int, Tensor]]
+"""For each tensor, by name, and each axis that is cut, which positions stay (a boolean each)."""
+
+
+def shrink(
+    model: nn.Module, graph: ChannelGraph, keep: Keep, optimiser: Optimizer | None = None
+) -> ChannelGraph:
+    """Remove channels: the model becomes smaller, in place.
+
+    Training goes on as if the channels had been held at zero: the optimiser's state is cut along,
+    and gradients too. Ties, ``requires_grad``, modes and module attributes that tell sizes are
+    kept right. Parameters become new objects, which the optimiser gets; other holders of the old
+    ones have to look them up again. Hooks on parameters are lost.
+
+    If anything is wrong, the model and the optimiser stay as they were.
+
+    Args:
+        model: the model that was traced.
+        graph: its groups.
+        keep: which channels of which groups stay, in any order.
+        optimiser: of this model, if there is one. Whatever its state holds in the shape of a
+            parameter is cut like it.
+
+    Returns:
+        The graph of the smaller model.
+
+    Raises:
+        RequestError: an unknown group, no channel to keep, a number that is out of range or
+            twice there, another model's graph, or optimiser state in an unknown form.
+    """
+    kept = _checked(graph, keep)
+    tensors = named_tensors(model)
+    cuts = kept_positions(model, graph, keep)
+    replacements = {id(tensors[name]): _cut(tensors[name], dims) for name, dims in cuts.items()}
+    states = _cut_states(optimiser, cuts, tensors)
+    sizes = _new_sizes(model, tensors, cuts, replacements)
+    smaller = _smaller_graph(graph, kept, cuts)
+
+    put(model, replacements)
+    for module, attributes in sizes:
+        module.__dict__.update(attributes)
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
+    if optimiser is not None:
+        _hand_over(optimiser, replacements, states)
+    return smaller
+
+
+def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
+    """Return which channels stay, as a boolean for each channel of each group."""
+    sizes = graph.sizes()
+    kept = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
+    for name, channels in keep.items():
+        if name not in sizes:
+            raise RequestError(f"keep: no group {name!r}{nearest(name, sizes)}")
+        numbers = torch.as_tensor(channels, dtype=torch.long).cpu()
+        if not numbers.numel():
+            raise RequestError(f"keep: group {name!r} would vanish; keep at least one channel")
+        if numbers.min() < 0 or numbers.max() >= sizes[name]:
+            raise RequestError(f"keep: group {name!r} has channels 0 to {sizes[name] - 1} only")
+        if len(numbers.unique()) < len(numbers):
+            raise RequestError(f"keep: a channel of group {name!r} is named twice")
+        kept[name] = torch.zeros(sizes[name], dtype=torch.bool).index_fill(0, numbers, True)
+    return kept
+
+
+def kept_positions(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Cuts:
+    """Return which positions of which axes stay, for each tensor that is cut.
+
+    Raises:
+        RequestError: see `shrink`.
+    """
+    kept = _checked(graph, keep)
+    tensors = named_tensors(model)
+    cuts: Cuts = {}
+    for group in graph.groups:
+        for member in group.members if not kept[group.name].all() else ():
+            size = _axis_size(member, tensors)
+            dims = cuts.setdefault(member.tensor, {})
+            stays = dims.setdefault(member.dim, torch.ones(size, dtype=torch.bool))
+            stays[member.index[~kept[group.name]]] = False
+    return cuts
+
+
+def _axis_size(member: Member, tensors: Mapping[str, Tensor]) -> int:
+    tensor = tensors.get(member.tensor)
+    if tensor is None or tensor.dim() <= member.dim:
+        raise RequestError(f"the graph is another model's: this one has no {member.tensor!r}")
+    size = tensor.shape[member.dim]
+    if int(member.index.max()) >= size:
+        raise RequestError(
+            f"the graph is another model's: axis {member.dim} of {member.tensor!r} has {size} "
+            "positions only; after a removal, use the graph that shrink has returned"
+        )
+    return size
+
+
+def _cut(tensor: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
+    """Return a smaller copy; of a parameter a parameter, with its gradient."""
+    cut = tensor.detach()
+    for dim, stays in dims.items():
+        cut = cut.index_select(dim, stays.nonzero().squeeze(1).to(tensor.device))
+    if not isinstance(tensor, nn.Parameter):
+        return cut
+    parameter = nn.Parameter(cut, requires_grad=tensor.requires_grad)
+    if tensor.grad is not None:
+        parameter.grad = _cut(tensor.grad, dims)
+    return parameter
+
+
+# The optimiser
+
+
+def _cut_states(
+    optimiser: Optimizer | None, cuts: Cuts, tensors: Mapping[str, Tensor]
+) -> dict[int, dict[str, Any]]:
+    """Return the smaller states of the parameters that are cut, by the ids of the old ones."""
+    if optimiser is None:
+        return {}
+    return {
+        id(tensors[name]): {
+            key: _cut_state(name, key, value, tensors[name], dims)
+            for key, value in optimiser.state[tensors[name]].items()
+        }
+        for name, dims in cuts.items()
+        if tensors[name] in optimiser.state
+    }
+
+
+def _cut_state(name: str, key: str, value: Any, tensor: Tensor, dims: Mapping[int, Tensor]) -> Any:
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    if value.shape != tensor.shape:
+        raise RequestError(
+            f"the optimiser's {key!r} for {name!r} has shape {tuple(value.shape)}, not that of "
+            "the parameter: it cannot be cut; use another optimiser"
+        )
+    return _cut(value, dims)
+
+
+def _hand_over(
+    optimiser: Optimizer, replacements: Mapping[int, Tensor], states: Mapping[int, dict[str, Any]]
+) -> None:
+    for group in optimiser.param_groups:
+        for position, old in enumerate(group["params"]):
+            if id(old) in replacements:
+                group["params"][position] = replacements[id(old)]
+                if id(old) in states:
+                    del optimiser.state[old]
+                    optimiser.state[replacements[id(old)]] = states[id(old)]
+
+
+# Attributes of modules that tell sizes
+
+
+def _new_sizes(
+    model: nn.Module, tensors: Mapping[str, Tensor], cuts: Cuts, replacements: Mapping[int, Tensor]
+) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """Return the attributes that each module is to have once it has its new tensors."""
+    held_in = places(model)
+    changed = {place[0] for old in replacements for place in held_in[old]}
+    cut_of = {id(tensors[name]): dims for name, dims in cuts.items()}
+
+    def sizes(module: nn.Module) -> dict[str, Any]:
+        held = {**module._parameters, **module._buffers}
+        shapes = {
+            name: replacements.get(id(tensor), tensor).shape
+            for name, tensor in held.items()
+            if tensor is not None
+        }
+        if isinstance(module, _ConvNd):
+            return _convolution(module, shapes, cut_of.get(id(held.get("weight")), {}))
+        return next((read(module, shapes) for kind, read in _SIZES if isinstance(module, kind)), {})
+
+    return [(module, sizes(module)) for module in changed]
+
+
+Shapes = Mapping[str, torch.Size]
+
+
+def _convolution(module: Any, shapes: Shapes, cut: Mapping[int, Tensor]) -> dict[str, Any]:
+    if "weight" not in shapes:  # parametrised: its weight is computed
+        return {}
+    first, second = shapes["weight"][:2]
+    groups = module.groups
+    if 0 in cut:  # depthwise, a group goes with its channel; else each group keeps some
+        groups = int(cut[0].view(groups, -1).any(dim=1).sum())
+    if module.transposed:
+        return {"groups": groups, "in_channels": first, "out_channels": second * groups}
+    return {"groups": groups, "in_channels": second * groups, "out_channels": first}
+
+
+def _linear(module: Any, shapes: Shapes) -> dict[str, Any]:
+    if "weight" not in shapes:
+        return {}
+    return dict(zip(("out_features", "in_features"), shapes["weight"], strict=True))
+
+
+def _embedding(module: Any, shapes: Shapes) -> dict[str, Any]:
+    return dict(zip(("num_embeddings", "embedding_dim"), shapes["weight"], strict=True))
+
+
+def _batch_norm(module: Any, shapes: Shapes) -> dict[str, Any]:
+    return {"num_features": shapes["weight" if "weight" in shapes else "running_mean"][0]}
+
+
+def _layer_norm(module: Any, shapes: Shapes) -> dict[str, Any]:
+    return {"normalized_shape": tuple(shapes["weight"])}
+
+
+def _group_norm(module: Any, shapes: Shapes) -> dict[str, Any]:
+    channels = shapes["weight"][0]
+    one_each = module.num_groups == module.num_channels
+    return {"num_channels": channels, "num_groups": channels if one_each else module.num_groups}
+
+
+def _recurrent(module: Any, shapes: Shapes) -> dict[str, Any]:
+    rows, inputs = shapes["weight_ih_l0"]
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    sizes = {"input_size": inputs, "hidden_size": rows // gates}
+    return sizes | ({"proj_size": shapes["weight_hr_l0"][0]} if module.proj_size else {})
+
+
+def _recurrent_cell(module: Any, shapes: Shapes) -> dict[str, Any]:
+    return {"input_size": shapes["weight_ih"][1], "hidden_size": shapes["weight_hh"][1]}
+
+
+def _attention(module: Any, shapes: Shapes) -> dict[str, Any]:
+    packed = "in_proj_weight" in shapes
+    width = shapes["in_proj_weight"][1] if packed else shapes["q_proj_weight"][0]
+    key, value = (
+        (width, width) if packed else (shapes["k_proj_weight"][1], shapes["v_proj_weight"][1])
+    )
+    heads = width // module.num_heads
+    return {"embed_dim": width, "head_dim": heads, "kdim": key, "vdim": value}
+
+
+_SIZES: tuple[tuple[type[nn.Module], Callable[[Any, Shapes], dict[str, Any]]], ...] = (
+    (nn.Linear, _linear),
+    (nn.Embedding, _embedding),
+    (_NormBase, _batch_norm),
+    (nn.LayerNorm, _layer_norm),
+    (nn.RMSNorm, _layer_norm),
+    (nn.GroupNorm, _group_norm),
+    (nn.RNNBase, _recurrent),
+    (nn.RNNCellBase, _recurrent_cell),
+    (nn.MultiheadAttention, _attention),
+    (nn.PReLU, lambda module, shapes: {"num_parameters": shapes["weight"][0]}),
+)
+
+
+# The graph of the smaller model
+
+
+def _smaller_graph(graph: ChannelGraph, kept: Mapping[str, Tensor], cuts: Cuts) -> ChannelGraph:
+    positions: dict[tuple[str, int], Tensor] = {}
+    for group in graph.groups:
+        for site in (*group.sites, *group.sites_before):
+            stays = _looked_up(kept[group.name], site.channel, outside=True)
+            key = (site.module, site.axis)
+            positions[key] = positions.get(key, torch.tensor(True)) & stays
+    groups = (_smaller_group(group, kept[group.name], cuts, positions) for group in graph.groups)
+    return ChannelGraph(tuple(groups), graph.pinned)
+
+
+def _smaller_group(
+    group: ChannelGroup,
+    kept: Tensor,
+    cuts: Cuts,
+    positions: Mapping[tuple[str, int], Tensor],
+) -> ChannelGroup:
+    def member(old: Member) -> Member:
+        index = old.index[kept]
+        stays = cuts.get(old.tensor, {}).get(old.dim)
+        new = index if stays is None else _renumbered(stays)[index]
+        return Member(old.tensor, old.dim, new)
+
+    def site(old: Site) -> Site:
+        channel = old.channel[positions[old.module, old.axis]]
+        return Site(old.module, old.axis, _looked_up(_renumbered(kept), channel, outside=-1))
+
+    return ChannelGroup(
+        group.name,
+        int(kept.sum()),
+        tuple(map(member, group.members)),
+        tuple(map(site, group.sites)),
+        tuple(map(site, group.sites_before)),
+    )
+
+
+def _renumbered(stays: Tensor) -> Tensor:
+    """Return the new number of each position that stays."""
+    return stays.cumsum(0) - 1
+
+
+def _looked_up(table: Tensor, channel: Tensor, *, outside: bool | int) -> Tensor:
+    """Return the table's entry of each channel, and ``outside`` for -1."""
+    return torch.where(channel >= 0, table[channel], outside)

@@ -1,0 +1,146 @@
+"""Sizes that the model's code reads from its tensors, and what it does with them.
+
+Whether ``x[:, :8]`` or ``x.view(b, 4, 16)`` survives the removal of channels depends on where the
+numbers come from. While a model is traced, the size of a labelled axis is therefore a `Width`: an
+integer that remembers its axis. A plain integer was written in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class Width(int):
+    """The size of a labelled axis, or a number computed from it.
+
+    Attributes:
+        rows: labels (alternatives, size): axes of which each has this size, as it will be after
+            any removal, or None if the number is only known to change with the axis.
+        origin: the pass whose labels they are. Code may keep a size longer than that.
+    """
+
+    rows: npt.NDArray[np.int64] | None
+    origin: object
+
+    def __new__(cls, size: int, rows: npt.NDArray[np.int64] | None, origin: object) -> Width:
+        """Return a number that remembers where it comes from."""
+        width = super().__new__(cls, size)
+        width.rows = rows
+        width.origin = origin
+        return width
+
+    def __floordiv__(self, parts: int) -> int:
+        size = int(self) // parts
+        if self.rows is None or int(self) % parts:
+            return Width(size, None, self.origin)
+        return Width(size, self.rows.reshape(-1, size), self.origin)
+
+    def __add__(self, other: int) -> int:
+        size = int(self) + int(other)
+        if not isinstance(other, Width):
+            return size
+        if self.rows is None or other.rows is None or len(self.rows) + len(other.rows) > 2:
+            return Width(size, None, self.origin)
+        return Width(size, np.concatenate([self.rows, other.rows], axis=1), self.origin)
+
+    def __mul__(self, factor: int) -> int:
+        if not isinstance(factor, int):
+            return NotImplemented
+        return Width(int(self) * int(factor), None, self.origin)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> int:
+        return Width(-int(self), None, self.origin)
+
+
+_SHAPED: frozenset[Any] = frozenset(
+    {
+        torch.Tensor.view,
+        torch.Tensor.reshape,
+        torch.reshape,
+        torch.Tensor.unflatten,
+        torch.unflatten,
+        torch.Tensor.expand,
+        torch.Tensor.broadcast_to,
+        torch.broadcast_to,
+        torch.Tensor.new_zeros,
+        torch.Tensor.new_ones,
+        torch.Tensor.new_empty,
+        torch.Tensor.new_full,
+        torch.zeros,
+        torch.ones,
+        torch.empty,
+        torch.full,
+        torch.rand,
+        torch.randn,
+    }
+)
+_UNFLATTEN: tuple[Any, ...] = (torch.Tensor.unflatten, torch.unflatten)
+_SPLITS: tuple[Any, ...] = (
+    torch.split,
+    torch.Tensor.split,
+    torch.split_with_sizes,
+    torch.Tensor.split_with_sizes,
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the model's code into torch."""
+
+    function: Callable[..., Any] | None = None
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the sizes of the parts were asked for, and not their number."""
+        return self.function in _SPLITS
+
+    def widths(self) -> list[Width]:
+        """Return the sizes among the arguments that come from labelled axes."""
+        return [number for number in _numbers([self.args, self.kwargs]) if _is_width(number)]
+
+    def shape(self, dims: int) -> list[int] | None:
+        """Return the shape that was asked for, or None if the call does not name one.
+
+        Args:
+            dims: number of axes of the result; an answer of another length is none.
+        """
+        if self.function not in _SHAPED:
+            return None
+        numbers = list(_numbers([self.args, self.kwargs]))
+        if self.function in _UNFLATTEN:
+            tensor = next(arg for arg in self.args if isinstance(arg, Tensor))
+            dim, sizes = int(numbers[0]) % tensor.dim(), numbers[1:]
+            numbers = [*map(int, tensor.shape[:dim]), *sizes, *map(int, tensor.shape[dim + 1 :])]
+        elif self.function in {torch.full, torch.Tensor.new_full}:
+            numbers = numbers[:dims]
+        return numbers if len(numbers) == dims else None
+
+
+def _is_width(number: int) -> bool:
+    return isinstance(number, Width)
+
+
+def _numbers(arguments: Any) -> Iterator[Any]:
+    """Walk through nested arguments and yield the integers."""
+    if isinstance(arguments, bool):
+        return
+    if isinstance(arguments, int):
+        yield arguments
+    elif isinstance(arguments, slice):
+        yield from _numbers([arguments.start, arguments.stop])
+    elif isinstance(arguments, Mapping):
+        yield from _numbers(list(arguments.values()))
+    elif isinstance(arguments, (tuple, list)):
+        for argument in arguments:
+            yield from _numbers(argument)

@@ -1,0 +1,360 @@
+"""One forward pass in which every tensor axis carries labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+from harness.errors import RequestError, nearest
+from pruners.channels.groups import ChannelGraph
+from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
+from pruners.channels.partition import Output, partition
+from pruners.channels.rules import FUNCTION_RULES, NORMS, RULES, Rule, elementwise, tensors_in
+from pruners.channels.sizes import Call, Width
+from pruners.channels.tensors import named_tensors, replaced
+
+
+class UnknownOperation(RequestError):
+    """The model uses an operation whose effect on channels is not known."""
+
+
+def trace_channels(
+    model: nn.Module,
+    example_inputs: Tensor | Sequence[Any],
+    *,
+    forward: Callable[..., Any] | None = None,
+    pin: Collection[str] = (),
+    extra_rules: Mapping[str, Rule] | None = None,
+) -> ChannelGraph:
+    """Find the channels of a model that must live or die together.
+
+    The model runs once, in evaluation mode; if parameters are left out then, once more in
+    training mode. Nothing about it changes, random states included. With inputs on the "meta"
+    device nothing is computed either, wherever the model is: the fastest way, unless the forward
+    pass looks at values, and the only one for recurrent layers on accelerators, whose kernels have
+    no rules.
+
+    Inputs and outputs keep their sizes. A state that the model takes and returns would be both:
+    leave it out with ``forward``.
+
+    Args:
+        model: any module; what it calls must have rules (`pruners.channels.rules`).
+        example_inputs: one tensor, or the sequence of all arguments. Their values do not matter.
+        forward: called as ``forward(model, *example_inputs)`` in place of ``model(...)``.
+        pin: modules, parameters, or axes ("conv1.weight:0") whose channels are to stay.
+        extra_rules: rules of further operations, by their names in ``torch.ops.aten``.
+
+    Returns:
+        The groups of coupled channels, and why the other axes are pinned.
+
+    Raises:
+        UnknownOperation: an operation on labelled axes has no rule.
+        RequestError: a parameter is never used, no group is found, or ``pin`` names nothing.
+    """
+    inputs = [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
+    tensors = named_tensors(model)
+    trace = LabelledTensors()
+    labels = {
+        name: [trace.sets.fresh(size) for size in tensor.shape] for name, tensor in tensors.items()
+    }
+    for axis, reason in _asked_to_pin(labels, pin):
+        trace.pin(axis, reason)
+    forward = forward or (lambda model, *inputs: model(*inputs))
+    rules = {**RULES, **(extra_rules or {})}
+    outputs: list[Output] = []
+    unused = [name for name, _ in model.named_parameters() if name in tensors]
+    for training in (False, True):
+        if unused:
+            stand_ins = _stand_ins(model, inputs)
+            for name, stand_in in stand_ins.items():
+                trace[stand_in] = labels[name]
+            outputs += _observe(model, forward, inputs, stand_ins, trace, rules, training)
+            unused = [name for name in unused if not trace.is_used(stand_ins[name])]
+    if unused:
+        raise RequestError(
+            f"the traced pass never uses {', '.join(unused[:3])}: remove what is not used, "
+            "or give a forward= that uses it"
+        )
+    graph = partition(trace.sets, labels, outputs)
+    if not graph.groups:
+        reason = next(iter(graph.pinned.values()), "it has no two layers in a row")
+        raise RequestError(
+            f"{type(model).__name__} has no channel that can be removed (for example: {reason})"
+        )
+    return graph
+
+
+def _asked_to_pin(labels: Mapping[str, Axes], pin: Collection[str]) -> Iterator[tuple[Any, str]]:
+    """Yield the axes that the user wants to keep."""
+    for wanted in pin:
+        named = [
+            axis
+            for name, axes in labels.items()
+            for dim, axis in enumerate(axes)
+            if wanted in (name, f"{name}:{dim}") or name.startswith(f"{wanted}.")
+        ]
+        if not named:
+            raise RequestError(f"pin: no module or parameter {wanted!r}{nearest(wanted, labels)}")
+        yield from ((axis, "asked for") for axis in named)
+
+
+def _stand_ins(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Tensor]:
+    """Return what the model is to use in place of its own tensors.
+
+    With inputs on "meta" everything is there. Buffers are copies, so that their values stay.
+    """
+    on_meta = any(tensor.is_meta for tensor in tensors_in(inputs))
+    parameters = dict(model.named_parameters())
+
+    def stand_in(name: str, tensor: Tensor) -> Tensor:
+        if on_meta and not tensor.is_meta:
+            return torch.empty_like(tensor, device="meta")
+        return tensor if name in parameters else tensor.clone()
+
+    return {name: stand_in(name, tensor) for name, tensor in named_tensors(model).items()}
+
+
+def _observe(
+    model: nn.Module,
+    forward: Callable[..., Any],
+    inputs: Sequence[Any],
+    stand_ins: Mapping[str, Tensor],
+    trace: LabelledTensors,
+    rules: Mapping[str, Rule],
+    training: bool,
+) -> list[Output]:
+    """Run the model, pin its outputs, and return what its layers returned."""
+    originals = named_tensors(model)
+    for tensor in tensors_in(inputs):
+        trace[tensor] = [fixed(size) for size in tensor.shape]
+    with ExitStack() as stack:
+        stack.enter_context(_modes_kept(model))
+        model.train(training)
+        stack.enter_context(torch.random.fork_rng(_devices(originals.values())))
+        stack.enter_context(replaced(model, {id(originals[n]): t for n, t in stand_ins.items()}))
+        returned = stack.enter_context(_watched(model, trace))
+        stack.enter_context(torch.no_grad())
+        labelling = stack.enter_context(_Labelling(trace, rules))
+        stack.enter_context(_Sizes(trace, labelling))
+        result = forward(model, *inputs)
+    results = tensors_in(result)
+    if not results:
+        raise RequestError(f"the forward pass of {type(model).__name__} returns no tensor")
+    for tensor in results:
+        for axis in trace[tensor]:
+            trace.pin(axis, "it reaches the model's output")
+    return [
+        Output(name, axes, trace.is_only_normalised(tensor), id(tensor) in labelling.normalised)
+        for name, tensor, axes in returned
+    ]
+
+
+class _Labelling(TorchDispatchMode):
+    """Applies the rule of each operation.
+
+    Attributes:
+        normalised: ids of the tensors that a normalisation has made.
+        paused: whether operations go by unseen, inside a function that has a rule of its own.
+    """
+
+    def __init__(self, trace: LabelledTensors, rules: Mapping[str, Rule]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self._trace = trace
+        self._rules = rules
+        self.normalised: set[int] = set()
+        self.paused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self.paused:
+            self._label(func, out, args, kwargs)
+        return out
+
+    def _label(self, func: Any, out: Any, args: Any, kwargs: Any) -> None:
+        results = tensors_in(out)
+        operands = tensors_in([args, kwargs])
+        name = func.overloadpacket.__name__
+        name = name if name in self._rules else name.rstrip("_")
+        self._trace.used(operands, by_norm=name in NORMS)
+        if not results:
+            return
+        if name in NORMS:
+            self.normalised.add(id(results[0]))
+        rule = self._rules.get(name)
+        if rule is None and torch.Tag.pointwise in func.tags:
+            rule = elementwise
+        if rule is None:
+            self._without_rule(name, results, operands)
+        elif torch.Tag.inplace_view in func.tags:
+            self._trace[results[0]] = list(_first(rule(self._trace, out, *args, **kwargs)))
+        elif func._schema.is_mutable and any(results[0] is operand for operand in operands):
+            self._write(name, results[0], _first(rule(self._trace, out, *args, **kwargs)))
+        else:
+            axes = rule(self._trace, out, *args, **kwargs)
+            _label_results(self._trace, results, axes, views=func.is_view)
+
+    def _without_rule(
+        self, name: str, results: Sequence[Tensor], operands: Sequence[Tensor]
+    ) -> None:
+        """Let operations pass that no channel takes part in."""
+        axes = [axis for tensor in operands for axis in self._trace[tensor]]
+        if any(map(is_tracked, axes)):
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in operands)
+            raise UnknownOperation(
+                f"no rule for aten::{name} on {shapes} in {self._trace.module or 'the model'}: "
+                f'pass extra_rules={{"{name}": rule}}; pruners.channels.rules says how'
+            )
+        new = fixed if operands else free
+        for tensor in results:
+            self._trace[tensor] = [new(size) for size in tensor.shape]
+
+    def _write(self, name: str, tensor: Tensor, axes: Axes) -> None:
+        """Write labels in place, so that the tensors of which this one is a view see them."""
+        for own, new in zip(self._trace[tensor], axes, strict=True):
+            if own.flags.writeable:
+                own[...] = new
+            elif is_tracked(new[own < 0]):
+                raise UnknownOperation(
+                    f"aten::{name}_ writes channels through a reshaped view in "
+                    f"{self._trace.module or 'the model'}: write to the tensor itself"
+                )
+
+
+def _first(axes: Axes | tuple[Axes, ...]) -> Axes:
+    return axes[0] if isinstance(axes, tuple) else axes
+
+
+def _label_results(
+    trace: LabelledTensors,
+    results: Sequence[Tensor],
+    axes: Axes | tuple[Axes, ...],
+    *,
+    views: bool = False,
+) -> None:
+    """Give the results of an operation their labels; those without are free.
+
+    Views share the arrays with what they are views of.
+    """
+    labelled = axes if isinstance(axes, tuple) else (axes,)
+    for tensor, own in zip(results, labelled, strict=False):
+        trace[tensor] = list(own) if views else [axis.copy() for axis in own]
+    for tensor in results[len(labelled) :]:
+        trace[tensor] = [free(size) for size in tensor.shape]
+
+
+class _Sizes(TorchFunctionMode):
+    """Hands out sizes that know their axes, and applies the rules of functions."""
+
+    def __init__(self, trace: LabelledTensors, labelling: _Labelling) -> None:
+        super().__init__()
+        self._trace = trace
+        self._labelling = labelling
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func == _GET_SHAPE:
+            return self._shape(args[0])
+        if func is torch.Tensor.numel and args[0].dim() == 1:
+            return self._shape(args[0])[0]
+        if func is torch.Tensor.size:
+            shape = self._shape(args[0])
+            dims = [*args[1:], *kwargs.values()]
+            return shape[dims[0]] if dims and dims[0] is not None else shape
+        outer, self._trace.call = self._trace.call, Call(func, args, kwargs)
+        try:
+            if func in FUNCTION_RULES:
+                return self._as_one(func, args, kwargs)
+            with _plain_operations() if func in _RECURRENT else nullcontext():
+                return func(*args, **kwargs)
+        finally:
+            self._trace.call = outer
+
+    def _shape(self, tensor: Tensor) -> torch.Size:
+        return torch.Size(
+            Width(size, axis.reshape(1, -1), self._trace.sets) if is_tracked(axis) else size
+            for size, axis in zip(tensor.shape, self._trace[tensor], strict=True)
+        )
+
+    def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
+        self._labelling.paused = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self._labelling.paused = False
+        self._trace.used(tensors_in([args, kwargs]), by_norm=False)
+        axes = FUNCTION_RULES[func](self._trace, out, *args, **kwargs)
+        _label_results(self._trace, tensors_in(out), axes)
+        return out
+
+
+_GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a getset descriptor
+_RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
+
+
+@contextmanager
+def _plain_operations() -> Iterator[None]:
+    """Switch oneDNN off: without it, recurrent layers are made of operations that have rules."""
+    before = torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before[0])
+
+
+@contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    """Give each module its training or evaluation mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[str, Tensor, Axes]]]:
+    """Note which module is running, and collect what layers return."""
+    returned: list[tuple[str, Tensor, Axes]] = []
+    running = [""]
+
+    def watch(name: str, module: nn.Module) -> Iterator[RemovableHandle]:
+        def enter(module: nn.Module, args: Any) -> None:
+            running.append(name)
+            trace.module = name
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            running.pop()
+            trace.module = running[-1]
+            if _is_layer(module) and tensors_in(output):
+                tensor = tensors_in(output)[0]
+                returned.append((name, tensor, [axis.copy() for axis in trace[tensor]]))
+
+        yield module.register_forward_pre_hook(enter)
+        yield module.register_forward_hook(leave)
+
+    handles = [handle for pair in model.named_modules() for handle in watch(*pair)]
+    try:
+        yield returned
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Tell whether a module has tensors of its own and no parts."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return bool(own) and not any(module.children())
+
+
+def _devices(tensors: Iterable[Tensor]) -> list[torch.device]:
+    """Return the accelerators whose random states could be touched."""
+    return sorted({t.device for t in tensors if t.is_cuda}, key=str)

@@ -1,0 +1,95 @@
+"""Union of labels, and what happens to them when a tensor is viewed in another shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pruners.channels.labels import FIXED, FREE, LabelledTensors, LabelSets, free
+from pruners.channels.reshaping import reshape
+
+
+def test_united_labels_have_one_root():
+    sets = LabelSets()
+    a, b, c = sets.fresh(2), sets.fresh(2), sets.fresh(2)
+    sets.unite(a, b)
+    sets.unite(b[:1], c[1:])
+    roots = sets.roots(np.concatenate([a, b, c]))
+    assert roots[0] == roots[2] == roots[5]
+    assert roots[1] == roots[3]
+    assert len(set(roots.tolist())) == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15))
+def test_roots_are_the_smallest_label_that_is_connected(pairs):
+    sets = LabelSets()
+    labels = sets.fresh(10)
+    smallest = list(range(10))
+    for first, second in pairs:
+        sets.unite(labels[[first]], labels[[second]])
+        low, high = sorted((smallest[first], smallest[second]))
+        smallest = [low if root == high else root for root in smallest]
+        assert sets.roots(labels).tolist() == smallest
+
+
+def test_pinned_channels_tell_the_first_reason():
+    sets = LabelSets()
+    a, b = sets.fresh(2), sets.fresh(2)
+    sets.pin(a[1:], "an output")
+    sets.unite(a, b)
+    sets.pin(b, "an input")
+    assert sets.pinned() == {0: "an input", 1: "an output"}
+
+
+def test_meeting_a_fixed_size_pins():
+    trace = LabelledTensors()
+    labels = trace.sets.fresh(3)
+    assert trace.unite(free(3), labels).tolist() == labels.tolist()
+    assert not trace.sets.pinned()
+    trace.unite(labels, np.array([FREE, FIXED, FREE]))
+    assert list(trace.sets.pinned()) == [1]
+
+
+def test_broadcasting_a_single_channel_pins_it_and_couples_nothing():
+    trace = LabelledTensors()
+    one, many = trace.sets.fresh(1), trace.sets.fresh(4)
+    (result,) = trace.broadcast([4], [one], [many])
+    assert result.tolist() == many.tolist()
+    assert list(trace.sets.pinned()) == one.tolist()
+
+
+def test_merging_axes_repeats_labels_and_splitting_undoes_it():
+    trace = LabelledTensors()
+    channels = trace.sets.fresh(3)
+    (_, merged) = reshape(trace, [free(2), channels, free(4)], (2, 12))
+    assert merged.tolist() == np.repeat(channels, 4).tolist()
+    axes = reshape(trace, [free(2), merged], (2, 3, 2, 2))
+    assert [axis.tolist() for axis in axes[1:]] == [channels.tolist(), [FREE] * 2, [FREE] * 2]
+    assert len(set(trace.sets.roots(channels).tolist())) == 3
+
+
+def test_splitting_ties_the_same_offset_of_all_parts():
+    trace = LabelledTensors()
+    channels = trace.sets.fresh(6)
+    _, inner = reshape(trace, [channels], (2, 3))
+    assert trace.sets.roots(channels).tolist() == [0, 1, 2, 0, 1, 2]
+    assert trace.sets.roots(inner).tolist() == [0, 1, 2]
+
+
+def test_of_two_labelled_axes_that_are_merged_the_outer_stays():
+    trace = LabelledTensors()
+    heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
+    (merged,) = reshape(trace, [heads, features], (6,))
+    assert merged.tolist() == np.tile(features, 2).tolist()
+    assert sorted(trace.sets.pinned()) == heads.tolist()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3), (1, 2, 3), (2, 3, 1)])
+def test_axes_of_one_place_come_and_go(shape):
+    trace = LabelledTensors()
+    channels = trace.sets.fresh(3)
+    axes = reshape(trace, [free(2), channels], shape)
+    assert [axis.tolist() for axis in axes if len(axis) == 3] == [channels.tolist()]
+    assert [len(axis) for axis in axes] == list(shape)

@@ -1,0 +1,308 @@
+"""A shrunk network computes and learns what the masked one does, and a failed cut cuts nothing."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from networks import CASES, convolution, head
+from torch import nn
+
+from harness.errors import RequestError, RunFailed
+from pruners.channels.gating import masked
+from pruners.channels.groups import compose
+from pruners.channels.shrinking import shrink
+from pruners.channels.tracing import trace_channels
+from pruners.channels.verification import verify_shrink
+
+EVERYDAY = ["resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",
+            "fcrn_pixel_shuffle", "psmnet_assigned", "psmm_tied", "lstm",
+            "attention", "group_norm", "layer_norm"]  # fmt: skip
+
+
+def cut(case, fraction, seed=0):
+    """Return a network, its graph, what to keep, a cut copy, and the copy's graph."""
+    model = case.model()
+    graph = trace_channels(model, case.inputs(), forward=case.forward)
+    keep = random_keep(graph, fraction, seed)
+    smaller = copy.deepcopy(model)
+    return model, graph, keep, smaller, shrink(smaller, graph, keep)
+
+
+def random_keep(graph, fraction, seed=0):
+    torch.manual_seed(seed)
+    return {
+        group.name: torch.randperm(group.size)[: max(1, int(fraction * group.size))]
+        for group in graph.groups
+    }
+
+
+def parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def assert_equivalent(name, fraction):
+    case = CASES[name]
+    dense, graph, keep, smaller, _ = cut(case, fraction)
+    inputs = case.inputs()
+    for training in (True, False):
+        dense.train(training)
+        smaller.train(training)
+        verify_shrink(dense, graph, keep, smaller, inputs, forward=case.forward, tolerance=1e-10)
+    if any(size > 1 for size in graph.sizes().values()) and fraction < 1:
+        assert parameters(smaller) < parameters(dense)
+        with pytest.raises(RunFailed, match="differs from the masked one by"):
+            verify_shrink(dense, graph, {}, smaller, inputs, forward=case.forward, tolerance=1e-10)
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+def test_shrunk_equals_masked(name):
+    assert_equivalent(name, 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fraction", [0, 0.2, 0.5, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_shrunk_equals_masked_for_all_networks_and_fractions(name, fraction):
+    assert_equivalent(name, fraction)
+
+
+def test_keeping_everything_changes_no_bit():
+    case = CASES["resnext"]
+    model, _, _, smaller, _ = cut(case, 1)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(smaller.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext", "vgg16_flattened", "lstm", "psmm_tied"])
+def test_two_removals_are_one(name):
+    case = CASES[name]
+    model, graph, first, once, once_graph = cut(case, 0.7)
+    second = random_keep(once_graph, 0.6, seed=1)
+    shrink(once, once_graph, second)
+    at_once = copy.deepcopy(model)
+    first = {group: torch.sort(torch.as_tensor(kept)).values for group, kept in first.items()}
+    shrink(at_once, graph, dict(reversed(compose(first, second).items())))
+    for key, tensor in at_once.state_dict().items():
+        assert torch.equal(once.state_dict()[key], tensor)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tracing_again_finds_the_same_groups(name):
+    case = CASES[name]
+    _, _, _, smaller, graph = cut(case, 0.5)
+    again = trace_channels(smaller, case.inputs(), forward=case.forward)
+    assert again.to_json() == graph.to_json()
+
+
+def test_attributes_tell_the_new_sizes():
+    model = nn.Sequential(
+        convolution(3, 6), nn.Conv2d(6, 12, 3, groups=6), nn.PReLU(12), nn.GroupNorm(12, 12),
+        nn.ConvTranspose2d(12, 4, 3), nn.GroupNorm(2, 4), *head(4),
+    )  # fmt: skip
+    graph = trace_channels(model, torch.zeros(2, 3, 8, 8))
+    shrink(model, graph, {"0.0": [0, 5], "4": [1]})
+    first, depthwise, slopes, norm, transposed, last_norm = (
+        model[0][0], model[1], model[2], model[3], model[4], model[5]
+    )  # fmt: skip
+    assert (first.in_channels, first.out_channels, model[0][1].num_features) == (3, 2, 2)
+    assert (depthwise.in_channels, depthwise.out_channels, depthwise.groups) == (2, 4, 2)
+    assert (slopes.num_parameters, norm.num_channels, norm.num_groups) == (4, 4, 4)
+    assert (transposed.in_channels, transposed.out_channels) == (4, 2)
+    assert (last_norm.num_channels, last_norm.num_groups) == (2, 2)
+    assert model[-1].in_features == 2
+    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+
+
+def test_recurrent_layers_tell_the_new_sizes():
+    _, _, _, lstm, _ = cut(CASES["lstm_bidirectional"], 0.5)
+    assert (lstm.recurrent.input_size, lstm.recurrent.hidden_size) == (2, 3)
+    assert lstm.recurrent._flat_weights[0] is lstm.recurrent.weight_ih_l0
+    _, _, _, cell, _ = cut(CASES["psmm_untied"], 0.5)
+    assert (cell.lstm.input_size, cell.lstm.hidden_size) == (3, 3)
+
+
+def test_attention_tells_the_new_sizes():
+    model = nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.LayerNorm(8), nn.Linear(8, 2))
+    graph = trace_channels(model, torch.zeros(2, 5, 3))
+    assert graph.sizes() == {"0": 4}
+    shrink(model, graph, {"0": [0, 1, 3]})
+    attention = model[1].attention
+    assert (attention.embed_dim, attention.head_dim, attention.kdim) == (6, 3, 6)
+    assert model[2].normalized_shape == (6,)
+    assert model.eval()(torch.zeros(2, 5, 3)).shape == (2, 5, 2)
+    assert attention.in_proj_weight.shape == (18, 6)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x):
+        return x + self.attention(x, x, x, need_weights=False)[0]
+
+
+def test_ties_modes_and_frozen_parameters_stay():
+    case = CASES["psmm_tied"]
+    model = case.model()
+    model.query.eval()
+    model.query.weight.requires_grad_(False)
+    graph = trace_channels(model, case.inputs(), forward=case.forward)
+    shrink(model, graph, {"embedding": [1, 4]})
+    assert model.vocabulary.weight is model.embedding.weight
+    assert not model.query.training
+    assert model.lstm.training
+    assert not model.query.weight.requires_grad
+    assert isinstance(model.sentinel, nn.Parameter)
+    again = copy.deepcopy(model)
+    assert again.vocabulary.weight is again.embedding.weight
+
+
+def test_shared_layers_are_cut_once():
+    case = CASES["psmnet_stacked"]
+    model, _, _, smaller, _ = cut(case, 0.5)
+    assert smaller.features.last[1].weight.shape == (2, 2, 1, 1)
+    assert model.features.last[1].weight.shape == (4, 4, 1, 1)
+
+
+def test_a_shrunk_network_can_be_built_again():
+    case = CASES["psmm_tied"]
+    _, graph, keep, smaller, _ = cut(case, 0.5)
+    file = io.BytesIO()
+    torch.save({"keep": keep, "state": smaller.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file)
+    again = case.model(seed=5)
+    shrink(again, graph, saved["keep"])
+    again.load_state_dict(saved["state"])
+    inputs = case.inputs()
+    assert torch.equal(case.run(again, inputs)[0], case.run(smaller, inputs)[0])
+
+
+# Training goes on
+
+
+OPTIMISERS = {
+    "momentum": lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, weight_decay=1e-2),
+    "adam": lambda p: torch.optim.Adam(p, 0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, amsgrad=True),
+}
+
+
+def loss(case, model, inputs):
+    outputs = case.run(model, inputs)
+    return sum((output * output.detach().sin()).mean() for output in outputs)
+
+
+def assert_same_trajectory(name, optimiser):
+    case = CASES[name]
+    dense, inputs = case.model(), case.inputs()
+    dense_optimiser = OPTIMISERS[optimiser](dense.parameters())
+    for _ in range(3):
+        dense_optimiser.zero_grad()
+        loss(case, dense, inputs).backward()
+        dense_optimiser.step()
+    graph = trace_channels(dense, inputs, forward=case.forward)
+    keep = random_keep(graph, 0.5)
+    smaller = copy.deepcopy(dense)
+    smaller_optimiser = OPTIMISERS[optimiser](smaller.parameters())
+    smaller_optimiser.load_state_dict(copy.deepcopy(dense_optimiser.state_dict()))
+    shrink(smaller, graph, keep, smaller_optimiser)
+    for _ in range(4):
+        dense_optimiser.zero_grad()
+        with masked(dense, graph, keep):
+            expected = loss(case, dense, inputs)
+        expected.backward()
+        dense_optimiser.step()
+        smaller_optimiser.zero_grad()
+        found = loss(case, smaller, inputs)
+        found.backward()
+        smaller_optimiser.step()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-10)
+    shrink(dense, graph, keep)
+    for mine, theirs in zip(smaller.parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["resnext", "psmm_tied"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_training_follows_the_masked_network(name, optimiser):
+    assert_same_trajectory(name, optimiser)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_training_follows_the_masked_network_for_all(name, optimiser):
+    assert_same_trajectory(name, optimiser)
+
+
+def test_the_optimiser_forgets_the_old_parameters():
+    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
+    groups = [
+        {"params": [model[0].weight], "lr": 0.3},
+        {"params": [model[0].bias, *model[1].parameters()]},
+    ]
+    optimiser = torch.optim.Adam(groups, lr=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    average = optimiser.state[model[1].weight]["exp_avg"].clone()
+    gradient = model[1].weight.grad.clone()
+    graph = trace_channels(model, torch.zeros(2, 3))
+    shrink(model, graph, {"0": [4, 1]}, optimiser)
+    assert {id(p) for g in optimiser.param_groups for p in g["params"]} == set(
+        map(id, model.parameters())
+    )
+    assert set(map(id, optimiser.state)) == set(map(id, model.parameters()))
+    assert [group["lr"] for group in optimiser.param_groups] == [0.3, 0.1]
+    assert torch.equal(optimiser.state[model[1].weight]["exp_avg"], average[:, [1, 4]])
+    assert optimiser.state[model[1].weight]["step"] == 1
+    assert torch.equal(model[1].weight.grad, gradient[:, [1, 4]])
+
+
+# Refusals, after which nothing has changed
+
+
+@pytest.mark.parametrize(
+    ("keep", "complaint"),
+    [
+        ({"1": [0]}, "no group '1'; known: 0"),
+        ({"0": []}, "group '0' would vanish"),
+        ({"0": [0, 6]}, "channels 0 to 5 only"),
+        ({"0": [-1]}, "channels 0 to 5 only"),
+        ({"0": [2, 2]}, "named twice"),
+    ],
+)
+def test_bad_requests_change_nothing(keep, complaint):
+    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
+    graph = trace_channels(model, torch.zeros(2, 3))
+    before = dict(model.named_parameters())
+    with pytest.raises(RequestError, match=complaint):
+        shrink(model, graph, keep)
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+    assert model[0].out_features == 6
+
+
+def test_a_graph_of_another_model_is_refused():
+    small, large = (nn.Sequential(nn.Linear(3, n), nn.Linear(n, 2)) for n in (4, 6))
+    graph = trace_channels(large, torch.zeros(2, 3))
+    with pytest.raises(RequestError, match=r"another model's: axis 0 of '0\.weight' has 4"):
+        shrink(small, graph, {"0": [0]})
+    with pytest.raises(RequestError, match=r"another model's: this one has no '0\.weight'"):
+        shrink(large[0], graph, {"0": [0]})
+
+
+def test_optimiser_state_in_another_shape_is_refused():
+    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
+    graph = trace_channels(model, torch.zeros(2, 3))
+    optimiser = torch.optim.Adafactor(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    weight = model[1].weight
+    with pytest.raises(RequestError, match=r"'row_var' for '0.weight' has shape \(6, 1\)"):
+        shrink(model, graph, {"0": [0]}, optimiser)
+    assert model[1].weight is weight
+    assert weight in optimiser.state
