@@ -176,7 +176,7 @@ def test_a_missing_official_file_is_refused_with_the_place_where_it_belongs(tmp_
     with pytest.raises(RequestError, match="No such file") as refusal:
         describe_official(tmp_path)
     hint = f"put the official ptb.train.txt, ptb.valid.txt, ptb.test.txt into {tmp_path / 'ptb'}"
-    assert str(refusal.value).endswith(hint)
+    assert hint in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
