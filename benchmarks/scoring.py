@@ -10,10 +10,9 @@ from torch import Tensor
 from benchmarks.laboratory import CPU, embedded_task, embedded_trainer
 from benchmarks.measurement import Comparison, alternate, in_new_process
 from harness.costs.memory import PeakMemory
-from harness.pruning import scoring_of
+from harness.pruning import weight_scoring
 from harness.scoring import Scoring, scoring_mode
 from pruners.criteria import crop, snip
-from pruners.weights import Weights
 
 ROUNDS = 7
 
@@ -61,9 +60,8 @@ def plain_double_backward(scoring: Scoring) -> list[Tensor]:
 
 def _scoring(task_name: str) -> tuple[Scoring, torch.nn.Module]:
     task = embedded_task(task_name)
-    model = embedded_trainer(task).model
-    units = Weights(model)
-    return scoring_of(task, model, units, task.scoring_batches(0), torch.Generator()), model
+    trainer = embedded_trainer(task)
+    return weight_scoring(trainer, task.scoring_batches(0)), trainer.model
 
 
 def _peak(task_name: str, side: str, threads: int) -> int:

@@ -51,7 +51,7 @@ def load_network(folder: Path, plan: Plan, registry: Registry, device: torch.dev
         raise RunFailed(f"{folder / UNITS}: is missing or damaged; remove the run to do it again")
     units: dict[str, Units] = {}
     for name, state in units_state.items():
-        units[name] = registry.find("units", name).load()(model)
+        units[name] = registry.find("units", name).load()(model, task.forward)
         units[name].restore(model, state)
     model.load_state_dict(load_weights(folder / WEIGHTS))
     return Network(task, model.eval(), units)

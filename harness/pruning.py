@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from harness.prunable import prunable_weights
 from harness.scoring import Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
 from harness.theory import gradient_flow
@@ -51,36 +52,60 @@ def prune(
     model = trainer.model
     batch_statistics = conditions["statistics"] == "batch"
 
-    def scoring() -> Scoring:
-        return scoring_of(trainer.task, model, units, batches, generator)
+    def score() -> Scores:
+        if not callable(criterion):
+            return criterion
+        with scoring_of(trainer.task, model, units, batches, generator) as scoring:
+            return criterion(scoring)
+
+    def flow() -> float:
+        return gradient_flow(weight_scoring(trainer, batches))
 
     with scoring_mode(model, batch_statistics):
-        flow_before = gradient_flow(scoring())
+        flow_before = flow()
         with timed():
             for target in targets:
-                scores = criterion(scoring()) if callable(criterion) else criterion
-                kept = units.select(scores, target, scope)
+                kept = units.select(score(), target, scope)
                 if conditions["masks"] == "shuffled":
                     kept = units.shuffled(kept, generator)
                 units.apply(model, trainer.optimiser, trainer.stream.companions, kept)
-        flow_after = gradient_flow(scoring())
+        flow_after = flow()
     return {
         "gradient_flow": {"before": flow_before, "after": flow_after},
-        "kept_sha256": digest(units.alive()),
+        "kept_sha256": digest(units.state()),
         "scoring": {"batches": len(batches), "statistics": conditions["statistics"]},
     }
 
 
+@contextmanager
 def scoring_of(
     task: Task,
     model: nn.Module,
     units: Units,
     batches: Sequence[Batch],
     generator: torch.Generator,
-) -> Scoring:
-    """Return what a criterion may look at, for a model in scoring mode."""
-    variables = units.variables(model)
+) -> Iterator[Scoring]:
+    """Give what a criterion may look at, for a model in scoring mode."""
+    with units.as_variables(model) as variables:
+        yield _scoring(task, model, variables, units.alive(), batches, generator)
 
+
+def weight_scoring(trainer: Trainer, batches: Sequence[Batch]) -> Scoring:
+    """Return the prunable weights as variables, whatever the units of the run are."""
+    weights = prunable_weights(trainer.model)
+    alive = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    alive |= trainer.masks()
+    return _scoring(trainer.task, trainer.model, weights, alive, batches, torch.Generator())
+
+
+def _scoring(
+    task: Task,
+    model: nn.Module,
+    variables: Mapping[str, Tensor],
+    alive: Mapping[str, Tensor],
+    batches: Sequence[Batch],
+    generator: torch.Generator,
+) -> Scoring:
     @contextmanager
     def without_signs() -> Iterator[Callable[[], Tensor]]:
         with scoring_mode(model, batch_statistics=False), magnitudes(model, variables):
@@ -88,7 +113,7 @@ def scoring_of(
 
     return Scoring(
         variables=variables,
-        alive=units.alive(),
+        alive=alive,
         losses=[partial(task.scoring_loss, model, batch) for batch in batches],
         without_signs=without_signs,
         generator=generator,

@@ -172,7 +172,7 @@ def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> dict[str, Any]:
     return {
         "requested": plan.spec.sparsity,
         "weights": weight_sparsity(counts),
-        "nodes": None,
+        "nodes": next((n for u in trainer.units.values() if (n := u.nodes()) is not None), None),
         "effective": 1 - working / sum(layer["weights"] for layer in counts),
         "emptied_layers": emptied_layers(masks),
         "per_layer": counts,

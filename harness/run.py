@@ -393,7 +393,7 @@ class Run:
     ) -> tuple[Pruned, dict[str, Any]]:
         trainer = self._trainer
         if name not in trainer.units:
-            trainer.units[name] = units(trainer.model)
+            trainer.units[name] = units(trainer.model, trainer.task.forward)
         kernel_before = self._measure_kernel()
         try:
             event = prune(

@@ -100,6 +100,10 @@ class Task(ABC):
     def one_sample(self) -> Batch:
         """Return a batch of one sample, for counting operations."""
 
+    def forward(self, model: nn.Module) -> Tensor:
+        """Return the outputs for one sample: what units follow through the network."""
+        return self.outputs(model, self.one_sample())
+
     @abstractmethod
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed outputs, before any softmax, for an input of ones.

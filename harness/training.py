@@ -150,8 +150,10 @@ class Trainer:
     def restore(self, state: Mapping[str, Any], units_of: Callable[[str], type[Units]]) -> None:
         """Go on from a state in a new process; ``units_of`` finds units by name."""
         for name, units_state in state["units"].items():
-            self.units[name] = units_of(name)(self.model)
-            self.units[name].restore(self.model, units_state)
+            self.units[name] = units_of(name)(self.model, self.task.forward)
+            self.units[name].restore(
+                self.model, units_state, self.optimiser, self.stream.companions
+            )
         self._load(state)
         self.spent = state["spent"]
         self.anchor = state["anchor"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,9 @@ from harness.scoring import Scores
 
 Kept = dict[str, Tensor]
 """For each variable a boolean tensor of its shape: what stays."""
+
+Forward = Callable[[nn.Module], Tensor]
+"""Runs the model once and returns its outputs, for units that have to follow it."""
 
 Scope = Callable[[Mapping[str, torch.Size], float], Mapping[str, int] | None]
 """How a target sparsity is spread: from the shapes of the variables and the sparsity to the
@@ -29,16 +33,22 @@ class Units(Protocol):
     exact: bool
     """Whether every sparsity can be reached to one weight."""
 
-    def __init__(self, model: nn.Module) -> None: ...
+    def __init__(self, model: nn.Module, forward: Forward | None = None) -> None: ...
 
-    def variables(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return what criteria score, as tensors that require grad."""
+    def as_variables(self, model: nn.Module) -> AbstractContextManager[dict[str, Tensor]]:
+        """Return a context in which the model's loss depends on what criteria score.
+
+        It gives tensors that require grad.
+        """
 
     def alive(self) -> Kept:
         """Return which variables earlier events have left."""
 
     def masks(self) -> Kept:
         """Return the masks of the prunable weights that are zeroed but still there, by name."""
+
+    def nodes(self) -> float | None:
+        """Return the fraction of all channels that is gone, None where none can go."""
 
     def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
         """Return the variables to keep so that the weight sparsity becomes ``target``.
@@ -66,11 +76,17 @@ class Units(Protocol):
     def after_step(self, model: nn.Module) -> None:
         """Make sure that what was removed is still gone."""
 
-    def state(self) -> dict[str, Any]:
-        """Return what is needed to go on from here."""
+    def state(self) -> dict[str, Tensor]:
+        """Return what is needed to go on from here: what was kept, by name."""
 
-    def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
-        """Go back to a state, cutting a newly built model accordingly."""
+    def restore(
+        self,
+        model: nn.Module,
+        state: Mapping[str, Any],
+        optimiser: torch.optim.Optimizer | None = None,
+        companions: Sequence[nn.Module] = (),
+    ) -> None:
+        """Go back to a state, cutting what was newly built accordingly."""
 
 
 class UnreachableSparsity(Exception):

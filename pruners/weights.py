@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from harness.prunable import prunable_weights
 from harness.registry import units
 from harness.scoring import Scores
-from harness.units import Kept, Scope, ScoreError, UnreachableSparsity
+from harness.units import Forward, Kept, Scope, ScoreError, UnreachableSparsity
 from pruners.distributions import number_to_keep
 
 
@@ -26,13 +27,18 @@ class Weights:
 
     exact = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
         self._alive: Kept = {
             name: torch.ones_like(weight, dtype=torch.bool)
             for name, weight in prunable_weights(model).items()
         }
         self._masked: list[Tensor] = []
         self._masks: list[Tensor] = []
+
+    @contextmanager
+    def as_variables(self, model: nn.Module) -> Iterator[dict[str, Tensor]]:
+        """Give the weights themselves."""
+        yield self.variables(model)
 
     def variables(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the weights themselves."""
@@ -45,6 +51,9 @@ class Weights:
     def masks(self) -> Kept:
         """Return the same: removed weights are zeroed but still there."""
         return dict(self._alive)
+
+    def nodes(self) -> None:
+        """Single weights are no channels."""
 
     def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
         """Return the masks of the weights with the largest scores, exact to one weight.
@@ -107,11 +116,17 @@ class Weights:
             with torch.no_grad():
                 torch._foreach_mul_(self._masked, self._masks)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Tensor]:
         """Return the masks."""
         return dict(self._alive)
 
-    def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+    def restore(
+        self,
+        model: nn.Module,
+        state: Mapping[str, Any],
+        optimiser: torch.optim.Optimizer | None = None,
+        companions: Sequence[nn.Module] = (),
+    ) -> None:
         """Take masks over and zero the removed weights of a model."""
         self._install(model, state)
 

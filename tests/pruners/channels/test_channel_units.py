@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.prunable import prunable_weights
+from harness.scoring import Scoring
+from harness.units import ScoreError, UnreachableSparsity
+from pruners.channels.units import Channels
+from pruners.criteria import crop, snip
+from pruners.distributions import per_layer, whole_network
+
+
+def network() -> nn.Sequential:
+    """Groups of 4 and 3 channels; 2*4 + 4*3 + 3*2 = 26 prunable weights."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    return model.double()
+
+
+def forward(model: nn.Module) -> Tensor:
+    outputs: Tensor = model(torch.ones(1, 2, dtype=torch.double))
+    return outputs
+
+
+def units_of(model: nn.Module) -> Channels:
+    return Channels(model, forward)
+
+
+SCORES = {"0": torch.tensor([4.0, 1.0, 2.0, 3.0]), "2": torch.tensor([9.0, 8.0, 7.0])}
+
+
+def test_a_target_is_the_smallest_sparsity_that_is_not_below_it() -> None:
+    units = units_of(network())
+    # Without its worst channel the first group leaves 2*3 + 3*3 + 3*2 = 21 weights of 26.
+    kept = units.select(SCORES, 5 / 26, whole_network)
+    assert kept["0"].tolist() == [True, False, True, True]
+    assert kept["2"].all()
+    # One weight more takes another channel: 2*2 + 2*3 + 3*2 = 16 are left.
+    kept = units.select(SCORES, 5.1 / 26, whole_network)
+    assert kept["0"].tolist() == [True, False, False, True]
+
+
+def test_one_channel_of_each_group_remains() -> None:
+    units = units_of(network())
+    # One channel each leaves 2 + 1 + 2 = 5 weights.
+    kept = units.select(SCORES, 21 / 26, whole_network)
+    assert [int(mask.sum()) for mask in kept.values()] == [1, 1]
+    with pytest.raises(UnreachableSparsity) as refusal:
+        units.select(SCORES, 0.9, whole_network)
+    assert refusal.value.reachable == pytest.approx(21 / 26)
+
+
+def test_a_share_for_each_layer_removes_the_same_ratio_of_every_group() -> None:
+    kept = units_of(network()).select(SCORES, 10 / 26, per_layer)
+    assert [int(mask.sum()) for mask in kept.values()] == [3, 2]
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ScoreError, match="'2'"):
+        units_of(network()).select(
+            {**SCORES, "2": torch.tensor([1.0, torch.nan, 0.0])}, 0.5, whole_network
+        )
+
+
+def test_what_is_cut_is_cut_from_companions_and_again_from_a_new_model() -> None:
+    model = network()
+    optimiser = torch.optim.Adam(model.parameters())
+    companion, fresh = copy.deepcopy(model), copy.deepcopy(model)
+    units = units_of(model)
+
+    units.apply(model, optimiser, [companion], units.select(SCORES, 0.5, whole_network))
+    units.apply(model, optimiser, [companion], units.select(_ones(units), 0.7, whole_network))
+    again = units_of(fresh)
+    again.restore(fresh, units.state())
+
+    assert 1 - _weights(model) / 26 >= 0.7
+    assert torch.equal(forward(model), forward(companion))
+    assert torch.equal(forward(model), forward(fresh))
+    assert units.nodes() == again.nodes() == 1 - sum(map(len, units.state().values())) / 7
+    assert [p.shape for p in optimiser.param_groups[0]["params"]] == [
+        p.shape for p in model.parameters()
+    ]
+
+
+def test_snip_on_gates_is_the_channels_own_gradient() -> None:
+    """By the chain rule dL/dc is the sum of theta g over what makes the channel (SPEC of SNAP)."""
+    model = network()
+    inputs = torch.randn(5, 2, dtype=torch.double)
+    loss = model(inputs).square().mean()
+    weight, bias = model[0].weight, model[0].bias
+    d_weight, d_bias = torch.autograd.grad(loss, [weight, bias])
+    expected = ((weight * d_weight).sum(1) + bias * d_bias).abs()
+
+    # The gate stands before the tanh, at the layer's own output.
+    with units_of(model).as_variables(model) as gates:
+        scores = snip(_scoring(gates, model, inputs))
+
+    torch.testing.assert_close(scores["0"], expected.detach())
+
+
+def test_crop_on_gates_is_the_derivative_of_half_the_squared_gradient() -> None:
+    model = network()
+    inputs = torch.randn(5, 2, dtype=torch.double)
+    with units_of(model).as_variables(model) as gates:
+        scores = crop(_scoring(gates, model, inputs))
+        for name, channel in (("0", 1), ("2", 2)):
+            flows = []
+            for step in (1e-4, -1e-4):
+                gates[name].data[channel] += step
+                gradients = torch.autograd.grad(model(inputs).square().mean(), list(gates.values()))
+                flows.append(sum(float(g.square().sum()) for g in gradients) / 2)
+                gates[name].data[channel] -= step
+            difference = abs(flows[0] - flows[1]) / 2e-4
+            assert float(scores[name][channel]) == pytest.approx(difference, rel=1e-5)
+
+
+def _ones(units: Channels) -> dict[str, Tensor]:
+    return {name: mask.double() for name, mask in units.alive().items()}
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in prunable_weights(model).values())
+
+
+def _scoring(gates: dict[str, Tensor], model: nn.Module, inputs: Tensor) -> Scoring:
+    def without_signs() -> None:
+        raise AssertionError("not asked for")
+
+    return Scoring(
+        variables=gates,
+        alive={name: torch.ones_like(gate, dtype=torch.bool) for name, gate in gates.items()},
+        losses=[lambda: model(inputs).square().mean()],
+        without_signs=without_signs,  # type: ignore[arg-type]
+        generator=torch.Generator(),
+    )
