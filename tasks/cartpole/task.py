@@ -28,9 +28,9 @@ SOLVED = 195.0
     goal="max",
     data="tasks.cartpole.data:describe",
     settings={
-        "epochs": 24,
+        "epochs": 32,
         "steps_per_epoch": 500,
-        "batch_size": 64,
+        "batch_size": 128,
         "optimiser": "adam",
         "learning_rate": 1e-3,
         "weight_decay": 0.0,
@@ -40,7 +40,7 @@ SOLVED = 195.0
         "reward_scale": 0.02,
         "target_rate": 0.1,
         "environments": 8,
-        "replay_capacity": 10000,
+        "replay_capacity": 130000,
         "warm_up_transitions": 2000,
         "exploration_start": 1.0,
         "exploration_end": 0.05,
@@ -67,7 +67,8 @@ class CartPole(Task):
     the dense network alone. Rewards are scaled by 1 - discount, so that values lie between 0 and
     1: unscaled ones exceed 1, where the Huber loss is linear, all but ignores the rare falls and
     lets the values grow without bound. An epoch is a fixed number of optimiser steps, each with
-    one step in every environment.
+    one step in every environment. The replay keeps every transition of a run: with a short one, a
+    policy that no longer fails forgets what a failure is, and late in training some seeds did.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ class Attempts:
     @property
     def checkpoints(self) -> list[Path]:
         """The checkpoints, the newest last."""
-        return sorted(self.folder.glob("checkpoint-*"))
+        return sorted(self.folder.glob("checkpoint-*.pt"))
 
     def go(self, stop: Stop | None = None, checkpoints: float = OFTEN) -> Record:
         """Carry out the run, or go on with it."""

@@ -99,7 +99,7 @@ def test_who_waits_for_a_run_goes_on_when_its_process_is_killed(bench: Workbench
     whole = outcome(smoke(bench, "cartpole", "ltr", "whole").go(checkpoints=NEVER))
     run = smoke(bench, "cartpole", "ltr", "shared")
     first = Process(run)
-    eventually(lambda: run.checkpoints)
+    eventually(lambda: len(run.checkpoints) == 2)
     first.send(signal.SIGSTOP)
     second = Process(run)
     holder = f"{run.plan.run_id} is being carried out by process {first.pid}"
