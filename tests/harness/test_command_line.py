@@ -117,7 +117,8 @@ class TestList:
         assert said.code == 0
         assert max(map(len, said.out.splitlines())) <= 100
         assert re.search(r"^tasks\n  cartpole  CartPole-v0", said.out)
-        assert re.search(r"\n\npruners\n  crop_u  +CroP-U  +Keep the weights", said.out)
+        assert re.search(r"\n\npruners\n  \w+ +\S+  +\w", said.out)
+        assert re.search(r"^  crop_u  +CroP-U  +Keep the weights", said.out, re.MULTILINE)
         assert said.err == ""
 
     def test_one_kind(self, command: Command) -> None:
@@ -229,11 +230,11 @@ class TestBadRequests:
             ("list prunes", "cannot list 'prunes'; did you mean 'pruners'?"),
             ("list --jsn", "unknown argument '--jsn' of list; did you mean '--json'?"),
             ("run", "--task is missing; known: cartpole, digits, ptb"),
-            ("run --task digits", "--pruner is missing; known: crop_u, cropit_u, dense"),
+            ("run --task digits", "--pruner is missing; known: "),
             ("run --tas digits", "unknown argument '--tas' of run; did you mean '--task'?"),
             ("run --task", "argument --task: expected one argument"),
             ("run --pairing digits", "is not of the form TASK-PRUNER, as in ptb-earlycrop_u"),
-            ("run --pairing digits-", "--pruner is missing; known: crop_u"),
+            ("run --pairing digits-", "--pruner is missing; known: "),
             ("run --pairing digit-dense", "unknown task 'digit'; did you mean 'digits'?"),
             ("run --pairing digits-dens", "unknown pruner 'dens'; did you mean 'dense'?"),
             ("run --pairing ptb-snip --task ptb", "--pairing stands in place of --task and --pru"),
