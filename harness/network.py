@@ -16,7 +16,7 @@ from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
 from harness.store import Store
 from harness.task import Task
-from harness.units import Units
+from harness.units import Units, all_masks
 
 WEIGHTS = "network.safetensors"
 UNITS = "units.pt"
@@ -33,8 +33,7 @@ class Network:
 
 def save_network(folder: Path, model: nn.Module, units: dict[str, Units]) -> None:
     """Write the network's weights, masked ones sparsely, and the state of its units."""
-    masks = {name: mask for each in units.values() for name, mask in each.masks().items()}
-    save_weights(folder / WEIGHTS, model.state_dict(), masks)
+    save_weights(folder / WEIGHTS, model.state_dict(), all_masks(units.values()))
     save_state(folder / UNITS, {name: each.state() for name, each in units.items()})
 
 

@@ -23,7 +23,6 @@ from harness.spec import Plan
 from harness.stop import Stop
 from harness.store import SCHEMA
 from harness.training import Trainer
-from harness.units import Kept
 
 
 def assemble(
@@ -160,13 +159,9 @@ def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
     return "done", None
 
 
-def _masks(run: Run, trainer: Trainer) -> Kept:
-    return {name: mask for units in trainer.units.values() for name, mask in units.masks().items()}
-
-
 def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> dict[str, Any]:
     counts = run.layers()
-    masks = _masks(run, trainer)
+    masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())
     return {

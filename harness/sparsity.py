@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from harness.prunable import prunable_weights
-from harness.units import Units
+from harness.units import Units, all_masks
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -21,7 +21,7 @@ def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def layers(model: nn.Module, units: Iterable[Units], dense: Shapes) -> list[dict[str, Any]]:
     """Return for each prunable weight its name, shapes, and numbers of weights before and now."""
-    masks = {name: mask for each in units for name, mask in each.masks().items()}
+    masks = all_masks(units)
     now = prunable_weights(model)
     return [
         {

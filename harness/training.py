@@ -13,7 +13,7 @@ from harness.optimiser import build_optimiser
 from harness.schedule import SCHEDULES
 from harness.seeds import derive
 from harness.task import Batch, Task
-from harness.units import Kept, Units
+from harness.units import Kept, Units, all_masks
 
 Penalty = Callable[[nn.Module], Tensor]
 """A term that is added to the training loss."""
@@ -61,7 +61,7 @@ class Trainer:
 
     def masks(self) -> Kept:
         """Return the masks of the weights that are zeroed but still there, by name."""
-        return {n: mask for units in self.units.values() for n, mask in units.masks().items()}
+        return all_masks(self.units.values())
 
     def step(
         self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None

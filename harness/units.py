@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -87,6 +87,11 @@ class Units(Protocol):
         companions: Sequence[nn.Module] = (),
     ) -> None:
         """Go back to a state, cutting what was newly built accordingly."""
+
+
+def all_masks(units: Iterable[Units]) -> Kept:
+    """Return the masks of all units of a run together."""
+    return {name: mask for each in units for name, mask in each.masks().items()}
 
 
 class UnreachableSparsity(Exception):

@@ -21,6 +21,7 @@ from harness.registry import Registry
 from harness.spec import Plan
 from harness.stop import Stop, deaf
 from harness.training import update
+from harness.units import all_masks
 
 MEASURED = (
     "step_ms",
@@ -120,7 +121,7 @@ def measure(
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
     step_time = time_call(step, device, at_most_seconds=seconds)
     inference_time = time_call(inference, device, at_most_seconds=seconds)
-    masks = {name: mask for each in units for name, mask in each.masks().items()}
+    masks = all_masks(units)
     counted = network
     if device.type != "cpu":
         counted = load_network(folder, plan, registry, torch.device("cpu"))
