@@ -15,7 +15,7 @@ from harness.scoring import Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
 from harness.theory import gradient_flow
 from harness.training import Trainer
-from harness.units import Scope, Units
+from harness.units import Kept, Scope, Units
 
 Criterion = Callable[[Scoring], Scores]
 """How to prune: the larger a variable's score, the more it is worth keeping."""
@@ -52,11 +52,20 @@ def prune(
     model = trainer.model
     batch_statistics = conditions["statistics"] == "batch"
 
+    scored = batches[: len(batches) // 2] if conditions["scoring"] == "half" else batches
+
     def score() -> Scores:
         if not callable(criterion):
             return criterion
-        with scoring_of(trainer.task, model, units, batches, generator) as scoring:
+        with scoring_of(trainer.task, model, units, scored, generator) as scoring:
             return criterion(scoring)
+
+    def select(target: float) -> Kept:
+        scores = score()
+        if conditions["masks"] == "inverted":
+            scores = {name: -each for name, each in scores.items()}
+        kept = units.select(scores, target, scope)
+        return units.shuffled(kept, generator) if conditions["masks"] == "shuffled" else kept
 
     def flow() -> float:
         return gradient_flow(weight_scoring(trainer, batches))
@@ -65,15 +74,13 @@ def prune(
         flow_before = flow()
         with timed():
             for target in targets:
-                kept = units.select(score(), target, scope)
-                if conditions["masks"] == "shuffled":
-                    kept = units.shuffled(kept, generator)
+                kept = select(target)
                 units.apply(model, trainer.optimiser, trainer.stream.companions, kept)
         flow_after = flow()
     return {
         "gradient_flow": {"before": flow_before, "after": flow_after},
         "kept_sha256": digest(units.state()),
-        "scoring": {"batches": len(batches), "statistics": conditions["statistics"]},
+        "scoring": {"batches": len(scored), "statistics": conditions["statistics"]},
     }
 
 
