@@ -17,7 +17,7 @@ from harness.ledger import Ledger
 from harness.lives import Lives
 from harness.lock import alone
 from harness.network import build_task, save_network
-from harness.record import assemble
+from harness.record import Finished, assemble
 from harness.registry import Registry
 from harness.run import Run
 from harness.sparsity import weight_sparsity
@@ -109,9 +109,8 @@ def _run(
         shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
         raise RequestError(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
     save_network(folder, trainer.model, trainer.units)
-    return assemble(
-        plan, registry, folder, run, trainer, journal, ledger, lives, device, stop, reason
-    )
+    finished = Finished(plan, folder, run, trainer, journal, ledger, lives, reason)
+    return assemble(finished, registry.plugins, stop)
 
 
 def _check(plan: Plan, run: Run, trainer: Trainer) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from harness.evaluation import evaluate
 from harness.journal import Journal
 from harness.ledger import Ledger
 from harness.lives import Lives
-from harness.registry import Registry
 from harness.run import Run
 from harness.sparsity import weight_sparsity
 from harness.spec import Plan
@@ -25,62 +25,61 @@ from harness.store import SCHEMA
 from harness.training import Trainer
 
 
-def assemble(
-    plan: Plan,
-    registry: Registry,
-    folder: Path,
-    run: Run,
-    trainer: Trainer,
-    journal: Journal,
-    ledger: Ledger,
-    lives: Lives,
-    device: torch.device,
-    stop: Stop,
-    diverged: str | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finished:
+    """A run as its program left it, to be tested and measured."""
+
+    plan: Plan
+    folder: Path
+    """The run's folder, where the network is saved already."""
+    run: Run
+    trainer: Trainer
+    """Holds the last weights."""
+    journal: Journal
+    ledger: Ledger
+    lives: Lives
+    diverged: str | None
+    """Why the training had to end early, None where it did not."""
+
+
+def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
     """Test the last weights, once, measure the final network and return the record.
 
     Args:
-        plan: what was run.
-        registry: finds what the measuring process needs.
-        folder: the run's folder, where the network is saved already.
-        run: the run as its program left it.
-        trainer: holds the last weights.
-        journal: the verbs.
-        ledger: the costs of the run.
-        lives: the processes that worked on it.
-        device: where it ran.
+        finished: what to test and measure.
+        plugins: files that the measuring process needs.
         stop: ends the measuring.
-        diverged: why the training had to end early, None where it did not.
 
     Raises:
         Interrupted: the process was asked to stop.
     """
-    costs = ledger.close()
-    status, reason, quality = "diverged", diverged, _no_quality(plan)
-    if diverged is None:
+    plan, trainer, lives = finished.plan, finished.trainer, finished.lives
+    device = trainer.task.device
+    costs = finished.ledger.close()
+    status, reason, quality = "diverged", finished.diverged, _no_quality(plan)
+    if finished.diverged is None:
         status, reason = _status(plan, trainer)
         quality = _quality(plan, trainer)
-    final = measure_elsewhere(folder, plan, registry.plugins, device, stop)
+    final = measure_elsewhere(finished.folder, plan, plugins, device, stop)
     return {
         **_head(plan, status, reason),
         "quality": quality,
-        "sparsity": _sparsity(plan, run, trainer),
+        "sparsity": _sparsity(plan, finished.run, trainer),
         "cost": {
             **costs,
-            "epochs": trainer.spent / run.steps_per_epoch,
+            "epochs": trainer.spent / trainer.task.steps_per_epoch,
             "steps": trainer.spent,
             **final,
             "reasons": {**costs["reasons"], **final["reasons"]},
         },
-        "events": [entry.event for entry in journal.entries],
+        "events": [entry.event for entry in finished.journal.entries],
         "provenance": {
             "git": provenance.commit(),
             **provenance.environment(device),
             "command": provenance.command(plan.spec),
             "started": lives.entries[0]["started"],
             "resumed": lives.entries[1:],
-            "initial_weights_sha256": run.initial_digest,
+            "initial_weights_sha256": finished.run.initial_digest,
         },
     }
 
