@@ -42,7 +42,11 @@ def _compare_runs(first: Record, second: Record) -> str:
     if first["quality"]["metric"] != second["quality"]["metric"]:
         lines += ["", "Different metrics are not compared."]
     if not _same_machine(first, second):
-        lines += ["", "Times and energy are not compared: the runs were on different machines."]
+        lines += [
+            "",
+            "Times and energy are not compared: the runs were on different machines,"
+            " or shared one with other runs.",
+        ]
     return "\n".join(lines)
 
 
@@ -82,7 +86,7 @@ def _ratio(before: float | None, after: float | None) -> str:
 
 
 def _same_machine(first: Record, second: Record) -> bool:
-    keys = ("device", "threads")
+    keys = ("device", "threads", "runs_on_device")
     return all(first["provenance"][key] == second["provenance"][key] for key in keys)
 
 
