@@ -23,6 +23,7 @@ def without_result(plan: Plan, status: str, reason: str) -> dict[str, Any]:
 
 
 def head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
+    """Return what a record begins with: which run this is, and how it ended."""
     return {
         "schema": SCHEMA,
         "run_id": plan.run_id,
@@ -45,6 +46,7 @@ def _described(arguments: Mapping[str, Any], version: int | str, keys: tuple[str
 
 
 def no_quality(plan: Plan) -> dict[str, Any]:
+    """Return the ``quality`` part of a run that was not tested."""
     arguments = plan.task.arguments
     return {
         "metric": arguments["metric"],
