@@ -19,7 +19,7 @@ from harness.errors import Interrupted, RequestError, RunFailed, nearest
 from harness.spec import PROFILES
 
 COMMANDS = {
-    "list": "name the tasks and pruners that there are",
+    "list": "name the tasks, pruners and suites that there are",
     "run": "carry out a run, or go on with one that was interrupted",
     "matrix": "carry out every run of a suite that is not done yet",
     "status": "tell what of a results folder is done, at work, waiting or failed",
@@ -129,8 +129,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", metavar="tasks|pruners", help="both if left out")
+    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="all if left out")
     parser.add_argument("--json", action="store_true", help="print one array of objects")
+    _results_option(parser)
     _plugin_option(parser)
 
 

@@ -93,7 +93,7 @@ class Request:
     sparsity: float | None
     seed: int
     profile: str
-    overrides: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from harness.commands.run import overrides
 from harness.dispatch import Dispatch, Tally
 from harness.errors import Interrupted, RequestError
 from harness.estimates import Estimates
-from harness.executor import Order, Outcome, Resources, find_executor
+from harness.executor import Executor, Order, Outcome, Resources, find_executor
 from harness.matrix import Matrix, by_reason, first_of, plan_matrix, write_matrix
 from harness.registry import Registry
 from harness.stop import Urgency
@@ -27,6 +27,7 @@ Value = TypeVar("Value")
 
 def execute(arguments: argparse.Namespace) -> int:
     """Plan, carry out what is not done yet, and sum up; return 1 if a run failed."""
+    make = find_executor(arguments.executor)
     registry = Registry(arguments.plugin)
     suite = requested_suite(arguments)
     matrix = plan_matrix(
@@ -38,11 +39,10 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)
-    urgency = Urgency()
     if tally.waiting:
         command = shlex.join(["python", "-m", "harness", *arguments.words])
         write_matrix(matrix, store.folder, command)
-        _carry_out(arguments, suite, matrix, store, tally, estimates, urgency)
+        _carry_out(arguments, make, suite, matrix, store, tally, estimates)
     print(_summary(matrix, tally))
     if arguments.json:
         print(json.dumps(_as_object(matrix, tally)))
@@ -63,15 +63,15 @@ def _look(matrix: Matrix, store: Store) -> tuple[Tally, Estimates]:
 
 def _carry_out(
     arguments: argparse.Namespace,
+    make: type[Executor],
     suite: Suite,
     matrix: Matrix,
     store: Store,
     tally: Tally,
     estimates: Estimates,
-    urgency: Urgency,
 ) -> None:
     resources = _resources(arguments, suite)
-    make = find_executor(arguments.executor)
+    urgency = Urgency()
     with urgency.listening():
         executor = make(resources, tally.hear, store.folder)
         board = Board(matrix.name, matrix.plans, tally, estimates, executor.slots, sys.stderr)
