@@ -75,7 +75,7 @@ def plans(folder: Path) -> dict[str, Plan]:
 def tally(folder: Path, plans: dict[str, Plan], patience: None) -> Tally:
     order = [plans[name] for pair in zip(BAD, GOOD, strict=True) for name in pair]
     # Long enough for those that end well, on whatever machine.
-    return dispatch(order, folder / "results", Resources(2, "cpu", time_limit=15))
+    return dispatch(order, folder / "results", Resources(2, "cpu", time_limit=8))
 
 
 class TestEightCells:
@@ -97,7 +97,7 @@ class TestEightCells:
         [
             ("segfaulting", "its process was ended by SIGSEGV (Segmentation fault)"),
             ("killed", "its process was ended by SIGKILL (Killed)"),
-            ("hanging", "did not end within 15 seconds, the limit for a run"),
+            ("hanging", "did not end within 8 seconds, the limit for a run"),
             (
                 "raising",
                 f"faults.py, line {line_of('boom')}: ValueError: boom (more in failure.txt)",
