@@ -205,6 +205,8 @@ def _parameters(resources: Resources) -> dict[str, Any]:
 
 def _outcome(job: Any, state: str) -> Outcome:
     """Return how a task ended."""
+    if state.startswith("TIMEOUT"):
+        return Outcome("failed", "did not end within the limit for a run, nor when it was told to")
     try:
         outcome: Outcome = job.result()
     except submitit.core.utils.FailedJobError as error:
