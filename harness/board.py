@@ -15,6 +15,7 @@ from harness.dispatch import Tally
 from harness.estimates import Estimates, duration
 from harness.executor import Outcome
 from harness.spec import Plan
+from harness.summary import several
 
 MOST_ROWS = 12
 """Of runs at work that are shown."""
@@ -110,7 +111,7 @@ def counted(tally: Tally) -> str:
         "waiting": tally.waiting,
     }
     parts = [f"{number} {name}" for name, number in counts.items() if number]
-    return f"{tally.total} runs: {', '.join(parts)}"
+    return f"{several(tally.total, 'run')}: {', '.join(parts)}"
 
 
 def ended_badly(outcomes: Mapping[str, Outcome]) -> bool:

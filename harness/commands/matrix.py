@@ -77,7 +77,8 @@ def _carry_out(
         board = Board(matrix.name, matrix.plans, tally, estimates, executor.slots, sys.stderr)
         orders = [
             Order(
-                plan,
+                # Wherever it is carried out, the working folder may be another.
+                dataclasses.replace(plan, data_folder=plan.data_folder.resolve()),
                 tuple(path.resolve() for path in arguments.plugin),
                 store.folder.resolve(),
                 arguments.checkpoint_every,

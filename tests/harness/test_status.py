@@ -59,7 +59,7 @@ def test_runs_of_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     store.open_run("digits-dense")
     store.save(record(run_id="digits-dense", status="collapsed"))
     assert main(["status", "--results", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "other runs: 1 runs: 1 collapsed\n"
+    assert capsys.readouterr().out == "other runs: 1 run: 1 collapsed\n"
 
 
 def test_the_same_matrix_is_remembered_once(tmp_path: Path, matrix: Matrix) -> None:
