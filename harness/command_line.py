@@ -172,6 +172,7 @@ def _matrix_options(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--tasks", "--task", metavar="A,B", help="names, or all")
     what.add_argument("--pruners", "--pruner", metavar="C,D", help="names, or all")
+    what.add_argument("--pairing", metavar="TASK-PRUNER", help="one of each, in one word")
     what.add_argument(
         "--sparsities",
         "--sparsity",

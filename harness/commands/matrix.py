@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from harness.board import Board, counted, ended_badly
-from harness.commands.run import overrides
+from harness.commands.run import overrides, split_pairing
 from harness.dispatch import Dispatch, Tally
 from harness.errors import Interrupted, RequestError
 from harness.estimates import Estimates
@@ -115,6 +115,11 @@ def requested_suite(arguments: argparse.Namespace) -> Suite:
     for axis, parse in _AXES.items():
         if (text := getattr(arguments, axis)) is not None:
             given[axis] = parse(axis, text)
+    if arguments.pairing is not None:
+        if given.keys() & {"tasks", "pruners"}:
+            raise RequestError("--pairing stands in place of --tasks and --pruners")
+        task, pruner = split_pairing(arguments.pairing)
+        given |= {"tasks": Names((task,)), "pruners": Names((pruner,))}
     if arguments.suite is not None:
         suite = find_suite(arguments.suite)
         axes = tuple(dataclasses.replace(part, **given) for part in suite.axes)

@@ -96,14 +96,23 @@ def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, st
     if arguments.pairing is not None:
         if task or pruner:
             raise RequestError("--pairing stands in place of --task and --pruner")
-        task, dash, pruner = arguments.pairing.partition("-")
-        if not dash:
-            raise RequestError(
-                f"--pairing {arguments.pairing}: is not of the form TASK-PRUNER, "
-                "as in ptb-earlycrop_u"
-            )
+        task, pruner = split_pairing(arguments.pairing)
     if not task:
         raise RequestError(f"--task is missing{nearest('', registry.of_kind('task'))}")
     if not pruner:
         raise RequestError(f"--pruner is missing{nearest('', registry.of_kind('pruner'))}")
+    return task, pruner
+
+
+def split_pairing(text: str) -> tuple[str, str]:
+    """Return the task and the pruner that ``--pairing`` names.
+
+    Raises:
+        RequestError: it is not of the form TASK-PRUNER.
+    """
+    task, dash, pruner = text.partition("-")
+    if not dash:
+        raise RequestError(
+            f"--pairing {text}: is not of the form TASK-PRUNER, as in ptb-earlycrop_u"
+        )
     return task, pruner
