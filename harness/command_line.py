@@ -265,7 +265,7 @@ def _where_options(parser: argparse._ActionsContainer) -> None:
         "--device",
         default="auto",
         metavar="NAME",
-        help="auto, cpu, cuda, cuda:1 ... (default: auto, the first GPU if there is one)",
+        help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)",
     )
     _data_folder_option(parser)
     _results_option(parser)

@@ -155,6 +155,41 @@ def test_a_run_that_holds_too_much_memory_is_ended(tmp_path: Path, patience: Non
     assert ended.reason.endswith("GB of memory, and the limit for a run is 1.2 GB")
 
 
+def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Workbench
+) -> None:
+    runs = [planned("dense", seed, epochs="150") for seed in range(2)]
+    told: list[str] = []
+
+    def available() -> int:
+        """Nothing is left once both are at work, until one has saved itself."""
+        begun = all(lives(tmp_path, run) for run in runs)
+        saved = list(tmp_path.glob("*/checkpoint-*.pt"))
+        told.extend(path.parent.name for path in saved)
+        return 0 if begun and not told else 10**12
+
+    monkeypatch.setattr(local.pressure, "available", available)
+    tally = dispatch(runs, tmp_path, Resources(2, "cpu"))
+    assert dict(tally.count()) == {"done": 2}
+    assert sorted(lives(tmp_path, run) for run in runs) == [1, 2]
+    for run in runs:
+        record = Store(tmp_path).record(run.run_id)
+        assert record is not None
+        assert outcome(record) == outcome(
+            bench.carry_out("dense", seed=run.spec.seed, epochs="150")
+        )
+
+
+def test_a_run_that_needs_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    run = planned("dense")
+    executor = local.Local(Resources(1, "cpu"), lambda run_id, line: None, tmp_path)
+    order = Order(run, (FAULTS,), tmp_path, checkpoint_every=60, bytes_expected=10**18)
+    refused = executor.submit(order).result()
+    executor.shutdown()
+    assert refused.status == "failed"
+    assert str(refused.reason).startswith("such a run needs 1e+09 GB of memory, and this machine")
+
+
 def test_two_at_once_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
     runs = [planned("dense", seed) for seed in range(4)]
     tallies: list[Tally] = []
