@@ -22,6 +22,7 @@ COMMANDS = {
     "list": "name the tasks and pruners that there are",
     "run": "carry out a run, or go on with one that was interrupted",
     "show": "tell what a run did, epoch by epoch",
+    "report": "write tables, figures and one HTML file on a results folder",
     "compare": "put two runs, or two results folders, side by side",
     "data": "list, fetch or check the data of the tasks",
     "check": "hold a task or a pruner to its contract, plug-ins too",
@@ -93,6 +94,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     _list_options(parsers["list"])
     _run_options(parsers["run"])
     _show_options(parsers["show"])
+    _report_options(parsers["report"])
     _compare_options(parsers["compare"])
     _data_options(parsers["data"])
     _check_options(parsers["check"])
@@ -175,6 +177,17 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the record instead")
     _results_option(parser)
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    _results_option(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report"),
+        metavar="DIR",
+        help="folder for the report (default: report)",
+    )
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:

@@ -127,6 +127,24 @@ class Section:
         return first > second if self.higher_is_better else first < second
 
 
+def normalised(section: Section, group: Group) -> pd.Series | None:
+    """Return a score for each seed: 0 is ignoring the input, 1 is the dense network's mean.
+
+    A run that failed or diverged scores 0, being as useful as that. None where dense was not run,
+    or is no better than ignoring the input.
+    """
+    dense = section.dense.intervals.get("test") if section.dense else None
+    if dense is None or section.baseline is None:
+        return None
+    if not section.better(dense.mean, section.baseline):
+        return None
+    runs = section.runs[section.runs["run_id"].isin(group.run_ids)].set_index("seed")
+    runs = runs[runs["status"] != "skipped"]
+    tests = pd.to_numeric(runs["test"], errors="coerce").where(runs["status"].isin(TESTED))
+    scores: pd.Series = (tests - section.baseline) / (dense.mean - section.baseline)
+    return scores.fillna(0.0)
+
+
 KINDS = ("dense", "structured", "unstructured", "control")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.intervals import FEWEST_SEEDS, Interval
-from reports.groups import Group, Section
+from reports.groups import Section, normalised
 from reports.statistics import (
     Array,
     Scores,
@@ -59,7 +59,7 @@ Table = dict[str, dict[Cell, Array]]
 
 def rankings(sections: Sequence[Section]) -> list[Ranking]:
     """Return the ranking of the methods that ran everywhere, and of all where all of them ran."""
-    table, titles = _normalised(sections)
+    table, titles = _scores(sections)
     cells = sorted({cell for scores in table.values() for cell in scores})
     if not cells:
         return []
@@ -78,35 +78,17 @@ def rankings(sections: Sequence[Section]) -> list[Ranking]:
     return made
 
 
-def _normalised(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
-    """Return each method's scores: 0 is ignoring the input, 1 is the dense network's mean.
-
-    A run that failed or diverged scores 0: as useful as ignoring the input.
-    """
+def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
+    """Return each method's normalised scores, and its title."""
     table: Table = {}
     titles: dict[str, str] = {}
     for section in sections:
-        if section.dense is None or "test" not in section.dense.intervals:
-            continue
-        dense = section.dense.intervals["test"].mean
-        if section.baseline is None or not section.better(dense, section.baseline):
-            continue
         for group in section.groups:
-            if group.kind == "dense" or set(group.statuses) == {"skipped"}:
-                continue
-            tests = _tests(section, group, section.baseline)
-            score = (tests - section.baseline) / (dense - section.baseline)
-            table.setdefault(group.method, {})[section.slug, group.sparsity] = score
-            titles[group.method] = group.title
+            scores = normalised(section, group)
+            if group.kind != "dense" and scores is not None and len(scores):
+                table.setdefault(group.method, {})[section.slug, group.sparsity] = scores.to_numpy()
+                titles[group.method] = group.title
     return table, titles
-
-
-def _tests(section: Section, group: Group, baseline: float) -> Array:
-    """Return the test metric of each seed, of those without one the baseline."""
-    runs = section.runs[section.runs["run_id"].isin(group.run_ids)]
-    counted = runs[runs["status"] != "skipped"]
-    tests = counted["test"].astype(float).where(counted["status"].isin(("done", "collapsed")))
-    return tests.fillna(baseline).to_numpy(dtype=float)
 
 
 def _ranking(

@@ -123,6 +123,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "node_sparsity": sparsity.get("nodes"),
         "effective_sparsity": sparsity.get("effective"),
         "compression": _compression(sparsity.get("weights")),
+        "observed": any(name in spec["overrides"] for name in OBSERVATIONS),
         "started": record["provenance"].get("started") or "",
         "device": _machine(record["provenance"]),
         **_costs(record),
@@ -246,11 +247,11 @@ def _as_text(overrides: Mapping[str, Any]) -> str:
 
 
 def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Leave one run of each seed: of the newest versions, and of these the one begun last."""
+    """Leave one run of each seed: of the newest versions, most observed, begun last."""
     if runs.empty:
         return runs, []
     key = ["section", "method", "sparsity", "seed"]
-    ordered = runs.sort_values(["versions", "started", "run_id"], kind="stable")
+    ordered = runs.sort_values(["versions", "observed", "started", "run_id"], kind="stable")
     kept = ordered.drop_duplicates(key, keep="last").sort_index()
     dropped = sorted(set(runs["run_id"]) - set(kept["run_id"]))
     notes = [f"{run}: another run of the same seed counts in its place" for run in dropped]
