@@ -106,7 +106,7 @@ def _tested(group: Group, results: Results) -> list[Record]:
     return [record for record in records if record["events"]]
 
 
-def _densities(group: Group, results: Results) -> list[float | None]:
+def _densities(group: Group, results: Results) -> list[float]:
     """Return the mean fraction of weights left in each layer of the group's runs."""
     layers = [r["sparsity"].get("per_layer") for r in _tested(group, results)]
     means = []

@@ -120,7 +120,9 @@ def _in_words(test: Mapping[str, Any]) -> str:
 
 
 def _label(quantity: str) -> str:
-    return QUANTITIES[quantity].label.lower() if quantity in QUANTITIES else quantity.replace("_", " ")
+    return (
+        QUANTITIES[quantity].label.lower() if quantity in QUANTITIES else quantity.replace("_", " ")
+    )
 
 
 def _outcomes(
@@ -141,7 +143,9 @@ def _selected(section: Section, names: Sequence[str]) -> list[Group]:
     return [
         group
         for group in section.groups
-        if group.method in names or group.kind in kinds or (group.kind == "dense" and "dense" in names)
+        if group.method in names
+        or group.kind in kinds
+        or (group.kind == "dense" and "dense" in names)
     ]
 
 

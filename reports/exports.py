@@ -25,6 +25,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     MINUS: "$-$",
+    "\N{NO-BREAK SPACE}": "~",
     NONE: "--",
     "\N{BLACK UP-POINTING TRIANGLE}": r"$\blacktriangle$",
     "\N{BLACK DOWN-POINTING TRIANGLE}": r"$\blacktriangledown$",
@@ -47,7 +48,7 @@ def to_csv(table: Table) -> str:
     writer.writerow(map(as_field, ["Block", *table.columns, *(["Stamp"] if stamp else [])]))
     for block in table.blocks:
         for row in block.rows:
-            cells = [cell.text.replace(MINUS, "-") for cell in row]
+            cells = [_in_full(cell).replace(MINUS, "-") for cell in row]
             writer.writerow(map(as_field, [block.title, *cells, *stamp]))
     return text.getvalue()
 
@@ -66,7 +67,9 @@ def to_markdown(table: Table) -> str:
     lines.append(_markdown_row(map(_markdown, table.columns)))
     lines.append(_markdown_row(["---", *["---:"] * (len(table.columns) - 1)]))
     for block in table.blocks:
-        lines.append(_markdown_row([f"*{_markdown(block.title)}*", *[""] * (len(table.columns) - 1)]))
+        lines.append(
+            _markdown_row([f"*{_markdown(block.title)}*", *[""] * (len(table.columns) - 1)])
+        )
         for row in block.rows:
             lines.append(_markdown_row(map(_markdown_cell, row)))
     lines += [line for note in table.notes for line in ("", _markdown(note))]
@@ -78,7 +81,7 @@ def _markdown_row(cells: Iterator[str] | Sequence[str] | map[str]) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown(_with_symbol(cell))
+    text = _markdown(_in_full(cell))
     return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.rank or "", text)
 
 
@@ -113,7 +116,7 @@ def _latex_row(cells: map[str]) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = _latex(_with_symbol(cell))
+    text = _latex(_in_full(cell))
     if cell.rank == "best":
         return rf"\textbf{{{text}}}"
     return rf"\underline{{{text}}}" if cell.rank == "second" else text
@@ -123,5 +126,7 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
-def _with_symbol(cell: Cell) -> str:
-    return f"{cell.symbol} {cell.text}" if cell.symbol else cell.text
+def _in_full(cell: Cell) -> str:
+    """Return all that a cell says; its symbol where that is more than the text."""
+    detail = f" ({cell.detail})" if cell.detail else ""
+    return f"{cell.symbol} {cell.text}{detail}" if cell.symbol else cell.text

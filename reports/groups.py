@@ -198,9 +198,7 @@ def _rank(kind: str) -> tuple[int, str]:
     return (KINDS.index(kind) if kind in KINDS else len(KINDS), kind)
 
 
-def _group(
-    runs: pd.DataFrame, dense: pd.DataFrame, device: str | None, results: Results
-) -> Group:
+def _group(runs: pd.DataFrame, dense: pd.DataFrame, device: str | None, results: Results) -> Group:
     first = runs.iloc[0]
     intervals: dict[str, Interval] = {}
     differences: dict[str, Interval] = {}

@@ -260,8 +260,9 @@ function curves(figure, kind) {
     y: { title: kind === "training" ? `Validation ${section.metric}` : "What the trigger watched", log },
     label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}: ${series.map((each) => methods.get(each.method).title).join(", ")}` });
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
-    .map((group) => `${methods.get(group.method).title}: the trigger fired in ${every[group.index].fired} of ${every[group.index].fired + every[group.index].capped} trainings, in the rest the cap was reached`).join(". ") + ". Diamonds mark prunings.";
+    .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings.";
 }
+const times = (count) => (count === 0 ? "never" : count === 1 ? "once" : `${count} times`);
 function density(figure) {
   const { section, groups, choice } = atOneSparsity(figure);
   controls(figure, [choice]);
@@ -270,6 +271,7 @@ function density(figure) {
   host.classList.add("heat");
   host.replaceChildren();
   if (!rows.length) return;
+  figure.classList.toggle("wide", section.layers.length > 12);
   const columns = section.layers.length, left = 112, row = 22;
   const cell = Math.max(16, Math.min(64, ((host.clientWidth || 600) - left - 4) / columns));
   const width = left + columns * cell + 4, top = section.stamp ? 22 : 4, height = top + rows.length * row + 26;

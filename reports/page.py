@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import charts
+from reports.charts import quantity_data
 from reports.claims import Verdict
 from reports.groups import Section
 from reports.provenance import details
@@ -33,6 +33,8 @@ def render(
     rankings: Sequence[Ranking],
     verdicts: Sequence[Verdict],
     beside: Sequence[Beside],
+    charts: Mapping[str, Any],
+    methods: Sequence[Mapping[str, Any]],
 ) -> str:
     """Return the page.
 
@@ -44,6 +46,8 @@ def render(
         rankings: across tasks.
         verdicts: of the claims.
         beside: published tables with ours.
+        charts: what the charts of each section are drawn from, by its slug.
+        methods: their colours and markers.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -63,7 +67,7 @@ def render(
         states=STATES,
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        data=embedded(_data(results, sections, rankings)),
+        data=embedded(_data(results, rankings, charts, methods)),
     )
 
 
@@ -76,7 +80,10 @@ def embedded(data: Any) -> Markup:
 
 
 def _data(
-    results: Results, sections: Sequence[Section], rankings: Sequence[Ranking]
+    results: Results,
+    rankings: Sequence[Ranking],
+    charts: Mapping[str, Any],
+    methods: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     environments: dict[str, int] = {}
     runs = {}
@@ -85,9 +92,9 @@ def _data(
         place = environments.setdefault(run["environment"], len(environments))
         runs[run_id] = {**run, "environment": place}
     return {
-        "methods": charts.methods(sections),
-        "quantities": charts.quantity_data(),
-        "sections": {s.slug: charts.chart_data(s, results) for s in sections},
+        "methods": methods,
+        "quantities": quantity_data(),
+        "sections": charts,
         "profiles": [
             {
                 "thresholds": THRESHOLDS.tolist(),

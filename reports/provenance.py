@@ -12,7 +12,9 @@ TAIL = 12
 """Lines of a log that are shown."""
 
 _PACKAGES = r"(?:harness|tasks|pruners|reports|benchmarks)/"
-_PATH = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[^\s\"'<>|:*?,;()\[\]]*[/\\][^\s\"'<>|:*?,;()\[\]]*")
+_PATH = re.compile(
+    r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[^\s\"'<>|:*?,;()\[\]]*[/\\][^\s\"'<>|:*?,;()\[\]]*"
+)
 
 
 def without_paths(text: str) -> str:

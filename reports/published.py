@@ -33,7 +33,7 @@ def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside
     for description in described:
         with (folder / description["file"]).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        ours = [section for section in sections if section.task in description["tasks"]]
+        ours: list[Section | None] = [s for s in sections if s.task in description["tasks"]]
         made += [_beside(description, rows, section) for section in ours or [None]]
     return made
 
@@ -50,7 +50,9 @@ def _beside(
         for column in columns:
             cells += _three(row[column["published"]], groups.get(title.casefold()), column)
         blocks.setdefault(row.get("group", "").capitalize(), []).append(cells)
-    header = [f"{c['title']}{part}" for c in columns for part in (", talk", ", ours", ", difference")]
+    header = [
+        f"{c['title']}{part}" for c in columns for part in (", talk", ", ours", ", difference")
+    ]
     comparable = section is not None and section.profile == "paper" and section.source == "official"
     return Beside(
         Table(

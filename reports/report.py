@@ -7,7 +7,9 @@ from pathlib import Path
 from harness import files
 from harness.errors import RequestError
 from reports import exports
+from reports.charts import chart_data, methods
 from reports.claims import judge
+from reports.figures import draw_all
 from reports.groups import sections as sections_of
 from reports.page import render
 from reports.published import beside
@@ -36,8 +38,12 @@ def write(results_folder: Path, out: Path) -> Path:
     _make(out, out / "tables", out / "figures")
     for table in (front, *tables.values(), *(each.table for each in published)):
         _write_table(table, out / "tables")
+    ranked = rankings(sections)
+    looks = methods(sections)
+    charts = {section.slug: chart_data(section, results) for section in sections}
+    draw_all(sections, ranked, charts, looks, out / "figures")
     page = render(
-        results, sections, front, tables, rankings(sections), judge(sections), published
+        results, sections, front, tables, ranked, judge(sections), published, charts, looks
     )
     files.write(out / "index.html", page.encode())
     return out / "index.html"

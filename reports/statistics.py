@@ -77,9 +77,7 @@ def probability_of_improvement(first: Scores, second: Scores, draws: int = DRAWS
             _resampled(first, draws, SEED), _resampled(second, draws, SEED + 1), strict=True
         )
     ]
-    low, high = np.quantile(
-        np.mean(drawn, axis=0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    )
+    low, high = np.quantile(np.mean(drawn, axis=0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     point = np.mean([_wins(a, b) for a, b in zip(first, second, strict=True)])
     return Interval(float(point), float(low), float(high), _fewest(first, second))
 

@@ -31,6 +31,7 @@ class Cell:
         state: of a cell of the matrix: better, worse, level, few, failed, skipped ...
         symbol: the state as a shape.
         target: the run that it leads to.
+        detail: a second line.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Cell:
     state: str = ""
     symbol: str = ""
     target: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Table:
 def number(value: float) -> str:
     """Return a number with four digits and a true minus."""
     size = abs(value)
-    text = f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
+    text = f"{value:,.0f}" if size >= 1000 or value == int(value) else f"{value:#.4g}"
     if size >= 1e7 or 0 < size < 1e-4:
         text = f"{value:.3g}"
     return text.replace("-", MINUS)
@@ -85,13 +87,15 @@ def signed(value: float) -> str:
 
 
 def _short(value: float) -> str:
-    text = f"{value:.2f}" if 0.1 <= abs(value) < 100 else f"{value:.3g}"
+    text = (
+        f"{value:.2f}" if 0.1 <= abs(value) < 100 else f"{value:.{2 if abs(value) < 0.1 else 3}g}"
+    )
     return text.replace("-", MINUS) if float(text) else "0"
 
 
 def percent(fraction: float) -> str:
     """Return a fraction in percent."""
-    return f"{100 * fraction:.6g} %"
+    return f"{100 * fraction:.6g}\N{NO-BREAK SPACE}%"
 
 
 def between(interval: Interval, write: Callable[[float], str] = number, scale: float = 1) -> str:
@@ -148,9 +152,7 @@ def _block_title(kind: str, sparsity: float) -> str:
     return "Dense" if kind == "dense" else f"{kind.capitalize()}, {percent(sparsity)} removed"
 
 
-def _blocks(
-    section: Section, keys: Sequence[str]
-) -> list[tuple[str, float, list[list[Cell]]]]:
+def _blocks(section: Section, keys: Sequence[str]) -> list[tuple[str, float, list[list[Cell]]]]:
     together: dict[tuple[str, float], list[list[Cell]]] = {}
     for group in section.groups:
         row = [_name(group), _seeds(group), *_quality(section, group), *_costs(group, keys)]
@@ -178,9 +180,7 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
         return value, Cell(NONE, "the reference itself")
     if difference is None:
         return value, Cell(NONE, "no dense run of the same seed")
-    return value, Cell(
-        signed(difference.mean), between(difference, signed), order=difference.mean
-    )
+    return value, Cell(signed(difference.mean), between(difference, signed), order=difference.mean)
 
 
 def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
@@ -224,8 +224,8 @@ def _ranked(block: Block, section: Section, keys: Sequence[str]) -> Block:
             continue
         for index in whole:
             if cells[index].text in values[:2]:
-                rank = "best" if cells[index].text == values[0] else "second"
-                rows[index][column] = replace(cells[index], rank=rank)
+                best = cells[index].text == values[0]
+                rows[index][column] = replace(cells[index], rank="best" if best else "second")
     return Block(block.title, rows)
 
 
@@ -292,18 +292,14 @@ def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
         note = group.reason or group.reasons.get("test", "")
         return _state_cell(state, text, note, target=_culprit(section, group))
     state = matrix_state(section, group, difference)
-    text = f"{signed(difference.mean)}"
+    sure = f"n={difference.n}"
     if difference.low is not None and difference.high is not None:
-        text += f" [{signed(difference.low)}, {signed(difference.high)}]"
-    seeds = f"n={difference.n}"
-    if group.remark:
-        text, seeds = f"{text}, {seeds}", group.remark
-    else:
-        text = f"{text}, {seeds}"
+        sure = f"{signed(difference.low)} to {signed(difference.high)}, {sure}"
     return replace(
-        _state_cell(state, text, group.reason or "", target=_culprit(section, group)),
+        _state_cell(state, signed(difference.mean), "", target=_culprit(section, group)),
+        detail=group.remark or sure,
         order=difference.mean,
-        note="; ".join(filter(None, (group.remark, group.reason, STATES[state][1]))),
+        note="; ".join(filter(None, (sure, group.remark, group.reason, STATES[state][1]))),
     )
 
 
