@@ -75,8 +75,13 @@ def draw_all(
             chart = charts[section.slug]
             for name, draw in _FIGURES.items():
                 _save(draw(section, chart, looks), folder / f"{section.slug}-{name}")
+        stamped = any(section.stamp for section in sections)
+        stamp = "HOLDS STAND-IN OR SYNTHETIC DATA" if stamped else ""
         for number, ranking in enumerate(rankings):
-            _save(_ranking(ranking, looks), folder / f"ranking{f'-{number + 1}' * (number > 0)}")
+            _save(
+                _ranking(ranking, looks, stamp),
+                folder / f"ranking{f'-{number + 1}' * (number > 0)}",
+            )
 
 
 def _save(figure: Figure | None, path: Path) -> None:
@@ -108,7 +113,7 @@ def _panels(
 def _headline(figure: Figure, name: str, title: str, stamp: str | None) -> None:
     height = figure.get_size_inches()[1]
     # A dollar sign would begin a formula.
-    text = f"{title}: {name}".replace("$", r"\$")
+    text = f"{title[0].upper()}{title[1:]}: {name}".replace("$", r"\$")
     figure.text(0.01, 1 - 0.2 / height, text, fontsize=10, weight="bold", va="center")
     if stamp:
         stamp = stamp.replace("$", r"\$")
@@ -314,13 +319,15 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
             if not share:
                 axes.plot(layer, row, "x", color="#a8360b", markersize=5)
     axes.grid(visible=False)
+    shown = range(0, layers, -(-layers // 20))
+    axes.set_xticks(shown, [str(layer + 1) for layer in shown])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
     axes.set_xlabel("Layer, from the input to the output (cross: nothing left)")
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
     return figure
 
 
-def _ranking(ranking: Ranking, looks: Looks) -> Figure:
+def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
     rows = len(ranking.ranked)
     figure = Figure(figsize=(9, max(2.6, 1.1 + 0.24 * rows)))
     left, right = figure.subplots(1, 2)
@@ -328,8 +335,8 @@ def _ranking(ranking: Ranking, looks: Looks) -> Figure:
     figure.subplots_adjust(
         left=0.14, right=0.97, bottom=0.5 / height, top=1 - 0.6 / height, wspace=0.2
     )
-    warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else None
-    _headline(figure, ranking.title, "Across tasks", warning)
+    warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else ""
+    _headline(figure, ranking.title, "Across tasks", "; ".join(filter(None, (warning, stamp))))
     for place, row in enumerate(reversed(ranking.ranked)):
         look = _look(looks[row.method]) | {"linestyle": "none"}
         errors = _errors(row.score)

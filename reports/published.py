@@ -48,11 +48,11 @@ def _beside(
         title = row[description["name"]]
         cells = [Cell(title, order=title)]
         for column in columns:
-            cells += _three(row[column["published"]], groups.get(title.casefold()), column)
+            cell, *ours = _three(row[column["published"]], groups.get(title.casefold()), column)
+            cells += [cell, *(ours if section else [])]
         blocks.setdefault(row.get("group", "").capitalize(), []).append(cells)
-    header = [
-        f"{c['title']}{part}" for c in columns for part in (", talk", ", ours", ", difference")
-    ]
+    parts = (", talk", ", ours", ", difference") if section else ("",)
+    header = [f"{column['title']}{part}" for column in columns for part in parts]
     comparable = section is not None and section.profile == "paper" and section.source == "official"
     return Beside(
         Table(
@@ -92,7 +92,7 @@ def _at_sparsity(section: Section, sparsity: float) -> dict[str, Group]:
 def _three(published: str, group: Group | None, column: Mapping[str, Any]) -> list[Cell]:
     """Return the published number, ours, and the difference."""
     theirs = float(published) if published else None
-    first = Cell(NONE, "not published") if theirs is None else Cell(number(theirs), order=theirs)
+    first = Cell(NONE, "not published") if theirs is None else Cell(published, order=theirs)
     interval = group.intervals.get(column["ours"]) if group else None
     if group is None or interval is None:
         why = group.reasons.get(column["ours"], "not measured") if group else "not run"

@@ -62,7 +62,8 @@ def _fewest(*scores: Scores) -> int:
 def performance_profile(scores: Scores, thresholds: Array) -> Array:
     """Return the fraction of runs with a score above each threshold."""
     everything = np.concatenate(list(scores))
-    return (everything[None, :] > thresholds[:, None]).mean(axis=1)
+    above: Array = (everything[None, :] > thresholds[:, None]).mean(axis=1)
+    return above
 
 
 def probability_of_improvement(first: Scores, second: Scores, draws: int = DRAWS) -> Interval:

@@ -263,7 +263,10 @@ def matrix(sections: Sequence[Section]) -> Table:
             for title, method in named
         ]
         blocks.append(Block(kind.capitalize(), rows))
-    headers = [f"{section.name}, {percent(sparsity)}" for section, sparsity in columns]
+    headers = [
+        f"{section.name}, {percent(sparsity)}{_short_stamp(section)}"
+        for section, sparsity in columns
+    ]
     stamps = [f"{section.name}: {section.stamp}" for section in sections if section.stamp]
     return Table(
         slug="matrix",
@@ -272,6 +275,10 @@ def matrix(sections: Sequence[Section]) -> Table:
         blocks=blocks,
         notes=stamps,
     )
+
+
+def _short_stamp(section: Section) -> str:
+    return f" ({section.stamp.partition(':')[0]})" if section.stamp else ""
 
 
 def _kind_order(kind: str) -> tuple[int, str]:
