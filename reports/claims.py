@@ -6,16 +6,15 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub, truediv
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from harness.errors import RequestError
 from harness.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_interval
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
-from reports.results import energy_is_estimated, values
+from reports.results import energy_is_estimated, paired, values
 from reports.tables import number, percent, signed
 
 CLAIMS = Path(__file__).resolve().parent.parent / "benchmarks" / "claims.toml"
@@ -71,6 +70,7 @@ def judge(sections: Sequence[Section], path: Path = CLAIMS) -> list[Verdict]:
 
 
 def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
+    tests = [_in_words(test) for test in claim["test"]]
     outcomes = [
         outcome
         for test in claim["test"]
@@ -84,7 +84,7 @@ def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
         statement=claim["statement"],
         verdict=verdict,
         because=_because(outcomes),
-        tests=[_in_words(test) for test in claim["test"]],
+        tests=tests,
         outcomes=outcomes,
         missing=sorted(name for name in named - known if not name.startswith("kind:")),
     )
@@ -185,13 +185,9 @@ def _against_equal(
             yield name, _effect(test, group, section, other.dense, other)
 
 
-def _runs(section: Section, group: Group) -> pd.DataFrame:
-    return section.runs[section.runs["run_id"].isin(group.run_ids)]
-
-
 def _value(test: Mapping[str, Any], group: Group, section: Section) -> Interval | str:
-    found, reason = values(_runs(section, group), test["quantity"], section.device)
-    return reason or mean_interval(list(found))
+    found, reason = values(group.rows, test["quantity"], section.device)
+    return mean_interval(list(found.values())) if found else reason
 
 
 def _effect(
@@ -201,31 +197,28 @@ def _effect(
     if test["effect"] == "improvement":
         return _improvement(group, section, other, home)
     key = test["quantity"]
-    runs, reference = _runs(section, group), _runs(home, other)
-    if energy_is_estimated(runs, key) or energy_is_estimated(reference, key):
+    if energy_is_estimated((*group.rows, *other.rows), key):
         return "energy is only estimated here"
-    found, reason = values(runs, key, section.device)
-    theirs, their_reason = values(reference, key, section.device)
-    paired = (found / theirs[theirs > 0]).dropna()
-    if not len(paired):
+    ours, reason = values(group.rows, key, section.device)
+    theirs, their_reason = values(other.rows, key, section.device)
+    if not ours.keys() & theirs.keys():
         return reason or their_reason or "no runs of the same seed"
-    if not bool((paired > 0).all()):
-        return "is zero"
-    return ratio_interval(list(paired))
+    if min((*ours.values(), *theirs.values())) <= 0:
+        return "is zero, which has no ratio"
+    return ratio_interval(paired(ours, theirs, truediv))
 
 
 def _improvement(group: Group, section: Section, other: Group, home: Section) -> Interval | str:
-    ours = normalised(section, group)
-    theirs = normalised(home, other)
+    ours, theirs = normalised(section, group), normalised(home, other)
     if ours is None or theirs is None:
         return "no dense run to scale by"
     if home is not section:
         theirs = _rescaled(theirs, home, section)
-    paired = (100 * (ours - theirs)).dropna()
-    return mean_interval(list(paired)) if len(paired) else "no runs of the same seed"
+    pairs = [100 * difference for difference in paired(ours, theirs, sub)]
+    return mean_interval(pairs) if pairs else "no runs of the same seed"
 
 
-def _rescaled(scores: pd.Series, home: Section, section: Section) -> pd.Series:
+def _rescaled(scores: Mapping[int, float], home: Section, section: Section) -> dict[int, float]:
     """Return scores of one section on the scale of another of the same task."""
 
     def ends(of: Section) -> tuple[float, float]:
@@ -234,8 +227,8 @@ def _rescaled(scores: pd.Series, home: Section, section: Section) -> pd.Series:
         return of.baseline, of.dense.intervals["test"].mean
 
     (low, high), (new_low, new_high) = ends(home), ends(section)
-    tests = low + scores * (high - low)
-    return (tests - new_low) / (new_high - new_low)
+    tests = {seed: low + score * (high - low) for seed, score in scores.items()}
+    return {seed: (test - new_low) / (new_high - new_low) for seed, test in tests.items()}
 
 
 def _verdict(test: Mapping[str, Any], effect: Interval | str) -> tuple[str, str]:

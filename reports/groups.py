@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import pandas as pd
+from operator import sub, truediv
 
 from harness.intervals import Interval, mean_interval, ratio_interval
-from reports.quantities import QUANTITIES
-from reports.results import TESTED, Results, energy_is_estimated, majority_device, values
+from reports.quantities import ENERGY, QUANTITIES
+from reports.results import (
+    TESTED,
+    Results,
+    Row,
+    energy_is_estimated,
+    finite,
+    majority_device,
+    paired,
+    values,
+)
 
 QUALITIES = ("test", "validation")
-
-WITHOUT_RESULT = ("failed", "diverged", "skipped")
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Group:
         ratios: to dense, of each other quantity: paired by seed.
         reasons: why there is no number, by quantity.
         estimated: quantities that were only estimated.
+        rows: the runs themselves.
     """
 
     method: str
@@ -41,17 +49,12 @@ class Group:
     reasons: Mapping[str, str]
     estimated: frozenset[str]
     pruned_after: Sequence[float]
-    emptied: int
+    rows: Sequence[Row] = field(repr=False)
 
     @property
     def runs(self) -> int:
         """How many runs there are, whatever became of them."""
         return sum(self.statuses.values())
-
-    @property
-    def without_result(self) -> int:
-        """How many runs have no place in the means."""
-        return sum(self.statuses.get(status, 0) for status in WITHOUT_RESULT)
 
     @property
     def status(self) -> str:
@@ -75,7 +78,6 @@ class Section:
         device: the machine whose times and energy are shown.
         baseline: the test metric of who ignores the input.
         groups: dense first, then by kind, method and sparsity.
-        runs: all of its rows.
     """
 
     slug: str
@@ -91,7 +93,6 @@ class Section:
     devices: Sequence[str]
     baseline: float | None
     groups: Sequence[Group]
-    runs: pd.DataFrame = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -127,7 +128,7 @@ class Section:
         return first > second if self.higher_is_better else first < second
 
 
-def normalised(section: Section, group: Group) -> pd.Series | None:
+def normalised(section: Section, group: Group) -> dict[int, float] | None:
     """Return a score for each seed: 0 is ignoring the input, 1 is the dense network's mean.
 
     A run that failed or diverged scores 0, being as useful as that. None where dense was not run,
@@ -138,11 +139,13 @@ def normalised(section: Section, group: Group) -> pd.Series | None:
         return None
     if not section.better(dense.mean, section.baseline):
         return None
-    runs = section.runs[section.runs["run_id"].isin(group.run_ids)].set_index("seed")
-    runs = runs[runs["status"] != "skipped"]
-    tests = pd.to_numeric(runs["test"], errors="coerce").where(runs["status"].isin(TESTED))
-    scores: pd.Series = (tests - section.baseline) / (dense.mean - section.baseline)
-    return scores.fillna(0.0)
+    tests = _quality(group.rows, "test")
+    way = dense.mean - section.baseline
+    return {
+        run["seed"]: (tests.get(run["seed"], section.baseline) - section.baseline) / way
+        for run in group.rows
+        if run["status"] != "skipped"
+    }
 
 
 KINDS = ("dense", "structured", "unstructured", "control")
@@ -154,12 +157,12 @@ def sections(results: Results) -> list[Section]:
         return []
     made: list[Section] = []
     for _, runs in results.runs.groupby("section", sort=True):
-        slug = _slug(runs.iloc[0], {section.slug for section in made})
-        made.append(_section(slug, runs.reset_index(drop=True), results))
+        rows = runs.to_dict("records")
+        made.append(_section(_slug(rows[0], {section.slug for section in made}), rows))
     return made
 
 
-def _slug(run: pd.Series, taken: set[str]) -> str:
+def _slug(run: Row, taken: set[str]) -> str:
     words = f"{run['task']}-{run['profile']}-{run['setting']}".lower()
     clean = "".join(c if c.isascii() and c.isalnum() else "-" for c in words)
     slug = "-".join(part for part in clean.split("-") if part)[:60] or "task"
@@ -167,15 +170,15 @@ def _slug(run: pd.Series, taken: set[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _section(slug: str, runs: pd.DataFrame, results: Results) -> Section:
-    first = runs.iloc[0]
-    device = majority_device(runs)
-    known = [value for value in runs["baseline"] if value is not None and value == value]
-    dense = runs[runs["group"] == "dense"]
-    groups = [
-        _group(together, dense, device, results)
-        for _, together in runs.groupby(["method", "sparsity"], sort=True)
-    ]
+def _section(slug: str, rows: Sequence[Row]) -> Section:
+    first = rows[0]
+    device = majority_device(rows)
+    baselines = finite(rows, "baseline")
+    dense = [row for row in rows if row["group"] == "dense"]
+    together: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        together.setdefault((row["method"], row["sparsity"]), []).append(row)
+    groups = [_group(same, dense, device) for same in together.values()]
     return Section(
         slug=slug,
         task=first["task"],
@@ -187,10 +190,9 @@ def _section(slug: str, runs: pd.DataFrame, results: Results) -> Section:
         metric=first["metric"],
         goal=first["goal"],
         device=device,
-        devices=sorted(set(runs["device"].dropna())),
-        baseline=float(known[0]) if known else None,
-        groups=sorted(groups, key=lambda g: (_rank(g.kind), g.title, g.sparsity)),
-        runs=runs,
+        devices=sorted({row["device"] for row in rows if row["device"] is not None}),
+        baseline=next(iter(baselines.values()), None),
+        groups=sorted(groups, key=lambda g: (_rank(g.kind), g.title, g.method, g.sparsity)),
     )
 
 
@@ -198,71 +200,62 @@ def _rank(kind: str) -> tuple[int, str]:
     return (KINDS.index(kind) if kind in KINDS else len(KINDS), kind)
 
 
-def _group(runs: pd.DataFrame, dense: pd.DataFrame, device: str | None, results: Results) -> Group:
-    first = runs.iloc[0]
+def _group(rows: Sequence[Row], dense: Sequence[Row], device: str | None) -> Group:
+    first = rows[0]
     intervals: dict[str, Interval] = {}
     differences: dict[str, Interval] = {}
     ratios: dict[str, Interval] = {}
     reasons: dict[str, str] = {}
-    for key in (*QUALITIES, *_further(runs)):
-        runs_of_key, dense_of_key = _quality(runs, key), _quality(dense, key)
-        if len(runs_of_key) == 0:
-            reasons[key] = _why_untested(runs)
+    for key in (*QUALITIES, *_further(rows)):
+        found = _quality(rows, key)
+        if not found:
+            reasons[key] = _why_untested(rows)
             continue
-        intervals[key] = mean_interval(list(runs_of_key))
-        paired = (runs_of_key - dense_of_key).dropna()
-        if len(paired):
-            differences[key] = mean_interval(list(paired))
+        intervals[key] = mean_interval(list(found.values()))
+        if pairs := paired(found, _quality(dense, key), sub):
+            differences[key] = mean_interval(pairs)
     for key in QUANTITIES:
-        found, reason = values(runs, key, device)
-        if reason is not None:
+        found, reason = values(rows, key, device)
+        if not found:
             reasons[key] = reason
             continue
-        intervals[key] = mean_interval(list(found))
-        reference = values(dense, key, device)[0] if len(dense) else pd.Series(dtype=float)
-        ratio = (found / reference).dropna()
-        if len(ratio) and bool((found > 0).all()) and bool((reference > 0).all()):
-            ratios[key] = ratio_interval(list(ratio))
-    moments = [moment for moments in runs["pruned_after"] for moment in moments]
+        intervals[key] = mean_interval(list(found.values()))
+        reference = values(dense, key, device)[0]
+        if min((*found.values(), *reference.values())) > 0 and found.keys() & reference.keys():
+            ratios[key] = ratio_interval(paired(found, reference, truediv))
     return Group(
         method=first["method"],
         title=first["method_title"],
         kind=first["group"],
         sparsity=first["sparsity"],
-        statuses={str(k): int(v) for k, v in sorted(runs["status"].value_counts().items())},
-        run_ids=list(runs["run_id"]),
-        reason=next((reason for reason in runs["reason"] if isinstance(reason, str)), None),
+        statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
+        run_ids=[row["run_id"] for row in rows],
+        reason=next((row["reason"] for row in rows if row["reason"] is not None), None),
         intervals=intervals,
         differences=differences,
         ratios=ratios,
         reasons=reasons,
-        estimated=frozenset(k for k in QUANTITIES if energy_is_estimated(runs, k)),
-        pruned_after=sorted(set(moments)),
-        emptied=sum(
-            len(results.records[run]["sparsity"].get("emptied_layers", ()))
-            for run in runs["run_id"]
-        ),
+        estimated=frozenset(key for key in ENERGY if energy_is_estimated(rows, key)),
+        pruned_after=sorted({moment for row in rows for moment in row["pruned_after"]}),
+        rows=rows,
     )
 
 
-def _further(runs: pd.DataFrame) -> list[str]:
-    return sorted({f"further:{name}" for further in runs["further"] for name in further})
+def _further(rows: Iterable[Row]) -> list[str]:
+    return sorted({f"further:{name}" for row in rows for name in row["further"]})
 
 
-def _quality(runs: pd.DataFrame, key: str) -> pd.Series:
+def _quality(rows: Iterable[Row], key: str) -> dict[int, float]:
     """Return a metric of the runs that were tested, by seed."""
-    tested = runs[runs["status"].isin(TESTED)].set_index("seed")
-    if key.startswith("further:"):
-        name = key.removeprefix("further:")
-        column = tested["further"].map(lambda further: further.get(name))
-    else:
-        column = tested[key]
-    return pd.to_numeric(column, errors="coerce").dropna()
+    tested = [row for row in rows if row["status"] in TESTED]
+    if not key.startswith("further:"):
+        return finite(tested, key)
+    name = key.removeprefix("further:")
+    return finite([{"seed": row["seed"], key: row["further"].get(name)} for row in tested], key)
 
 
-def _why_untested(runs: pd.DataFrame) -> str:
-    if runs["status"].isin(TESTED).any():
+def _why_untested(rows: Sequence[Row]) -> str:
+    if any(row["status"] in TESTED for row in rows):
         return "is no finite number"
-    status = runs["status"].iloc[0]
-    reason = runs["reason"].iloc[0]
-    return f"{status}: {reason}" if isinstance(reason, str) else str(status)
+    status, reason = rows[0]["status"], rows[0]["reason"]
+    return f"{status}: {reason}" if reason is not None else str(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,10 @@ def render(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        results=results,
+        notes=results.notes,
+        statuses=sorted(
+            Counter(run["status"] for s in sections for g in s.groups for run in g.rows).items()
+        ),
         sections=sections,
         matrix=matrix,
         tables=tables,

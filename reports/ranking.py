@@ -85,8 +85,9 @@ def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
     for section in sections:
         for group in section.groups:
             scores = normalised(section, group)
-            if group.kind != "dense" and scores is not None and len(scores):
-                table.setdefault(group.method, {})[section.slug, group.sparsity] = scores.to_numpy()
+            if group.kind != "dense" and scores:
+                cell = section.slug, group.sparsity
+                table.setdefault(group.method, {})[cell] = np.array(list(scores.values()))
                 titles[group.method] = group.title
     return table, titles
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 from harness.errors import RequestError
 from harness.store import SCHEMA, Record, Store
 from reports.provenance import without_paths
-from reports.quantities import COSTS, ENERGY, SPARSITY
+from reports.quantities import COSTS, ENERGY, QUANTITIES
 
 OBSERVATIONS = ("kernel",)
 """Conditions that are measured along and do not change a result."""
@@ -31,7 +31,8 @@ class Results:
     """What a results folder holds.
 
     Attributes:
-        runs: a row for each run that counts.
+        runs: a row for each run that counts, with the columns of `flatten` and the section, the
+            setting and the method that it belongs to.
         records: all of them, by run.
         failures: the last lines of what failed runs left, by run.
         notes: what is not counted, and why.
@@ -78,7 +79,7 @@ def read(folder: Path) -> Results:
             failures[run_id] = without_paths(details.read_text(encoding="utf-8", errors="replace"))
     if not rows and not notes:
         raise RequestError(f"results folder {folder}: holds no run")
-    runs, superseded = _without_duplicates(_with_sections(pd.DataFrame(rows)))
+    runs, superseded = _without_duplicates(_with_sections(pd.DataFrame(rows, dtype=object)))
     return Results(runs, records, failures, [*notes, *superseded])
 
 
@@ -258,44 +259,55 @@ def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return kept.reset_index(drop=True), notes
 
 
-def majority_device(runs: pd.DataFrame) -> str | None:
+Row = Mapping[str, Any]
+"""A run, as `flatten` gives it."""
+
+
+def majority_device(runs: Iterable[Row]) -> str | None:
     """Return the machine that most of the runs were measured on."""
-    counted = Counter(device for device in runs["device"] if isinstance(device, str))
+    counted = Counter(run["device"] for run in runs if run["device"] is not None)
     return min(counted, key=lambda device: (-counted[device], device)) if counted else None
 
 
-def values(runs: pd.DataFrame, key: str, device: str | None) -> tuple[pd.Series, str | None]:
-    """Return a quantity of runs by seed, and why there is none where there is none.
+def values(runs: Sequence[Row], key: str, device: str | None) -> tuple[dict[int, float], str]:
+    """Return a quantity of runs by seed; where there is none, why.
 
     Args:
         runs: of one method, sparsity and section.
         key: a quantity, or another numerical column.
         device: measurements of other machines are not pooled with this one's.
     """
-    quantity = COSTS.get(key) or SPARSITY.get(key)
-    usable = runs
-    if quantity is not None and quantity.by_device:
-        usable = runs[runs["device"] == device]
-    found = pd.to_numeric(usable.set_index("seed")[key], errors="coerce").dropna()
-    found = found[found.map(math.isfinite)]
-    if len(found):
-        return found, None
-    return found, _reason(runs, usable, key)
+    quantity = QUANTITIES.get(key)
+    by_device = quantity is not None and quantity.by_device
+    usable = [run for run in runs if run["device"] == device] if by_device else runs
+    found = finite(usable, key)
+    return found, "" if found else _reason(runs, usable, key)
 
 
-def _reason(runs: pd.DataFrame, usable: pd.DataFrame, key: str) -> str:
-    if not runs["status"].isin((*TESTED, "diverged")).any():
+def finite(runs: Iterable[Row], key: str) -> dict[int, float]:
+    """Return the numbers of a column by seed, without those that are none."""
+    numbers = {run["seed"]: run[key] for run in runs if run[key] is not None}
+    return {seed: float(value) for seed, value in numbers.items() if math.isfinite(value)}
+
+
+def paired(
+    first: Mapping[int, float], second: Mapping[int, float], by: Callable[[float, float], float]
+) -> list[float]:
+    """Return what two numbers of each seed give, for the seeds that have both."""
+    return [by(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+
+
+def _reason(runs: Sequence[Row], usable: Sequence[Row], key: str) -> str:
+    if not any(run["status"] in (*TESTED, "diverged") for run in runs):
         return "no run came to its end"
-    if len(usable) == 0:
-        return f"measured on another machine: {runs['device'].dropna().iloc[0]}"
-    for reasons in usable["reasons"]:
-        if key in reasons:
-            return without_paths(reasons[key])
-    if key == "node_sparsity":
-        return "no nodes are removed"
-    return "not measured"
+    if not usable:
+        return f"measured on another machine: {next(r['device'] for r in runs if r['device'])}"
+    for run in usable:
+        if key in run["reasons"]:
+            return without_paths(run["reasons"][key])
+    return "no nodes are removed" if key == "node_sparsity" else "not measured"
 
 
-def energy_is_estimated(runs: pd.DataFrame, key: str) -> bool:
+def energy_is_estimated(runs: Iterable[Row], key: str) -> bool:
     """Return whether a quantity is an estimate here, which is never ranked."""
-    return key in ENERGY and not bool(runs["energy_measured"].all())
+    return key in ENERGY and not all(run["energy_measured"] for run in runs)

@@ -243,6 +243,7 @@ STATES: Mapping[str, tuple[str, str]] = {
     "diverged": ("\N{INFINITY}", "diverged: no finite loss"),
     "failed": ("\N{MULTIPLICATION X}", "failed: an error, no result"),
     "skipped": ("\N{EMPTY SET}", "skipped: cannot be done"),
+    "unknown": ("?", "no finite result"),
     "missing": ("\N{MIDDLE DOT}", "not run"),
 }
 """The symbol and the meaning of each state of a cell of the matrix."""
@@ -293,17 +294,18 @@ def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
     group = found[0]
     difference = group.differences.get("test")
     if difference is None:
-        state = "alone" if "test" in group.intervals else group.status
+        state = "unknown" if group.status == "done" else group.status
+        state = "alone" if "test" in group.intervals else state
         test = group.intervals.get("test")
-        text = number(test.mean) if test else group.status
+        text = number(test.mean) if test else NONE if state == "unknown" else state
         note = group.reason or group.reasons.get("test", "")
-        return _state_cell(state, text, note, target=_culprit(section, group))
+        return _state_cell(state, text, note, target=_culprit(group))
     state = matrix_state(section, group, difference)
     sure = f"n={difference.n}"
     if difference.low is not None and difference.high is not None:
         sure = f"{signed(difference.low)} to {signed(difference.high)}, {sure}"
     return replace(
-        _state_cell(state, signed(difference.mean), "", target=_culprit(section, group)),
+        _state_cell(state, signed(difference.mean), "", target=_culprit(group)),
         detail=group.remark or sure,
         order=difference.mean,
         note="; ".join(filter(None, (sure, group.remark, group.reason, STATES[state][1]))),
@@ -325,7 +327,6 @@ def matrix_state(section: Section, group: Group, difference: Interval) -> str:
     return "better" if (difference.mean > 0) == section.higher_is_better else "worse"
 
 
-def _culprit(section: Section, group: Group) -> str:
+def _culprit(group: Group) -> str:
     """Return the run to look at: the first that ended as the group's status says."""
-    runs = section.runs[section.runs["run_id"].isin(group.run_ids)]
-    return str(runs[runs["status"] == group.status]["run_id"].iloc[0])
+    return str(next(row["run_id"] for row in group.rows if row["status"] == group.status))

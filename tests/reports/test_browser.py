@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium through Playwright, from a file, without network."""
+"""The page in a real browser: Chromium through Playwright, from a file, without network."""
 
 from __future__ import annotations
 
@@ -103,23 +103,23 @@ def test_the_metric_and_the_axis_can_be_chosen(opened: Opened) -> None:
     cost.get_by_label("against").select_option("macs_effective")
     assert cost.locator(".badge").inner_text() == "theoretical"
     assert cost.locator("line.axis.theoretical").count() == 1
-    assert "Multiply-accumulates of weights left (M), log" in cost.locator("svg").inner_text()
+    assert "Multiply-accumulates of weights left (M), log" in cost.locator("svg").text_content()
     cost.get_by_label("of", exact=True).select_option("validation")
-    assert "Validation accuracy" in chart(opened, "sparsity").locator("svg").inner_text()
+    assert "Validation accuracy" in chart(opened, "sparsity").locator("svg").text_content()
     assert "pictures-embedded.cost=macs_effective" in state(opened)
     assert opened.complaints == []
 
 
 def test_axes_can_be_logarithmic(opened: Opened) -> None:
     cost = chart(opened, "cost")
-    assert ", log" not in cost.locator("svg").inner_text()
+    assert ", log" not in cost.locator("svg").text_content()
     cost.get_by_label("log x").check()
-    assert ", log" in cost.locator("svg").inner_text()
+    assert ", log" in cost.locator("svg").text_content()
 
 
 def test_figures_can_be_relative_to_dense(opened: Opened) -> None:
     opened.page.get_by_label("relative to dense").check()
-    text = chart(opened, "cost").locator("svg").inner_text()
+    text = chart(opened, "cost").locator("svg").text_content()
     assert "difference to dense" in text
     assert "dense = 1" in text
     assert "relative=1" in state(opened)

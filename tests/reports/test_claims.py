@@ -16,19 +16,35 @@ from reports.results import read
 BETTER = """
 [[claim]]
 statement = "SNIP beats random pruning."
-test = [{ effect = "improvement", of = ["snip"], against = ["random_u"], is = "above", threshold = 0 }]
+[[claim.test]]
+effect = "improvement"
+of = ["snip"]
+against = ["random_u"]
+is = "above"
+threshold = 0
 """
 
 FASTER = """
 [[claim]]
 statement = "CroP-S is faster than dense."
-test = [{ effect = "ratio", quantity = "QUANTITY", of = ["kind:structured"], against = ["dense"], is = "below", threshold = 0.9 }]
+[[claim.test]]
+effect = "ratio"
+quantity = "QUANTITY"
+of = ["kind:structured"]
+against = ["dense"]
+is = "below"
+threshold = 0.9
 """
 
 STABLE = """
 [[claim]]
 statement = "The kernel is stable."
-test = [{ effect = "value", quantity = "kernel_drift_at_trigger", of = ["earlycrop_u"], is = "below", threshold = 0.1 }]
+[[claim.test]]
+effect = "value"
+quantity = "kernel_drift_at_trigger"
+of = ["earlycrop_u"]
+is = "below"
+threshold = 0.1
 """
 
 
@@ -130,7 +146,13 @@ def test_a_small_dense_network_of_equal_cost(tmp_path: Path) -> None:
     claim = """
 [[claim]]
 statement = "Large and sparse beats small and dense."
-test = [{ effect = "improvement", of = ["crop_s"], against = ["dense"], equal = "macs", is = "above", threshold = 0 }]
+[[claim.test]]
+effect = "improvement"
+of = ["crop_s"]
+against = ["dense"]
+equal = "macs"
+is = "above"
+threshold = 0
 """
     made = []
     for seed in range(3):
@@ -168,7 +190,7 @@ def test_the_talks_claims_are_nine_and_understood(eventful: Path) -> None:
     [
         ("improvement", "improvment", "unknown effect 'improvment'"),
         ('is = "above"', 'is = "over"', "'is' has to be above or below, not 'over'"),
-        ("[[claim]]", "[[claim", "claims claims.toml:"),
+        ("[[claim]]", "[[claim\n", "claims claims.toml:"),
     ],
 )
 def test_a_claim_that_cannot_be_understood_is_refused(

@@ -78,12 +78,13 @@ def test_improvement_is_averaged_over_tasks_whatever_their_seeds() -> None:
     assert probability_of_improvement(first, second).mean == pytest.approx(0.5)
 
 
-class TestAgainstRliable:
-    @pytest.fixture(scope="class")
-    def scores(self) -> dict[str, np.ndarray]:
-        random = np.random.default_rng(0)
-        return {"a": random.normal(0.6, 0.2, (5, 4)), "b": random.normal(0.5, 0.2, (5, 4))}
+@pytest.fixture
+def scores() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {"a": random.normal(0.6, 0.2, (5, 4)), "b": random.normal(0.5, 0.2, (5, 4))}
 
+
+class TestAgainstRliable:
     def test_the_estimates_are_equal(self, scores: dict[str, np.ndarray]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
