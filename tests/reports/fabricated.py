@@ -241,6 +241,14 @@ def suite(
     ]
 
 
+def two_thousand() -> list[dict[str, Any]]:
+    """Return the records of a large matrix: 6 tasks, 12 methods, 6 sparsities, 5 seeds."""
+    tasks = [f"task{number}" for number in range(6)]
+    return suite(
+        tasks, sparsities=(0.5, 0.8, 0.9, 0.95, 0.98, 0.99), seeds=(0, 1, 2, 3, 4), epochs=20
+    )
+
+
 def eventful() -> list[dict[str, Any]]:
     """Return a matrix in which everything that can happen to a run has happened."""
     made = [
