@@ -367,7 +367,7 @@ function sortable(table) {
 const dialog = document.getElementById("run");
 function showRuns(ids, title) {
   dialog.querySelector("h2").textContent = title;
-  dialog.querySelector(".body").replaceChildren(...ids.filter((id) => data.runs[id]).flatMap((id) => {
+  dialog.querySelector(".body").replaceChildren(...ids.filter((id) => data.runs[id]).flatMap((id, index) => {
     const run = data.runs[id];
     const copy = element("button", { type: "button" }, "copy command");
     copy.addEventListener("click", () => copied(run.command, copy));
@@ -375,7 +375,7 @@ function showRuns(ids, title) {
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
       element("pre", { class: "command" }, run.command), copy,
       element("pre", {}, data.environments[run.environment]),
-      run.log ? element("details", { open: ids.length === 1 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
+      run.log ? element("details", { open: index === 0 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
   }));
   if (!dialog.open) dialog.showModal();
 }

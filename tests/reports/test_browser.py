@@ -100,11 +100,11 @@ def state(opened: Opened) -> str:
 def test_the_metric_and_the_axis_can_be_chosen(opened: Opened) -> None:
     cost = chart(opened, "cost")
     assert "measured" in cost.locator(".badge").inner_text()
-    cost.get_by_label("against").select_option("macs_effective")
+    cost.get_by_role("combobox", name="against").select_option("macs_effective")
     assert cost.locator(".badge").inner_text() == "theoretical"
     assert cost.locator("line.axis.theoretical").count() == 1
     assert "Multiply-accumulates of weights left (M), log" in cost.locator("svg").text_content()
-    cost.get_by_label("of", exact=True).select_option("validation")
+    cost.get_by_role("combobox", name="of", exact=True).select_option("validation")
     assert "Validation accuracy" in chart(opened, "sparsity").locator("svg").text_content()
     assert "pictures-embedded.cost=macs_effective" in state(opened)
     assert opened.complaints == []
@@ -113,12 +113,12 @@ def test_the_metric_and_the_axis_can_be_chosen(opened: Opened) -> None:
 def test_axes_can_be_logarithmic(opened: Opened) -> None:
     cost = chart(opened, "cost")
     assert ", log" not in cost.locator("svg").text_content()
-    cost.get_by_label("log x").check()
+    cost.get_by_role("checkbox", name="log x").check()
     assert ", log" in cost.locator("svg").text_content()
 
 
 def test_figures_can_be_relative_to_dense(opened: Opened) -> None:
-    opened.page.get_by_label("relative to dense").check()
+    opened.page.get_by_role("checkbox", name="relative to dense").check()
     text = chart(opened, "cost").locator("svg").text_content()
     assert "difference to dense" in text
     assert "dense = 1" in text
@@ -132,7 +132,7 @@ def test_intervals_can_be_left_out(opened: Opened) -> None:
     )
     assert bars.count() > 0
     assert bands.count() > 0
-    opened.page.get_by_label("intervals").uncheck()
+    opened.page.get_by_role("checkbox", name="intervals").uncheck()
     assert (bars.count(), bands.count()) == (0, 0)
 
 
@@ -166,14 +166,19 @@ def test_tables_sort_within_their_blocks(opened: Opened) -> None:
 def test_a_view_can_be_sent(browser: playwright.Browser, page: Path) -> None:
     view = "#pictures-embedded.cost=disk_bytes&hide=snip%7Cltr&theme=dark&relative=1"
     opened = open_page(browser, page, view=view)
-    assert chart(opened, "cost").get_by_label("against").input_value() == "disk_bytes"
-    assert opened.page.get_by_label("relative to dense").is_checked()
+    assert (
+        chart(opened, "cost").get_by_role("combobox", name="against").input_value() == "disk_bytes"
+    )
+    assert opened.page.get_by_role("checkbox", name="relative to dense").is_checked()
     pressed = task(opened).locator('.legend button[aria-pressed="false"]')
     assert sorted(pressed.all_inner_texts()) == ["LTR", "SNIP"]
     assert opened.page.evaluate("document.documentElement.dataset.theme") == "dark"
     opened.page.get_by_role("button", name="reset").click()
     assert state(opened) in ("", "#")
-    assert chart(opened, "cost").get_by_label("against").input_value() == "train_seconds"
+    assert (
+        chart(opened, "cost").get_by_role("combobox", name="against").input_value()
+        == "train_seconds"
+    )
     opened.page.context.close()
 
 
@@ -203,7 +208,7 @@ def test_the_front_and_what_it_dominates(opened: Opened) -> None:
     cost = chart(opened, "cost")
     assert cost.locator("path.front").count() == 1
     assert 0 < cost.locator(".dominated").count() < cost.locator("g.point").count()
-    cost.get_by_label("against").select_option("emissions_g")
+    cost.get_by_role("combobox", name="against").select_option("emissions_g")
     assert cost.locator("path.front").count() == 0
     assert "what is estimated is not ranked" in cost.locator("figcaption").inner_text()
 
@@ -213,7 +218,7 @@ def test_pruning_is_marked_and_the_trigger_told(opened: Opened) -> None:
     assert (
         "EarlyCroP-U: fired 3 times" in chart(opened, "trigger").locator("figcaption").inner_text()
     )
-    sparsity = chart(opened, "training").get_by_label("at")
+    sparsity = chart(opened, "training").get_by_role("combobox", name="at", exact=True)
     sparsity.select_option("0.9")
     assert "pictures-embedded.at=0.9" in state(opened)
 
