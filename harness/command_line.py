@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "tell what of a results folder is done, at work, waiting or failed",
     "merge": "join results folders, from other machines say",
     "show": "tell what a run did, epoch by epoch",
+    "report": "write tables, figures and one HTML file on a results folder",
     "compare": "put two runs, or two results folders, side by side",
     "data": "list, fetch or check the data of the tasks",
     "check": "hold a task or a pruner to its contract, plug-ins too",
@@ -110,6 +111,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     _results_option(parsers["status"])
     _merge_options(parsers["merge"])
     _show_options(parsers["show"])
+    _report_options(parsers["report"])
     _compare_options(parsers["compare"])
     _data_options(parsers["data"])
     _check_options(parsers["check"])
@@ -219,6 +221,17 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the record instead")
     _results_option(parser)
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    _results_option(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report"),
+        metavar="DIR",
+        help="folder for the report (default: report)",
+    )
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:

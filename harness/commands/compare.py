@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
+from harness.intervals import Interval, mean_interval
 from harness.store import RECORD, Store
 from harness.summary import COSTS, number, percent, table
 
@@ -97,7 +98,42 @@ def _compare_folders(first: Path, second: Path) -> str:
         one, other = before.get(request), after.get(request)
         metric = (one or other or {})["quality"]["metric"]
         rows.append((request, metric, _result(one), _result(other), _verdict(one, other)))
-    return "\n".join([f"A  {first}", f"B  {second}", "", table(rows, left=2)])
+    lines = [f"A  {first}", f"B  {second}", "", table(rows, left=2)]
+    over_seeds = list(_over_seeds(before, after))
+    if over_seeds:
+        header = ("over the seeds", "metric", "B - A", "95 % interval", "seeds", "")
+        lines += ["", table([header, *over_seeds], left=2)]
+    return "\n".join(lines)
+
+
+def _over_seeds(
+    before: Mapping[str, Record], after: Mapping[str, Record]
+) -> Iterator[tuple[str, ...]]:
+    """Go through what changed, paired by seed, and say whether it is more than noise."""
+    settings: dict[tuple[str, str], list[float]] = {}
+    for request in sorted(before.keys() & after.keys()):
+        one, other = before[request]["quality"], after[request]["quality"]
+        if one["test"] is None or other["test"] is None or one["metric"] != other["metric"]:
+            continue
+        seed = f" seed {before[request]['spec']['seed']} "
+        key = request.replace(seed, " ", 1), str(one["metric"])
+        settings.setdefault(key, []).append(other["test"] - one["test"])
+    for (setting, metric), differences in settings.items():
+        if any(differences):
+            yield setting, metric, *_noise(mean_interval(differences))
+
+
+def _noise(difference: Interval) -> tuple[str, str, str, str]:
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        return f"{difference.mean:+.4g}", "-", str(difference.n), "too few seeds to tell"
+    verdict = "more than noise" if low > 0 or high < 0 else "within noise"
+    return (
+        f"{difference.mean:+.4g}",
+        f"{low:+.4g} to {high:+.4g}",
+        str(difference.n),
+        verdict if difference.decides else "too few seeds to tell",
+    )
 
 
 def _request(record: Record) -> str:

@@ -115,7 +115,7 @@ class TestFolders:
         assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         run = ["digits", "earlycrop_u", "0.98", "seed"]
-        assert lines[3:] == [
+        assert lines[3:9] == [
             ["run", "metric", "A", "B"],
             [*run, "0", "embedded", "accuracy", "97.25", "97.25", "equal"],
             [*run, "1", "embedded", "accuracy", "97.25", "50", "differs"],
@@ -123,6 +123,32 @@ class TestFolders:
             [*run, "3", "embedded", "accuracy", "97.25", "diverged", "differs"],
             [*run, "4", "embedded", "accuracy", "-", "97.25", "only", "in", "B"],
         ]
+
+    @pytest.mark.parametrize(
+        ("moved", "verdict"),
+        [
+            ([-1.0, -1.2, -0.8], ["-1", "-1.497", "to", "-0.5032", "3", "more", "than", "noise"]),
+            ([-1.0, 2.0, -0.5], ["+0.1667", "-3.826", "to", "+4.159", "3", "within", "noise"]),
+            ([-1.0, -1.0], ["-1", "-1", "to", "-1", "2", "too", "few", "seeds", "to", "tell"]),
+            ([-1.0], ["-1", "-", "1", "too", "few", "seeds", "to", "tell"]),
+        ],
+    )
+    def test_a_change_is_held_against_the_noise_between_seeds(
+        self,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        moved: list[float],
+        verdict: list[str],
+    ) -> None:
+        runs = [record(run_id=f"run-{s}", spec__seed=s) for s in range(len(moved))]
+        self.save(tmp_path / "one", *runs)
+        test = RECORD["quality"]["test"]
+        for each, by in zip(runs, moved, strict=True):
+            each["quality"] = each["quality"] | {"test": test + by}
+        self.save(tmp_path / "other", *runs)
+        assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
+        last = capsys.readouterr().out.splitlines()[-1].split()
+        assert last == ["digits", "earlycrop_u", "0.98", "embedded", "accuracy", *verdict]
 
     @pytest.mark.parametrize("part", ["status", "quality__validation", "sparsity__weights"])
     def test_runs_with_any_other_outcome_differ(

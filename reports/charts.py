@@ -1,0 +1,174 @@
+"""What the page's charts are drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.intervals import Interval
+from harness.store import Record
+from reports.groups import QUALITIES, Group, Section
+from reports.quantities import QUANTITIES
+from reports.results import Results
+
+COLOURS = 7
+MARKERS = 6
+MOST_EPOCHS = 60
+"""In a curve; of a longer one every so many are shown."""
+
+Triple = tuple[float, float | None, float | None]
+
+
+def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
+    """Return every method with the colour and marker that it has in every figure."""
+    found: dict[str, Group] = {}
+    for section in sections:
+        for group in section.groups:
+            found.setdefault(group.method, group)
+    pruning = [name for name in sorted(found) if found[name].kind != "dense"]
+    looks = {name: (i % COLOURS, i % MARKERS) for i, name in enumerate(pruning)}
+    return [
+        {
+            "id": name,
+            "title": group.title,
+            "kind": group.kind,
+            "colour": looks[name][0] if name in looks else None,
+            "marker": looks[name][1] if name in looks else 0,
+        }
+        for name, group in sorted(found.items())
+    ]
+
+
+def chart_data(section: Section, results: Results) -> dict[str, Any]:
+    """Return a section as the page's script draws it."""
+    return {
+        "title": section.name,
+        "stamp": section.stamp,
+        "metric": section.metric,
+        "higher": section.higher_is_better,
+        "qualities": _quality_names(section),
+        "sparsities": list(section.sparsities),
+        "groups": [_group(group) for group in section.groups],
+        "layers": _layers(section, results),
+        "densities": [_densities(group, results) for group in section.groups],
+        "curves": [_curve(section, group, results) for group in section.groups],
+        "triggers": [_trigger(group, results) for group in section.groups],
+    }
+
+
+def quantity_data() -> dict[str, Any]:
+    """Return the names of the axes."""
+    return {
+        key: {"title": quantity.title, "theoretical": quantity.origin == "theoretical"}
+        for key, quantity in QUANTITIES.items()
+    }
+
+
+def _quality_names(section: Section) -> dict[str, str]:
+    keys = sorted({key for group in section.groups for key in group.intervals} - set(QUANTITIES))
+    keys = [*(key for key in QUALITIES if key in keys), *(k for k in keys if k not in QUALITIES)]
+    names = {"test": f"Test {section.metric}", "validation": f"Validation {section.metric}"}
+    return {key: names.get(key, key.removeprefix("further:").replace("_", " ")) for key in keys}
+
+
+def _group(group: Group) -> dict[str, Any]:
+    scales = {key: quantity.scale for key, quantity in QUANTITIES.items()}
+    return {
+        "method": group.method,
+        "sparsity": group.sparsity,
+        "kind": group.kind,
+        "status": group.status,
+        "remark": group.remark,
+        "values": {k: _triple(i, scales.get(k, 1)) for k, i in group.intervals.items()},
+        "relative": {k: _triple(i) for k, i in {**group.ratios, **group.differences}.items()},
+        "estimated": sorted(group.estimated & group.intervals.keys()),
+        "runs": list(group.run_ids),
+    }
+
+
+def _triple(interval: Interval, scale: float = 1) -> Triple:
+    low, high = interval.low, interval.high
+    return (
+        rounded(scale * interval.mean),
+        None if low is None else rounded(scale * low),
+        None if high is None else rounded(scale * high),
+    )
+
+
+def rounded(value: float) -> float:
+    """Return five digits of a number: more than can be seen."""
+    return float(f"{value:.5g}")
+
+
+def _tested(group: Group, results: Results) -> list[Record]:
+    records = [results.records[run] for run in group.run_ids]
+    return [record for record in records if record["events"]]
+
+
+def _densities(group: Group, results: Results) -> list[float]:
+    """Return the mean fraction of weights left in each layer of the group's runs."""
+    layers = [r["sparsity"].get("per_layer") for r in _tested(group, results)]
+    means = []
+    for together in zip(*(each for each in layers if each), strict=False):
+        shares = [layer["kept"] / layer["weights"] for layer in together]
+        means.append(float(f"{sum(shares) / len(shares):.3g}"))
+    return means
+
+
+def _layers(section: Section, results: Results) -> list[str]:
+    for group in section.groups:
+        for record in _tested(group, results):
+            return [layer["name"] for layer in record["sparsity"].get("per_layer", ())]
+    return []
+
+
+def _epochs(record: Record) -> Iterable[tuple[float, Mapping[str, Any]]]:
+    """Go through the epochs of a run, each with the epochs spent until its end."""
+    per_step = record["cost"]["epochs"] / record["cost"]["steps"] if record["cost"]["steps"] else 0
+    for event in record["events"]:
+        for epoch in event.get("epochs", ()):
+            yield epoch["spent"] * per_step, epoch
+
+
+def _curve(section: Section, group: Group, results: Results) -> dict[str, Any]:
+    series = [
+        [(spent, epoch["validation"].get(section.metric)) for spent, epoch in _epochs(record)]
+        for record in _tested(group, results)
+    ]
+    return {"points": _mean_curve(series), "pruned": [rounded(x) for x in group.pruned_after]}
+
+
+def _trigger(group: Group, results: Results) -> dict[str, Any] | None:
+    records = _tested(group, results)
+    series = [
+        [(spent, epoch["trigger"]) for spent, epoch in _epochs(record) if "trigger" in epoch]
+        for record in records
+    ]
+    if not any(series):
+        return None
+    endings = [e["ended_by"] for r in records for e in r["events"] if e["verb"] == "train"]
+    return {
+        "points": _mean_curve(series),
+        "pruned": [rounded(x) for x in group.pruned_after],
+        "fired": endings.count("trigger"),
+        "capped": endings.count("cap"),
+    }
+
+
+def _mean_curve(series: Sequence[Sequence[tuple[float, float | None]]]) -> list[list[float]]:
+    """Return [epoch, mean, lowest, highest] over the runs that have a value there."""
+    values: dict[float, list[float]] = {}
+    for run in series:
+        for spent, value in run:
+            if value is not None and math.isfinite(value):
+                values.setdefault(rounded(spent), []).append(value)
+    epochs = sorted(values)
+    thinned = epochs[:: -(-len(epochs) // MOST_EPOCHS)] if epochs else []
+    if epochs and thinned[-1] != epochs[-1]:
+        thinned.append(epochs[-1])
+    return [
+        [epoch, *map(rounded, (sum(v) / len(v), min(v), max(v)))]
+        for epoch in thinned
+        for v in (values[epoch],)
+    ]

@@ -1,0 +1,261 @@
+"""Runs that differ in their seed only, and the runs they can be compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import sub, truediv
+
+from harness.intervals import Interval, mean_interval, ratio_interval
+from reports.quantities import ENERGY, QUANTITIES
+from reports.results import (
+    TESTED,
+    Results,
+    Row,
+    energy_is_estimated,
+    finite,
+    majority_device,
+    paired,
+    values,
+)
+
+QUALITIES = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one method at one sparsity: they differ in their seed only.
+
+    Attributes:
+        intervals: of each quantity that there is, over the seeds.
+        differences: to dense, of each quality: paired by seed, in the metric's unit.
+        ratios: to dense, of each other quantity: paired by seed.
+        reasons: why there is no number, by quantity.
+        estimated: quantities that were only estimated.
+        rows: the runs themselves.
+    """
+
+    method: str
+    title: str
+    kind: str
+    sparsity: float
+    statuses: Mapping[str, int]
+    run_ids: Sequence[str]
+    reason: str | None
+    intervals: Mapping[str, Interval]
+    differences: Mapping[str, Interval]
+    ratios: Mapping[str, Interval]
+    reasons: Mapping[str, str]
+    estimated: frozenset[str]
+    pruned_after: Sequence[float]
+    rows: Sequence[Row] = field(repr=False)
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are, whatever became of them."""
+        return sum(self.statuses.values())
+
+    @property
+    def status(self) -> str:
+        """The worst that became of its runs."""
+        order = ("failed", "diverged", "collapsed", "skipped", "done")
+        return next(status for status in order if self.statuses.get(status))
+
+    @property
+    def remark(self) -> str:
+        """Which of its runs did not end well, in words."""
+        bad = [f"{n} {status}" for status, n in self.statuses.items() if status != "done"]
+        return f"{', '.join(bad)} of {self.runs}" if bad else ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One task in one profile with one set of data and settings: what can be compared.
+
+    Attributes:
+        slug: a name for files and links.
+        device: the machine whose times and energy are shown.
+        baseline: the test metric of who ignores the input.
+        groups: dense first, then by kind, method and sparsity.
+    """
+
+    slug: str
+    task: str
+    title: str
+    profile: str
+    setting: str
+    source: str
+    data_name: str
+    metric: str
+    goal: str
+    device: str | None
+    devices: Sequence[str]
+    baseline: float | None
+    groups: Sequence[Group]
+
+    @property
+    def name(self) -> str:
+        """The title with what tells it from other sections of the task."""
+        further = [self.profile] if self.profile != "embedded" else []
+        further += [self.setting] if self.setting else []
+        return f"{self.title} ({'; '.join(further)})" if further else self.title
+
+    @property
+    def stamp(self) -> str | None:
+        """What every table and figure says of data that are not the published ones."""
+        words = {"synthetic": "SYNTHETIC", "real": "STAND-IN"}
+        word = words.get(self.source)
+        return f"{word} DATA: {self.data_name}" if word else None
+
+    @property
+    def dense(self) -> Group | None:
+        """The runs of the whole network."""
+        return next((group for group in self.groups if group.kind == "dense"), None)
+
+    @property
+    def sparsities(self) -> Sequence[float]:
+        """What was asked of the methods that prune."""
+        return sorted({g.sparsity for g in self.groups if g.kind != "dense"})
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the metric is to be large."""
+        return self.goal == "max"
+
+    def better(self, first: float, second: float) -> bool:
+        """Return whether the first metric is better than the second."""
+        return first > second if self.higher_is_better else first < second
+
+
+def normalised(section: Section, group: Group) -> dict[int, float] | None:
+    """Return a score for each seed: 0 is ignoring the input, 1 is the dense network's mean.
+
+    A run that failed or diverged scores 0, being as useful as that. None where dense was not run,
+    or is no better than ignoring the input.
+    """
+    dense = section.dense.intervals.get("test") if section.dense else None
+    if dense is None or section.baseline is None:
+        return None
+    if not section.better(dense.mean, section.baseline):
+        return None
+    tests = _quality(group.rows, "test")
+    way = dense.mean - section.baseline
+    return {
+        run["seed"]: (tests.get(run["seed"], section.baseline) - section.baseline) / way
+        for run in group.rows
+        if run["status"] != "skipped"
+    }
+
+
+KINDS = ("dense", "structured", "unstructured", "control")
+
+
+def sections(results: Results) -> list[Section]:
+    """Return what can be compared, in the order of task, profile and setting."""
+    if results.runs.empty:
+        return []
+    made: list[Section] = []
+    for _, runs in results.runs.groupby("section", sort=True):
+        rows = runs.to_dict("records")
+        made.append(_section(_slug(rows[0], {section.slug for section in made}), rows))
+    return made
+
+
+def _slug(run: Row, taken: set[str]) -> str:
+    words = f"{run['task']}-{run['profile']}-{run['setting']}".lower()
+    clean = "".join(c if c.isascii() and c.isalnum() else "-" for c in words)
+    slug = "-".join(part for part in clean.split("-") if part)[:60] or "task"
+    candidates = [slug, *(f"{slug}-{number}" for number in range(2, len(taken) + 3))]
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _section(slug: str, rows: Sequence[Row]) -> Section:
+    first = rows[0]
+    device = majority_device(rows)
+    baselines = finite(rows, "baseline")
+    dense = [row for row in rows if row["group"] == "dense"]
+    together: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        together.setdefault((row["method"], row["sparsity"]), []).append(row)
+    groups = [_group(same, dense, device) for same in together.values()]
+    return Section(
+        slug=slug,
+        task=first["task"],
+        title=first["task_title"],
+        profile=first["profile"],
+        setting=first["setting"],
+        source=first["source"],
+        data_name=first["data_name"],
+        metric=first["metric"],
+        goal=first["goal"],
+        device=device,
+        devices=sorted({row["device"] for row in rows if row["device"] is not None}),
+        baseline=next(iter(baselines.values()), None),
+        groups=sorted(groups, key=lambda g: (_rank(g.kind), g.title, g.method, g.sparsity)),
+    )
+
+
+def _rank(kind: str) -> tuple[int, str]:
+    return (KINDS.index(kind) if kind in KINDS else len(KINDS), kind)
+
+
+def _group(rows: Sequence[Row], dense: Sequence[Row], device: str | None) -> Group:
+    first = rows[0]
+    intervals: dict[str, Interval] = {}
+    differences: dict[str, Interval] = {}
+    ratios: dict[str, Interval] = {}
+    reasons: dict[str, str] = {}
+    for key in (*QUALITIES, *_further(rows)):
+        found = _quality(rows, key)
+        if not found:
+            reasons[key] = _why_untested(rows)
+            continue
+        intervals[key] = mean_interval(list(found.values()))
+        if pairs := paired(found, _quality(dense, key), sub):
+            differences[key] = mean_interval(pairs)
+    for key in QUANTITIES:
+        found, reason = values(rows, key, device)
+        if not found:
+            reasons[key] = reason
+            continue
+        intervals[key] = mean_interval(list(found.values()))
+        reference = values(dense, key, device)[0]
+        if min((*found.values(), *reference.values())) > 0 and found.keys() & reference.keys():
+            ratios[key] = ratio_interval(paired(found, reference, truediv))
+    return Group(
+        method=first["method"],
+        title=first["method_title"],
+        kind=first["group"],
+        sparsity=first["sparsity"],
+        statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
+        run_ids=[row["run_id"] for row in rows],
+        reason=next((row["reason"] for row in rows if row["reason"] is not None), None),
+        intervals=intervals,
+        differences=differences,
+        ratios=ratios,
+        reasons=reasons,
+        estimated=frozenset(key for key in ENERGY if energy_is_estimated(rows, key)),
+        pruned_after=sorted({moment for row in rows for moment in row["pruned_after"]}),
+        rows=rows,
+    )
+
+
+def _further(rows: Iterable[Row]) -> list[str]:
+    return sorted({f"further:{name}" for row in rows for name in row["further"]})
+
+
+def _quality(rows: Iterable[Row], key: str) -> dict[int, float]:
+    """Return a metric of the runs that were tested, by seed."""
+    tested = [row for row in rows if row["status"] in TESTED]
+    if not key.startswith("further:"):
+        return finite(tested, key)
+    name = key.removeprefix("further:")
+    return finite([{"seed": row["seed"], key: row["further"].get(name)} for row in tested], key)
+
+
+def _why_untested(rows: Sequence[Row]) -> str:
+    if any(row["status"] in TESTED for row in rows):
+        return "is no finite number"
+    status, reason = rows[0]["status"], rows[0]["reason"]
+    return f"{status}: {reason}" if reason is not None else str(status)

@@ -1,0 +1,448 @@
+"use strict";
+(() => {
+const data = JSON.parse(document.getElementById("data").textContent);
+const methods = new Map(data.methods.map((method) => [method.id, method]));
+const COSTS = ["train_seconds", "epochs", "step_ms", "inference_ms", "peak_run_bytes", "peak_step_bytes",
+  "disk_bytes", "energy_kwh", "emissions_g", "macs", "macs_effective", "parameters"];
+const AXES = { cost: COSTS, sparsity: ["weight_sparsity", "compression", "effective_sparsity"],
+  equal: ["macs_effective", "macs", "disk_bytes"] };
+const DASHES = { structured: "", unstructured: "7 3", control: "2 3" };
+const LOGARITHMIC = new Set(["compression", "macs", "macs_effective", "disk_bytes", "parameters"]);
+
+// Elements are made one by one and texts set as texts: nothing in the data can become markup.
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  return filled(made, attributes, children);
+}
+function shape(name, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+function filled(made, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(key, "");
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+// --- State: what differs from the defaults is in the URL, so that a view can be sent. ---
+const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+const chosen = (key, fallback) => state.get(key) ?? fallback;
+const is = (key, fallback) => chosen(key, fallback ? "1" : "0") === "1";
+const hidden = () => new Set((state.get("hide") ?? "").split("|").filter(Boolean));
+function choose(key, value, fallback) {
+  if (String(value) === String(fallback)) state.delete(key); else state.set(key, value);
+  remember();
+  redraw();
+}
+function remember() {
+  history.replaceState(null, "", `#${state}`);
+}
+
+// --- Numbers ---
+function written(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  let text = size >= 1e6 || (size > 0 && size < 1e-3) ? value.toExponential(2)
+    : String(Number(value.toPrecision(4)));
+  if (size >= 1e4 && size < 1e6) text = Math.round(value).toLocaleString("en");
+  return text.replace("-", "−");
+}
+function withInterval([mean, low, high]) {
+  return low === null ? written(mean) : `${written(mean)} [${written(low)}, ${written(high)}]`;
+}
+const percent = (fraction) => `${Number((100 * fraction).toPrecision(6))} %`;
+
+function scale(low, high, from, to, logarithmic) {
+  const of = logarithmic ? Math.log10 : (value) => value;
+  const [first, last] = [of(low), of(high)];
+  return (value) => from + ((of(value) - first) / (last - first || 1)) * (to - from);
+}
+function linearTicks(low, high, count) {
+  const rough = (high - low) / Math.max(count, 1);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const ticks = [];
+  for (let n = Math.ceil(low / step - 1e-9); n <= high / step + 1e-9; n += 1) ticks.push(Number((n * step).toPrecision(12)));
+  return ticks;
+}
+function logTicks(low, high, count) {
+  const all = (factors) => {
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1)
+      for (const factor of factors) ticks.push(factor * 10 ** power);
+    return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+  };
+  const fitting = [[1, 2, 5], [1, 3], [1]].map(all).find((ticks) => ticks.length <= count && ticks.length > 1);
+  return fitting ?? (all([1, 2, 5]).length < 2 ? linearTicks(low, high, count) : all([1]).filter((_, i, { length }) => i % Math.ceil(length / count) === 0));
+}
+function range(values, logarithmic) {
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  if (logarithmic) return low === high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
+  const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
+  return [low - margin, high + margin];
+}
+
+// --- Looks: one colour and marker for each method, in every figure ---
+function colour(id) {
+  const method = methods.get(id);
+  return method.colour === null ? "var(--faint)" : `var(--colour-${method.colour})`;
+}
+function markerPath(kind, x, y, size) {
+  const points = (list) => `M${list.map(([dx, dy]) => `${(x + dx * size).toFixed(1)} ${(y + dy * size).toFixed(1)}`).join("L")}Z`;
+  return [
+    () => `M${x - size} ${y}a${size} ${size} 0 1 0 ${2 * size} 0a${size} ${size} 0 1 0 ${-2 * size} 0Z`,
+    () => points([[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]]),
+    () => points([[0, -1.15], [1.1, 0.85], [-1.1, 0.85]]),
+    () => points([[0, -1.3], [1.15, 0], [0, 1.3], [-1.15, 0]]),
+    () => points([[0, 1.15], [1.1, -0.85], [-1.1, -0.85]]),
+    () => points([[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]]),
+  ][kind]();
+}
+function mark(id, x, y, size = 5) {
+  const method = methods.get(id);
+  const look = method.kind === "unstructured" ? { style: `stroke:${colour(id)}` } : { style: `fill:${colour(id)}` };
+  return shape("g", { class: method.kind === "unstructured" ? "open" : "full" },
+    shape("path", { class: "mark", d: markerPath(method.marker, x, y, size), ...look }));
+}
+
+// --- One chart: axes, a reference, lines with bands, points with bars ---
+function plot(host, { series, x, y, dense = null, front = [], stamp = null, label, bars = true }) {
+  host.replaceChildren();
+  const points = series.flatMap((each) => each.points);
+  const width = Math.max(host.clientWidth, 260);
+  if (!points.length) {
+    host.append(shape("svg", { viewBox: `0 0 ${width} 60`, role: "img", "aria-label": `${label}: nothing to show` },
+      shape("text", { x: 4, y: 34, class: "empty" }, "No run has both, or all are hidden.")));
+    return;
+  }
+  const height = Math.round(Math.min(Math.max(width * 0.62, 230), 380));
+  const place = { left: 58, right: width - 12, top: stamp ? 26 : 12, bottom: height - 44 };
+  const shown = (triple) => triple.filter((value, index) => value !== null && (index === 0 || bars));
+  const xs = points.flatMap((point) => shown(point.x)), ys = points.flatMap((point) => shown(point.y));
+  if (dense) ys.push(...shown(dense));
+  const logX = x.log && Math.min(...xs) > 0, logY = y.log && Math.min(...ys) > 0;
+  const [x0, x1] = range(xs, logX), [y0, y1] = range(ys, logY);
+  const atX = scale(x0, x1, place.left, place.right, logX), atY = scale(y0, y1, place.bottom, place.top, logY);
+  const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
+  for (const tick of (logY ? logTicks : linearTicks)(y0, y1, height / 55))
+    drawing.append(shape("line", { class: "grid", x1: place.left, x2: place.right, y1: atY(tick), y2: atY(tick) }),
+      shape("text", { x: place.left - 7, y: atY(tick) + 4, "text-anchor": "end", class: "faint" }, written(tick)));
+  for (const tick of (logX ? logTicks : linearTicks)(x0, x1, width / 85))
+    drawing.append(shape("line", { class: "grid", x1: atX(tick), x2: atX(tick), y1: place.top, y2: place.bottom }),
+      shape("text", { x: atX(tick), y: place.bottom + 17, "text-anchor": "middle", class: "faint" }, written(tick)));
+  const dashed = (axis) => `axis${axis.theoretical ? " theoretical" : ""}`;
+  drawing.append(shape("line", { class: dashed(x), x1: place.left, x2: place.right, y1: place.bottom, y2: place.bottom }),
+    shape("line", { class: dashed(y), x1: place.left, x2: place.left, y1: place.top, y2: place.bottom }),
+    shape("text", { x: (place.left + place.right) / 2, y: height - 6, "text-anchor": "middle", class: x.theoretical ? "theoretical" : "" }, `${x.title}${logX ? ", log" : ""}`),
+    shape("text", { transform: `translate(13 ${(place.top + place.bottom) / 2}) rotate(-90)`, "text-anchor": "middle", class: y.theoretical ? "theoretical" : "" }, y.title));
+  if (stamp) drawing.append(shape("text", { x: place.left, y: 14, class: "stamp-text" }, stamp));
+  if (dense) {
+    if (bars && dense[1] !== null) drawing.append(shape("rect", { class: "dense-band", x: place.left, width: place.right - place.left, y: atY(dense[2]), height: Math.max(atY(dense[1]) - atY(dense[2]), 0) }));
+    drawing.append(shape("line", { class: "dense", x1: place.left, x2: place.right, y1: atY(dense[0]), y2: atY(dense[0]) }),
+      shape("text", { x: place.right - 3, y: atY(dense[0]) - 4, "text-anchor": "end", class: "faint" }, "dense"));
+  }
+  const path = (list) => list.map(([px, py], index) => `${index ? "L" : "M"}${atX(px).toFixed(1)} ${atY(py).toFixed(1)}`).join("");
+  for (const each of series.filter((one) => one.line)) {
+    const sure = each.points.filter((point) => point.y[1] !== null);
+    if (bars && sure.length > 1) drawing.append(shape("path", { class: "band", style: `fill:${colour(each.method)}`,
+      d: `${path(sure.map((p) => [p.x[0], p.y[2]]))}${path(sure.map((p) => [p.x[0], p.y[1]]).reverse()).replace("M", "L")}Z` }));
+    drawing.append(shape("path", { class: "line", style: `stroke:${colour(each.method)}`, "stroke-dasharray": each.dash ?? "", d: path(each.points.map((p) => [p.x[0], p.y[0]])) }));
+    for (const at of each.marks ?? []) {
+      const near = each.points.reduce((best, p) => (Math.abs(p.x[0] - at) < Math.abs(best.x[0] - at) ? p : best));
+      const px = Math.min(Math.max(atX(Math.max(at, logX ? x0 : at)), place.left), place.right);
+      drawing.append(shape("path", { d: markerPath(3, px, atY(near.y[0]), 5), style: `fill:${colour(each.method)};stroke:var(--ink)`, class: "moment" },
+        shape("title", {}, `${methods.get(each.method).title} pruned after ${written(at)} epochs`)));
+    }
+  }
+  if (front.length > 1) {
+    const steps = front.map(([px, py], index) => (index ? `H${atX(px).toFixed(1)}V${atY(py).toFixed(1)}` : `M${atX(px).toFixed(1)} ${atY(py).toFixed(1)}`)).join("");
+    drawing.append(shape("path", { class: "front", d: steps }));
+  }
+  for (const each of series.filter((one) => !one.bare)) for (const point of each.points) {
+    const [px, py] = [atX(point.x[0]), atY(point.y[0])];
+    const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}`,
+      tabindex: 0, role: "button", "aria-label": point.text }, shape("title", {}, point.text));
+    if (bars && !each.line) for (const [triple, dimension] of [[point.y, "y"], [point.x, "x"]]) if (triple[1] !== null && triple[2] > triple[1]) {
+      const ends = dimension === "y" ? { x1: px, x2: px, y1: atY(triple[1]), y2: atY(triple[2]) }
+        : { y1: py, y2: py, x1: atX(triple[1]), x2: atX(triple[2]) };
+      group.append(shape("line", { class: "bar", style: `stroke:${colour(each.method)}`, ...ends }));
+    }
+    group.append(shape("circle", { class: "halo", cx: px, cy: py, r: 9 }), mark(each.method, px, py));
+    if (point.bad) group.append(shape("path", { class: "cross", d: `M${px - 7} ${py - 7}L${px + 7} ${py + 7}M${px + 7} ${py - 7}L${px - 7} ${py + 7}` }));
+    const open = () => showRuns(point.runs, point.text);
+    group.addEventListener("click", open);
+    group.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); } });
+    drawing.append(group);
+  }
+  host.append(drawing);
+}
+
+// --- What the charts of a task show ---
+const sectionOf = (figure) => figure.closest("[data-section]").dataset.section;
+const visible = (section) => section.groups.filter((group) => !hidden().has(group.method));
+
+function scatter(figure, kind) {
+  const slug = sectionOf(figure), section = data.sections[slug], relative = is("relative", false);
+  const isRatio = relative && kind !== "sparsity";
+  const table = (group) => (relative ? group.relative : group.values);
+  const abscissa = (group) => (isRatio ? group.relative : group.values);
+  const keys = AXES[kind].filter((key) => section.groups.some((group) => group.values[key]));
+  if (!keys.length) { figure.hidden = true; return; }
+  const key = chosen(`${slug}.${kind}`, keys[0]), quality = chosen(`${slug}.y`, Object.keys(section.qualities)[0]);
+  const quantity = data.quantities[key] ?? data.quantities[keys[0]];
+  const logarithmic = is(`${slug}.${kind}.log`, LOGARITHMIC.has(key)), logY = is(`${slug}.logy`, false);
+  controls(figure, [
+    select("of", `${slug}.y`, Object.entries(section.qualities), quality),
+    select("against", `${slug}.${kind}`, keys.map((each) => [each, data.quantities[each].title]), key, keys[0]),
+    check("log x", `${slug}.${kind}.log`, logarithmic, LOGARITHMIC.has(key)),
+    check("log y", `${slug}.logy`, logY, false),
+    element("span", { class: `badge${quantity.theoretical ? " theoretical" : ""}` }, quantity.theoretical ? "theoretical" : "measured"),
+  ]);
+  const lined = kind !== "cost";
+  const usable = visible(section).filter((group) => table(group)[quality] && abscissa(group)[key] && (kind === "cost" || group.kind !== "dense"));
+  const better = (a, b) => (section.higher ? a > b : a < b);
+  const estimated = usable.some((group) => group.estimated.includes(key));
+  const at = (group) => [abscissa(group)[key][0], table(group)[quality][0]];
+  const beaten = (group) => usable.some((other) => {
+    const [[ox, oy], [gx, gy]] = [at(other), at(group)];
+    return other !== group && ox <= gx && !better(gy, oy) && (ox < gx || better(oy, gy));
+  });
+  const ranked = kind === "cost" && !estimated;
+  const front = ranked ? usable.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
+  const byMethod = Map.groupBy ? Map.groupBy(usable, (group) => group.method) : usable.reduce((map, group) => map.set(group.method, [...(map.get(group.method) ?? []), group]), new Map());
+  const series = [...byMethod].map(([method, groups]) => ({
+    method, line: lined, dash: kind === "equal" ? DASHES[methods.get(method).kind] ?? "" : "",
+    points: groups.map((group) => ({
+      x: abscissa(group)[key], y: table(group)[quality], runs: group.runs, bad: group.status !== "done",
+      dominated: ranked && !front.includes(group), estimated: group.estimated.includes(key),
+      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.remark ? `; ${group.remark}` : ""}`,
+    })).sort((a, b) => a.x[0] - b.x[0]),
+  }));
+  const reference = section.groups.find((group) => group.kind === "dense");
+  const title = section.qualities[quality] + (relative ? ", difference to dense" : "");
+  plot(figure.querySelector(".plot"), {
+    series, front: front.map(at), stamp: section.stamp, bars: is("intervals", true),
+    dense: reference && table(reference)[quality] ? table(reference)[quality] : null,
+    x: { ...quantity, title: isRatio ? `${quantity.title.replace(/ \(.*\)$/, "")}, dense = 1` : quantity.title, log: logarithmic },
+    y: { title, log: logY }, label: `${title} against ${quantity.title}, ${section.title}. The numbers are in the table above.`,
+  });
+  const caption = figure.querySelector("figcaption");
+  caption.dataset.text ??= caption.textContent;
+  const names = [...new Set(front.map(named))];
+  caption.textContent = estimated ? "Energy is estimated here, and what is estimated is not ranked: no front is drawn."
+    : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "");
+}
+function named(group) {
+  return `${methods.get(group.method).title}${group.kind === "dense" ? "" : ` at ${percent(group.sparsity)}`}`;
+}
+function atOneSparsity(figure, kind) {
+  const slug = sectionOf(figure), section = data.sections[slug];
+  const last = section.sparsities.at(-1) ?? 0;
+  const sparsity = Number(chosen(`${slug}.at`, last));
+  const groups = section.groups.map((group, index) => ({ ...group, index })).filter((group) => group.kind === "dense" || group.sparsity === sparsity);
+  return { slug, section, sparsity, groups: groups.filter((group) => !hidden().has(group.method)),
+    choice: section.sparsities.length > 1 ? select("at", `${slug}.at`, section.sparsities.map((each) => [each, percent(each)]), sparsity, last) : null };
+}
+function curves(figure, kind) {
+  const { slug, section, groups, choice } = atOneSparsity(figure, kind);
+  const every = section[kind === "training" ? "curves" : "triggers"];
+  if (kind === "trigger" && !every.some(Boolean)) { figure.hidden = true; return; }
+  const log = is(`${slug}.${kind}.logy`, kind === "trigger");
+  controls(figure, [choice, check("log y", `${slug}.${kind}.logy`, log, kind === "trigger")]);
+  const series = groups.filter((group) => every[group.index]).map((group) => ({
+    method: group.method, line: true, bare: true, dash: DASHES[group.kind] ?? "", marks: every[group.index].pruned,
+    points: every[group.index].points.map(([x, mean, low, high]) => ({ x: [x, null, null], y: [mean, low, high], text: "" })),
+  })).filter((each) => each.points.length);
+  plot(figure.querySelector(".plot"), { series, stamp: section.stamp, bars: is("intervals", true),
+    x: { title: "Epochs spent", log: false },
+    y: { title: kind === "training" ? `Validation ${section.metric}` : "What the trigger watched", log },
+    label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}: ${series.map((each) => methods.get(each.method).title).join(", ")}` });
+  if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
+    .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings.";
+}
+const times = (count) => (count === 0 ? "never" : count === 1 ? "once" : `${count} times`);
+function density(figure) {
+  const { section, groups, choice } = atOneSparsity(figure);
+  controls(figure, [choice]);
+  const rows = groups.filter((group) => group.kind !== "dense" && section.densities[group.index].length);
+  const host = figure.querySelector(".plot");
+  host.classList.add("heat");
+  host.replaceChildren();
+  if (!rows.length) return;
+  figure.classList.toggle("wide", section.layers.length > 12);
+  const columns = section.layers.length, left = 112, row = 22;
+  const cell = Math.max(16, Math.min(64, ((host.clientWidth || 600) - left - 4) / columns));
+  const width = left + columns * cell + 4, top = section.stamp ? 22 : 4, height = top + rows.length * row + 26;
+  const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", style: `width:${width}px`, "aria-label": `Share of weights left in each of ${columns} layers, ${section.title}` });
+  if (section.stamp) drawing.append(shape("text", { x: 0, y: 13, class: "stamp-text" }, section.stamp));
+  rows.forEach((group, index) => {
+    const shares = section.densities[group.index], y = top + index * row;
+    const gone = shares.filter((share) => share === 0).length;
+    const line = shape("g", { role: "img", "aria-label": `${named(group)}: from ${percent(Math.min(...shares))} to ${percent(Math.max(...shares))} left, ${gone} layers empty` },
+      shape("text", { x: left - 6, y: y + 15, "text-anchor": "end" }, methods.get(group.method).title));
+    shares.forEach((share, layer) => {
+      const depth = share ? Math.max(0.05, 1 + Math.log10(Math.max(share, 1e-4)) / 4) : 0;
+      const x = left + layer * cell;
+      line.append(shape("rect", { x: x + 0.5, y: y + 1, width: cell - 1, height: row - 2, style: share ? `fill:rgba(var(--heat),${depth.toFixed(2)})` : "fill:none;stroke:var(--bad);stroke-width:1.5" },
+        shape("title", {}, `${methods.get(group.method).title}, ${section.layers[layer]}: ${percent(share)} left`)));
+      if (!share) line.append(shape("path", { class: "cross", d: `M${x + cell / 2 - 5} ${y + 6}l10 10m0 -10l-10 10` }));
+      else if (cell >= 38) line.append(shape("text", { x: x + cell / 2, y: y + 15, "text-anchor": "middle", style: `font-size:10.5px;${depth > 0.6 ? "fill:var(--card)" : ""}` }, `${Number((100 * share).toPrecision(2))}`));
+    });
+    drawing.append(line);
+  });
+  [1e-4, 1e-3, 1e-2, 1e-1, 1].forEach((share, index) => drawing.append(
+    shape("rect", { x: left + index * 58, y: height - 18, width: 12, height: 12, style: `fill:rgba(var(--heat),${Math.max(0.05, 1 + Math.log10(share) / 4).toFixed(2)})` }),
+    shape("text", { x: left + index * 58 + 16, y: height - 8, class: "faint", style: "font-size:10.5px" }, percent(share))));
+  host.append(drawing);
+}
+function profile(figure) {
+  const { thresholds, methods: list } = data.profiles[Number(figure.dataset.profile)];
+  const series = list.filter((each) => !hidden().has(each.method)).map((each) => ({ method: each.method, line: true, bare: true, dash: DASHES[methods.get(each.method).kind] ?? "",
+    points: each.values.map((value, index) => ({ x: [thresholds[index], null, null], y: [value, null, null] })) }));
+  plot(figure.querySelector(".plot"), { series, x: { title: "Normalised score", log: false, theoretical: false }, y: { title: "Share of runs above", log: false }, label: "Performance profile of the ranked methods" });
+  let key = figure.querySelector(".legend");
+  if (!key) figure.querySelector(".plot").before(key = element("div", { class: "legend", role: "group", "aria-label": "Methods: press to hide or show" }));
+  legend(key, list.map((each) => each.method));
+}
+
+// --- Controls ---
+function controls(figure, list) {
+  const host = figure.querySelector(".controls");
+  const focused = host.contains(document.activeElement) ? document.activeElement.name : null;
+  host.replaceChildren(...list.filter(Boolean));
+  if (focused) host.querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
+}
+function select(label, key, options, value, fallback = options[0]?.[0]) {
+  const list = element("select", { name: key }, ...options.map(([id, title]) => element("option", { value: id, selected: String(id) === String(value) }, title)));
+  list.addEventListener("change", () => choose(key, list.value, fallback));
+  return element("label", {}, label, list);
+}
+function check(label, key, value, fallback) {
+  const box = element("input", { type: "checkbox", name: key, checked: value });
+  box.addEventListener("change", () => choose(key, box.checked ? 1 : 0, fallback ? 1 : 0));
+  return element("label", {}, box, label);
+}
+function legend(host, ids) {
+  const focused = host.contains(document.activeElement) ? document.activeElement.dataset.method : null;
+  host.replaceChildren(...ids.map((id) => {
+    const off = hidden().has(id);
+    const button = element("button", { type: "button", "aria-pressed": String(!off), "data-method": id },
+      shape("svg", { viewBox: "0 0 30 18", "aria-hidden": "true", class: "plot" }, shape("line", { x1: 0, x2: 30, y1: 9, y2: 9, style: `stroke:${colour(id)};stroke-width:2`, "stroke-dasharray": DASHES[methods.get(id).kind] ?? "2 3" }), mark(id, 15, 9)),
+      methods.get(id).title);
+    button.addEventListener("click", () => {
+      const now = hidden();
+      if (off) now.delete(id); else now.add(id);
+      choose("hide", [...now].join("|"), "");
+    });
+    return button;
+  }));
+  if (focused) host.querySelector(`[data-method="${CSS.escape(focused)}"]`)?.focus();
+}
+function sortable(table) {
+  [...table.tHead.rows[0].cells].forEach((header, column) => {
+    const button = element("button", { type: "button", title: "sort by this column" }, ...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => {
+      const ascending = header.getAttribute("aria-sort") !== "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      for (const body of table.tBodies) {
+        const rows = [...body.rows].filter((row) => !row.classList.contains("block"));
+        const order = (row) => row.cells[column].dataset.order;
+        rows.sort((a, b) => {
+          const [first, second] = [order(a), order(b)];
+          if (first === undefined || second === undefined) return (first === undefined) - (second === undefined);
+          const sign = ascending ? 1 : -1;
+          return sign * (Number.isNaN(Number(first)) ? first.localeCompare(second, "en") : first - second);
+        });
+        body.append(...rows);
+      }
+    });
+  });
+}
+
+// --- Runs ---
+const dialog = document.getElementById("run");
+function showRuns(ids, title) {
+  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector(".body").replaceChildren(...ids.filter((id) => data.runs[id]).flatMap((id, index) => {
+    const run = data.runs[id];
+    const copy = element("button", { type: "button" }, "copy command");
+    copy.addEventListener("click", () => copied(run.command, copy));
+    const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`, `test ${written(run.test)}`, run.commit ? `commit ${run.commit}` : "no commit known"];
+    return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
+      element("pre", { class: "command" }, run.command), copy,
+      element("pre", {}, data.environments[run.environment]),
+      run.log ? element("details", { open: index === 0 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
+  }));
+  if (!dialog.open) dialog.showModal();
+}
+function copied(text, button) {
+  const label = button.textContent;
+  const say = (words) => { button.textContent = words; setTimeout(() => { button.textContent = label; }, 1500); };
+  navigator.clipboard?.writeText(text).then(() => say("copied"), () => say("not permitted here: select and copy"));
+  if (!navigator.clipboard) say("not permitted here: select and copy");
+}
+dialog.addEventListener("close", () => { state.delete("run"); remember(); });
+
+// --- The whole page ---
+const toolbar = document.querySelector(".toolbar");
+toolbar.hidden = false;
+function redraw() {
+  toolbar.elements.relative.checked = is("relative", false);
+  toolbar.elements.intervals.checked = is("intervals", true);
+  toolbar.elements.theme.value = chosen("theme", "");
+  if (chosen("theme", "")) document.documentElement.dataset.theme = chosen("theme", "");
+  else delete document.documentElement.dataset.theme;
+  for (const task of document.querySelectorAll("section.task"))
+    legend(task.querySelector(".legend"), [...new Set(data.sections[task.dataset.section].groups.map((group) => group.method))]);
+  for (const figure of document.querySelectorAll("figure.chart")) draw(figure);
+}
+function draw(figure) {
+  const kind = figure.dataset.chart;
+  if (kind === "profile") profile(figure);
+  else if (kind === "training" || kind === "trigger") curves(figure, kind);
+  else if (kind === "density") density(figure);
+  else scatter(figure, kind);
+}
+toolbar.elements.relative.addEventListener("change", (event) => choose("relative", event.target.checked ? 1 : 0, 0));
+toolbar.elements.intervals.addEventListener("change", (event) => choose("intervals", event.target.checked ? 1 : 0, 1));
+toolbar.elements.theme.addEventListener("change", (event) => choose("theme", event.target.value, ""));
+toolbar.elements.share.addEventListener("click", (event) => copied(location.href, event.target));
+toolbar.addEventListener("reset", (event) => {
+  event.preventDefault();
+  for (const key of [...state.keys()]) state.delete(key);
+  remember();
+  redraw();
+});
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  if (!link) return;
+  const target = link.getAttribute("href").slice(1);
+  event.preventDefault();
+  if (target.startsWith("run=")) {
+    const id = decodeURIComponent(target.slice(4));
+    state.set("run", id);
+    remember();
+    const group = Object.values(data.sections).flatMap((section) => section.groups).find((each) => each.runs.includes(id));
+    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : id);
+  } else {
+    state.set("at", target);
+    remember();
+    const place = document.getElementById(target);
+    place.tabIndex = -1;
+    place.focus({ preventScroll: true });
+    place.scrollIntoView();
+  }
+});
+for (const table of document.querySelectorAll("table.sortable")) sortable(table);
+if (location.hash.length > 1 && !location.hash.includes("=")) state.set("at", decodeURIComponent(location.hash.slice(1)));
+redraw();
+let width = innerWidth;
+addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
+addEventListener("beforeprint", redraw);
+if (state.get("at")) document.getElementById(state.get("at"))?.scrollIntoView();
+if (data.runs[state.get("run")]) showRuns([state.get("run")], state.get("run"));
+})();

@@ -1,0 +1,111 @@
+"""The report as one HTML file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.charts import quantity_data
+from reports.claims import Verdict
+from reports.groups import Section
+from reports.provenance import details
+from reports.published import Beside
+from reports.ranking import THRESHOLDS, Ranking
+from reports.results import Results
+from reports.tables import STATES, Table
+
+HERE = Path(__file__).resolve().parent
+
+NOT_IN_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028"}
+"""What would end a script element, or be taken for markup there."""
+
+
+def render(
+    results: Results,
+    sections: Sequence[Section],
+    matrix: Table,
+    tables: Mapping[str, Table],
+    rankings: Sequence[Ranking],
+    verdicts: Sequence[Verdict],
+    beside: Sequence[Beside],
+    charts: Mapping[str, Any],
+    methods: Sequence[Mapping[str, Any]],
+) -> str:
+    """Return the page.
+
+    Args:
+        results: the runs, for their provenance.
+        sections: what the page shows, in this order.
+        matrix: methods x tasks.
+        tables: the result table of each section, by its slug.
+        rankings: across tasks.
+        verdicts: of the claims.
+        beside: published tables with ours.
+        charts: what the charts of each section are drawn from, by its slug.
+        methods: their colours and markers.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        notes=results.notes,
+        statuses=sorted(
+            Counter(run["status"] for s in sections for g in s.groups for run in g.rows).items()
+        ),
+        sections=sections,
+        matrix=matrix,
+        tables=tables,
+        rankings=rankings,
+        verdicts=verdicts,
+        beside=beside,
+        states=STATES,
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        data=embedded(_data(results, rankings, charts, methods)),
+    )
+
+
+def embedded(data: Any) -> Markup:
+    """Return data as JSON that can stand in a script element, whatever its texts say."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character, escaped in NOT_IN_HTML.items():
+        text = text.replace(character, escaped)
+    return Markup(text)
+
+
+def _data(
+    results: Results,
+    rankings: Sequence[Ranking],
+    charts: Mapping[str, Any],
+    methods: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    environments: dict[str, int] = {}
+    runs = {}
+    for run_id in sorted(results.records):
+        run = details(results.records[run_id], results.failures.get(run_id))
+        place = environments.setdefault(run["environment"], len(environments))
+        runs[run_id] = {**run, "environment": place}
+    return {
+        "methods": methods,
+        "quantities": quantity_data(),
+        "sections": charts,
+        "profiles": [
+            {
+                "thresholds": THRESHOLDS.tolist(),
+                "methods": [{"method": r.method, "values": r.profile} for r in ranking.ranked],
+            }
+            for ranking in rankings
+        ],
+        "runs": runs,
+        "environments": list(environments),
+    }

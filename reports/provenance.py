@@ -1,0 +1,71 @@
+"""What a reader needs to repeat a run, and nothing that names a person, a host or a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from harness.summary import summarise_events
+
+TAIL = 12
+"""Lines of a log that are shown."""
+
+_PACKAGES = r"(?:harness|tasks|pruners|reports|benchmarks)/"
+_PATH = re.compile(
+    r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[^\s\"'<>|:*?,;()\[\]]*[/\\][^\s\"'<>|:*?,;()\[\]]*"
+)
+
+
+def without_paths(text: str) -> str:
+    """Return a text whose absolute paths begin at the package, or are the bare file name."""
+    return _PATH.sub(lambda match: _shortened(match.group()), text)
+
+
+def _shortened(path: str) -> str:
+    path = path.replace("\\", "/").rstrip("/")
+    installed = path.rpartition("/site-packages/")[2]
+    if installed != path:
+        return installed
+    package = re.search(_PACKAGES + r"[^/].*", path)
+    return package.group() if package else path.rpartition("/")[2]
+
+
+def details(record: Mapping[str, Any], failure: str | None) -> dict[str, Any]:
+    """Return what is shown of one run: command, seed, commit, machine, versions, log."""
+    provenance = record["provenance"]
+    git = provenance.get("git") or {}
+    commit = git.get("commit")
+    return {
+        "status": record["status"],
+        "reason": None if record["reason"] is None else without_paths(record["reason"]),
+        "command": without_paths(str(provenance.get("command") or "")),
+        "seed": record["spec"]["seed"],
+        "test": record["quality"]["test"],
+        "commit": f"{commit[:12]}{' with changes' if git.get('dirty') else ''}" if commit else None,
+        "environment": environment(record),
+        "log": "\n".join(log(record, failure).splitlines()[-TAIL:]),
+    }
+
+
+def environment(record: Mapping[str, Any]) -> str:
+    """Return machine, versions and data in a few lines, which many runs have in common."""
+    provenance = record["provenance"]
+    lines = []
+    if "device" in provenance:
+        threads = provenance["threads"]
+        lines.append(f"{provenance['device']}, {threads} thread{'s' * (threads != 1)}")
+    if "system" in provenance:
+        lines.append(str(provenance["system"]))
+    versions = provenance.get("versions") or {}
+    lines.append(", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    data = record["data"]
+    lines.append(f"data: {data['source']}, {data['name']}, sha256 {data['sha256'][:12]}")
+    return without_paths("\n".join(line for line in lines if line))
+
+
+def log(record: Mapping[str, Any], failure: str | None) -> str:
+    """Return the traceback of a run that failed, of others what happened epoch by epoch."""
+    if failure is not None:
+        return failure
+    return summarise_events(record) if record["events"] else ""

@@ -1,0 +1,62 @@
+"""A results folder in, a report folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness import files
+from harness.errors import RequestError
+from reports import exports
+from reports.charts import chart_data, methods
+from reports.claims import judge
+from reports.figures import draw_all
+from reports.groups import sections as sections_of
+from reports.page import render
+from reports.published import beside
+from reports.ranking import rankings
+from reports.results import read
+from reports.tables import Table, matrix, result_table
+
+WRITERS = {"csv": exports.to_csv, "md": exports.to_markdown, "tex": exports.to_latex}
+
+
+def write(results_folder: Path, out: Path) -> Path:
+    """Write the report on a results folder and return its page.
+
+    Args:
+        results_folder: is only read.
+        out: made if need be; files of the same names are replaced.
+
+    Raises:
+        RequestError: there are no results, or no folder can be made.
+    """
+    results = read(results_folder)
+    sections = sections_of(results)
+    tables = {section.slug: result_table(section) for section in sections}
+    front = matrix(sections)
+    published = beside(sections)
+    _make(out, out / "tables", out / "figures")
+    for table in (front, *tables.values(), *(each.table for each in published)):
+        _write_table(table, out / "tables")
+    ranked = rankings(sections)
+    looks = methods(sections)
+    charts = {section.slug: chart_data(section, results) for section in sections}
+    draw_all(sections, ranked, charts, looks, out / "figures")
+    page = render(
+        results, sections, front, tables, ranked, judge(sections), published, charts, looks
+    )
+    files.write(out / "index.html", page.encode())
+    return out / "index.html"
+
+
+def _make(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"report folder {folder}: {error.strerror}") from error
+
+
+def _write_table(table: Table, folder: Path) -> None:
+    for ending, writer in WRITERS.items():
+        files.write(folder / f"{table.slug}.{ending}", writer(table).encode())

@@ -1,0 +1,313 @@
+"""Records in, one data frame with a row per run out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import RequestError
+from harness.store import SCHEMA, Record, Store
+from reports.provenance import without_paths
+from reports.quantities import COSTS, ENERGY, QUANTITIES
+
+OBSERVATIONS = ("kernel",)
+"""Conditions that are measured along and do not change a result."""
+
+VARIANTS = ("masks",)
+"""Conditions that make another method of a method, where others make another task of a task."""
+
+TESTED = ("done", "collapsed")
+"""How runs end that have a result."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results folder holds.
+
+    Attributes:
+        runs: a row for each run that counts, with the columns of `flatten` and the section, the
+            setting and the method that it belongs to.
+        records: all of them, by run.
+        failures: the last lines of what failed runs left, by run.
+        notes: what is not counted, and why.
+    """
+
+    runs: pd.DataFrame
+    records: Mapping[str, Record]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def read(folder: Path) -> Results:
+    """Read every run of a results folder.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"results folder {folder}: does not exist")
+    store = Store(folder)
+    records: dict[str, Record] = {}
+    failures: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        run_id = path.name
+        try:
+            record = store.record(run_id) or store.failure(run_id)
+            if record is None:
+                if (path / "journal.jsonl").exists():
+                    notes.append(f"{run_id}: is not finished, and not counted")
+                continue
+            rows.append(flatten(record))
+        except RequestError as error:
+            reason = str(error).removeprefix(f"{path}/")
+            notes.append(f"{run_id}: {reason}")
+            continue
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            notes.append(f"{run_id}: the record is damaged ({type(error).__name__}: {error})")
+            continue
+        records[run_id] = record
+        details = path / "failure.txt"
+        if record["status"] == "failed" and details.exists():
+            failures[run_id] = without_paths(details.read_text(encoding="utf-8", errors="replace"))
+    if not rows and not notes:
+        raise RequestError(f"results folder {folder}: holds no run")
+    runs, superseded = _without_duplicates(_with_sections(pd.DataFrame(rows, dtype=object)))
+    return Results(runs, records, failures, [*notes, *superseded])
+
+
+def flatten(record: Record) -> dict[str, Any]:
+    """Return a record as one row.
+
+    Raises:
+        RequestError: its schema is older than what can be read.
+        KeyError, TypeError: it lacks something.
+    """
+    if record["schema"] < SCHEMA:
+        raise RequestError(
+            f"has schema {record['schema']}, older than {SCHEMA}, the oldest that can be read"
+        )
+    spec, quality, sparsity = record["spec"], record["quality"], record["sparsity"]
+    settings = record["settings"]
+    return {
+        "run_id": record["run_id"],
+        "status": record["status"],
+        "reason": None if record["reason"] is None else without_paths(record["reason"]),
+        "task": spec["task"],
+        "task_title": record["task"]["title"] or spec["task"],
+        "profile": spec["profile"],
+        "pruner": spec["pruner"],
+        "pruner_title": record["pruner"]["title"] or spec["pruner"],
+        "group": record["pruner"]["group"],
+        "versions": (str(record["task"]["version"]), str(record["pruner"]["version"])),
+        "overrides": {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS},
+        "options": frozenset(settings),
+        "sparsity": float(spec["sparsity"]),
+        "seed": int(spec["seed"]),
+        "source": record["data"]["source"],
+        "data_name": record["data"]["name"],
+        "data_sha256": record["data"]["sha256"],
+        "metric": quality["metric"],
+        "goal": quality["goal"],
+        "test": quality["test"],
+        "validation": quality["validation"],
+        "baseline": quality["baseline"],
+        "further": dict(quality["further"]),
+        "weight_sparsity": sparsity.get("weights"),
+        "node_sparsity": sparsity.get("nodes"),
+        "effective_sparsity": sparsity.get("effective"),
+        "compression": _compression(sparsity.get("weights")),
+        "observed": any(name in spec["overrides"] for name in OBSERVATIONS),
+        "started": record["provenance"].get("started") or "",
+        "device": _machine(record["provenance"]),
+        **_costs(record),
+        **_events(record),
+    }
+
+
+def _compression(removed: float | None) -> float | None:
+    return None if removed is None or removed >= 1 else 1 / (1 - removed)
+
+
+def _machine(provenance: Mapping[str, Any]) -> str | None:
+    """Return what runs must have in common for their times to be compared."""
+    if "device" not in provenance:
+        return None
+    threads = provenance["threads"]
+    together = provenance.get("runs_on_device", 1)
+    shared = f", shared by {together} runs" if together > 1 else ""
+    return f"{provenance['device']}, {threads} thread{'s' * (threads != 1)}{shared}"
+
+
+def _costs(record: Record) -> dict[str, Any]:
+    cost = record["cost"]
+    layers = record["sparsity"].get("per_layer")
+    row = {key: cost.get(key) for key in COSTS}
+    row["reasons"] = dict(cost.get("reasons", {}))
+    row["energy_measured"] = str(cost.get("energy_method") or "").startswith("measured")
+    row["energy_method"] = cost.get("energy_method")
+    if layers and cost.get("parameters") is not None:
+        row["paper_disk"] = paper_disk(layers)
+        masked = any(layer["kept"] < math.prod(layer["shape"]) for layer in layers)
+        # Weights, gradients, two Adam moments and the mask; masked weights are copied once more.
+        row["current_allocation"] = cost["parameters"] * 4 * (6 if masked else 5) / 1e6
+    return row
+
+
+def paper_disk(layers: Sequence[Mapping[str, Any]]) -> float:
+    """Return the size on disk by the official code's formula, in its "MB".
+
+    A weight of m rows and n columns takes 34 for each entry that is left and
+    2 (min(m, n) + 1) besides: bits rather than bytes. Norms are left out here.
+    """
+    total = 0
+    for layer in layers:
+        rows, *rest = layer["shape"]
+        total += 34 * layer["kept"] + 2 * (min(rows, math.prod(rest)) + 1)
+    return total / 1e6
+
+
+def _events(record: Record) -> dict[str, Any]:
+    """Return what the paper's argument rests on, from the moments of pruning."""
+    events = record["events"]
+    prunings = [event for event in events if event["verb"] == "prune"]
+    flow = prunings[0].get("gradient_flow") if prunings else None
+    kernel = prunings[0].get("kernel") if prunings else None
+    return {
+        "pruned_after": [_epochs(event["spent"], record) for event in prunings],
+        "gradient_flow_change": _relative_change(flow),
+        "kernel_change": (
+            abs(kernel["after"]["change"] - kernel["before"]["change"]) if kernel else None
+        ),
+        "kernel_drift_at_trigger": next(_kernel_drifts(events), None),
+    }
+
+
+def _relative_change(flow: Mapping[str, float | None] | None) -> float | None:
+    if not flow or not flow["before"] or flow["after"] is None:
+        return None
+    return abs(flow["after"] - flow["before"]) / flow["before"]
+
+
+def _kernel_drifts(events: Sequence[Mapping[str, Any]]) -> Iterator[float]:
+    """Go through the kernel's change in the epoch of each trigger, relative to the first epoch."""
+    for event in events:
+        if event["verb"] == "train" and event["ended_by"] == "trigger":
+            changes = [e["kernel"]["change"] for e in event["epochs"] if "kernel" in e]
+            if len(changes) > 1 and changes[0]:
+                yield abs(changes[-1] - changes[-2]) / changes[0]
+
+
+def _epochs(steps: int, record: Record) -> float:
+    cost = record["cost"]
+    return float(steps * cost["epochs"] / cost["steps"]) if cost["steps"] else 0.0
+
+
+def _with_sections(runs: pd.DataFrame) -> pd.DataFrame:
+    """Say for each run which others it can be compared with, and which method it is.
+
+    A setting that not every method of the task has belongs to the method.
+    """
+    if runs.empty:
+        return runs
+    settings, variants, sections, methods = [], [], [], []
+    common = {
+        task: frozenset.intersection(*together["options"])
+        for task, together in runs.groupby("task")
+    }
+    for run in runs.itertuples():
+        own = {
+            name: value
+            for name, value in run.overrides.items()
+            if name in VARIANTS or name not in common[run.task]
+        }
+        setting = _as_text({k: v for k, v in run.overrides.items() if k not in own})
+        variant = _as_text(own)
+        settings.append(setting)
+        variants.append(variant)
+        sections.append((run.task, run.profile, run.data_sha256, setting))
+        methods.append(f"{run.pruner} ({variant})" if variant else run.pruner)
+    titles = [
+        f"{title} ({variant})" if variant else title
+        for title, variant in zip(runs["pruner_title"], variants, strict=True)
+    ]
+    return runs.assign(
+        setting=settings, section=sections, method=methods, method_title=titles
+    ).sort_values(["task", "profile", "setting", "method", "sparsity", "seed"], ignore_index=True)
+
+
+def _as_text(overrides: Mapping[str, Any]) -> str:
+    return without_paths(", ".join(f"{k}={v}" for k, v in sorted(overrides.items())))
+
+
+def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Leave one run of each seed: of the newest versions, most observed, begun last."""
+    if runs.empty:
+        return runs, []
+    key = ["section", "method", "sparsity", "seed"]
+    ordered = runs.sort_values(["versions", "observed", "started", "run_id"], kind="stable")
+    kept = ordered.drop_duplicates(key, keep="last").sort_index()
+    dropped = sorted(set(runs["run_id"]) - set(kept["run_id"]))
+    notes = [f"{run}: another run of the same seed counts in its place" for run in dropped]
+    return kept.reset_index(drop=True), notes
+
+
+Row = Mapping[str, Any]
+"""A run, as `flatten` gives it."""
+
+
+def majority_device(runs: Iterable[Row]) -> str | None:
+    """Return the machine that most of the runs were measured on."""
+    counted = Counter(run["device"] for run in runs if run["device"] is not None)
+    return min(counted, key=lambda device: (-counted[device], device)) if counted else None
+
+
+def values(runs: Sequence[Row], key: str, device: str | None) -> tuple[dict[int, float], str]:
+    """Return a quantity of runs by seed; where there is none, why.
+
+    Args:
+        runs: of one method, sparsity and section.
+        key: a quantity, or another numerical column.
+        device: measurements of other machines are not pooled with this one's.
+    """
+    quantity = QUANTITIES.get(key)
+    by_device = quantity is not None and quantity.by_device
+    usable = [run for run in runs if run["device"] == device] if by_device else runs
+    found = finite(usable, key)
+    return found, "" if found else _reason(runs, usable, key)
+
+
+def finite(runs: Iterable[Row], key: str) -> dict[int, float]:
+    """Return the numbers of a column by seed, without those that are none."""
+    numbers = {run["seed"]: run[key] for run in runs if run[key] is not None}
+    return {seed: float(value) for seed, value in numbers.items() if math.isfinite(value)}
+
+
+def paired(
+    first: Mapping[int, float], second: Mapping[int, float], by: Callable[[float, float], float]
+) -> list[float]:
+    """Return what two numbers of each seed give, for the seeds that have both."""
+    return [by(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+
+
+def _reason(runs: Sequence[Row], usable: Sequence[Row], key: str) -> str:
+    if not any(run["status"] in (*TESTED, "diverged") for run in runs):
+        return "no run came to its end"
+    if not usable:
+        return f"measured on another machine: {next(r['device'] for r in runs if r['device'])}"
+    for run in usable:
+        if key in run["reasons"]:
+            return without_paths(run["reasons"][key])
+    return "no nodes are removed" if key == "node_sparsity" else "not measured"
+
+
+def energy_is_estimated(runs: Iterable[Row], key: str) -> bool:
+    """Return whether a quantity is an estimate here, which is never ranked."""
+    return key in ENERGY and not all(run["energy_measured"] for run in runs)

@@ -1,0 +1,332 @@
+"""Tables that know nothing of how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness.intervals import Interval
+from reports.groups import Group, Section
+from reports.quantities import COSTS, QUANTITIES, SPARSITY
+
+NONE = "\N{EN DASH}"
+"""Stands where there is no number; its note says why."""
+
+MINUS = "\N{MINUS SIGN}"
+
+TALK_ONLY = ("paper_disk", "current_allocation")
+"""Shown beside the talk, and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table.
+
+    Attributes:
+        text: what it says.
+        note: what explains it.
+        order: what it is sorted by.
+        rank: whether it is the best or the second of its block.
+        state: of a cell of the matrix: better, worse, level, few, failed, skipped ...
+        symbol: the state as a shape.
+        target: the run that it leads to.
+        detail: a second line.
+    """
+
+    text: str
+    note: str = ""
+    order: float | str | None = None
+    rank: Literal["best", "second"] | None = None
+    state: str = ""
+    symbol: str = ""
+    target: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that are ranked among themselves."""
+
+    title: str
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in blocks; the first column names the row.
+
+    Attributes:
+        slug: a name for files.
+        columns: the header.
+        theoretical: numbers of the columns that no clock or meter shows.
+        stamp: what is said of data that are not the published ones.
+    """
+
+    slug: str
+    title: str
+    columns: Sequence[str]
+    blocks: Sequence[Block]
+    theoretical: frozenset[int] = frozenset()
+    stamp: str | None = None
+    notes: Sequence[str] = ()
+
+
+def number(value: float) -> str:
+    """Return a number with four digits and a true minus."""
+    size = abs(value)
+    text = f"{value:,.0f}" if size >= 1000 or value == int(value) else f"{value:#.4g}"
+    if size >= 1e7 or 0 < size < 1e-4:
+        text = f"{value:.3g}"
+    return text.replace("-", MINUS)
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign."""
+    return f"{'+' if value > 0 else ''}{_short(value)}"
+
+
+def _short(value: float) -> str:
+    text = (
+        f"{value:.2f}" if 0.1 <= abs(value) < 100 else f"{value:.{2 if abs(value) < 0.1 else 3}g}"
+    )
+    return text.replace("-", MINUS) if float(text) else "0"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction in percent."""
+    return f"{100 * fraction:.6g}\N{NO-BREAK SPACE}%"
+
+
+def between(interval: Interval, write: Callable[[float], str] = number, scale: float = 1) -> str:
+    """Return the ends of an interval, and how many seeds it is of."""
+    if interval.low is None or interval.high is None:
+        return f"{interval.n} seed, no interval"
+    ends = f"{write(scale * interval.low)} to {write(scale * interval.high)}"
+    return f"95 % interval {ends}, {interval.n} seeds"
+
+
+def result_table(section: Section) -> Table:
+    """Return the talk's table of a section with our numbers."""
+    keys = [*SPARSITY, *(key for key in COSTS if key not in TALK_ONLY)]
+    keys = [key for key in keys if key != "compression"]
+    blocks = [
+        _ranked(Block(_block_title(kind, sparsity), rows), section, keys)
+        for kind, sparsity, rows in _blocks(section, keys)
+    ]
+    columns = ["Method", "Seeds", f"Test {section.metric}", "To dense"]
+    return Table(
+        slug=f"{section.slug}-results",
+        title=section.name,
+        columns=[*columns, *(QUANTITIES[key].title for key in keys)],
+        blocks=blocks,
+        theoretical=frozenset(
+            len(columns) + index
+            for index, key in enumerate(keys)
+            if QUANTITIES[key].origin == "theoretical"
+        ),
+        stamp=section.stamp,
+        notes=_table_notes(section),
+    )
+
+
+def _table_notes(section: Section) -> list[str]:
+    better = "higher" if section.higher_is_better else "lower"
+    notes = [
+        f"{section.metric}: {better} is better. Means over the seeds; the best of each block is "
+        "bold, the second underlined. To dense: paired by seed."
+    ]
+    if section.baseline is not None:
+        notes.append(f"Ignoring the input gives {section.metric} {number(section.baseline)}.")
+    if section.device:
+        notes.append(f"Times, memory and energy were measured on {section.device}.")
+    if len(section.devices) > 1:
+        others = "; ".join(device for device in section.devices if device != section.device)
+        notes.append(f"Those of other machines are not pooled with them: {others}.")
+    if any(group.estimated & group.intervals.keys() for group in section.groups):
+        notes.append("Energy and emissions marked ~ are estimates and are not ranked.")
+    return notes
+
+
+def _block_title(kind: str, sparsity: float) -> str:
+    return "Dense" if kind == "dense" else f"{kind.capitalize()}, {percent(sparsity)} removed"
+
+
+def _blocks(section: Section, keys: Sequence[str]) -> list[tuple[str, float, list[list[Cell]]]]:
+    together: dict[tuple[str, float], list[list[Cell]]] = {}
+    for group in section.groups:
+        row = [_name(group), _seeds(group), *_quality(section, group), *_costs(group, keys)]
+        together.setdefault((group.kind, group.sparsity), []).append(row)
+    return [(kind, sparsity, rows) for (kind, sparsity), rows in together.items()]
+
+
+def _name(group: Group) -> Cell:
+    return Cell(group.title, note=group.reason or "", order=group.title, target=group.run_ids[0])
+
+
+def _seeds(group: Group) -> Cell:
+    text = str(group.runs)
+    return Cell(f"{text} ({group.remark})" if group.remark else text, order=group.runs)
+
+
+def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
+    test = group.intervals.get("test")
+    if test is None:
+        reason = group.reasons.get("test", "")
+        return Cell(NONE, note=reason), Cell(NONE, note=reason)
+    value = Cell(number(test.mean), between(test), order=test.mean)
+    difference = group.differences.get("test")
+    if group.kind == "dense":
+        return value, Cell(NONE, "the reference itself")
+    if difference is None:
+        return value, Cell(NONE, "no dense run of the same seed")
+    return value, Cell(signed(difference.mean), between(difference, signed), order=difference.mean)
+
+
+def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
+    cells = []
+    for key in keys:
+        interval = group.intervals.get(key)
+        if interval is None:
+            cells.append(Cell(NONE, note=group.reasons.get(key, "not measured")))
+            continue
+        scale = QUANTITIES[key].scale
+        value = scale * interval.mean
+        estimated = key in group.estimated
+        note = between(interval, scale=scale)
+        cells.append(
+            Cell(
+                f"{'~' if estimated else ''}{number(value)}",
+                f"estimated, not ranked; {note}" if estimated else note,
+                order=value,
+            )
+        )
+    return cells
+
+
+def _ranked(block: Block, section: Section, keys: Sequence[str]) -> Block:
+    """Mark the best and the second of each column: of the metric, and of the costs."""
+    rows = [list(row) for row in block.rows]
+    columns = {2: not section.higher_is_better}
+    columns |= {4 + index: True for index, key in enumerate(keys) if key in COSTS}
+    for column, smaller in columns.items():
+        cells = [row[column] for row in rows]
+        whole = [
+            index
+            for index, cell in enumerate(cells)
+            if isinstance(cell.order, float)
+            and not cell.text.startswith("~")
+            and (column != 2 or "(" not in rows[index][1].text)
+        ]
+        values = sorted({cells[i].text for i in whole}, key=lambda text: _order(cells, text))
+        values = values if smaller else values[::-1]
+        if len(values) < 2:
+            continue
+        for index in whole:
+            if cells[index].text in values[:2]:
+                best = cells[index].text == values[0]
+                rows[index][column] = replace(cells[index], rank="best" if best else "second")
+    return Block(block.title, rows)
+
+
+def _order(cells: Sequence[Cell], text: str) -> float:
+    return next(float(cell.order or 0) for cell in cells if cell.text == text)
+
+
+STATES: Mapping[str, tuple[str, str]] = {
+    "better": ("\N{BLACK UP-POINTING TRIANGLE}", "better than dense"),
+    "worse": ("\N{BLACK DOWN-POINTING TRIANGLE}", "worse than dense"),
+    "level": ("\N{ALMOST EQUAL TO}", "not told apart from dense"),
+    "few": ("\N{WHITE CIRCLE}", "too few seeds to tell"),
+    "alone": ("\N{BULLET}", "no dense run to compare with"),
+    "collapsed": ("\N{BLACK SQUARE}", "collapsed: the output ignores the input"),
+    "diverged": ("\N{INFINITY}", "diverged: no finite loss"),
+    "failed": ("\N{MULTIPLICATION X}", "failed: an error, no result"),
+    "skipped": ("\N{EMPTY SET}", "skipped: cannot be done"),
+    "unknown": ("?", "no finite result"),
+    "missing": ("\N{MIDDLE DOT}", "not run"),
+}
+"""The symbol and the meaning of each state of a cell of the matrix."""
+
+
+def matrix(sections: Sequence[Section]) -> Table:
+    """Return methods x tasks, each cell the difference to dense."""
+    columns = [(section, sparsity) for section in sections for sparsity in section.sparsities]
+    methods: dict[str, tuple[str, str]] = {}
+    for section in sections:
+        methods |= {g.method: (g.kind, g.title) for g in section.groups if g.kind != "dense"}
+    kinds = sorted({kind for kind, _ in methods.values()}, key=_kind_order)
+    blocks = []
+    for kind in kinds:
+        named = sorted((title, m) for m, (of, title) in methods.items() if of == kind)
+        rows = [
+            [Cell(title, order=title), *(_matrix_cell(*column, method) for column in columns)]
+            for title, method in named
+        ]
+        blocks.append(Block(kind.capitalize(), rows))
+    headers = [
+        f"{section.name}, {percent(sparsity)}{_short_stamp(section)}"
+        for section, sparsity in columns
+    ]
+    stamps = [f"{section.name}: {section.stamp}" for section in sections if section.stamp]
+    return Table(
+        slug="matrix",
+        title="Test metric relative to dense",
+        columns=["Method", *headers],
+        blocks=blocks,
+        notes=stamps,
+    )
+
+
+def _short_stamp(section: Section) -> str:
+    return f" ({section.stamp.partition(':')[0]})" if section.stamp else ""
+
+
+def _kind_order(kind: str) -> tuple[int, str]:
+    known = ("structured", "unstructured", "control")
+    return (known.index(kind) if kind in known else len(known), kind)
+
+
+def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
+    found = [g for g in section.groups if g.method == method and g.sparsity == sparsity]
+    if not found:
+        return _state_cell("missing", "not run", "this was not asked for, or is not finished")
+    group = found[0]
+    difference = group.differences.get("test")
+    if difference is None:
+        state = "unknown" if group.status == "done" else group.status
+        state = "alone" if "test" in group.intervals else state
+        test = group.intervals.get("test")
+        text = number(test.mean) if test else NONE if state == "unknown" else state
+        note = group.reason or group.reasons.get("test", "")
+        return _state_cell(state, text, note, target=_culprit(group))
+    state = matrix_state(section, group, difference)
+    sure = f"n={difference.n}"
+    if difference.low is not None and difference.high is not None:
+        sure = f"{signed(difference.low)} to {signed(difference.high)}, {sure}"
+    return replace(
+        _state_cell(state, signed(difference.mean), "", target=_culprit(group)),
+        detail=group.remark or sure,
+        order=difference.mean,
+        note="; ".join(filter(None, (sure, group.remark, group.reason, STATES[state][1]))),
+    )
+
+
+def _state_cell(state: str, text: str, note: str, target: str = "") -> Cell:
+    return Cell(text, note or STATES[state][1], None, None, state, STATES[state][0], target)
+
+
+def matrix_state(section: Section, group: Group, difference: Interval) -> str:
+    """Return what a group's difference to dense says; a run that ended badly outweighs it."""
+    if group.status != "done":
+        return group.status
+    if not difference.decides or difference.low is None or difference.high is None:
+        return "few"
+    if difference.low <= 0 <= difference.high:
+        return "level"
+    return "better" if (difference.mean > 0) == section.higher_is_better else "worse"
+
+
+def _culprit(group: Group) -> str:
+    """Return the run to look at: the first that ended as the group's status says."""
+    return str(next(row["run_id"] for row in group.rows if row["status"] == group.status))

@@ -1,0 +1,24 @@
+"""Reports that several tests look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fabricated
+import pytest
+
+from reports import report
+
+
+@pytest.fixture(scope="session")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder in which everything that can happen to a run has happened."""
+    return fabricated.save(tmp_path_factory.mktemp("eventful"), fabricated.eventful())
+
+
+@pytest.fixture(scope="session")
+def page(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the report on it, without the figures beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw_all", lambda *arguments: None)
+        return report.write(eventful, tmp_path_factory.mktemp("report"))

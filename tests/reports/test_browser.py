@@ -1,0 +1,235 @@
+"""The page in a real browser: Chromium through Playwright, from a file, without network."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium here: apt-get install --no-install-recommends chromium"
+)
+
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@dataclass
+class Opened:
+    """A page that was opened, and what it did that it should not."""
+
+    page: playwright.Page
+    address: str
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as library:
+        started = library.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield started
+        started.close()
+
+
+def open_page(
+    browser: playwright.Browser,
+    file: Path,
+    *,
+    width: int = 1280,
+    scheme: str = "light",
+    view: str = "",
+) -> Opened:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened = Opened(context.new_page(), f"file://{file}")
+    opened.page.on("console", lambda message: opened.complaints.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
+    opened.page.goto(f"{opened.address}{view}")
+    return opened
+
+
+@pytest.fixture
+def opened(browser: playwright.Browser, page: Path) -> Iterator[Opened]:
+    made = open_page(browser, page)
+    yield made
+    made.page.context.close()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_loads_without_network_and_complaints_and_fits(
+    browser: playwright.Browser, page: Path, width: int, scheme: str
+) -> None:
+    opened = open_page(browser, page, width=width, scheme=scheme)
+    assert opened.requests == [opened.address]
+    assert opened.complaints == []
+    overflow = "document.documentElement.scrollWidth - innerWidth"
+    assert opened.page.evaluate(overflow) <= 0
+    dark = "getComputedStyle(document.body).backgroundColor"
+    lightness = sum(map(int, opened.page.evaluate(dark)[4:-1].split(",")))
+    assert (lightness < 150) == (scheme == "dark")
+    assert opened.page.locator("figure.chart:visible .plot svg").count() >= 15
+    opened.page.context.close()
+
+
+def task(opened: Opened) -> playwright.Locator:
+    return opened.page.locator("#task-pictures-embedded")
+
+
+def chart(opened: Opened, kind: str) -> playwright.Locator:
+    return task(opened).locator(f'figure[data-chart="{kind}"]')
+
+
+def state(opened: Opened) -> str:
+    return opened.page.evaluate("decodeURIComponent(location.hash)")
+
+
+def test_the_metric_and_the_axis_can_be_chosen(opened: Opened) -> None:
+    cost = chart(opened, "cost")
+    assert "measured" in cost.locator(".badge").inner_text()
+    cost.get_by_role("combobox", name="against").select_option("macs_effective")
+    assert cost.locator(".badge").inner_text() == "theoretical"
+    assert cost.locator("line.axis.theoretical").count() == 1
+    assert "Multiply-accumulates of weights left (M), log" in cost.locator("svg").text_content()
+    cost.get_by_role("combobox", name="of", exact=True).select_option("validation")
+    assert "Validation accuracy" in chart(opened, "sparsity").locator("svg").text_content()
+    assert "pictures-embedded.cost=macs_effective" in state(opened)
+    assert opened.complaints == []
+
+
+def test_axes_can_be_logarithmic(opened: Opened) -> None:
+    cost = chart(opened, "cost")
+    assert ", log" not in cost.locator("svg").text_content()
+    cost.get_by_role("checkbox", name="log x").check()
+    assert ", log" in cost.locator("svg").text_content()
+
+
+def test_figures_can_be_relative_to_dense(opened: Opened) -> None:
+    opened.page.get_by_role("checkbox", name="relative to dense").check()
+    text = chart(opened, "cost").locator("svg").text_content()
+    assert "difference to dense" in text
+    assert "dense = 1" in text
+    assert "relative=1" in state(opened)
+
+
+def test_intervals_can_be_left_out(opened: Opened) -> None:
+    bars, bands = (
+        chart(opened, "cost").locator(".bar"),
+        chart(opened, "sparsity").locator(".band"),
+    )
+    assert bars.count() > 0
+    assert bands.count() > 0
+    opened.page.get_by_role("checkbox", name="intervals").uncheck()
+    assert (bars.count(), bands.count()) == (0, 0)
+
+
+def test_a_method_is_hidden_by_its_legend_and_keeps_its_colour(opened: Opened) -> None:
+    legend = task(opened).locator(".legend button")
+    line = chart(opened, "sparsity").locator("path.line")
+    before = line.count()
+    kept = legend.filter(has_text="SNIP").locator("line").get_attribute("style")
+    snap = legend.filter(has_text="SNAP")
+    snap.focus()
+    opened.page.keyboard.press("Enter")
+    assert snap.get_attribute("aria-pressed") == "false"
+    assert line.count() == before - 1
+    assert legend.filter(has_text="SNIP").locator("line").get_attribute("style") == kept
+    assert "hide=snap" in state(opened)
+
+
+def test_tables_sort_within_their_blocks(opened: Opened) -> None:
+    table = task(opened).locator("table").first
+    header = table.locator("thead th", has_text="Test accuracy")
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    block = table.locator("tbody", has_text="Unstructured, 90")
+    place = "nodes => nodes.map(node => Number(node.cells[2].dataset.order))"
+    values = block.locator("tr:not(.block)").evaluate_all(place)
+    assert values == sorted(values)
+    header.get_by_role("button").click()
+    assert block.locator("tr:not(.block)").evaluate_all(place) == sorted(values, reverse=True)
+
+
+def test_a_view_can_be_sent(browser: playwright.Browser, page: Path) -> None:
+    view = "#pictures-embedded.cost=disk_bytes&hide=snip%7Cltr&theme=dark&relative=1"
+    opened = open_page(browser, page, view=view)
+    assert (
+        chart(opened, "cost").get_by_role("combobox", name="against").input_value() == "disk_bytes"
+    )
+    assert opened.page.get_by_role("checkbox", name="relative to dense").is_checked()
+    pressed = task(opened).locator('.legend button[aria-pressed="false"]')
+    assert sorted(pressed.all_inner_texts()) == ["LTR", "SNIP"]
+    assert opened.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    opened.page.get_by_role("button", name="reset").click()
+    assert state(opened) in ("", "#")
+    assert (
+        chart(opened, "cost").get_by_role("combobox", name="against").input_value()
+        == "train_seconds"
+    )
+    opened.page.context.close()
+
+
+def test_a_point_leads_to_its_runs_by_keyboard(opened: Opened) -> None:
+    point = chart(opened, "cost").get_by_role("button", name="EarlyCroP-S at 98 %")
+    assert "Test accuracy" in (point.get_attribute("aria-label") or "")
+    point.focus()
+    opened.page.keyboard.press("Enter")
+    dialog = opened.page.get_by_role("dialog")
+    text = dialog.inner_text()
+    assert "--pruner earlycrop_s --sparsity 0.98 --seed 2" in text
+    assert "commit 0123456789ab" in text
+    assert "Abacus 1, 1 thread" in text
+    assert "torch 2.14.1" in text
+    opened.page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_a_failed_cell_leads_to_its_traceback(opened: Opened) -> None:
+    opened.page.locator("#overview td.failed a").first.click()
+    text = opened.page.get_by_role("dialog").inner_text()
+    assert 'File "harness/run.py", line 1, in train' in text
+    assert "run=pictures-grasp-0.98-seed1" in state(opened)
+
+
+def test_the_front_and_what_it_dominates(opened: Opened) -> None:
+    cost = chart(opened, "cost")
+    assert cost.locator("path.front").count() == 1
+    assert 0 < cost.locator(".dominated").count() < cost.locator("g.point").count()
+    cost.get_by_role("combobox", name="against").select_option("emissions_g")
+    assert cost.locator("path.front").count() == 0
+    assert "what is estimated is not ranked" in cost.locator("figcaption").inner_text()
+
+
+def test_pruning_is_marked_and_the_trigger_told(opened: Opened) -> None:
+    assert chart(opened, "training").locator("path.moment").count() >= 10
+    assert (
+        "EarlyCroP-U: fired 3 times" in chart(opened, "trigger").locator("figcaption").inner_text()
+    )
+    sparsity = chart(opened, "training").get_by_role("combobox", name="at", exact=True)
+    sparsity.select_option("0.9")
+    assert "pictures-embedded.at=0.9" in state(opened)
+
+
+def test_figures_have_names_for_those_who_do_not_see_them(opened: Opened) -> None:
+    for figure in opened.page.locator("figure.chart .plot svg").all():
+        assert figure.get_attribute("aria-label")
+
+
+def test_printing_leaves_the_controls_out(opened: Opened) -> None:
+    opened.page.emulate_media(media="print")
+    assert not opened.page.locator(".toolbar").is_visible()
+    assert opened.page.locator("#overview table").first.is_visible()
+    assert opened.complaints == []
