@@ -13,9 +13,6 @@ from pathlib import Path, PureWindowsPath
 
 from harness.errors import RequestError
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-"""How the names of archives end."""
-
 MEMBERS_BETWEEN_LINES = 100
 
 Report = Callable[[str], None]
@@ -23,11 +20,6 @@ Report = Callable[[str], None]
 
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
 """What the standard library raises for an archive that is cut short or no archive."""
-
-
-def is_archive(path: Path) -> bool:
-    """Return whether the name is that of an archive."""
-    return path.name.endswith(SUFFIXES)
 
 
 def extract(archive: Path, folder: Path, report: Report) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.archives import extract, is_archive
+from harness.archives import extract
 from harness.errors import RequestError
 
 Pack = Callable[[Path, dict[str, bytes]], Path]
@@ -111,12 +111,6 @@ def test_an_archive_that_is_cut_short_leaves_nothing(
         unpack(archive, folder)
     assert "\n" not in str(refusal.value)
     assert not list(folder.iterdir())
-
-
-def test_archives_are_told_by_their_names() -> None:
-    assert is_archive(Path("cifar-10-python.tar.gz"))
-    assert is_archive(Path("tiny-imagenet-200.zip"))
-    assert not is_archive(Path("nyu_depth_v2_labeled.mat"))
 
 
 def test_progress_is_reported(tmp_path: Path, folder: Path) -> None:
