@@ -30,6 +30,8 @@ class DataSet:
     classes: int
     size: int
     """Pixels of a side."""
+    noise: float
+    """Of the drawings."""
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
     """Of red, green and blue in the official training images, of 1."""
@@ -50,7 +52,7 @@ class DataSet:
             fingerprint = self.verify(data_folder / self.folder)
             return DataDescription("official", self.title, fingerprint)
         counts = [settings["train_images"], settings["test_images"]]
-        text = f"{drawings.fingerprint()} {self.classes} {self.size} {counts}"
+        text = f"{drawings.fingerprint()} {self.classes} {self.size} {self.noise} {counts}"
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         return DataDescription("synthetic", f"drawings; not {self.title}", fingerprint)
 
@@ -69,7 +71,7 @@ class DataSet:
         arrays: dict[str, Array] = {}
         for seed, part in enumerate(("train", "test")):
             count = settings[f"{part}_images"]
-            images, labels = drawings.draw(count, self.classes, self.size, seed)
+            images, labels = drawings.draw(count, self.classes, self.size, self.noise, seed)
             arrays |= {f"{part}_images": images, f"{part}_labels": labels}
         return arrays
 
@@ -96,6 +98,7 @@ CIFAR10 = DataSet(
     folder="cifar10",
     classes=10,
     size=32,
+    noise=0.15,
     mean=(0.4914, 0.4822, 0.4465),
     deviation=(0.2023, 0.1994, 0.2010),
     verify=partial(cifar.verify, name="cifar-10-batches-py"),
@@ -106,6 +109,7 @@ CIFAR100 = DataSet(
     folder="cifar100",
     classes=100,
     size=32,
+    noise=0.05,
     mean=(0.5071, 0.4865, 0.4409),
     deviation=(0.2673, 0.2564, 0.2762),
     verify=partial(cifar.verify, name="cifar-100-python"),
@@ -116,6 +120,7 @@ TINY_IMAGENET = DataSet(
     folder="tiny_imagenet",
     classes=200,
     size=64,
+    noise=0.05,
     mean=(0.4802, 0.4481, 0.3975),
     deviation=(0.2770, 0.2691, 0.2821),
     verify=tiny_imagenet.verify,

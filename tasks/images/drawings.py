@@ -23,9 +23,6 @@ to its edge near it."""
 CHUNK = 256
 """Images that are drawn at a time."""
 
-NOISE = 0.12
-"""Standard deviation of the noise in a channel, of 1."""
-
 
 def _disc(x: Array, y: Array) -> Array:
     return 1 - np.hypot(x, y)
@@ -87,7 +84,7 @@ COLOURS = 10
 
 
 def draw(
-    count: int, classes: int, size: int, seed: int
+    count: int, classes: int, size: int, noise: float, seed: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Draw images of all classes, equally many of each where it comes out even.
 
@@ -95,6 +92,7 @@ def draw(
         count: how many images.
         classes: 10, 100 or 200.
         size: of an image, in pixels.
+        noise: its standard deviation in a channel whose values go from 0 to 1.
         seed: of everything random; parts with different seeds have no image in common.
 
     Returns:
@@ -108,7 +106,7 @@ def draw(
         members = np.flatnonzero(labels % len(SHAPES) == number)
         for start in range(0, len(members), CHUNK):
             chosen = members[start : start + CHUNK]
-            images[chosen] = _drawn(shape, labels[chosen], classes, size, random)
+            images[chosen] = _drawn(shape, labels[chosen], classes, size, noise, random)
     return images, labels
 
 
@@ -122,6 +120,7 @@ def _drawn(
     labels: npt.NDArray[np.int64],
     classes: int,
     size: int,
+    noise: float,
     random: np.random.Generator,
 ) -> npt.NDArray[np.uint8]:
     """Draw images of one shape."""
@@ -134,9 +133,9 @@ def _drawn(
     pixels = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1)[None, :]
     x, y = pixels[:, None, :], pixels[:, :, None]
     ground = _pattern(x, y, uniform(0, np.pi), uniform(3, 12), uniform(0, 2 * np.pi))
-    radius = uniform(0.4, 0.7)
+    radius = uniform(0.45, 0.75)
     angle = uniform(0, 2 * np.pi)
-    away_x, away_y = x - uniform(-0.35, 0.35), y - uniform(-0.35, 0.35)
+    away_x, away_y = x - uniform(-0.25, 0.25), y - uniform(-0.25, 0.25)
     along = (np.cos(angle) * away_x + np.sin(angle) * away_y) / radius
     across = (np.cos(angle) * away_y - np.sin(angle) * away_x) / radius
     cover = np.clip(shape(along, across) * radius * size / 2 + 0.5, 0, 1)
@@ -151,19 +150,18 @@ def _drawn(
     stripes = _pattern(along, across, uniform(0, np.pi), uniform(7, 9), uniform(0, 2 * np.pi))
     surface = 1 - 0.7 * striped * stripes
     light = 1 + uniform(-0.3, 0.3) * x + uniform(-0.3, 0.3) * y
-    ground_hue, contrast = uniform(0, 1), uniform(0.2, 0.6)
-    channels = [
-        light
-        * (
-            cover * surface * _channel(hue, uniform(0.6, 1), 1, channel)
-            + (1 - cover)
-            * (1 - contrast * ground)
-            * _channel(ground_hue, uniform(0, 0.6), 1, channel)
-        )
-        for channel in range(3)
-    ]
-    image = np.stack(channels, axis=1) * uniform(0.5, 0.9)[:, None]
-    image += np.float32(NOISE) * random.standard_normal(image.shape, np.float32)
+    object_colour = _colour(hue, uniform(0.7, 1))
+    ground_colour = _colour(uniform(0, 1), uniform(0, 0.5))
+    shaded_ground = 1 - uniform(0.2, 0.6) * ground
+    image = np.stack(
+        [
+            light * (cover * surface * of_object + (1 - cover) * shaded_ground * of_ground)
+            for of_object, of_ground in zip(object_colour, ground_colour, strict=True)
+        ],
+        axis=1,
+    )
+    image *= uniform(0.5, 0.9)[:, None]
+    image += np.float32(noise) * random.standard_normal(image.shape, np.float32)
     return (np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -173,7 +171,11 @@ def _pattern(x: Array, y: Array, angle: Array, frequency: Array, phase: Array) -
     return (waves + 1) / 2
 
 
-def _channel(hue: Array, saturation: Array, value: float, channel: int) -> Array:
-    """Return red, green or blue of a colour (Smith, SIGGRAPH 1978)."""
-    sector = (hue * 6 + (5, 3, 1)[channel]) % 6
-    return value - value * saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)
+def _colour(hue: Array, saturation: Array) -> tuple[Array, Array, Array]:
+    """Return red, green and blue of a colour of full value (Smith, SIGGRAPH 1978)."""
+
+    def channel(offset: int) -> Array:
+        sector = (hue * 6 + offset) % 6
+        return 1 - saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)
+
+    return channel(5), channel(3), channel(1)
