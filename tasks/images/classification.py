@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +10,14 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from harness.errors import RequestError
 from harness.task import Batch, ShuffledBatches, Split, Task, scoring_indices
 from tasks.images import augmentation
-from tasks.images.data import DataSet, split
+from tasks.images.data import DataSet, Part, split
 from tasks.images.networks import NETWORKS
+
+SMALLEST = 32
+"""Pixels of a side, which VGG16 halves five times."""
 
 EVALUATION_BATCH = 500
 """Images that are evaluated at a time."""
@@ -36,14 +40,29 @@ class ImageClassification(Task):
         tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         train = tensors["train_images"], tensors["train_labels"]
         test = tensors["test_images"], tensors["test_labels"]
-        self._sources = {"train": train, "validation": train, "test": test}
-        self._numbers = {
-            part: torch.from_numpy(numbers).to(device)
-            for part, numbers in split(len(train[0]), len(test[0]), settings).items()
+        numbers = split(len(train[0]), len(test[0]), settings)
+        self._sources: dict[Part, tuple[Tensor, Tensor]] = {
+            "train": train,
+            "validation": train,
+            "test": test,
         }
+        self._numbers = {part: torch.from_numpy(numbers[part]).to(device) for part in numbers}
         self._mean = torch.tensor(self.data_set.mean, device=device)[:, None, None]
         self._deviation = torch.tensor(self.data_set.deviation, device=device)[:, None, None]
+        self._require_sizes()
         self.steps_per_epoch = -(-len(self._numbers["train"]) // settings["batch_size"])
+
+    def _require_sizes(self) -> None:
+        resolution, size = self.settings["resolution"], self.settings["batch_size"]
+        if resolution < SMALLEST:
+            raise RequestError(
+                f"resolution={resolution}: the networks need at least {SMALLEST} pixels"
+            )
+        if len(self._numbers["train"]) % size == 1 or size == 1:
+            raise RequestError(
+                f"batch_size={size}: leaves one of {len(self._numbers['train']):,} training images "
+                "alone in a batch, which batch normalisation cannot use"
+            )
 
     def model(self) -> nn.Module:
         """Return the network that the setting ``model`` names."""
@@ -56,22 +75,23 @@ class ImageClassification(Task):
         return ShuffledBatches(samples, self.settings["batch_size"], seed, self._augmented)
 
     def _augmented(self, indices: Tensor, generator: Generator) -> Batch:
+        if self.settings["augmentation"] == "off":
+            return self._batch("train", indices)
         images, labels = self._bytes("train", indices)
         images = augmentation.shifted(images, self.settings["shift"], generator)
-        if self.settings["flip"]:
-            images = augmentation.flipped(images, generator)
+        images = augmentation.flipped(images, generator)
         values = images.float().div(255)
         if self.settings["rotation"] > 0:
             values = augmentation.rotated(values, self.settings["rotation"], generator)
         return self._prepared(values), labels
 
-    def _bytes(self, part: str, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def _bytes(self, part: Part, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images of a part as they are stored, and their labels."""
         numbers = self._numbers[part][indices.to(self.device)]
         images, labels = self._sources[part]
         return images[numbers], labels[numbers]
 
-    def _batch(self, part: str, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch(self, part: Part, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images of a part as the network gets them, and their labels."""
         images, labels = self._bytes(part, indices)
         return self._prepared(images.float().div(255)), labels
@@ -95,7 +115,8 @@ class ImageClassification(Task):
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the top-1 and top-5 accuracy in percent, and the cross-entropy."""
-        logits, labels = self._answers(model, split)
+        answers = [(model(images), labels) for images, labels in self.batches(split)]
+        logits, labels = (torch.cat(parts) for parts in zip(*answers, strict=True))
         ranked = logits.topk(5).indices == labels[:, None]
         return {
             "top1_accuracy": 100 * float(ranked[:, 0].double().mean()),
@@ -103,21 +124,17 @@ class ImageClassification(Task):
             "cross_entropy": float(F.cross_entropy(logits, labels)),
         }
 
-    def _answers(self, model: nn.Module, part: Split) -> tuple[Tensor, Tensor]:
-        """Return the logits (images, classes) of a whole part, and its labels."""
-        logits, labels = [], []
+    def batches(self, part: Part) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through a part in its order: images as the network gets them, and their labels."""
         for indices in torch.arange(len(self._numbers[part])).split(EVALUATION_BATCH):
-            images, labels_of_batch = self._batch(part, indices)
-            logits.append(model(images))
-            labels.append(labels_of_batch)
-        return torch.cat(logits), torch.cat(labels)
+            yield self._batch(part, indices)
 
     def baseline(self) -> float:
         """Return the test accuracy of the class that is most frequent in training."""
         most_frequent = self._labels("train").mode().values
         return 100 * float((self._labels("test") == most_frequent).double().mean())
 
-    def _labels(self, part: str) -> Tensor:
+    def _labels(self, part: Part) -> Tensor:
         return self._sources[part][1][self._numbers[part]]
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.data import DataDescription
+from harness.errors import RequestError
 from tasks.images import cifar, drawings, tiny_imagenet
 from tasks.images.cache import Array, Create, decoded
+
+Part = Literal["train", "validation", "test"]
 
 VALIDATION_SHARE = 10
 """One of so many training images is for validation."""
@@ -46,15 +49,27 @@ class DataSet:
         """Return what the data are.
 
         Raises:
-            RequestError: an official file is missing or is not the official one.
+            RequestError: an official file is missing or is not the official one, or there are too
+                few images.
         """
+        self._require_images(settings)
         if settings["images"] == "official":
             fingerprint = self.verify(data_folder / self.folder)
             return DataDescription("official", self.title, fingerprint)
         counts = [settings["train_images"], settings["test_images"]]
-        text = f"{drawings.fingerprint()} {self.classes} {self.size} {self.noise} {counts}"
+        text = f"drawings {drawings.VERSION} {self.classes} {self.size} {self.noise} {counts}"
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         return DataDescription("synthetic", f"drawings; not {self.title}", fingerprint)
+
+    def _require_images(self, settings: Mapping[str, Any]) -> None:
+        least = {"train_images": VALIDATION_SHARE, "test_images": 1}
+        for name, smallest in least.items():
+            all_there_are = settings[name] == 0 and settings["images"] == "official"
+            if settings[name] < smallest and not all_there_are:
+                raise RequestError(
+                    f"{self.folder}: {name}={settings[name]} is too few: "
+                    f"{smallest} at least, or 0 for all official ones"
+                )
 
     def arrays(self, settings: Mapping[str, Any], data_folder: Path) -> Mapping[str, Array]:
         """Return the images and labels of both parts.
@@ -76,7 +91,7 @@ class DataSet:
         return arrays
 
 
-def split(train: int, test: int, limits: Mapping[str, Any]) -> dict[str, npt.NDArray[np.int64]]:
+def split(train: int, test: int, limits: Mapping[str, Any]) -> dict[Part, npt.NDArray[np.int64]]:
     """Return the image numbers of each part, the same for all seeds.
 
     Args:
@@ -109,7 +124,7 @@ CIFAR100 = DataSet(
     folder="cifar100",
     classes=100,
     size=32,
-    noise=0.05,
+    noise=0.1,
     mean=(0.5071, 0.4865, 0.4409),
     deviation=(0.2673, 0.2564, 0.2762),
     verify=partial(cifar.verify, name="cifar-100-python"),
@@ -120,7 +135,7 @@ TINY_IMAGENET = DataSet(
     folder="tiny_imagenet",
     classes=200,
     size=64,
-    noise=0.05,
+    noise=0.15,
     mean=(0.4802, 0.4481, 0.3975),
     deviation=(0.2770, 0.2691, 0.2821),
     verify=tiny_imagenet.verify,

@@ -8,17 +8,19 @@ random.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 Shape = Callable[[Array, Array], Array]
 """From coordinates in which an object has radius 1 to its margin: positive inside, the distance
 to its edge near it."""
+
+VERSION = 1
+"""Raised when other images are drawn."""
 
 CHUNK = 256
 """Images that are drawn at a time."""
@@ -108,11 +110,6 @@ def draw(
             chosen = members[start : start + CHUNK]
             images[chosen] = _drawn(shape, labels[chosen], classes, size, noise, random)
     return images, labels
-
-
-def fingerprint() -> str:
-    """Return a hash of how images are drawn: of this file."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def _drawn(

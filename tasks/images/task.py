@@ -27,7 +27,7 @@ from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET
         "test_images": 1000,
         "resolution": 32,
         "shift": 4,
-        "flip": True,
+        "augmentation": "on",
         "rotation": 0.0,
     },
     profiles={
@@ -54,6 +54,7 @@ from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET
             "resnext101_32x48d",
         ),
         "images": ("drawn", "official"),
+        "augmentation": ("on", "off"),
     },
     downloads={
         "cifar-10-python.tar.gz": (
@@ -77,7 +78,7 @@ class Cifar10(ImageClassification):
     data="tasks.images.data:describe_cifar100",
     settings={
         "epochs": 10,
-        "batch_size": 64,
+        "batch_size": 32,
         "optimiser": "adam",
         "learning_rate": 2e-3,
         "weight_decay": 5e-5,
@@ -85,11 +86,11 @@ class Cifar10(ImageClassification):
         "model": "resnet18",
         "width": 16,
         "images": "drawn",
-        "train_images": 4000,
+        "train_images": 5000,
         "test_images": 1000,
         "resolution": 32,
         "shift": 4,
-        "flip": True,
+        "augmentation": "on",
         "rotation": 0.0,
     },
     profiles={
@@ -116,6 +117,7 @@ class Cifar10(ImageClassification):
             "resnext101_32x48d",
         ),
         "images": ("drawn", "official"),
+        "augmentation": ("on", "off"),
     },
     downloads={
         "cifar-100-python.tar.gz": (
@@ -139,19 +141,19 @@ class Cifar100(ImageClassification):
     data="tasks.images.data:describe_tiny_imagenet",
     settings={
         "epochs": 10,
-        "batch_size": 64,
+        "batch_size": 32,
         "optimiser": "adam",
         "learning_rate": 2e-3,
         "weight_decay": 5e-5,
         "clip": 10.0,
-        "model": "resnet18_official",
-        "width": 24,
+        "model": "resnet18",
+        "width": 16,
         "images": "drawn",
-        "train_images": 4000,
+        "train_images": 6000,
         "test_images": 1000,
-        "resolution": 64,
+        "resolution": 32,
         "shift": 4,
-        "flip": True,
+        "augmentation": "on",
         "rotation": 0.0,
     },
     profiles={
@@ -160,10 +162,12 @@ class Cifar100(ImageClassification):
         "paper": {
             "epochs": 80,
             "batch_size": 128,
+            "model": "resnet18_official",
             "width": 64,
             "images": "official",
             "train_images": 0,
             "test_images": 0,
+            "resolution": 64,
         },
     },
     choices={
@@ -176,6 +180,7 @@ class Cifar100(ImageClassification):
             "resnext101_32x48d",
         ),
         "images": ("drawn", "official"),
+        "augmentation": ("on", "off"),
     },
     downloads={
         "tiny-imagenet-200.zip": (

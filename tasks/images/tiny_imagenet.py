@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tasks.images.cache import Create
 ARCHIVE = "tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 ROOT = "tiny-imagenet-200"
+TABLE = "val/val_annotations.txt"
 SIZE = 64
 """Pixels of a side."""
 
@@ -53,11 +54,17 @@ def decode(folder: Path, create: Create) -> None:
                 labels = create(f"{part}_labels", (len(samples),), np.int64)
                 for index, (member, name) in enumerate(samples):
                     images[index] = _picture(archive, member)
-                    labels[index] = numbers[name]
+                    labels[index] = _number(name, numbers)
     except zipfile.BadZipFile as error:
         raise RequestError(f"tiny_imagenet: {path} is damaged: {error}") from None
-    except KeyError as error:
+    except KeyError as error:  # of the archive: there is no such member
         raise RequestError(f"tiny_imagenet: {path}: {error.args[0]}") from None
+
+
+def _number(name: str, numbers: Mapping[str, int]) -> int:
+    if name not in numbers:
+        raise RequestError(f"tiny_imagenet: the class {name} is not in wnids.txt")
+    return numbers[name]
 
 
 def _train(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
@@ -72,9 +79,13 @@ def _train(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
 
 def _validation(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
     """Return the images ``val/images/val_N.JPEG``, whose classes a table of their own gives."""
-    rows: Sequence[str] = _lines(archive, "val/val_annotations.txt")
-    fields = (row.split("\t") for row in rows)
-    return [(f"{ROOT}/val/images/{file}", name) for file, name, *_ in fields]
+    found = []
+    for number, row in enumerate(_lines(archive, TABLE), start=1):
+        file, *rest = row.split("\t")
+        if not rest:
+            raise RequestError(f"tiny_imagenet: row {number} of {TABLE} has no class")
+        found.append((f"{ROOT}/val/images/{file}", rest[0]))
+    return found
 
 
 def _lines(archive: zipfile.ZipFile, name: str) -> list[str]:

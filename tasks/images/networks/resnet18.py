@@ -76,7 +76,8 @@ def _block(incoming: int, outgoing: int, stride: int) -> nn.Module:
     shortcut = None
     if stride != 1:
         shortcut = nn.Sequential(*_normalised(_shortcut(incoming, outgoing, stride)))
-    return BasicBlock(incoming, outgoing, stride, shortcut)
+    block: nn.Module = BasicBlock(incoming, outgoing, stride, shortcut)
+    return block
 
 
 class _LeakyBlock(nn.Module):

@@ -14,10 +14,11 @@ def resnext101(group_width: int, width: int, classes: int) -> nn.Module:
         width: 64 as published; the inner channels of every block are proportional to it.
         classes: of the output.
     """
-    return ResNet(
+    model: nn.Module = ResNet(
         Bottleneck,
         [3, 4, 23, 3],
         num_classes=classes,
         groups=32,
-        width_per_group=group_width * width // 64,
+        width_per_group=max(1, group_width * width // 64),
     )
+    return model
