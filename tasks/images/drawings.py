@@ -27,11 +27,13 @@ CHUNK = 256
 
 
 def _disc(x: Array, y: Array) -> Array:
-    return 1 - np.hypot(x, y)
+    margin: Array = 1 - np.hypot(x, y)
+    return margin
 
 
 def _ring(x: Array, y: Array) -> Array:
-    return 0.25 - np.abs(np.hypot(x, y) - 0.75)
+    margin: Array = 0.25 - np.abs(np.hypot(x, y) - 0.75)
+    return margin
 
 
 def _crescent(x: Array, y: Array) -> Array:
@@ -48,7 +50,8 @@ def _polygon(corners: int) -> Shape:
     def margin(x: Array, y: Array) -> Array:
         sides = [x * np.float32(np.cos(a)) + y * np.float32(np.sin(a)) for a in angles]
         farthest: Array = np.maximum.reduce(sides)
-        return np.float32(np.cos(np.pi / corners)) - farthest
+        nearest: Array = np.float32(np.cos(np.pi / corners)) - farthest
+        return nearest
 
     return margin
 
@@ -173,6 +176,7 @@ def _colour(hue: Array, saturation: Array) -> tuple[Array, Array, Array]:
 
     def channel(offset: int) -> Array:
         sector = (hue * 6 + offset) % 6
-        return 1 - saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)
+        value: Array = 1 - saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)
+        return value
 
     return channel(5), channel(3), channel(1)
