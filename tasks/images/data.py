@@ -113,7 +113,7 @@ CIFAR10 = DataSet(
     folder="cifar10",
     classes=10,
     size=32,
-    noise=0.15,
+    noise=0.25,
     mean=(0.4914, 0.4822, 0.4465),
     deviation=(0.2023, 0.1994, 0.2010),
     verify=partial(cifar.verify, name="cifar-10-batches-py"),
