@@ -1,4 +1,4 @@
-"""Archives, unpacked such that nothing leaves its folder, and that all appears at once."""
+"""Archives, unpacked such that nothing is written outside of its folder."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZM
 def extract(archive: Path, folder: Path, report: Report) -> bool:
     """Unpack an archive into a folder, unless all of it is there; return whether it was not.
 
-    What the archive holds at its top appears in the folder whole or not at all; what is there
-    already is left alone.
+    Each file appears whole or not at all; what is there already is left alone.
 
     Args:
         archive: a zip file or a tar file, compressed or not.
@@ -42,9 +41,7 @@ def extract(archive: Path, folder: Path, report: Report) -> bool:
             return False
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as unpacked:
             _unpack(archive, Path(unpacked), report)
-            for entry in Path(unpacked).iterdir():
-                if not (folder / entry.name).exists():
-                    entry.replace(folder / entry.name)
+            _move(Path(unpacked), folder)
     except _DAMAGED as error:
         reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
         raise RequestError(f"cannot unpack {archive}: {reason}") from None
@@ -52,15 +49,22 @@ def extract(archive: Path, folder: Path, report: Report) -> bool:
 
 
 def _missing(archive: Path, folder: Path) -> bool:
-    """Return whether something of the archive's top is not in the folder."""
+    """Return whether a file of the archive is not in the folder."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zip_file:
-            names = zip_file.namelist()
+            names = [name for name in zip_file.namelist() if not name.endswith("/")]
     else:
         with tarfile.open(archive) as tar_file:
-            names = tar_file.getnames()
-    top = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
-    return not all((folder / name).exists() for name in top)
+            names = [member.name for member in tar_file if not member.isdir()]
+    return not all((folder / name).exists() for name in names)
+
+
+def _move(unpacked: Path, folder: Path) -> None:
+    for file in sorted(unpacked.rglob("*")):
+        place = folder / file.relative_to(unpacked)
+        if file.is_file() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
 
 def _unpack(archive: Path, folder: Path, report: Report) -> None:

@@ -9,24 +9,26 @@ from pathlib import Path
 from harness.errors import RequestError
 
 
-def require(path: Path, expected: str, hint: str) -> None:
+def require(path: Path, expected: str, task: str) -> None:
     """See to it that a file is the published one, before anything in it is believed.
 
     Args:
         path: the file.
         expected: its published MD5.
-        hint: what to do about another one.
+        task: whose ``data fetch`` gets it.
 
     Raises:
         RequestError: it is missing, truncated or changed.
     """
+    remedy = f"python -m harness data fetch {task} gets the official one"
     try:
         found = md5(path)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}; {hint}") from None
+        raise RequestError(f"cannot read {path}: {error.strerror}; {remedy}") from None
     if found != expected:
         raise RequestError(
-            f"{path} is truncated or changed: its MD5 is {found} and not {expected}; {hint}"
+            f"{path} is truncated or changed: its MD5 is {found} and not {expected}; "
+            f"remove it, and {remedy}"
         )
 
 

@@ -40,10 +40,8 @@ def verify(folder: Path, name: str) -> str:
     Raises:
         RequestError: a file is missing, or is not the official one.
     """
-    place = folder / name
-    hint = f"remove {place}, and python -m harness data fetch {folder.name} gets the official files"
     for file, expected in MD5[name].items():
-        checksum.require(place / file, expected, hint)
+        checksum.require(folder / name / file, expected, folder.name)
     return hashlib.sha256(" ".join(MD5[name].values()).encode()).hexdigest()
 
 

@@ -49,9 +49,8 @@ def _polygon(corners: int) -> Shape:
 
     def margin(x: Array, y: Array) -> Array:
         sides = [x * np.float32(np.cos(a)) + y * np.float32(np.sin(a)) for a in angles]
-        farthest: Array = np.maximum.reduce(sides)
-        nearest: Array = np.float32(np.cos(np.pi / corners)) - farthest
-        return nearest
+        inside: Array = np.float32(np.cos(np.pi / corners)) - np.maximum.reduce(sides)
+        return inside
 
     return margin
 

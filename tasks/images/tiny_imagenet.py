@@ -29,9 +29,7 @@ def verify(folder: Path) -> str:
     Raises:
         RequestError: it is missing, or is not the official one.
     """
-    path = folder / ARCHIVE
-    hint = f"remove {path}, and python -m harness data fetch {folder.name} gets the official one"
-    checksum.require(path, MD5, hint)
+    checksum.require(folder / ARCHIVE, MD5, folder.name)
     return hashlib.sha256(MD5.encode()).hexdigest()
 
 

@@ -80,6 +80,19 @@ def test_a_member_that_leaves_the_folder_is_refused(
     assert everything(tmp_path).keys() == {archive.name}
 
 
+@both
+def test_a_file_that_was_removed_is_unpacked_again(
+    pack: Pack, tmp_path: Path, folder: Path
+) -> None:
+    members = {"set/a.txt": b"a", "set/b.txt": b"b"}
+    archive = pack(tmp_path, members)
+    unpack(archive, folder)
+    (folder / "set" / "a.txt").unlink()
+    (folder / "set" / "b.txt").write_bytes(b"changed")
+    assert unpack(archive, folder)
+    assert everything(folder) == {"set/a.txt": b"a", "set/b.txt": b"changed"}
+
+
 def test_a_link_in_a_tar_file_is_refused(tmp_path: Path, folder: Path) -> None:
     path = tmp_path / "some.tar"
     with tarfile.open(path, "w") as archive:

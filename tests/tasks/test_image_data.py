@@ -197,7 +197,7 @@ def test_a_truncated_file_of_cifar_is_refused(cifar10: Path, file: str) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     said = refusal(CIFAR10, cifar10)
     assert f"{path} is truncated or changed: its MD5 is {md5(path)} and not" in said
-    assert "data fetch cifar10 gets the official files" in said
+    assert "data fetch cifar10 gets the official one" in said
 
 
 def test_a_missing_file_of_cifar_is_named(cifar10: Path) -> None:
