@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import RequestError
 
 
-def require(path: Path, expected: str, task: str) -> None:
+def require_md5(path: Path, expected: str, task: str) -> None:
     """See to it that a file is the published one, before anything in it is believed.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import checksum
+from harness.checksum import require_md5
 from tasks.images.cache import Create
 
 MD5: Mapping[str, Mapping[str, str]] = {
@@ -41,7 +41,7 @@ def verify(folder: Path, name: str) -> str:
         RequestError: a file is missing, or is not the official one.
     """
     for file, expected in MD5[name].items():
-        checksum.require(folder / name / file, expected, folder.name)
+        require_md5(folder / name / file, expected, folder.name)
     return hashlib.sha256(" ".join(MD5[name].values()).encode()).hexdigest()
 
 

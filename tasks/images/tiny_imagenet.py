@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness import checksum
+from harness.checksum import require_md5
 from harness.errors import RequestError
 from tasks.images.cache import Create
 
@@ -29,7 +29,7 @@ def verify(folder: Path) -> str:
     Raises:
         RequestError: it is missing, or is not the official one.
     """
-    checksum.require(folder / ARCHIVE, MD5, folder.name)
+    require_md5(folder / ARCHIVE, MD5, folder.name)
     return hashlib.sha256(MD5.encode()).hexdigest()
 
 

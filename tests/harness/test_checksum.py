@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checksum import md5, require
+from harness.checksum import md5, require_md5
 from harness.errors import RequestError
 
 
@@ -32,8 +32,8 @@ def test_a_file_is_read_once_for_as_long_as_it_stays(
 def test_another_file_or_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(RequestError, match=r"cannot read .*file: No such file .*data fetch mine"):
-        require(path, md5(Path(__file__)), "mine")
+        require_md5(path, md5(Path(__file__)), "mine")
     path.write_bytes(b"abc")
-    require(path, "900150983cd24fb0d6963f7d28e17f72", "mine")
+    require_md5(path, "900150983cd24fb0d6963f7d28e17f72", "mine")
     with pytest.raises(RequestError, match=r"is 900150.* and not 0+; remove it, and .*fetch mine"):
-        require(path, "0" * 32, "mine")
+        require_md5(path, "0" * 32, "mine")

@@ -116,7 +116,7 @@ class TestList:
         said = command("list")
         assert said.code == 0
         assert max(map(len, said.out.splitlines())) <= 100
-        assert re.search(r"^tasks\n  cartpole  CartPole-v0", said.out)
+        assert re.search(r"^tasks\n  cartpole +CartPole-v0", said.out)
         assert re.search(r"\n\npruners\n  \w+ +\S+  +\w", said.out)
         assert re.search(r"^  crop_u  +CroP-U  +Keep the weights", said.out, re.MULTILINE)
         assert said.err == ""
