@@ -37,11 +37,13 @@ def _ring(x: Array, y: Array) -> Array:
 
 
 def _crescent(x: Array, y: Array) -> Array:
-    return np.minimum(_disc(x, y), np.hypot(x - 0.6, y) - 0.75)
+    margin: Array = np.minimum(_disc(x, y), np.hypot(x - 0.6, y) - 0.75)
+    return margin
 
 
 def _half_disc(x: Array, y: Array) -> Array:
-    return np.minimum(_disc(x, y), x + 0.1)
+    margin: Array = np.minimum(_disc(x, y), x + 0.1)
+    return margin
 
 
 def _polygon(corners: int) -> Shape:
@@ -60,7 +62,8 @@ def _star(x: Array, y: Array) -> Array:
 
 
 def _bar(x: Array, y: Array) -> Array:
-    return np.minimum(1 - np.abs(x), 0.3 - np.abs(y))
+    margin: Array = np.minimum(1 - np.abs(x), 0.3 - np.abs(y))
+    return margin
 
 
 def _cross(x: Array, y: Array) -> Array:

@@ -136,17 +136,20 @@ class PSMM(nn.Module):
         lstm = self.lstm
         embedded = self._drop(self.embedding(tokens.t()))
         projected = F.linear(embedded, lstm.weight_ih, lstm.bias_ih + lstm.bias_hh)
-        hidden = cast(Tensor, Recurrence.apply(projected, lstm.weight_hh))
-        features = self._drop(hidden)
-        pointer, gate = self._target_pointer(hidden, features, tokens, targets)
-        loss = MixtureLoss.apply(
-            features.flatten(0, 1),
-            self.vocabulary.weight,
-            self.vocabulary.bias,
-            pointer.flatten(),
-            gate.flatten(),
-            targets.t().flatten(),
-        )
+        # Under autocast, what is written out by hand below stays in the weights' precision.
+        with torch.autocast(projected.device.type, enabled=False):
+            recurrent = projected.to(lstm.weight_hh.dtype)
+            hidden = cast(Tensor, Recurrence.apply(recurrent, lstm.weight_hh))
+            features = self._drop(hidden)
+            pointer, gate = self._target_pointer(hidden, features, tokens, targets)
+            loss = MixtureLoss.apply(
+                features.flatten(0, 1),
+                self.vocabulary.weight,
+                self.vocabulary.bias,
+                pointer.flatten(),
+                gate.flatten(),
+                targets.t().flatten(),
+            )
         return cast(Tensor, loss)
 
     def recur(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
