@@ -11,12 +11,14 @@ DEFAULTS: Mapping[str, str] = {
     "masks": "scored",
     "weights": "inherited",
     "kernel": "off",
+    "precision": "float32",
+    "channels_last": "off",
 }
 """Learning-rate schedule; BatchNorm statistics while scoring; whether the tangent kernel is
-measured. The others are the sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al.
-2020 (arXiv:2009.11094): scoring with fewer than half of the scoring batches; masks that are
-shuffled within each layer after scoring, or made of the smallest scores; weights that are drawn
-anew after each pruning."""
+measured; precision and memory layout of training steps (`harness.arithmetic`). The others are the
+sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094):
+scoring with fewer than half of the scoring batches; masks that are shuffled within each layer
+after scoring, or made of the smallest scores; weights that are drawn anew after each pruning."""
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "schedule": ("equal", "onecycle", "official"),
@@ -25,6 +27,8 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "masks": ("scored", "shuffled", "inverted"),
     "weights": ("inherited", "redrawn"),
     "kernel": ("off", "on"),
+    "precision": ("float32", "bfloat16"),
+    "channels_last": ("off", "on"),
     "optimiser": ("adam", "adamw", "sgd"),
 }
 """The permitted values; ``optimiser`` is a setting that every task has."""

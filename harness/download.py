@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import urllib.error
 import urllib.request
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 
+from harness import checksum
 from harness.errors import RequestError, RunFailed
 from harness.summary import size
 
@@ -39,7 +39,7 @@ def download(url: str, path: Path, md5: str, report: Report) -> bool:
         RunFailed: it is not to be had now, or what came is not the right file.
     """
     if path.exists():
-        if _md5(path) != md5:
+        if checksum.md5(path) != md5:
             raise RequestError(
                 f"{path} is there, but it is not the official file: its MD5 is not {md5}; "
                 "remove it to fetch it"
@@ -56,7 +56,7 @@ def download(url: str, path: Path, md5: str, report: Report) -> bool:
                     start = file.truncate(0)
                 for piece in _pieces(response, url, path.name, start, report):
                     file.write(piece)
-        if _md5(part) != md5:
+        if checksum.md5(part) != md5:
             part.unlink()
             raise RunFailed(f"{url} is not the official file: its MD5 is not {md5}")
         part.replace(path)
@@ -105,8 +105,3 @@ def _pieces(
             f"the connection was lost after {size(have)} of {url}{reason}; "
             "the same command goes on from there"
         )
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from harness import files, provenance
+from harness.arithmetic import Arithmetic
 from harness.checkpoint import Checkpoints
 from harness.errors import Diverged, RequestError, RunFailed
 from harness.failure import failure_recorded
@@ -94,7 +95,8 @@ def _run(
     method = plan.pruner.load()
     task = build_task(plan, device)
     ledger = Ledger(device, measure_energy=plan.spec.profile != "smoke")
-    trainer = Trainer(task, plan.spec.seed, plan.conditions["schedule"])
+    arithmetic = Arithmetic.of(plan.conditions)
+    trainer = Trainer(task, plan.spec.seed, plan.conditions["schedule"], arithmetic)
     journal, lives = Journal(folder / "journal.jsonl"), Lives(folder / "lives.json")
     run = Run(plan, registry, trainer, journal, checkpoints, ledger, stop, report)
     if run.resume():

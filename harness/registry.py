@@ -72,8 +72,9 @@ def task(
         settings: every setting with its default; ``--set`` overrides them by name.
         profiles: for each profile that the task has, the settings that differ there.
         choices: the permitted values of settings that are names.
-        downloads: for each official file its address and MD5; ``data fetch`` puts them into the
-            folder of the task's name in the data folder.
+        downloads: for each official file its address and MD5, and ``unpack`` for an archive that
+            is to be unpacked; ``data fetch`` puts them into the folder of the task's name in the
+            data folder.
         sparsity: the default of ``--sparsity``.
         version: raised when results are no longer comparable with earlier ones.
     """

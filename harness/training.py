@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.arithmetic import FLOAT32, Arithmetic
 from harness.errors import Diverged
 from harness.optimiser import build_optimiser
 from harness.schedule import SCHEDULES
@@ -33,9 +34,12 @@ class Trainer:
         task: what is trained.
         seed: the run's seed.
         schedule: a name in `harness.schedule.SCHEDULES`.
+        arithmetic: precision and layout of a step.
     """
 
-    def __init__(self, task: Task, seed: int, schedule: str) -> None:
+    def __init__(
+        self, task: Task, seed: int, schedule: str, arithmetic: Arithmetic = FLOAT32
+    ) -> None:
         settings = task.settings
         self.task = task
         self.seed = seed
@@ -51,6 +55,7 @@ class Trainer:
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(settings["clip"])
+        self._arithmetic = arithmetic
         self._loss_sum = torch.zeros((), device=task.device)
         self._loss_count = 0
 
@@ -80,6 +85,7 @@ class Trainer:
             self._clip,
             penalty,
             after_backward,
+            self._arithmetic,
         )
         self._loss_sum += loss
         self._loss_count += 1
@@ -186,6 +192,7 @@ def update(
     clip: float,
     penalty: Penalty | None = None,
     after_backward: AfterBackward | None = None,
+    arithmetic: Arithmetic = FLOAT32,
 ) -> Tensor:
     """Do the arithmetic of one training step and return its loss, detached.
 
@@ -193,7 +200,8 @@ def update(
     still gone afterwards.
     """
     optimiser.zero_grad(set_to_none=True)
-    loss = task.loss(model, batch)
+    with arithmetic.autocast(task.device):
+        loss = task.loss(model, arithmetic.laid_out(batch))
     objective = loss if penalty is None else loss + penalty(model)
     objective.backward()
     if after_backward is not None:

@@ -50,7 +50,7 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("data", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
+        *("checksum", "data", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
         *("trigger", "units"),
     )
 }

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.archives import extract
 from harness.download import download
 from harness.errors import RequestError, nearest
 from harness.progress import Progress
@@ -54,13 +55,15 @@ def _list(tasks: Iterable[Entry], folder: Path) -> list[str]:
 
 
 def _fetch(task: Entry, data_folder: Path) -> None:
-    """Download the official files of a task."""
+    """Download the official files of a task, and unpack the archives that it wants unpacked."""
     downloads = task.arguments.get("downloads") or {}
     if not downloads:
         print(f"{task.name} needs no downloads")
     progress = Progress(sys.stderr)
     folder = data_folder / task.name
-    for name, (url, md5) in downloads.items():
+    for name, (url, md5, *wanted) in downloads.items():
         is_new = download(url, folder / name, md5, progress.update)
+        if "unpack" in wanted:
+            is_new |= extract(folder / name, folder, progress.update)
         progress.clear()
         print(f"{folder / name} {'is there now' if is_new else 'was there before'}", flush=True)

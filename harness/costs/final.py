@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from harness.arithmetic import Arithmetic
 from harness.costs.memory import PeakMemory
 from harness.errors import Interrupted, RunFailed
 from harness.network import WEIGHTS, build_task, load_network
@@ -105,10 +106,11 @@ def measure(
     task, model, units = network.task, network.model, tuple(network.units.values())
     optimiser = build_optimiser(model.parameters(), plan.settings)
     clip = float(plan.settings["clip"])
+    arithmetic = Arithmetic.of(plan.conditions)
 
     def step() -> None:
         model.train()
-        update(task, model, optimiser, units, batch, clip)
+        update(task, model, optimiser, units, batch, clip, arithmetic=arithmetic)
 
     def inference() -> None:
         model.eval()

@@ -136,18 +136,20 @@ class PSMM(nn.Module):
         """
         lstm = self.lstm
         embedded = self._drop(self.embedding(tokens.t()))
-        bias = lstm.bias_ih + lstm.bias_hh
-        hidden = cast(Tensor, Recurrence.apply(embedded, lstm.weight_ih, lstm.weight_hh, bias))
-        features = self._drop(hidden)
-        pointer, gate = self._target_pointer(hidden, features, tokens, targets)
-        loss = MixtureLoss.apply(
-            features.flatten(0, 1),
-            self.vocabulary.weight,
-            self.vocabulary.bias,
-            pointer.flatten(),
-            gate.flatten(),
-            targets.t().flatten(),
-        )
+        # Under autocast, what is written out by hand below stays in the weights' precision.
+        with torch.autocast(embedded.device.type, enabled=False):
+            bias = lstm.bias_ih + lstm.bias_hh
+            hidden = cast(Tensor, Recurrence.apply(embedded, lstm.weight_ih, lstm.weight_hh, bias))
+            features = self._drop(hidden)
+            pointer, gate = self._target_pointer(hidden, features, tokens, targets)
+            loss = MixtureLoss.apply(
+                features.flatten(0, 1),
+                self.vocabulary.weight,
+                self.vocabulary.bias,
+                pointer.flatten(),
+                gate.flatten(),
+                targets.t().flatten(),
+            )
         return cast(Tensor, loss)
 
     def recur(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -116,7 +116,7 @@ class TestList:
         said = command("list")
         assert said.code == 0
         assert max(map(len, said.out.splitlines())) <= 100
-        assert re.search(r"^tasks\n  cartpole  CartPole-v0", said.out)
+        assert re.search(r"^tasks\n  cartpole +CartPole-v0", said.out)
         assert re.search(r"\n\npruners\n  \w+ +\S+  +\w", said.out)
         assert re.search(r"^  crop_u  +CroP-U  +Keep the weights", said.out, re.MULTILINE)
         assert said.err == ""
@@ -232,7 +232,7 @@ class TestBadRequests:
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),
             ("list prunes", "cannot list 'prunes'; did you mean 'pruners'?"),
             ("list --jsn", "unknown argument '--jsn' of list; did you mean '--json'?"),
-            ("run", "--task is missing; known: cartpole, digits, ptb"),
+            ("run", "--task is missing; known: cartpole, "),
             ("run --task digits", "--pruner is missing; known: "),
             ("run --tas digits", "unknown argument '--tas' of run; did you mean '--task'?"),
             ("run --task", "argument --task: expected one argument"),
@@ -279,8 +279,8 @@ class TestBadRequests:
             ("compare it it", "results folder results: holds no run that is done"),
             ("data", "the following arguments are required: list|fetch|check"),
             ("data chek ptb", "unknown action 'chek' of data; did you mean 'check'?"),
-            ("data check", "data check needs a task; known: cartpole, digits, ptb"),
-            ("data fetch", "data fetch needs a task; known: cartpole, digits, ptb"),
+            ("data check", "data check needs a task; known: cartpole, "),
+            ("data fetch", "data fetch needs a task; known: cartpole, "),
             ("data fetch pbt", "unknown task 'pbt'; did you mean 'ptb'?"),
             ("check prunr snip", "cannot check 'prunr'; did you mean 'pruner'?"),
             ("check pruner snp", "unknown pruner 'snp'; did you mean 'snip'?"),

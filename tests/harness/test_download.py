@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -203,6 +204,18 @@ class TestCommand:
         assert file.read_bytes() == CONTENT
         assert main(words) == 0
         assert capsys.readouterr().out == f"{file} is there now\n{file} was there before\n"
+
+    def test_it_unpacks_an_archive_that_is_to_be_unpacked(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("inside.txt", "content")
+        server.content, server.sends = packed.getvalue(), len(packed.getvalue())
+        md5 = hashlib.md5(server.content).hexdigest()
+        plugin = self.plugin(tmp_path, f"{{'some.zip': ('{server.url}', '{md5}', 'unpack')}}")
+        assert main(["data", "fetch", "mine", "--data", str(tmp_path), "--plugin", plugin]) == 0
+        assert (tmp_path / "mine" / "inside.txt").read_text() == "content"
 
     def test_a_failure_is_one_line(
         self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -123,6 +123,18 @@ class TestAgainstThePublishedFormulation:
         torch.testing.assert_close(ours, published, rtol=0, atol=1e-9)
 
 
+def test_under_autocast_the_loss_is_nearly_the_same(
+    model: PSMM, tokens: Tensor, targets: Tensor
+) -> None:
+    single = model.float().eval()
+    exact = with_gradients(single, PSMM.loss, tokens, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = with_gradients(single, PSMM.loss, tokens, targets)
+    assert mixed["loss"].dtype == torch.float32
+    assert float(mixed["loss"]) == pytest.approx(float(exact["loss"]), rel=0.02)
+    assert not torch.equal(mixed["embedding.weight"], exact["embedding.weight"])
+
+
 def test_dropout_draws_two_masks_a_window_and_none_in_evaluation(
     model: PSMM, tokens: Tensor, targets: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
