@@ -1,0 +1,37 @@
+"""What training and scores minimise, over the pixels whose depth is known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SHARE_OF_LARGEST_ERROR = 0.2
+"""Where the reverse Huber loss turns from linear to quadratic."""
+
+
+def berhu(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the reverse Huber loss (Laina et al., arXiv:1606.00373, equation 1).
+
+    B(x) = |x| where |x| <= c, and (x^2 + c^2) / 2c beyond, with c a fifth of the largest error in
+    this batch, taken as a constant.
+
+    Args:
+        predicted: depths in metres.
+        truth: depths of the same shape, 0 where unknown.
+    """
+    errors = (predicted - truth)[truth > 0].abs()
+    if len(errors) == 0:
+        return predicted.sum() * 0
+    # Where all errors are 0, so is c, and 0 / 0 would have no gradient.
+    c = (SHARE_OF_LARGEST_ERROR * errors.detach().max()).clamp(min=1e-12)
+    return torch.where(errors <= c, errors, (errors.square() + c.square()) / (2 * c)).mean()
+
+
+def mean_squared_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean squared error in square metres; arguments as `berhu`."""
+    errors = (predicted - truth)[truth > 0]
+    return errors.square().mean() if len(errors) > 0 else predicted.sum() * 0
+
+
+LOSSES = {"berhu": berhu, "mean_squared_error": mean_squared_error}
+"""By the names that settings use."""
