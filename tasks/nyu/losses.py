@@ -19,18 +19,26 @@ def berhu(predicted: Tensor, truth: Tensor) -> Tensor:
         predicted: depths in metres.
         truth: depths of the same shape, 0 where unknown.
     """
-    errors = (predicted - truth)[truth > 0].abs()
-    if len(errors) == 0:
-        return predicted.sum() * 0
+    errors = _known_errors(predicted, truth).abs()
     # Where all errors are 0, so is c, and 0 / 0 would have no gradient.
     c = (SHARE_OF_LARGEST_ERROR * errors.detach().max()).clamp(min=1e-12)
-    return torch.where(errors <= c, errors, (errors.square() + c.square()) / (2 * c)).mean()
+    quadratic = (errors.square() + c.square()) / (2 * c)
+    return _mean(torch.where(errors <= c, errors, quadratic), truth)
 
 
 def mean_squared_error(predicted: Tensor, truth: Tensor) -> Tensor:
     """Return the mean squared error in square metres; arguments as `berhu`."""
-    errors = (predicted - truth)[truth > 0]
-    return errors.square().mean() if len(errors) > 0 else predicted.sum() * 0
+    return _mean(_known_errors(predicted, truth).square(), truth)
+
+
+def _known_errors(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the errors, 0 where the depth is unknown."""
+    return (predicted - truth) * (truth > 0)
+
+
+def _mean(errors: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean over the pixels whose depth is known, 0 if there are none."""
+    return errors.sum() / (truth > 0).sum().clamp(min=1)
 
 
 LOSSES = {"berhu": berhu, "mean_squared_error": mean_squared_error}

@@ -53,7 +53,7 @@ def test_without_errors_or_without_depths_loss_and_gradient_are_zero(loss, truth
     predicted = torch.full((4,), 2.0, requires_grad=True)
     value = loss(predicted, torch.full((4,), truth))
     (gradient,) = torch.autograd.grad(value, predicted)
-    assert float(value) == 0
+    assert float(value.detach()) == 0
     assert gradient.tolist() == [0, 0, 0, 0]
 
 
