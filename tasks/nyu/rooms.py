@@ -18,14 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
+
+ALONG = np.array([(1, 2), (0, 2), (0, 1)])
+"""The two axes along a face, by the axis across it."""
 
 FRAME = (120, 160)
 FOCAL_LENGTH = 518.86 / 4
 """Pixels; NYU's camera has 518.86 for 640 of them."""
 HEIGHT_OF_EYE = (1.1, 1.7)
 """Metres."""
-NEAREST = 0.5
-"""Metres to what is nearest in a view."""
+NEAREST, USUAL_DEPTH = 0.5, 1.5
+"""Metres that the least and the median depth of a view exceed, in a glance."""
+GLANCE = 13
+"""Of so many pixels one is looked at before a picture is taken."""
 NOISE = 3.0
 """Standard deviation of a pixel, of 255."""
 
@@ -94,33 +100,36 @@ def furnished(generator: np.random.Generator) -> Room:
     corner[at_wall, axis[at_wall]] = (far[:, None] * (size - extent)[:, :2])[at_wall, axis[at_wall]]
     corner[generator.random(furniture) < 0.85, 2] = 0
     boxes = furniture + 1
-    tiles = generator.uniform(0.15, 0.6, (boxes, 6, 2))
+    tiles = generator.uniform(0.2, 0.5, (boxes, 6, 2))
     tiles[generator.random((boxes, 6, 2)) < 0.25] = np.inf
-    base = generator.uniform(0.25, 0.95, (boxes, 1, 1, 3))
-    colours = (base + generator.normal(0, 0.15, (boxes, 6, 2, 3))).clip(0.05, 1)
+    grey = generator.uniform(0.35, 0.85, (boxes, 6, 2, 1))
+    colours = (grey + generator.normal(0, 0.12, (boxes, 6, 1, 3))).clip(0.05, 1)
     lamp = size * (*generator.uniform(0.3, 0.7, 2), 0.95)
     lower, upper = np.vstack([np.zeros(3), corner]), np.vstack([size, corner + extent])
     return Room(*(part.astype(np.float32) for part in (lower, upper, colours, tiles, lamp)))
 
 
 def photograph(room: Room, generator: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """Return a picture (3, height, width) and its depth in metres, from a random place."""
+    """Return a picture (3, height, width) and its depth in metres, from a random place.
+
+    It is not from within furniture, and not of a wall close by.
+    """
     while True:
         eye = generator.uniform((0.3, 0.3, 0), room.upper[0] - np.float32(0.3)).astype(np.float32)
         eye[2] = generator.uniform(*HEIGHT_OF_EYE)
-        yaw, pitch = generator.uniform((0, -0.35), (2 * math.pi, 0.1))
-        rays = _rays(yaw, pitch)
-        depth, box, axis = _first_hits(room, eye, rays)
-        if depth.min() > NEAREST and not _is_inside(room, eye):
+        rays = _rays(*generator.uniform((0, -0.35), (2 * math.pi, 0.1)))
+        some, _, _ = first_hits(room, eye, rays[:, ::GLANCE])
+        if some.min() > NEAREST and np.median(some) > USUAL_DEPTH and not _is_inside(room, eye):
             break
-    light = _shaded(room, eye, rays, depth, box, axis)
+    depth, box, axis = first_hits(room, eye, rays)
+    light = _shaded(room, eye + (depth * rays).T, rays, box, axis)
     noisy = 255 * light + generator.normal(0, NOISE, light.shape)
-    image = noisy.clip(0, 255).astype(np.uint8).reshape(*FRAME, 3).transpose(2, 0, 1)
-    return image, depth.reshape(FRAME)
+    image = noisy.clip(0, 255).astype(np.uint8)
+    return image.T.reshape(3, *FRAME), depth.reshape(FRAME)
 
 
 def _rays(yaw: float, pitch: float) -> Floats:
-    """Return a ray (pixels, 3) for each pixel, of length 1 along the axis of the camera.
+    """Return a ray for each pixel, of length 1 along the axis of the camera: (3, pixels).
 
     A multiple of it is therefore the depth: the distance from the plane of the camera.
     """
@@ -129,27 +138,34 @@ def _rays(yaw: float, pitch: float) -> Floats:
     )
     right = np.array([math.sin(yaw), -math.cos(yaw), 0])
     down = np.cross(forward, right)
-    height, width = FRAME
-    v, u = (np.arange(n) - (n - 1) / 2 for n in (height, width))
+    v, u = (np.arange(n) - (n - 1) / 2 for n in FRAME)
     rays = forward + (u[:, None] * right + v[:, None, None] * down) / FOCAL_LENGTH
     # A ray along a face would be divided by 0.
     rays[np.abs(rays) < 1e-6] = 1e-6
-    return rays.reshape(-1, 3).astype(np.float32)
+    return np.ascontiguousarray(rays.reshape(-1, 3).T, dtype=np.float32)
 
 
-def _first_hits(
-    room: Room, eye: Floats, rays: Floats
-) -> tuple[Floats, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return depth, box and axis of the face that each ray meets first, (pixels,) each."""
-    to_lower, to_upper = ((face[:, None] - eye) / rays for face in (room.lower, room.upper))
+def first_hits(room: Room, eye: Floats, rays: Floats) -> tuple[Floats, Indices, Indices]:
+    """Return what each ray meets first.
+
+    Args:
+        room: with (boxes, 3) corners.
+        eye: where rays begin, (3,).
+        rays: their directions, (3, pixels), none of them 0.
+
+    Returns:
+        The multiple of the ray, the box, and the axis of its face; (pixels,) each.
+    """
+    inverse = 1 / rays
+    to_lower, to_upper = ((face - eye)[:, :, None] * inverse for face in (room.lower, room.upper))
     entries, exits = np.minimum(to_lower, to_upper), np.maximum(to_lower, to_upper)
-    entry, exit_ = entries.max(2), exits.min(2)
-    depths = np.where((entry < exit_) & (entry > 0), entry, np.inf)
+    entry, exit_ = entries.max(1), exits.min(1)
+    depths = np.where((entry < exit_) & (entry > 0), entry, np.float32(np.inf))
     depths[0] = exit_[0]
     box = depths.argmin(0)
-    pixels = np.arange(len(rays))
-    axis = np.where(box == 0, exits[0].argmin(1), entries[box, pixels].argmax(1))
-    return depths[box, pixels], box, axis
+    pixels = np.arange(rays.shape[1])
+    faces = np.where(box == 0, exits[0], -entries[box, :, pixels].T)
+    return depths[box, pixels], box, faces.argmin(0)
 
 
 def _is_inside(room: Room, eye: Floats) -> bool:
@@ -158,25 +174,16 @@ def _is_inside(room: Room, eye: Floats) -> bool:
     return bool(inside.all(1).any())
 
 
-def _shaded(
-    room: Room,
-    eye: Floats,
-    rays: Floats,
-    depth: Floats,
-    box: npt.NDArray[np.intp],
-    axis: npt.NDArray[np.intp],
-) -> Floats:
-    """Return the light (pixels, 3) that reaches the camera, from 0 to 1."""
-    pixels = np.arange(len(rays))
-    points = eye + depth[:, None] * rays
-    outwards = rays[pixels, axis] > 0
+def _shaded(room: Room, points: Floats, rays: Floats, box: Indices, axis: Indices) -> Floats:
+    """Return the light (pixels, 3) that comes from points (pixels, 3), from 0 to 1."""
+    pixels = np.arange(len(points))
+    outwards = rays[axis, pixels] > 0
     face = 2 * axis + np.where(box == 0, outwards, ~outwards)
-    others = np.array([[1, 2], [0, 2], [0, 1]])[axis]
-    along = np.take_along_axis(points, others, axis=1)
+    along = points[pixels[:, None], ALONG[axis]]
     odd = np.floor(along / room.tiles[box, face]).astype(np.int64).sum(1) % 2
-    colour = room.colours[box, face, odd]
     to_lamp = room.lamp - points
-    distance = np.linalg.norm(to_lamp, axis=1)
+    distance = np.sqrt(np.square(to_lamp).sum(1))
     facing = to_lamp[pixels, axis] * np.where(outwards, -1, 1)
     lambert = (facing / distance).clip(0) / (1 + 0.15 * distance**2)
-    return colour * (0.35 + 0.9 * lambert)[:, None]
+    light: Floats = room.colours[box, face, odd] * (0.35 + 0.9 * lambert)[:, None]
+    return light

@@ -1,0 +1,71 @@
+"""How training frames are varied, on whatever device they are.
+
+The geometry is that of sparse-to-dense (Ma & Karaman, ICRA 2018, arXiv:1709.07492), the colours are
+those of Eigen et al. (arXiv:1406.2283), which Laina et al. use too. One affine map does at once
+what the published code does one after the other: shrink, turn, zoom, crop and mirror.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SHRUNK = 250 / 240
+"""What is varied has 250 rows where what is tested on has 240."""
+LARGEST_ANGLE = math.radians(5)
+LARGEST_ZOOM = 1.5
+COLOURS = (0.8, 1.2)
+"""Factors of each colour."""
+
+
+def cropped_size(height: int, width: int) -> tuple[int, int]:
+    """Return the size of the middle that networks see: 228x304 of 240x320."""
+    return height * 19 // 20, width * 19 // 20
+
+
+def centre_crop(maps: Tensor) -> Tensor:
+    """Return the middle of maps (..., height, width)."""
+    height, width = maps.shape[-2:]
+    cropped_height, cropped_width = cropped_size(height, width)
+    top, left = (height - cropped_height) // 2, (width - cropped_width) // 2
+    return maps[..., top : top + cropped_height, left : left + cropped_width]
+
+
+def augmented(images: Tensor, depths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return varied crops.
+
+    Zooming in by s brings everything nearer: depths are divided by s. They are taken from the
+    nearest pixel, since the mean of two depths is that of nothing.
+
+    Args:
+        images: (n, 3, height, width), from 0 to 1.
+        depths: (n, height, width) in metres, 0 where unknown.
+        generator: on the CPU.
+    """
+    count, _, height, width = images.shape
+    numbers = torch.rand(count, 6, generator=generator).to(images.device)
+    angle = (2 * numbers[:, 0] - 1) * LARGEST_ANGLE
+    zoom = 1 + numbers[:, 1] * (LARGEST_ZOOM - 1)
+    mirror = torch.where(numbers[:, 2] < 0.5, 1.0, -1.0)
+    lowest, highest = COLOURS
+    colours = lowest + numbers[:, 3:] * (highest - lowest)
+    places = _places(angle, SHRUNK * zoom, mirror, height, width)
+    images = F.grid_sample(images, places, mode="bilinear", align_corners=False)
+    depths = F.grid_sample(depths[:, None], places, mode="nearest", align_corners=False)[:, 0]
+    return (images * colours[:, :, None, None]).clamp(0, 1), depths / zoom[:, None, None]
+
+
+def _places(angle: Tensor, zoom: Tensor, mirror: Tensor, height: int, width: int) -> Tensor:
+    """Return where each pixel of the crops (n, h, w, 2) comes from, as `F.grid_sample` wants it."""
+    rows, columns = (
+        (torch.arange(size, device=angle.device) - (size - 1) / 2)
+        for size in cropped_size(height, width)
+    )
+    y, x = rows[None, :, None] / zoom[:, None, None], columns / zoom[:, None, None]
+    x = x * mirror[:, None, None]
+    sine, cosine = angle.sin()[:, None, None], angle.cos()[:, None, None]
+    right, down = cosine * x - sine * y, sine * x + cosine * y
+    return torch.stack([2 * right / width, 2 * down / height], dim=-1)
