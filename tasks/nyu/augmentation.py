@@ -16,7 +16,6 @@ from torch import Tensor
 SHRUNK = 250 / 240
 """What is varied has 250 rows where what is tested on has 240."""
 LARGEST_ANGLE = math.radians(5)
-LARGEST_ZOOM = 1.5
 COLOURS = (0.8, 1.2)
 """Factors of each colour."""
 
@@ -34,7 +33,9 @@ def centre_crop(maps: Tensor) -> Tensor:
     return maps[..., top : top + cropped_height, left : left + cropped_width]
 
 
-def augmented(images: Tensor, depths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augmented(
+    images: Tensor, depths: Tensor, largest_zoom: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return varied crops.
 
     Zooming in by s brings everything nearer: depths are divided by s. They are taken from the
@@ -43,12 +44,13 @@ def augmented(images: Tensor, depths: Tensor, generator: torch.Generator) -> tup
     Args:
         images: (n, 3, height, width), from 0 to 1.
         depths: (n, height, width) in metres, 0 where unknown.
+        largest_zoom: 1.5 in the published code.
         generator: on the CPU.
     """
     count, _, height, width = images.shape
     numbers = torch.rand(count, 6, generator=generator).to(images.device)
     angle = (2 * numbers[:, 0] - 1) * LARGEST_ANGLE
-    zoom = 1 + numbers[:, 1] * (LARGEST_ZOOM - 1)
+    zoom = 1 + numbers[:, 1] * (largest_zoom - 1)
     mirror = torch.where(numbers[:, 2] < 0.5, 1.0, -1.0)
     lowest, highest = COLOURS
     colours = lowest + numbers[:, 3:] * (highest - lowest)

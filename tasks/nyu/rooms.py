@@ -26,12 +26,14 @@ ALONG = np.array([(1, 2), (0, 2), (0, 1)])
 FRAME = (120, 160)
 FOCAL_LENGTH = 518.86 / 4
 """Pixels; NYU's camera has 518.86 for 640 of them."""
-HEIGHT_OF_EYE = (1.1, 1.7)
+HEIGHT_OF_EYE = (1.3, 1.5)
 """Metres."""
 NEAREST, USUAL_DEPTH = 0.5, 1.5
 """Metres that the least and the median depth of a view exceed, in a glance."""
 GLANCE = 13
 """Of so many pixels one is looked at before a picture is taken."""
+TILE = 0.3
+"""Metres of the side of a tile, or the width of a stripe, on whatever surface."""
 NOISE = 3.0
 """Standard deviation of a pixel, of 255."""
 
@@ -64,7 +66,7 @@ def fingerprint(rooms: int, views: int) -> str:
 
 def held_out(rooms: int) -> int:
     """Return how many further rooms are only seen in tests."""
-    return max(rooms // 4, 2)
+    return max(rooms // 8, 2)
 
 
 def write(folder: Path, rooms: int, views: int) -> None:
@@ -100,13 +102,21 @@ def furnished(generator: np.random.Generator) -> Room:
     corner[at_wall, axis[at_wall]] = (far[:, None] * (size - extent)[:, :2])[at_wall, axis[at_wall]]
     corner[generator.random(furniture) < 0.85, 2] = 0
     boxes = furniture + 1
-    tiles = generator.uniform(0.2, 0.5, (boxes, 6, 2))
-    tiles[generator.random((boxes, 6, 2)) < 0.25] = np.inf
-    grey = generator.uniform(0.35, 0.85, (boxes, 6, 2, 1))
-    colours = (grey + generator.normal(0, 0.12, (boxes, 6, 1, 3))).clip(0.05, 1)
+    colours, tiles = _textures(boxes, generator)
     lamp = size * (*generator.uniform(0.3, 0.7, 2), 0.95)
     lower, upper = np.vstack([np.zeros(3), corner]), np.vstack([size, corner + extent])
     return Room(*(part.astype(np.float32) for part in (lower, upper, colours, tiles, lamp)))
+
+
+def _textures(boxes: int, generator: np.random.Generator) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return colours and tiles: pale walls, a brown floor, a white ceiling, colourful furniture."""
+    colours = generator.uniform(0.15, 0.9, (boxes, 6, 1, 3))
+    colours[0] = generator.uniform(0.6, 0.9, (1, 1, 3)) + generator.normal(0, 0.04, (6, 1, 3))
+    colours[0, 4] = np.array([0.55, 0.4, 0.25]) * generator.uniform(0.7, 1.3)
+    colours[0, 5] = 0.9
+    contrast = generator.uniform(0.6, 0.9, (boxes, 6, 1, 1))
+    tiles = np.where(generator.random((boxes, 6, 2)) < 0.25, np.inf, TILE)
+    return np.concatenate([colours, contrast * colours], axis=2).clip(0, 1), tiles
 
 
 def photograph(room: Room, generator: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Floats]:
@@ -117,7 +127,7 @@ def photograph(room: Room, generator: np.random.Generator) -> tuple[npt.NDArray[
     while True:
         eye = generator.uniform((0.3, 0.3, 0), room.upper[0] - np.float32(0.3)).astype(np.float32)
         eye[2] = generator.uniform(*HEIGHT_OF_EYE)
-        rays = _rays(*generator.uniform((0, -0.35), (2 * math.pi, 0.1)))
+        rays = _rays(*generator.uniform((0, -0.3), (2 * math.pi, 0.0)))
         some, _, _ = first_hits(room, eye, rays[:, ::GLANCE])
         if some.min() > NEAREST and np.median(some) > USUAL_DEPTH and not _is_inside(room, eye):
             break

@@ -34,7 +34,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     goal="min",
     data="tasks.nyu.data:describe",
     settings={
-        "epochs": 40,
+        "epochs": 24,
         "batch_size": 16,
         "optimiser": "adam",
         "learning_rate": 2e-3,
@@ -45,9 +45,10 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         "init": "scratch",
         "up": "fast",
         "dropout": 0.0,
+        "zoom": 1.0,
         "scoring_loss": "mean_squared_error",
         "frames": "rooms",
-        "rooms": 80,
+        "rooms": 160,
         "views": 8,
     },
     profiles={
@@ -61,6 +62,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
             "width": 64,
             "init": "pretrained",
             "dropout": 0.5,
+            "zoom": 1.5,
             "frames": "labelled",
         },
     },
@@ -121,7 +123,7 @@ class NYUDepth(Task):
         return ShuffledBatches(self._samples, self.settings["batch_size"], seed, self._varied)
 
     def _varied(self, numbers: Tensor, generator: torch.Generator) -> Batch:
-        images, depths = augmented(*self._frames(numbers), generator)
+        images, depths = augmented(*self._frames(numbers), self.settings["zoom"], generator)
         return _normalised(images), depths
 
     def _batch(self, numbers: Tensor) -> Batch:
