@@ -13,24 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tasks.nyu.crop import cropped_size
+
 SHRUNK = 250 / 240
 """What is varied has 250 rows where what is tested on has 240."""
 LARGEST_ANGLE = math.radians(5)
 COLOURS = (0.8, 1.2)
 """Factors of each colour."""
-
-
-def cropped_size(height: int, width: int) -> tuple[int, int]:
-    """Return the size of the middle that networks see: 228x304 of 240x320."""
-    return height * 19 // 20, width * 19 // 20
-
-
-def centre_crop(maps: Tensor) -> Tensor:
-    """Return the middle of maps (..., height, width)."""
-    height, width = maps.shape[-2:]
-    cropped_height, cropped_width = cropped_size(height, width)
-    top, left = (height - cropped_height) // 2, (width - cropped_width) // 2
-    return maps[..., top : top + cropped_height, left : left + cropped_width]
 
 
 def augmented(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.nyu import data
-from tasks.nyu.augmentation import augmented, centre_crop, cropped_size
-from tasks.nyu.decoded import HALF
+from tasks.nyu.augmentation import augmented
+from tasks.nyu.crop import HALF, centre_crop, cropped_size
 from tasks.nyu.losses import LOSSES, berhu
 from tasks.nyu.metrics import LEAST_DEPTH, averaged, image_sums, pooled
 from tasks.nyu.model import FCRN
