@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,9 @@ from tasks.nyu.crop import HALF
 class Frames(Protocol):
     """What a reader gives."""
 
-    scenes: Sequence[str]
-    """The scene of each frame."""
+    @property
+    def scenes(self) -> Sequence[str]:
+        """The scene of each frame."""
 
     def image(self, number: int) -> npt.NDArray[np.uint8]:
         """Return a picture (3, height, width)."""
@@ -93,7 +94,7 @@ def _decode(collection: Collection, folder: Path) -> None:
     unfinished.replace(folder)
 
 
-def _write(path: Path, arrays: Iterator[npt.NDArray[np.generic]], count: int) -> None:
+def _write(path: Path, arrays: Iterator[npt.NDArray[Any]], count: int) -> None:
     """Write arrays of one shape as one array, one after the other: memory holds one at a time."""
     first = next(arrays)
     header = {
@@ -107,7 +108,7 @@ def _write(path: Path, arrays: Iterator[npt.NDArray[np.generic]], count: int) ->
             file.write(array.tobytes())
 
 
-def _mapped(part: Path) -> list[npt.NDArray[np.generic]]:
+def _mapped(part: Path) -> list[npt.NDArray[Any]]:
     try:
         # Copy on write: torch wants arrays that could be written.
         return [np.load(part / f"{name}.npy", mmap_mode="c") for name in Part._fields]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,6 @@ class SingleFrames:
 
     def _read(
         self, number: int, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
-    ) -> npt.NDArray[np.generic]:
+    ) -> npt.NDArray[Any]:
         with hdf5.opened(self._files[number]) as file:
             return hdf5.read(hdf5.dataset(file, name, dtype, shape))

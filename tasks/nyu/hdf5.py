@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -60,14 +61,14 @@ def dataset(
     return found
 
 
-def read(data: h5py.Dataset, *numbers: int) -> npt.NDArray[np.generic]:
+def read(data: h5py.Dataset, *numbers: int) -> npt.NDArray[Any]:
     """Return a data set, or the part of it with these first indices.
 
     Raises:
         RequestError: its bytes are damaged.
     """
     try:
-        values: npt.NDArray[np.generic] = data[numbers]
+        values: npt.NDArray[Any] = data[numbers]
     except OSError as error:
         raise RequestError(
             f"nyu: {data.file.filename}: {data.name.lstrip('/')!r} cannot be read: "

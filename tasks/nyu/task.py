@@ -134,9 +134,8 @@ class NYUDepth(Task):
         """Return training images from 0 to 1, and their depths."""
         part = self._parts["train"]
         chosen = numbers.numpy()
-        return _pixels(part.images[chosen]).to(self.device), torch.from_numpy(
-            part.depths[chosen]
-        ).to(self.device)
+        images, depths = _pixels(part.images[chosen]), torch.from_numpy(part.depths[chosen])
+        return images.to(self.device), depths.to(self.device)
 
     def scoring_batches(self, seed: int) -> list[Batch]:
         """Return five batches of the middles of training frames."""
@@ -173,21 +172,23 @@ class NYUDepth(Task):
 
     def baseline(self) -> float:
         """Return the test RMSE of the mean depth that each pixel has in training."""
-        total, count = 0, 0
+        size = self._parts["train"].depths.shape[1:]
+        total, known = torch.zeros(2, *size, device=self.device, dtype=torch.double)
         for numbers in torch.arange(self._samples).split(256):
             _, depths = self._frames(numbers)
-            total = total + depths.double().sum(0)
-            count = count + (depths > 0).sum(0)
-        mean = total / count.clamp(min=1)
+            total += depths.sum(0)
+            known += (depths > 0).sum(0)
+        mean = (total / known.clamp(min=1))[None, None]
         sums = [
-            image_sums(_enlarged(mean[None, None], depths).expand_as(depths), depths)
+            image_sums(_enlarged(mean, depths).expand_as(depths), depths)
             for _, depths in self._held_out("test")
         ]
         return pooled(torch.cat(sums))["rmse"]
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the depths (images, pixels) at the network's resolution."""
-        return model(batch[0]).flatten(1)
+        depths: Tensor = model(batch[0])
+        return depths.flatten(1)
 
     def inference(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return depths in metres, as large as the images."""
@@ -201,7 +202,8 @@ class NYUDepth(Task):
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed depths for an image of ones."""
         size = cropped_size(*self._parts["train"].images.shape[2:])
-        return model(torch.ones(1, 3, *size, device=self.device, dtype=torch.double)).sum()
+        depths: Tensor = model(torch.ones(1, 3, *size, device=self.device, dtype=torch.double))
+        return depths.sum()
 
 
 def _pixels(images: Any) -> Tensor:
