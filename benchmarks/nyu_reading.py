@@ -63,7 +63,7 @@ def write(path: Path) -> None:
             data = file.create_dataset(
                 name, (FRAMES, *shape), dtype, chunks=(1, *shape), compression="gzip"
             )
-            values = (generator.normal(128, 25, (DIFFERENT, *shape)).clip(0, 255)).astype(dtype)
+            values = generator.normal(128, 60, (DIFFERENT, *shape)).clip(0, 255).astype(dtype)
             chunks = [zlib.compress(value.tobytes(), 1) for value in values]
             for number in range(FRAMES):
                 chunk = chunks[number % DIFFERENT]

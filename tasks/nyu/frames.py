@@ -44,12 +44,11 @@ class SingleFrames:
 
     def image(self, number: int) -> npt.NDArray[np.uint8]:
         """Return the picture (3, height, width) of a frame."""
-        return self._read(number, "rgb", np.uint8, (3, *self._shape)).astype(np.uint8, copy=False)
+        return self._read(number, "rgb", np.uint8, (3, *self._shape))
 
     def depth(self, number: int) -> npt.NDArray[np.float32]:
         """Return the depth (height, width) of a frame in metres, 0 where unknown."""
-        depth = self._read(number, "depth", np.float32, self._shape)
-        return depth.astype(np.float32, copy=False)
+        return self._read(number, "depth", np.float32, self._shape)
 
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes of all files."""

@@ -46,12 +46,11 @@ class LabelledFrames:
 
     def image(self, number: int) -> npt.NDArray[np.uint8]:
         """Return the picture (3, 480, 640) of a frame."""
-        pixels = hdf5.read(self._images, number).astype(np.uint8, copy=False)
-        return pixels.transpose(0, 2, 1)
+        return hdf5.read(self._images, number).transpose(0, 2, 1)
 
     def depth(self, number: int) -> npt.NDArray[np.float32]:
         """Return the depth (480, 640) of a frame in metres, with its gaps filled."""
-        return hdf5.read(self._depths, number).astype(np.float32, copy=False).T
+        return hdf5.read(self._depths, number).T
 
 
 def official_split(path: Path, frames: int) -> tuple[list[int], list[int]]:
