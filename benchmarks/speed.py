@@ -16,7 +16,17 @@ from dataclasses import asdict
 from benchmarks.measurement import Comparison
 from harness.errors import nearest
 
-BENCHMARKS = ("coldstart", "overhead", "masked", "scoring", "psmm", "resume", "slots", "report")
+BENCHMARKS = (
+    "coldstart",
+    "overhead",
+    "masked",
+    "scoring",
+    "psmm",
+    "resume",
+    "slots",
+    "report",
+    "nyu_reading",
+)
 """Modules of this package with a function ``measure() -> list[Comparison]``."""
 
 

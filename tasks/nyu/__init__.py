@@ -1,0 +1,1 @@
+"""Depth from one image: NYU Depth v2, and rendered rooms in its format."""

@@ -1,0 +1,221 @@
+"""Predict the depth of every pixel of a room from one image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.registry import task
+from harness.task import ShuffledBatches, Split, Task, scoring_indices
+from tasks.nyu import data
+from tasks.nyu.augmentation import augmented
+from tasks.nyu.crop import HALF, centre_crop, cropped_size
+from tasks.nyu.losses import LOSSES, berhu
+from tasks.nyu.metrics import LEAST_DEPTH, averaged, image_sums, pooled
+from tasks.nyu.model import FCRN
+from tasks.nyu.pretrained import load_encoder
+
+Batch = tuple[Tensor, Tensor]
+"""Normalised images (n, 3, height, width), and depths in metres (n, height, width)."""
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's colours, for which the published encoders were trained."""
+
+
+@task(
+    "nyu",
+    title="Depth from one image, FCRN",
+    metric="rmse",
+    goal="min",
+    data="tasks.nyu.data:describe",
+    settings={
+        "epochs": 24,
+        "batch_size": 16,
+        "optimiser": "adam",
+        "learning_rate": 2e-3,
+        "weight_decay": 5e-5,
+        "clip": 10.0,
+        "encoder": "resnet18",
+        "width": 16,
+        "init": "scratch",
+        "up": "fast",
+        "dropout": 0.0,
+        "zoom": 1.0,
+        "scoring_loss": "mean_squared_error",
+        "frames": "rooms",
+        "rooms": 320,
+        "views": 4,
+    },
+    profiles={
+        "smoke": {"epochs": 2, "width": 4, "rooms": 6},
+        "embedded": {},
+        "paper": {
+            "epochs": 60,
+            "learning_rate": 2e-4,
+            "weight_decay": 1e-4,
+            "encoder": "resnet50",
+            "width": 64,
+            "init": "pretrained",
+            "dropout": 0.5,
+            "zoom": 1.5,
+            "frames": "labelled",
+        },
+    },
+    choices={
+        "encoder": ("resnet18", "resnet50"),
+        "init": ("scratch", "pretrained"),
+        "up": ("fast", "unpool", "deconvolution", "pixel_shuffle"),
+        "scoring_loss": ("mean_squared_error", "berhu"),
+        "frames": ("rooms", "labelled", "single"),
+    },
+    downloads={
+        "nyu_depth_v2_labeled.mat": (
+            "http://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat",
+            "520609c519fba3ba5ac58c8fefcc3530",
+        ),
+        "splits.mat": (
+            "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat",
+            "08e3c3aea27130ac7c01ffd739a4535f",
+        ),
+    },
+)
+class NYUDepth(Task):
+    """Rooms indoors; the metric is the root mean squared error in metres.
+
+    Training minimises the reverse Huber loss. Scores do not: within a fifth of the largest error
+    it is linear and has no curvature, so that most pixels would say nothing about second
+    derivatives. They use the mean squared error (``scoring_loss=berhu`` for the other).
+
+    Networks see the middle of the image at half the resolution (228x304 pixels of 480x640), and
+    losses compare their depths, enlarged bilinearly, with that. ``evaluate`` gives the measures
+    in both published protocols. The first is that of Laina et al.: the prediction is enlarged to
+    the whole frame, though it was made from the middle, and all the pixels of all the images are
+    pooled. In the second (``..._per_image``), that of sparse-to-dense, the middle is compared,
+    and the images' own measures are averaged.
+
+    The published recipe of the pruned network is not known. The ``paper`` profile has the data,
+    network, batch size and epochs of the public re-implementation of Laina et al., and Adam.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
+    ) -> None:
+        super().__init__(settings, data_folder, device)
+        self._parts = data.read(settings, data_folder)
+        self._samples = len(self._parts["train"].images)
+        self.steps_per_epoch = -(-self._samples // settings["batch_size"])
+
+    def model(self) -> nn.Module:
+        """Return the network."""
+        settings = self.settings
+        network = FCRN(settings["encoder"], settings["width"], settings["up"], settings["dropout"])
+        if settings["init"] == "pretrained":
+            load_encoder(network.encoder, settings["encoder"], self.data_folder / "nyu")
+        return network
+
+    def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
+        """Return shuffled and varied batches."""
+        return ShuffledBatches(self._samples, self.settings["batch_size"], seed, self._varied)
+
+    def _varied(self, numbers: Tensor, generator: torch.Generator) -> Batch:
+        images, depths = augmented(*self._frames(numbers), self.settings["zoom"], generator)
+        return _normalised(images), depths
+
+    def _batch(self, numbers: Tensor) -> Batch:
+        images, depths = self._frames(numbers)
+        return _normalised(centre_crop(images)), centre_crop(depths)
+
+    def _frames(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return training images from 0 to 1, and their depths."""
+        part = self._parts["train"]
+        chosen = numbers.numpy()
+        images, depths = _pixels(part.images[chosen]), torch.from_numpy(part.depths[chosen])
+        return images.to(self.device), depths.to(self.device)
+
+    def scoring_batches(self, seed: int) -> list[Batch]:
+        """Return five batches of the middles of training frames."""
+        chosen = scoring_indices(self._samples, self.settings["batch_size"], seed)
+        return [self._batch(numbers) for numbers in chosen]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the reverse Huber loss in metres."""
+        images, depths = batch
+        return berhu(_enlarged(model(images), depths), depths)
+
+    def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of the setting ``scoring_loss``."""
+        images, depths = batch
+        return LOSSES[self.settings["scoring_loss"]](_enlarged(model(images), depths), depths)
+
+    def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return the six measures in both protocols; the second one's end in ``_per_image``."""
+        whole, middle = [], []
+        for images, depths in self._held_out(split):
+            predicted = model(_normalised(centre_crop(images)))
+            whole.append(image_sums(_enlarged(predicted, depths), depths))
+            seen = centre_crop(depths[HALF])
+            middle.append(image_sums(_enlarged(predicted, seen), seen))
+        per_image = averaged(torch.cat(middle))
+        return pooled(torch.cat(whole)) | {f"{k}_per_image": v for k, v in per_image.items()}
+
+    def _held_out(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give images at half the resolution, and whole depths."""
+        part, size = self._parts[split], self.settings["batch_size"]
+        for start in range(0, len(part.images), size):
+            images, depths = (array[start : start + size] for array in part)
+            yield _pixels(images).to(self.device), torch.from_numpy(depths).to(self.device)
+
+    def baseline(self) -> float:
+        """Return the test RMSE of the mean depth that each pixel has in training."""
+        size = self._parts["train"].depths.shape[1:]
+        total, known = torch.zeros(2, *size, device=self.device, dtype=torch.double)
+        for numbers in torch.arange(self._samples).split(256):
+            _, depths = self._frames(numbers)
+            total += depths.sum(0)
+            known += (depths > 0).sum(0)
+        mean = (total / known.clamp(min=1))[None, None]
+        sums = [
+            image_sums(_enlarged(mean, depths).expand_as(depths), depths)
+            for _, depths in self._held_out("test")
+        ]
+        return pooled(torch.cat(sums))["rmse"]
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the depths (images, pixels) at the network's resolution."""
+        depths: Tensor = model(batch[0])
+        return depths.flatten(1)
+
+    def inference(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return depths in metres, as large as the images."""
+        images, depths = batch
+        return _enlarged(model(images), depths).clamp(min=LEAST_DEPTH)
+
+    def one_sample(self) -> Batch:
+        """Return the middle of one training frame."""
+        return self._batch(torch.zeros(1, dtype=torch.long))
+
+    def flow(self, model: nn.Module) -> Tensor:
+        """Return the summed depths for an image of ones."""
+        size = cropped_size(*self._parts["train"].images.shape[2:])
+        depths: Tensor = model(torch.ones(1, 3, *size, device=self.device, dtype=torch.double))
+        return depths.sum()
+
+
+def _pixels(images: Any) -> Tensor:
+    """Return images from 0 to 1."""
+    return torch.from_numpy(images).float().div(255)
+
+
+def _normalised(images: Tensor) -> Tensor:
+    mean, deviation = (images.new_tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
+    return (images - mean) / deviation
+
+
+def _enlarged(predicted: Tensor, like: Tensor) -> Tensor:
+    """Return predictions (n, 1, h, w) as maps (n, height, width) of the size of others."""
+    return F.interpolate(predicted, size=like.shape[1:], mode="bilinear")[:, 0]
