@@ -131,9 +131,7 @@ class PSMNet(nn.Module, ABC):
         super().__init__()
         self.max_disparity = max_disparity
         self.features = Features(width, pooling)
-        self.reduce = nn.Sequential(
-            convolution3d(2 * width, width), convolution3d(width, width)
-        )
+        self.reduce = nn.Sequential(convolution3d(2 * width, width), convolution3d(width, width))
         self.refine = _residual3d(width)
 
     @abstractmethod
@@ -295,6 +293,4 @@ def _residual3d(width: int) -> nn.Sequential:
 
 
 def _classifier(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        convolution3d(width, width), nn.Conv3d(width, 1, 3, padding=1, bias=False)
-    )
+    return nn.Sequential(convolution3d(width, width), nn.Conv3d(width, 1, 3, padding=1, bias=False))
