@@ -44,12 +44,13 @@ def find(folder: Path, benchmark: Benchmark) -> Parts[list[PairFiles]]:
     Raises:
         RequestError: there are too few, or a partner of one is missing.
     """
-    training = folder / "training"
+    lefts, rights, disparities = (
+        folder / "training" / name
+        for name in (benchmark.left, benchmark.right, benchmark.disparity)
+    )
     pairs = [
-        PairFiles(
-            training / benchmark.left / path.name, training / benchmark.right / path.name, path
-        )
-        for path in sorted((training / benchmark.disparity).glob("*_10.png"))
+        PairFiles(lefts / path.name, rights / path.name, path)
+        for path in sorted(disparities.glob("*_10.png"))
     ]
     for pair in pairs:
         for path in (pair.left, pair.right):
@@ -57,7 +58,7 @@ def find(folder: Path, benchmark: Benchmark) -> Parts[list[PairFiles]]:
                 raise RequestError(f"psmnet: {pair.disparity} has no image {path}")
     if len(pairs) <= LEARNING:
         raise RequestError(
-            f"psmnet: {len(pairs)} disparities at {training / benchmark.disparity / '*_10.png'}, "
+            f"psmnet: {len(pairs)} disparities at {disparities / '*_10.png'}, "
             f"of which {LEARNING} are trained on and the others tested"
         )
     return Parts(

@@ -85,6 +85,15 @@ BASELINE_PAIRS = 200
         "dataset": ("scenes", "sceneflow", "kitti2012", "kitti2015"),
         "model": ("basic", "stacked_hourglass"),
     },
+    by_hand=(
+        "SceneFlow/FlyingThings3D, SceneFlow/Monkaa and SceneFlow/Driving with the folders "
+        "frames_cleanpass and disparity of the archives of that name, for research only, from "
+        "https://lmb.informatik.uni-freiburg.de/resources/datasets/SceneFlowDatasets.en.html",
+        "Kitti2012 with the folder training of data_stereo_flow.zip, after a registration, from "
+        "https://www.cvlibs.net/datasets/kitti/eval_stereo_flow.php?benchmark=stereo",
+        "Kitti2015 with the folder training of data_scene_flow.zip, after a registration, from "
+        "https://www.cvlibs.net/datasets/kitti/eval_scene_flow.php?benchmark=stereo",
+    ),
     sparsity=0.9,
 )
 class Stereo(Task):
