@@ -1,4 +1,4 @@
-"""Files in the formats of SceneFlow and KITTI, written byte by byte, and what is wrong with some."""
+"""Files in the formats of SceneFlow and KITTI, written byte by byte, right and wrong ones."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_truncated_file_is_found_without_reading_all(scene_flow: Path) -> None
     monkaa = scene_flow / "psmnet" / "SceneFlow" / "Monkaa"
     path = monkaa / "frames_cleanpass" / "treeflight_x2" / "right" / "0000.png"
     path.write_bytes(PICTURE[:-1])
-    with pytest.raises(RequestError, match="right/0000.png is truncated"):
+    with pytest.raises(RequestError, match=r"right/0000\.png is truncated"):
         data.describe("paper", SCENE_FLOW, scene_flow)
 
 
