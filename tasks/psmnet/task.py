@@ -174,8 +174,8 @@ class Stereo(Task):
     def _normalised(self, pictures: Sequence[Picture]) -> Tensor:
         # Channels come first in memory too: with channels last, oneDNN (torch 2.14) writes past the
         # end of a buffer in the backward pass of a 1x1 convolution of 4 channels with stride 2.
-        stacked = np.stack([picture.transpose(2, 0, 1) for picture in pictures])
-        images = torch.from_numpy(stacked).to(self.device)
+        images = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
+        images = images.contiguous()
         mean, deviation = (
             torch.tensor(values, device=self.device).view(3, 1, 1) for values in (MEAN, DEVIATION)
         )
@@ -206,13 +206,9 @@ class Stereo(Task):
         left, right, known = batch
         valid = self._valid(known)
         outputs = _psmnet(model).disparities(left, right)
-        means = [
-            (distance(output, known, reduction="none") * valid).sum() / valid.sum().clamp(min=1)
-            for output in outputs
-        ]
-        weights = torch.tensor(OUTPUT_WEIGHTS[-len(outputs) :], device=self.device)
-        total: Tensor = torch.stack(means) @ weights
-        return total
+        sums = [(distance(output, known, reduction="none") * valid).sum() for output in outputs]
+        means = torch.stack(sums) / valid.sum().clamp(min=1)
+        return means @ means.new_tensor(OUTPUT_WEIGHTS[-len(outputs) :])
 
     def _valid(self, known: Tensor) -> Tensor:
         return (known > 0) & (known < self.settings["max_disparity"])
