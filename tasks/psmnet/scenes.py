@@ -125,7 +125,7 @@ def _view(layers: Sequence[_Layer], *, seen_from_right: bool) -> tuple[Array, Di
 
 def _background(random: np.random.Generator) -> _Layer:
     across, down = random.uniform(-0.02, 0.02), random.uniform(0, 0.05)
-    offset = random.uniform(5, 18) - across * WIDTH / 2 - down * HEIGHT / 2
+    offset = random.uniform(5, 25) - across * WIDTH / 2 - down * HEIGHT / 2
     return _Layer(offset, across, down, _texture(random), np.empty((0, 2)))
 
 
