@@ -142,7 +142,9 @@ def _object(random: np.random.Generator) -> _Layer:
 def _texture(random: np.random.Generator) -> Array:
     """Return noise of several sizes around a colour, of much contrast or of little."""
     colour, tint = random.uniform(30, 225, 3), random.uniform(0.5, 1.5, 3)
-    pattern = np.sum([random.uniform() * _noise(random, cell) for cell in (2, 5, 13, 34)], axis=0)
+    pattern: Array = np.sum(
+        [random.uniform() * _noise(random, cell) for cell in (2, 5, 13, 34)], axis=0
+    )
     return np.clip(colour + random.uniform(15, 80) * pattern[..., None] * tint, 0, 255)
 
 
