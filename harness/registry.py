@@ -56,6 +56,7 @@ def task(
     profiles: Mapping[str, Mapping[str, Any]],
     choices: Mapping[str, Sequence[str]] | None = None,
     downloads: Mapping[str, Sequence[str]] | None = None,
+    by_hand: Sequence[str] = (),
     sparsity: float = 0.98,
     version: int = 1,
 ) -> Callable[[Definition], Definition]:
@@ -75,6 +76,8 @@ def task(
         downloads: for each official file its address and MD5, and ``unpack`` for an archive that
             is to be unpacked; ``data fetch`` puts them into the folder of the task's name in the
             data folder.
+        by_hand: lines on files that cannot be downloaded for the user, because of a licence page
+            or a registration: where in that folder they belong, and where they are to be had.
         sparsity: the default of ``--sparsity``.
         version: raised when results are no longer comparable with earlier ones.
     """

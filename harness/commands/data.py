@@ -55,12 +55,15 @@ def _list(tasks: Iterable[Entry], folder: Path) -> list[str]:
 
 
 def _fetch(task: Entry, data_folder: Path) -> None:
-    """Download the official files of a task, and unpack the archives that it wants unpacked."""
+    """Download the official files of a task and unpack them; say which the user has to get."""
     downloads = task.arguments.get("downloads") or {}
-    if not downloads:
+    by_hand = task.arguments.get("by_hand", ())
+    if not downloads and not by_hand:
         print(f"{task.name} needs no downloads")
     progress = Progress(sys.stderr)
     folder = data_folder / task.name
+    for line in by_hand:
+        print(f"by hand, below {folder}: {line}")
     for name, (url, md5, *wanted) in downloads.items():
         is_new = download(url, folder / name, md5, progress.update)
         if "unpack" in wanted:

@@ -1,0 +1,1 @@
+"""Stereo: the disparity of each pixel from two images (PSMNet)."""
