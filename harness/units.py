@@ -86,7 +86,10 @@ class Units(Protocol):
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Go back to a state, cutting what was newly built accordingly."""
+        """Remove what is gone in a state from a model that still has it.
+
+        The model may be newly built, or have lost a part of it already.
+        """
 
 
 def all_masks(units: Iterable[Units]) -> Kept:

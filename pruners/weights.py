@@ -127,8 +127,8 @@ class Weights:
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Take masks over and zero the removed weights of a model."""
-        self._install(model, state)
+        """Take masks over, and hold at zero what they leave out."""
+        self.apply(model, optimiser, companions, dict(state))
 
     def _install(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
         weights = prunable_weights(model)

@@ -110,7 +110,10 @@ class Channels:
     ) -> None:
         """Cut all other channels out of the model, its companions and the optimiser's state."""
         keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
-        self._cut(model, optimiser, companions, keep)
+        for companion in companions:
+            shrink(companion, self._graph, keep)
+        self._graph = shrink(model, self._graph, keep, optimiser)
+        self._model = model
         self._kept = compose(self._kept, keep)
 
     def before_step(self, model: nn.Module) -> None:
@@ -130,21 +133,9 @@ class Channels:
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Cut a newly built model, its companions and its optimiser as they were cut before."""
-        self._cut(model, optimiser, companions, state)
-        self._kept = dict(state)
-
-    def _cut(
-        self,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer | None,
-        companions: Sequence[nn.Module],
-        keep: Mapping[str, Tensor],
-    ) -> None:
-        for companion in companions:
-            shrink(companion, self._graph, keep)
-        self._graph = shrink(model, self._graph, keep, optimiser)
-        self._model = model
+        """Cut a model, its companions and its optimiser down to the channels of a state."""
+        keep = {name: torch.isin(self._kept[name], kept) for name, kept in state.items()}
+        self.apply(model, optimiser, companions, keep)
 
     def _order(self, scores: Scores, in_groups: bool) -> list[tuple[str, int]]:
         """Return all channels but the best of each group, the worst first.

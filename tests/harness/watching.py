@@ -1,4 +1,4 @@
-"""A method that uses all that a run can do, for tests of going on in the middle of it."""
+"""Methods that use all that a run can do, for tests of going on in the middle of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from harness.prunable import prunable_weights
 from harness.registry import pruner
 from harness.run import Run
-from pruners.criteria import magnitude
+from pruners.channels.units import Channels
+from pruners.criteria import magnitude, snip
 from pruners.triggers import at_epoch
 from pruners.weights import Weights
 
@@ -59,4 +60,20 @@ def watching(run: Run) -> None:
     run.train(steps=3, only=last_layer)
     fired = run.train(until=at_epoch(2), at_most=3).fired
     run.prune(Weights, magnitude, run.sparsity if fired else 0.1)
+    run.train()
+
+
+@pruner("cutting", title="Cutting", group="structured", exceeds_budget=True)
+def cutting(run: Run) -> None:
+    """Cut channels, and rewind to when the network was larger."""
+    run.train(steps=7)
+    large = run.snapshot()
+    run.prune(Channels, snip, run.sparsity / 2)
+    run.train(epochs=1)
+    smaller = run.snapshot()
+    run.prune(Channels, snip, run.sparsity)
+    run.train(epochs=1)
+    run.rewind(smaller)
+    run.train(steps=2)
+    run.rewind(large)
     run.train()
