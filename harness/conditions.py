@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-DEFAULTS: Mapping[str, str] = {
+DEFAULTS: Mapping[str, str | float] = {
     "schedule": "equal",
     "statistics": "batch",
     "masks": "scored",
     "kernel": "off",
+    "floor": 0.0,
 }
 """Learning-rate schedule; BatchNorm statistics while scoring; whether masks are shuffled within
-each layer after scoring (a control); whether the tangent kernel is measured."""
+each layer after scoring (a control); whether the tangent kernel is measured; the share of each
+layer's weights, or of each group's channels, that no method removes. With a floor of 0 the last
+channel of a group stays all the same, and layers of single weights may be emptied."""
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "schedule": ("equal", "onecycle", "official"),

@@ -10,7 +10,7 @@ import torch
 
 from harness import files, provenance
 from harness.checkpoint import Checkpoints
-from harness.errors import Diverged, RequestError, RunFailed
+from harness.errors import Diverged, RunFailed, Skip
 from harness.failure import failure_recorded
 from harness.journal import Journal
 from harness.ledger import Ledger
@@ -55,7 +55,7 @@ def carry_out(
         checkpoint_interval: seconds between two checkpoints.
 
     Raises:
-        RequestError: the request cannot be met.
+        Skip: the method has no meaning here, or the sparsity cannot be reached.
         RunFailed: the run failed.
         Interrupted: the process was asked to stop; the same call goes on later.
     """
@@ -105,9 +105,9 @@ def _run(
     except Diverged as error:
         reason = str(error)
         trainer.remove_again()
-    except UnreachableSparsity as error:
+    except (Skip, UnreachableSparsity) as error:
         shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
-        raise RequestError(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
+        raise Skip(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
     save_network(folder, trainer.model, trainer.units)
     return assemble(
         plan, registry, folder, run, trainer, journal, ledger, lives, device, stop, reason

@@ -50,8 +50,10 @@ class Units(Protocol):
     def nodes(self) -> float | None:
         """Return the fraction of all channels that is gone, None where none can go."""
 
-    def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
+    def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
         """Return the variables to keep so that the weight sparsity becomes ``target``.
+
+        ``floor`` is the share of each tensor of the dense network that stays in any case.
 
         Raises:
             UnreachableSparsity: no selection reaches the target.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from harness.prunable import prunable_weights
 from harness.pruning import digest
 from harness.run import Trained
 from harness.scoring import Scores, Scoring
-from harness.units import UnreachableSparsity
+from harness.units import Units, UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.distributions import per_layer
@@ -163,9 +163,10 @@ def test_the_loss_in_the_record_is_without_the_penalty(bench: Workbench) -> None
 class Gradients:
     """Watches the gradients of the last layer."""
 
+    units: ClassVar = Weights
     seen: list[Tensor] = field(default_factory=list, repr=False)
 
-    def after_backward(self, model: nn.Module) -> None:
+    def after_backward(self, model: nn.Module, units: Units) -> None:
         gradient = model.get_parameter("4.weight").grad
         assert gradient is not None
         self.seen.append(gradient.clone())

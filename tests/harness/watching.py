@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.prunable import prunable_weights
 from harness.registry import pruner
 from harness.run import Run
+from harness.units import Units
 from pruners.channels.units import Channels
 from pruners.criteria import magnitude, snip
 from pruners.triggers import at_epoch
@@ -22,9 +23,10 @@ from pruners.weights import Weights
 class SummedGradients:
     """Sums the gradients' magnitudes."""
 
+    units: ClassVar = Weights
     _sums: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
-    def after_backward(self, model: nn.Module) -> None:
+    def after_backward(self, model: nn.Module, units: Units) -> None:
         for name, weight in prunable_weights(model).items():
             assert weight.grad is not None
             self._sums[name] = self._sums.get(name, torch.tensor(0.0)) + weight.grad.abs()
