@@ -16,7 +16,7 @@ from dataclasses import asdict
 from benchmarks.measurement import Comparison
 from harness.errors import nearest
 
-BENCHMARKS = ("coldstart", "overhead", "masked", "scoring", "psmm")
+BENCHMARKS = ("coldstart", "overhead", "masked", "scoring", "psmm", "trace")
 """Modules of this package with a function ``measure() -> list[Comparison]``."""
 
 
