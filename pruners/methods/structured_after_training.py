@@ -54,7 +54,8 @@ def gate_decorators(
     ``ratio=0.005`` does so with the weights. A budget of few steps has fewer Ticks.
     """
     steps = run.budget * run.steps_per_epoch
-    ticks = _ticks_for(run.sparsity, ratio) if ratio else ticks
+    if ratio:
+        ticks = _ticks_for(run.sparsity, ratio)
     most = max(1, int(0.15 * steps))
     if ratio and ticks > most:
         raise RequestError(f"ratio={ratio:g} takes {ticks} Ticks; this budget has steps for {most}")
@@ -71,5 +72,7 @@ def gate_decorators(
 
 
 def _ticks_for(sparsity: float, ratio: float) -> int:
-    """Return in how many steps a ratio of what remains has to be removed."""
-    return math.ceil(math.log(1 - sparsity) / math.log(1 - ratio))
+    """Return how often a ratio of what remains has to be removed."""
+    if ratio >= 1:
+        raise RequestError(f"ratio={ratio:g}: is not below 1, as in ratio=0.005")
+    return max(1, math.ceil(math.log(1 - sparsity) / math.log(1 - ratio)))

@@ -21,7 +21,7 @@ from harness.units import Units, UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.distributions import per_layer
-from pruners.triggers import at_epoch
+from pruners.triggers import at_epoch, mask_distance
 from pruners.weights import Weights
 
 STEPS_PER_EPOCH = 5
@@ -51,6 +51,10 @@ def fill_weights(begun: Begun, value: float) -> None:
     with torch.no_grad():
         for weight in prunable_weights(begun.trainer.model).values():
             weight.fill_(value)
+
+
+def weights_of(begun: Begun) -> dict[str, nn.Parameter]:
+    return prunable_weights(begun.trainer.model)
 
 
 # train
@@ -118,6 +122,17 @@ def test_the_budget_caps_until(begun: Begun) -> None:
 def test_until_begins_anew_with_every_train(begun: Begun) -> None:
     trigger = at_epoch(2)
     assert [begun.run.train(until=trigger).steps for _ in range(2)] == [10, 10]
+
+
+def test_a_trigger_can_watch_what_pruning_would_keep(begun: Begun) -> None:
+    fill_weights(begun, 1.0)
+    trigger = mask_distance(Weights, criteria.magnitude, 0.5, threshold=0.01, epochs=2)
+    begun.run.train(epochs=1, until=trigger)
+    magnitudes = {name: w.detach().abs() for name, w in weights_of(begun).items()}
+    largest = torch.cat([m.flatten() for m in magnitudes.values()]).topk(40).indices
+    (mask,) = trigger.state()["masks"]
+    assert sorted(largest.tolist()) == mask.nonzero().flatten().tolist()
+    assert all(layer["kept"] == layer["weights"] for layer in begun.run.layers())
 
 
 def head(model: nn.Module) -> list[str]:

@@ -34,7 +34,7 @@ def test_the_penalty_is_the_sum_of_magnitudes() -> None:
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2), nn.LayerNorm(2))
     model[0].weight.data = torch.tensor([1.0, -3.0])
     penalty = l1(norm_scales, strength=0.5)(model)
-    assert float(penalty) == 0.5 * (1 + 3 + 1 + 1)
+    assert penalty.item() == 0.5 * (1 + 3 + 1 + 1)
     penalty.backward()  # type: ignore[no-untyped-call]
     assert model[0].weight.grad is not None
     assert model[0].weight.grad.tolist() == [0.5, -0.5]
