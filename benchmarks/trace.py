@@ -54,7 +54,8 @@ def fcrn() -> nn.Module:
 def resnext() -> nn.Module:
     """Return ResNeXt101-32x48d with its 829 million parameters, without their values."""
     with torch.device("meta"):
-        return ResNet(Bottleneck, [3, 4, 23, 3], groups=32, width_per_group=48)
+        model: nn.Module = ResNet(Bottleneck, [3, 4, 23, 3], groups=32, width_per_group=48)
+    return model
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from harness.run import Run
 from harness.units import Units
 from pruners.channels.units import Channels
 from pruners.criteria import magnitude, snip
-from pruners.triggers import at_epoch
+from pruners.triggers import at_epoch, mask_distance
 from pruners.weights import Weights
 
 
@@ -67,7 +67,7 @@ def watching(run: Run) -> None:
 
 @pruner("cutting", title="Cutting", group="structured", exceeds_budget=True)
 def cutting(run: Run) -> None:
-    """Cut channels, and rewind to when the network was larger."""
+    """Cut channels, watch masks, and rewind to when the network was larger."""
     run.train(steps=7)
     large = run.snapshot()
     run.prune(Channels, snip, run.sparsity / 2)
@@ -76,6 +76,7 @@ def cutting(run: Run) -> None:
     run.prune(Channels, snip, run.sparsity)
     run.train(epochs=1)
     run.rewind(smaller)
-    run.train(steps=2)
+    settled = mask_distance(Channels, snip, 0.85, threshold=2.0, epochs=2)
+    run.train(until=settled, at_most=2)
     run.rewind(large)
     run.train()
