@@ -16,7 +16,7 @@ from dataclasses import asdict
 from benchmarks.measurement import Comparison
 from harness.errors import nearest
 
-BENCHMARKS = ("coldstart", "overhead", "masked", "scoring", "psmm", "trace")
+BENCHMARKS = ("coldstart", "overhead", "masked", "scoring", "psmm", "trace", "resume", "slots")
 """Modules of this package with a function ``measure() -> list[Comparison]``."""
 
 

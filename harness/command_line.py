@@ -19,8 +19,11 @@ from harness.errors import Interrupted, RequestError, RunFailed, nearest
 from harness.spec import PROFILES
 
 COMMANDS = {
-    "list": "name the tasks and pruners that there are",
+    "list": "name the tasks, pruners and suites that there are",
     "run": "carry out a run, or go on with one that was interrupted",
+    "matrix": "carry out every run of a suite that is not done yet",
+    "status": "tell what of a results folder is done, at work, waiting or failed",
+    "merge": "join results folders, from other machines say",
     "show": "tell what a run did, epoch by epoch",
     "compare": "put two runs, or two results folders, side by side",
     "data": "list, fetch or check the data of the tasks",
@@ -34,6 +37,17 @@ examples:
   python -m harness run --task digits --pruner mine --plugin mine.py
 
 A run that is done is not done twice. One that was interrupted goes on when it is asked for again.
+"""
+
+
+MATRIX_EXAMPLES = """\
+examples:
+  python -m harness matrix --suite smoke
+  python -m harness matrix --suite embedded --tasks digits --seeds 0,1 --jobs 2
+  python -m harness matrix --tasks digits,ptb --pruners dense,snip --sparsities 0.9,0.98
+
+What is done is not done again, and what was interrupted goes on. Ctrl-C lets the runs at work
+finish; a second one lets them save themselves and stops.
 """
 
 
@@ -92,6 +106,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     }
     _list_options(parsers["list"])
     _run_options(parsers["run"])
+    _matrix_options(parsers["matrix"])
+    _results_option(parsers["status"])
+    _merge_options(parsers["merge"])
     _show_options(parsers["show"])
     _compare_options(parsers["compare"])
     _data_options(parsers["data"])
@@ -107,12 +124,14 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         options = [o for a in parsers[arguments.command]._actions for o in a.option_strings]
         hint = nearest(unknown[0].partition("=")[0], options)
         raise RequestError(f"unknown argument {unknown[0]!r} of {arguments.command}{hint}")
+    arguments.words = words
     return arguments
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", metavar="tasks|pruners", help="both if left out")
+    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="all if left out")
     parser.add_argument("--json", action="store_true", help="print one array of objects")
+    _results_option(parser)
     _plugin_option(parser)
 
 
@@ -134,39 +153,64 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--seed", type=_whole_number, default=0, metavar="N", help="0, 1, 2 ... (default: 0)"
     )
-    what.add_argument(
-        "--profile",
-        default="embedded",
-        metavar="NAME",
-        help=f"{', '.join(PROFILES)} (default: embedded)",
-    )
-    what.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a setting of the task, the pruner or the engine; may be given again",
-    )
+    _profile_option(what, default="embedded")
+    _set_option(what)
     _plugin_option(what)
     where = parser.add_argument_group("where and how")
-    where.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto, cpu, cuda, cuda:1 ... (default: auto, the first GPU if there is one)",
-    )
-    _data_folder_option(where)
-    _results_option(where)
-    where.add_argument(
-        "--checkpoint-every",
-        type=_seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="how much work a kill may cost (default: 60)",
-    )
+    _where_options(where)
     where.add_argument(
         "--json", action="store_true", help="print the record, too, as the last line"
     )
+
+
+def _matrix_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} --suite NAME [option ...]"
+    parser.epilog = MATRIX_EXAMPLES
+    what = parser.add_argument_group("what to run; axes stand in for those of the suite")
+    what.add_argument(
+        "--suite", metavar="NAME", help="see: python -m harness list suites; or a FILE"
+    )
+    what.add_argument("--tasks", "--task", metavar="A,B", help="names, or all")
+    what.add_argument("--pruners", "--pruner", metavar="C,D", help="names, or all")
+    what.add_argument("--pairing", metavar="TASK-PRUNER", help="one of each, in one word")
+    what.add_argument(
+        "--sparsities",
+        "--sparsity",
+        metavar="S,T",
+        help="as in 0.9,0.98 (default: as the task says)",
+    )
+    what.add_argument("--seeds", "--seed", metavar="N,M", help="as in 0,1,2 (default: 0)")
+    _profile_option(what, default=None)
+    _set_option(what)
+    _plugin_option(what)
+    where = parser.add_argument_group("where and how")
+    where.add_argument(
+        "--executor", default="local", metavar="NAME", help="local, slurm or ray (default: local)"
+    )
+    where.add_argument(
+        "--jobs", type=_jobs, metavar="N", help="runs at once (default: auto, as there is room for)"
+    )
+    where.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="one run at a time, so that timings are undisturbed",
+    )
+    where.add_argument("--hours", type=_positive, metavar="H", help="end a run that takes longer")
+    where.add_argument(
+        "--gigabytes", type=_positive, metavar="GB", help="end a run that holds more memory"
+    )
+    where.add_argument("--partition", metavar="NAME", help="of a cluster")
+    _where_options(where)
+    where.add_argument(
+        "--json", action="store_true", help="print how each run ended, too, as the last line"
+    )
+
+
+def _merge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="results folders to take runs from"
+    )
+    _results_option(parser)
 
 
 def _show_options(parser: argparse.ArgumentParser) -> None:
@@ -195,6 +239,43 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     _data_folder_option(parser)
     _plugin_option(parser)
+
+
+def _profile_option(parser: argparse._ActionsContainer, default: str | None) -> None:
+    parser.add_argument(
+        "--profile",
+        default=default,
+        metavar="NAME",
+        help=f"{', '.join(PROFILES)} (default: {default or 'as the suite says, or embedded'})",
+    )
+
+
+def _set_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the task, the pruner or the engine; may be given again",
+    )
+
+
+def _where_options(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 ... (default: auto, the first GPU if there is one)",
+    )
+    _data_folder_option(parser)
+    _results_option(parser)
+    parser.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how much work a kill may cost (default: 60)",
+    )
 
 
 def _results_option(parser: argparse._ActionsContainer) -> None:
@@ -240,6 +321,23 @@ def _whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _jobs(text: str) -> int | None:
+    """Return a number of jobs, None for as many as there is room for."""
+    if text == "auto":
+        return None
+    number = _whole_number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 1")
+    return number
+
+
+def _positive(text: str) -> float:
+    number = _number(text)
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not more than 0")
+    return number
 
 
 def _seconds(text: str) -> float:

@@ -7,19 +7,26 @@ from collections.abc import Mapping, Sequence
 DEFAULTS: Mapping[str, str | float] = {
     "schedule": "equal",
     "statistics": "batch",
+    "scoring": "whole",
     "masks": "scored",
+    "weights": "inherited",
     "kernel": "off",
     "floor": 0.0,
 }
-"""Learning-rate schedule; BatchNorm statistics while scoring; whether masks are shuffled within
-each layer after scoring (a control); whether the tangent kernel is measured; the share of each
-layer's weights, or of each group's channels, that no method removes. With a floor of 0 the last
-channel of a group stays all the same, and layers of single weights may be emptied."""
+"""Learning-rate schedule; BatchNorm statistics while scoring; whether the tangent kernel is
+measured; the share of each layer's weights, or of each group's channels, that no method removes.
+With a floor of 0 the last channel of a group stays all the same, and layers of single weights may
+be emptied. The others are the sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al.
+2020 (arXiv:2009.11094): scoring with fewer than half of the scoring batches; masks that are
+shuffled within each layer after scoring, or made of the smallest scores; weights that are drawn
+anew after each pruning."""
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "schedule": ("equal", "onecycle", "official"),
     "statistics": ("batch", "running"),
-    "masks": ("scored", "shuffled"),
+    "scoring": ("whole", "half"),
+    "masks": ("scored", "shuffled", "inverted"),
+    "weights": ("inherited", "redrawn"),
     "kernel": ("off", "on"),
     "optimiser": ("adam", "adamw", "sgd"),
 }

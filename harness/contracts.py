@@ -28,7 +28,7 @@ from harness.registry import Entry, Registry
 from harness.scoring import magnitudes, scoring_mode
 from harness.spec import Plan, plan
 from harness.stop import Stop
-from harness.store import Record, Store
+from harness.store import Record, Store, outcome
 from harness.task import Task
 from harness.training import Trainer
 
@@ -250,11 +250,6 @@ def runs_can_be_interrupted(subject: Subject) -> None:
     """A run that is interrupted every few steps ends with the same record."""
     whole, pieces = subject.record, subject.run(interrupted=True)
     _require(outcome(whole) == outcome(pieces), "the interrupted run ended otherwise")
-
-
-def outcome(record: Record) -> dict[str, Any]:
-    """Return the part of a record that two runs of one identity have in common."""
-    return {key: record[key] for key in ("status", "quality", "sparsity", "events")}
 
 
 TASK_CONTRACT: tuple[Rule, ...] = (

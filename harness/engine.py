@@ -17,7 +17,7 @@ from harness.ledger import Ledger
 from harness.lives import Lives
 from harness.lock import alone
 from harness.network import build_task, save_network
-from harness.record import assemble
+from harness.record import Finished, assemble
 from harness.registry import Registry
 from harness.run import Run
 from harness.sparsity import weight_sparsity
@@ -42,6 +42,7 @@ def carry_out(
     report: Report,
     stop: Stop,
     checkpoint_interval: float = CHECKPOINT_INTERVAL,
+    runs_on_device: int = 1,
 ) -> Record:
     """Return the record of a plan, carrying it out unless that was done before.
 
@@ -53,6 +54,7 @@ def carry_out(
         report: takes lines of progress.
         stop: says when to save and end.
         checkpoint_interval: seconds between two checkpoints.
+        runs_on_device: how many runs, this one included, may be at work on the device meanwhile.
 
     Raises:
         Skip: the method has no meaning here, or the sparsity cannot be reached.
@@ -68,7 +70,9 @@ def carry_out(
             report(f"{plan.run_id} was done before")
         else:
             with failure_recorded(plan, store):
-                record = _run(plan, registry, folder, checkpoints, device, report, stop)
+                record = _run(
+                    plan, registry, folder, checkpoints, device, report, stop, runs_on_device
+                )
                 store.save(record)
         checkpoints.clear()
         return record
@@ -82,6 +86,7 @@ def _run(
     device: torch.device,
     report: Report,
     stop: Stop,
+    runs_on_device: int,
 ) -> Record:
     """Carry out the program and return its record."""
     # A network with most of its weights gone makes denormal numbers, which a CPU computes slowly.
@@ -94,7 +99,8 @@ def _run(
     run = Run(plan, registry, trainer, journal, checkpoints, ledger, stop, report)
     if run.resume():
         report(f"going on from step {trainer.position}, interrupted before")
-    lives.begin(trainer.position, provenance.environment(device))
+    environment = {**provenance.environment(device), "runs_on_device": runs_on_device}
+    lives.begin(trainer.position, environment)
     if not lives.same_machine:
         run.unbind()
     reason = None
@@ -109,9 +115,8 @@ def _run(
         shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
         raise Skip(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
     save_network(folder, trainer.model, trainer.units)
-    return assemble(
-        plan, registry, folder, run, trainer, journal, ledger, lives, device, stop, reason
-    )
+    finished = Finished(plan, folder, run, trainer, journal, ledger, lives, reason)
+    return assemble(finished, registry.plugins, stop)
 
 
 def _check(plan: Plan, run: Run, trainer: Trainer) -> None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 
 from harness.errors import Interrupted, RequestError, RunFailed
-from harness.record import assemble_failed
+from harness.head import without_result
 from harness.spec import Plan
 from harness.store import Store
 
@@ -31,7 +31,7 @@ def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
         reason = str(error) if isinstance(error, RunFailed) else _in_one_line(plan, error)
         with contextlib.suppress(RunFailed):
             details = "".join(traceback.format_exception(error))
-            store.save_failure(assemble_failed(plan, reason), details)
+            store.save_failure(without_result(plan, "failed", reason), details)
         if isinstance(error, RunFailed):
             raise
         raise RunFailed(reason) from error

@@ -44,6 +44,16 @@ def alone(folder: Path, report: Callable[[str], None], stop: Stop) -> Iterator[N
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether another process is carrying out the run of this folder."""
+    if not (folder / "lock").exists():
+        return False
+    lock = FileLock(folder / "lock")
+    is_free = _acquired(lock, seconds=0)
+    lock.release()
+    return not is_free
+
+
 def _acquired(lock: FileLock, seconds: float) -> bool:
     try:
         lock.acquire(timeout=seconds)

@@ -7,11 +7,12 @@ import platform
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from harness.spec import Spec, as_text
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codecarbon")
 
@@ -19,6 +20,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codec
 def describe_device(device: torch.device) -> str:
     """Return the name of a GPU, or of the processor."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     return _processor()
 
@@ -34,6 +37,8 @@ def _processor() -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what may change the last bits of a result, and every cost."""
+    import torch
+
     return {
         "device": describe_device(device),
         "device_kind": device.type,

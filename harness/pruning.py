@@ -66,7 +66,10 @@ def prune(
     return {
         "gradient_flow": {"before": flow_before, "after": flow_after},
         "kept_sha256": digest(units.state()),
-        "scoring": {"batches": len(batches), "statistics": conditions["statistics"]},
+        "scoring": {
+            "batches": len(_scored(batches, conditions)),
+            "statistics": conditions["statistics"],
+        },
     }
 
 
@@ -81,13 +84,23 @@ def select(
     generator: torch.Generator,
 ) -> Kept:
     """Score, unless that was done before, and return what is to be kept; see `prune`."""
-    if not callable(criterion):
-        return units.select(criterion, target, scope, conditions["floor"])
-    with (
-        scoring_mode(trainer.model, conditions["statistics"] == "batch"),
-        scoring_of(trainer.task, trainer.model, units, batches, generator) as scoring,
-    ):
-        return units.select(criterion(scoring), target, scope, conditions["floor"])
+    if callable(criterion):
+        scored = _scored(batches, conditions)
+        with (
+            scoring_mode(trainer.model, conditions["statistics"] == "batch"),
+            scoring_of(trainer.task, trainer.model, units, scored, generator) as scoring,
+        ):
+            scores = criterion(scoring)
+    else:
+        scores = criterion
+    if conditions["masks"] == "inverted":
+        scores = {name: -each for name, each in scores.items()}
+    return units.select(scores, target, scope, conditions["floor"])
+
+
+def _scored(batches: Sequence[Batch], conditions: Mapping[str, Any]) -> Sequence[Batch]:
+    """Return the batches that are scored on."""
+    return batches[: len(batches) // 2] if conditions["scoring"] == "half" else batches
 
 
 @contextmanager

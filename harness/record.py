@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,121 +14,74 @@ from harness import provenance
 from harness.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.costs.final import measure_elsewhere
 from harness.evaluation import evaluate
+from harness.head import head, no_quality
 from harness.journal import Journal
 from harness.ledger import Ledger
 from harness.lives import Lives
-from harness.registry import Registry
 from harness.run import Run
 from harness.sparsity import weight_sparsity
 from harness.spec import Plan
 from harness.stop import Stop
-from harness.store import SCHEMA
 from harness.training import Trainer
 
 
-def assemble(
-    plan: Plan,
-    registry: Registry,
-    folder: Path,
-    run: Run,
-    trainer: Trainer,
-    journal: Journal,
-    ledger: Ledger,
-    lives: Lives,
-    device: torch.device,
-    stop: Stop,
-    diverged: str | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finished:
+    """A run as its program left it, to be tested and measured."""
+
+    plan: Plan
+    folder: Path
+    """The run's folder, where the network is saved already."""
+    run: Run
+    trainer: Trainer
+    """Holds the last weights."""
+    journal: Journal
+    ledger: Ledger
+    lives: Lives
+    diverged: str | None
+    """Why the training had to end early, None where it did not."""
+
+
+def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
     """Test the last weights, once, measure the final network and return the record.
 
     Args:
-        plan: what was run.
-        registry: finds what the measuring process needs.
-        folder: the run's folder, where the network is saved already.
-        run: the run as its program left it.
-        trainer: holds the last weights.
-        journal: the verbs.
-        ledger: the costs of the run.
-        lives: the processes that worked on it.
-        device: where it ran.
+        finished: what to test and measure.
+        plugins: files that the measuring process needs.
         stop: ends the measuring.
-        diverged: why the training had to end early, None where it did not.
 
     Raises:
         Interrupted: the process was asked to stop.
     """
-    costs = ledger.close()
-    status, reason, quality = "diverged", diverged, _no_quality(plan)
-    if diverged is None:
+    plan, trainer, lives = finished.plan, finished.trainer, finished.lives
+    device = trainer.task.device
+    costs = finished.ledger.close()
+    status, reason, quality = "diverged", finished.diverged, no_quality(plan)
+    if finished.diverged is None:
         status, reason = _status(plan, trainer)
         quality = _quality(plan, trainer)
-    final = measure_elsewhere(folder, plan, registry.plugins, device, stop)
+    final = measure_elsewhere(finished.folder, plan, plugins, device, stop)
     return {
-        **_head(plan, status, reason),
+        **head(plan, status, reason),
         "quality": quality,
-        "sparsity": _sparsity(plan, run, trainer),
+        "sparsity": _sparsity(plan, finished.run, trainer),
         "cost": {
             **costs,
-            "epochs": trainer.spent / run.steps_per_epoch,
+            "epochs": trainer.spent / trainer.task.steps_per_epoch,
             "steps": trainer.spent,
             **final,
             "reasons": {**costs["reasons"], **final["reasons"]},
         },
-        "events": [entry.event for entry in journal.entries],
+        "events": [entry.event for entry in finished.journal.entries],
         "provenance": {
             "git": provenance.commit(),
             **provenance.environment(device),
+            "runs_on_device": max(life["runs_on_device"] for life in lives.entries),
             "command": provenance.command(plan.spec),
             "started": lives.entries[0]["started"],
             "resumed": lives.entries[1:],
-            "initial_weights_sha256": run.initial_digest,
+            "initial_weights_sha256": finished.run.initial_digest,
         },
-    }
-
-
-def assemble_failed(plan: Plan, reason: str) -> dict[str, Any]:
-    """Return the record of a run that failed, which has nothing to show but why."""
-    return {
-        **_head(plan, "failed", reason),
-        "quality": _no_quality(plan),
-        "sparsity": {"requested": plan.spec.sparsity},
-        "cost": {},
-        "events": [],
-        "provenance": {"git": provenance.commit(), "command": provenance.command(plan.spec)},
-    }
-
-
-def _head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "run_id": plan.run_id,
-        "status": status,
-        "reason": reason,
-        "spec": plan.spec.as_dict(),
-        "task": _described(plan.task.arguments, plan.task.version, ("title", "group", "paper")),
-        "pruner": _described(
-            {"group": "unstructured", **plan.pruner.arguments},
-            plan.pruner.version,
-            ("title", "group", "paper", "exceeds_budget"),
-        ),
-        "data": plan.data.as_dict(),
-        "settings": {**plan.settings, **plan.options, **plan.conditions},
-    }
-
-
-def _described(arguments: Mapping[str, Any], version: int | str, keys: tuple[str, ...]) -> Any:
-    return {**{key: arguments.get(key) for key in keys}, "version": version}
-
-
-def _no_quality(plan: Plan) -> dict[str, Any]:
-    arguments = plan.task.arguments
-    return {
-        "metric": arguments["metric"],
-        "goal": arguments["goal"],
-        "validation": None,
-        "test": None,
-        "baseline": None,
-        "further": {},
     }
 
 
@@ -137,7 +91,7 @@ def _quality(plan: Plan, trainer: Trainer) -> dict[str, Any]:
     test = evaluate(trainer.task, trainer.model, "test")
     further = {name: _finite(value) for name, value in test.items() if name != metric}
     return {
-        **_no_quality(plan),
+        **no_quality(plan),
         "validation": _finite(validation[metric]),
         "test": _finite(test[metric]),
         "baseline": _finite(trainer.task.baseline()),

@@ -419,6 +419,8 @@ class Run:
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
             raise (RunFailed if finite else Diverged)(str(error)) from error
+        if self._plan.conditions["weights"] == "redrawn":
+            trainer.redraw()
         trainer.anchor = trainer.position
         if kernel_before is not None:
             event["kernel"] = {"before": kernel_before, "after": self._measure_kernel()}

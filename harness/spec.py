@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def plan(
     overrides: Mapping[str, str] | None = None,
     plugins: Sequence[str] = (),
     data_folder: Path = Path("data"),
+    describe: Callable[..., DataDescription] | None = None,
 ) -> Plan:
     """Look up and check everything that a request names.
 
@@ -103,6 +104,7 @@ def plan(
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
         data_folder: where official data lie.
+        describe: stands in for `describe_data`, where many plans share their data.
 
     Raises:
         RequestError: something is not known, not permitted or not there.
@@ -152,7 +154,7 @@ def plan(
         settings=values["task"],
         options=values["pruner"],
         conditions=values["engine"],
-        data=describe_data(task_entry, profile, values["task"], data_folder),
+        data=(describe or describe_data)(task_entry, profile, values["task"], data_folder),
         data_folder=data_folder,
     )
 

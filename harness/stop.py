@@ -41,6 +41,31 @@ class Stop:
                 signal.signal(number, handler)
 
 
+@dataclass
+class Urgency:
+    """How urgently a process was asked to stop that carries out many runs.
+
+    0: not at all. 1, Ctrl-C: finish what is at work. 2, Ctrl-C again or SIGTERM: save it and
+    stop. 3, once more: end it.
+    """
+
+    level: int = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals until the end of the context."""
+
+        def receive(number: int, frame: object) -> None:
+            self.level = max(self.level + 1, 2 if number == signal.SIGTERM else 1)
+
+        before = {number: signal.signal(number, receive) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 @contextmanager
 def deaf() -> Iterator[None]:
     """Let processes that are started in the context not hear these signals, ever.

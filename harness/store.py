@@ -134,5 +134,10 @@ class Store:
         )
 
 
+def outcome(record: Record) -> dict[str, Any]:
+    """Return the part of a record that two runs of one identity have in common."""
+    return {key: record[key] for key in ("status", "quality", "sparsity", "events")}
+
+
 def _as_json(record: Record) -> bytes:
     return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()

@@ -154,6 +154,16 @@ class Trainer:
         for units in self.units.values():
             units.apply(self.model, self.optimiser, self.stream.companions, units.alive())
 
+    def redraw(self) -> None:
+        """Draw new weights for what is left of the network; what was pruned stays pruned."""
+        torch.manual_seed(derive(self.seed, "redrawn weights"))
+        drawn = self.task.model().to(self.task.device)
+        for units in self.units.values():
+            type(units)(drawn, self.task.forward).restore(drawn, units.state())
+        for model in (self.model, *self.stream.companions):
+            model.load_state_dict(drawn.state_dict())
+        self.optimiser.state.clear()
+
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on from here in another process."""
         return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor}

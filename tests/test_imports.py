@@ -110,6 +110,8 @@ run = ["run", "--task", "digits", "--pruner", "dense"]
 requests = {
     "help": ["--help"],
     "list": ["list"],
+    "a matrix that is done": ["matrix", "--tasks", "digits", "--pruners", "dense"],
+    "status": ["status"],
     "data": ["data", "list"],
     "a wrong request": [*run, "--seed", "-1"],
     "a run that is done": run,

@@ -42,7 +42,8 @@ def _compare_runs(first: Record, second: Record) -> str:
     if first["quality"]["metric"] != second["quality"]["metric"]:
         lines += ["", "Different metrics are not compared."]
     if not _same_machine(first, second):
-        lines += ["", "Times and energy are not compared: the runs were on different machines."]
+        why = "the runs were on different machines, or shared one with other runs"
+        lines += ["", f"Times and energy are not compared: {why}."]
     return "\n".join(lines)
 
 
@@ -82,8 +83,8 @@ def _ratio(before: float | None, after: float | None) -> str:
 
 
 def _same_machine(first: Record, second: Record) -> bool:
-    keys = ("device", "threads")
-    return all(first["provenance"][key] == second["provenance"][key] for key in keys)
+    keys = ("device", "threads", "runs_on_device")
+    return all(first["provenance"].get(key) == second["provenance"].get(key) for key in keys)
 
 
 def _compare_folders(first: Path, second: Path) -> str:

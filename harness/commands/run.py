@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 from harness.errors import RequestError, RunFailed, nearest
 from harness.registry import Registry
@@ -62,12 +63,6 @@ def _carry_out(
 def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
     """Return the plan that the arguments ask for."""
     task, pruner = _pairing(arguments, registry)
-    overrides: dict[str, str] = {}
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise RequestError(f"--set {item}: is not of the form KEY=VALUE, as in epochs=20")
-        overrides[name] = value
     return plan(
         registry,
         task,
@@ -75,10 +70,25 @@ def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
         sparsity=arguments.sparsity,
         seed=arguments.seed,
         profile=arguments.profile,
-        overrides=overrides,
+        overrides=overrides(arguments.set),
         plugins=[plugin.name for plugin in arguments.plugin],
         data_folder=arguments.data,
     )
+
+
+def overrides(items: Sequence[str]) -> dict[str, str]:
+    """Return what ``--set`` changes, by name.
+
+    Raises:
+        RequestError: an item is not of the form KEY=VALUE.
+    """
+    changes: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise RequestError(f"--set {item}: is not of the form KEY=VALUE, as in epochs=20")
+        changes[name] = value
+    return changes
 
 
 def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, str]:
@@ -86,14 +96,23 @@ def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, st
     if arguments.pairing is not None:
         if task or pruner:
             raise RequestError("--pairing stands in place of --task and --pruner")
-        task, dash, pruner = arguments.pairing.partition("-")
-        if not dash:
-            raise RequestError(
-                f"--pairing {arguments.pairing}: is not of the form TASK-PRUNER, "
-                "as in ptb-earlycrop_u"
-            )
+        task, pruner = split_pairing(arguments.pairing)
     if not task:
         raise RequestError(f"--task is missing{nearest('', registry.of_kind('task'))}")
     if not pruner:
         raise RequestError(f"--pruner is missing{nearest('', registry.of_kind('pruner'))}")
+    return task, pruner
+
+
+def split_pairing(text: str) -> tuple[str, str]:
+    """Return the task and the pruner that ``--pairing`` names.
+
+    Raises:
+        RequestError: it is not of the form TASK-PRUNER.
+    """
+    task, dash, pruner = text.partition("-")
+    if not dash:
+        raise RequestError(
+            f"--pairing {text}: is not of the form TASK-PRUNER, as in ptb-earlycrop_u"
+        )
     return task, pruner

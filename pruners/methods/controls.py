@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.registry import pruner
 from harness.run import Run
 from pruners.channels.units import ChannelsByOperations
-from pruners.criteria import crop, random
+from pruners.criteria import crop, magnitude, random
 from pruners.distributions import erdos_renyi_kernel, per_layer
 from pruners.schedules import halving_steps
 from pruners.weights import Weights
@@ -32,6 +32,13 @@ def random_u(run: Run, *, uniform: bool = False) -> None:
 def random_erk(run: Run) -> None:
     """Remove random weights before training, more of them where layers are large."""
     run.prune(Weights, random, run.sparsity, scope=erdos_renyi_kernel)
+    run.train()
+
+
+@pruner("magnitude_initial_u", title="Magnitude-U at initialisation", group="control")
+def magnitude_initial_u(run: Run) -> None:
+    """Remove the smallest weights before training: what the initialisation alone says."""
+    run.prune(Weights, magnitude, run.sparsity)
     run.train()
 
 

@@ -70,7 +70,7 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
         parts = [_words(lines) for lines in documentation.splits().values()]
     elif text == "official":
         source, name = "official", "Penn Treebank (Mikolov)"
-        parts = _official(data_folder / "ptb")
+        parts = _official(data_folder / "ptb", settings["reader"])
     else:
         name = f"text of {Path(text).name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
@@ -78,22 +78,29 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
     return Corpus(source, name, train, validation, test)
 
 
-def vocabulary(words: Iterable[str], minimum_count: int, largest: int) -> list[str]:
+def vocabulary(
+    words: Iterable[str], minimum_count: int, largest: int, reader: str = "own"
+) -> list[str]:
     """Return the words of a training part, the most frequent first.
 
     Args:
         words: the training part; words of other parts must stay unknown.
         minimum_count: how often a word must be seen.
         largest: size of the vocabulary, of which two are the end of a sentence and the unknown.
+        reader: ``own``, or ``torchtext`` for its `build_vocab_from_iterator`: the same words.
     """
-    counts = Counter(words)
     special = (END_OF_SENTENCE, UNKNOWN)
+    if reader == "torchtext":
+        from tasks.ptb import torchtext_reader
+
+        return torchtext_reader.vocabulary(words, minimum_count, largest, special)
+    counts = Counter(words)
     frequent = [w for w, n in counts.items() if n >= minimum_count and w not in special]
     frequent.sort(key=lambda word: (-counts[word], word))
     return [*special, *frequent[: largest - len(special)]]
 
 
-def _official(folder: Path) -> list[list[str]]:
+def _official(folder: Path, reader: str) -> list[list[str]]:
     hint = (
         f"; put the official {', '.join(OFFICIAL_MD5)} into {folder}, "
         "or let python -m harness data fetch ptb do it"
@@ -107,8 +114,12 @@ def _official(folder: Path) -> list[list[str]]:
                 f"ptb: {folder / name} is truncated or changed: "
                 f"its MD5 is {md5} and not {expected}{hint}"
             )
-        parts.append(_words(lines))
-    return parts
+        parts.append(lines)
+    if reader == "torchtext":
+        from tasks.ptb import torchtext_reader
+
+        parts = torchtext_reader.official(folder)
+    return [_words(lines) for lines in parts]
 
 
 def _lines(path: Path, hint: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any, cast
 
 import torch
@@ -135,8 +136,8 @@ class PSMM(nn.Module):
         """
         lstm = self.lstm
         embedded = self._drop(self.embedding(tokens.t()))
-        projected = F.linear(embedded, lstm.weight_ih, lstm.bias_ih + lstm.bias_hh)
-        hidden = cast(Tensor, Recurrence.apply(projected, lstm.weight_hh))
+        bias = lstm.bias_ih + lstm.bias_hh
+        hidden = cast(Tensor, Recurrence.apply(embedded, lstm.weight_ih, lstm.weight_hh, bias))
         features = self._drop(hidden)
         pointer, gate = self._target_pointer(hidden, features, tokens, targets)
         loss = MixtureLoss.apply(
@@ -257,40 +258,43 @@ def _refuse_second_derivatives() -> None:
 
 
 class Recurrence(torch.autograd.Function):
-    """The recurrent part of an LSTM over a window, starting from zeros; differentiable once.
+    """An LSTM over a window, starting from zeros; differentiable once.
 
-    ``apply(projected, weight)`` takes the input's part of the gates' pre-activations, biases
-    included, (length, batch, 4 hidden), and the recurrent weight (4 hidden, hidden); it returns
-    the hidden states (length, batch, hidden). It is `torch.nn.LSTMCell`'s recurrence::
+    ``apply(inputs, input_weight, weight, bias)`` takes features (length, batch, embedding), the
+    weights (4 hidden, embedding) and (4 hidden, hidden) and the sum of both biases (4 hidden); it
+    returns the hidden states (length, batch, hidden). It is `torch.nn.LSTMCell`'s recurrence::
 
-        [i_t, f_t, g_t, o_t] = [sigmoid, sigmoid, tanh, sigmoid](projected_t + weight h_{t-1})
+        [i_t, f_t, g_t, o_t] = [sigmoid, sigmoid, tanh, sigmoid](
+            input_weight x_t + weight h_{t-1} + bias
+        )
         c_t = f_t c_{t-1} + i_t g_t
         h_t = o_t tanh(c_t)
 
     Only what is recurrent is done step by step. The input's projection before it and the
-    gradient of the weight after it are single matrix products over all steps.
+    gradients of the weights after it are single matrix products over all steps.
     """
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, inputs: Tensor, input_weight: Tensor, weight: Tensor, bias: Tensor
+    ) -> Tensor:
         """Return the hidden states."""
-        length, batch, _ = projected.shape
-        gates = torch.empty_like(projected)
-        hidden, cells = projected.new_zeros(2, length + 1, batch, weight.shape[1]).unbind()
+        gates = F.linear(inputs, input_weight, bias)
+        length, batch, _ = inputs.shape
+        hidden, cells = inputs.new_zeros(2, length + 1, batch, weight.shape[1]).unbind()
         for t in range(length):
-            torch.addmm(projected[t], hidden[t], weight.t(), out=gates[t])
-            i, f, g, o = gates[t].chunk(4, dim=1)
+            i, f, g, o = gates[t].addmm_(hidden[t], weight.t()).chunk(4, dim=1)
             for gate in (i, f, o):
                 gate.sigmoid_()
             g.tanh_()
             torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
             torch.mul(o, cells[t + 1].tanh(), out=hidden[t + 1])
-        ctx.save_for_backward(gates, hidden, cells, weight)
+        ctx.save_for_backward(inputs, gates, hidden, cells, input_weight, weight)
         return hidden[1:]
 
     @staticmethod
-    def backward(ctx: Any, d_hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of ``projected`` and ``weight``.
+    def backward(ctx: Any, d_hidden: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs, of both weights and of the bias.
 
         With d the derivative of the loss by a quantity, from the last step to the first::
 
@@ -298,10 +302,11 @@ class Recurrence(torch.autograd.Function):
             dc_t  = dh_t o_t (1 - tanh(c_t)^2)  +  f_{t+1} dc_{t+1}
             di_t  = dc_t g_t,  df_t = dc_t c_{t-1},  dg_t = dc_t i_t,  do_t = dh_t tanh(c_t)
             dgates_t = these, through the derivatives of sigmoid and tanh
-            dweight  = sum_t dgates_t h_{t-1}^T
+            dx_t  = input_weight^T dgates_t
+            dinput_weight = sum_t dgates_t x_t^T,  dweight = sum_t dgates_t h_{t-1}^T
         """
         _refuse_second_derivatives()
-        gates, hidden, cells, weight = ctx.saved_tensors
+        inputs, gates, hidden, cells, input_weight, weight = ctx.saved_tensors
         d_gates = torch.empty_like(gates)
         from_next_h, from_next_c = torch.zeros_like(cells[:2]).unbind()
         for t in reversed(range(len(gates))):
@@ -315,8 +320,10 @@ class Recurrence(torch.autograd.Function):
             aten.tanh_backward(d_c * i, g, grad_input=d_g)
             aten.sigmoid_backward(d_h * tanh, o, grad_input=d_o)
             from_next_h, from_next_c = d_gates[t] @ weight, d_c * f
-        d_weight = d_gates.flatten(0, 1).t() @ hidden[:-1].flatten(0, 1)
-        return d_gates, d_weight
+        rows = d_gates.flatten(0, 1)
+        d_input_weight = rows.t() @ inputs.flatten(0, 1)
+        d_weight = rows.t() @ hidden[:-1].flatten(0, 1)
+        return d_gates @ input_weight, d_input_weight, d_weight, rows.sum(0)
 
 
 class MixtureLoss(torch.autograd.Function):
@@ -359,9 +366,12 @@ class MixtureLoss(torch.autograd.Function):
             logits, softmax = logits_buffer[: len(h)], softmax_buffer[: len(h)]
             torch.addmm(bias, h, weight.t(), out=logits)
             torch.softmax(logits, dim=1, out=softmax)
-            # The largest probability is exp(largest logit) / normaliser, and never underflows.
-            log_normaliser = logits.amax(1) - softmax.amax(1).log()
-            vocabulary = gate[chunk] + logits.gather(1, y).squeeze(1) - log_normaliser
+            log_softmax = softmax.gather(1, y).squeeze(1).log()
+            # Rows so sure of another word that the target's probability underflows are few.
+            lost = log_softmax < log(torch.finfo(softmax.dtype).tiny)
+            if lost.any():
+                log_softmax[lost] = -F.cross_entropy(logits[lost], y[lost, 0], reduction="none")
+            vocabulary = gate[chunk] + log_softmax
             log_p = torch.logaddexp(pointer[chunk], vocabulary)
             loss -= log_p.sum()
             share[chunk] = r = (vocabulary - log_p).exp()
@@ -369,12 +379,16 @@ class MixtureLoss(torch.autograd.Function):
             torch.mm(d_logits, weight, out=d_features[chunk]).mul_(r.unsqueeze(1))
             d_weight.addmm_((h * r.unsqueeze(1)).t(), d_logits)
             d_bias.addmv_(d_logits.t(), r)
-        ctx.save_for_backward(d_features, d_weight.t(), d_bias, share - 1, -share)
+        ctx.save_for_backward(d_features, d_weight, d_bias, share - 1, -share)
         return loss.div(len(features))
 
     @staticmethod
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         """Return the kept gradients, scaled."""
         _refuse_second_derivatives()
-        scale = d_loss / len(ctx.saved_tensors[0])
-        return (*(gradient * scale for gradient in ctx.saved_tensors), None)
+        d_features, d_weight, d_bias, d_pointer, d_gate = ctx.saved_tensors
+        scale = d_loss / len(d_features)
+        # Into the weight's own layout at once: autograd would copy any other.
+        d_weight = torch.mul(d_weight.t(), scale, out=d_weight.new_empty(d_weight.shape[::-1]))
+        others = (gradient * scale for gradient in (d_bias, d_pointer, d_gate))
+        return (d_features * scale, d_weight, *others, None)

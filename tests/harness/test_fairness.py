@@ -363,16 +363,55 @@ def test_shuffled_masks_keep_the_count_of_each_layer(seen: Seen, pruner: str) ->
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("pruner", ["crop_u", "magnitude_u", "earlycrop_u"])
-def test_shuffled_masks_are_other_masks_and_another_run(seen: Seen, pruner: str) -> None:
-    scored, shuffled = (seen(pruner, masks=masks).record for masks in ("scored", "shuffled"))
+@pytest.mark.parametrize("pruner", ["crop_u", "magnitude_u", "earlycrop_u", "crop_s"])
+@pytest.mark.parametrize(("condition", "value"), [("masks", "shuffled"), ("masks", "inverted")])
+def test_a_sanity_check_gives_other_masks_and_another_run(
+    seen: Seen, pruner: str, condition: str, value: str
+) -> None:
+    usual, checked = (seen(pruner).record, seen(pruner, **{condition: value}).record)
     masks = [
         [event["kept_sha256"] for event in record["events"] if event["verb"] == "prune"]
-        for record in (scored, shuffled)
+        for record in (usual, checked)
     ]
     assert masks[0] != masks[1]
-    assert scored["run_id"] != shuffled["run_id"]
-    assert shuffled["settings"]["masks"] == "shuffled"
+    assert usual["run_id"] != checked["run_id"]
+    assert checked["settings"][condition] == value
+
+
+def test_half_of_the_scoring_batches_gives_other_masks(seen: Seen) -> None:
+    whole, half = (seen("crop_u", scoring=scoring) for scoring in ("whole", "half"))
+    events = [
+        next(e for e in run.record["events"] if e["verb"] == "prune") for run in (whole, half)
+    ]
+    assert [event["scoring"]["batches"] for event in events] == [5, 2]
+    assert events[0]["kept_sha256"] != events[1]["kept_sha256"]
+
+
+def test_inverted_masks_keep_what_scores_least(bench: Workbench) -> None:
+    by_number = """
+        def numbered(scoring):
+            scores = {name: v.detach() * 0 for name, v in scoring.variables.items()}
+            scores["4.weight"] += 1
+            return scores
+
+        run.prune(Weights, numbered, run.sparsity)
+        run.train()
+        """
+    record = bench.with_method(by_number).carry_out("tried", sparsity=0.5, masks="inverted")
+    layers = {layer["name"]: layer["kept"] for layer in record["sparsity"]["per_layer"]}
+    assert layers["4.weight"] == 0
+
+
+@pytest.mark.parametrize("pruner", ["magnitude_u", "random_s"])
+def test_redrawn_weights_keep_the_masks_and_nothing_else(seen: Seen, pruner: str) -> None:
+    inherited, redrawn = (seen(pruner, weights=w) for w in ("inherited", "redrawn"))
+    kept = [
+        [event["kept_sha256"] for event in run.record["events"] if event["verb"] == "prune"]
+        for run in (inherited, redrawn)
+    ]
+    assert kept[0] == kept[1]
+    assert inherited.record["quality"] != redrawn.record["quality"]
+    assert not any(step.revived for step in redrawn.steps)
 
 
 # Runs that end badly

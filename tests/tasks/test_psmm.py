@@ -262,7 +262,7 @@ class TestSecondDerivatives:
 
     def test_so_does_the_recurrence_on_its_own(self) -> None:
         weight = torch.zeros(4, 1, requires_grad=True)
-        hidden = Recurrence.apply(torch.zeros(2, 1, 4), weight)
+        hidden = Recurrence.apply(torch.zeros(2, 1, 1), torch.zeros(4, 1), weight, torch.zeros(4))
         with pytest.raises(RuntimeError, match="differentiated only once"):
             torch.autograd.grad(hidden.sum(), weight, create_graph=True)
 
@@ -290,8 +290,8 @@ class TestRecurrence:
         torch.manual_seed(0)
         cell = torch.nn.LSTMCell(2, 3).double()
         inputs = torch.randn(4, 2, 2, dtype=torch.float64)
-        projected = inputs @ cell.weight_ih.t() + cell.bias_ih + cell.bias_hh
-        states = Recurrence.apply(projected, cell.weight_hh)
+        bias = cell.bias_ih + cell.bias_hh
+        states = Recurrence.apply(inputs, cell.weight_ih, cell.weight_hh, bias)
         state = None
         for step, expected in zip(inputs, states, strict=True):
             state = cell(step, state)
@@ -300,9 +300,11 @@ class TestRecurrence:
     @pytest.mark.parametrize("length", [1, 3])
     def test_gradients(self, length: int) -> None:
         torch.manual_seed(0)
-        projected = torch.randn(length, 2, 12, dtype=torch.float64, requires_grad=True)
-        weight = torch.randn(12, 3, dtype=torch.float64, requires_grad=True)
-        assert gradcheck(Recurrence.apply, (projected, weight))
+        shapes = [(length, 2, 2), (12, 2), (12, 3), (12,)]
+        variables = [
+            torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
+        ]
+        assert gradcheck(Recurrence.apply, variables)
 
 
 class TestMixtureLoss:
@@ -317,6 +319,18 @@ class TestMixtureLoss:
             torch.tensor([3]),
         )
         assert loss.item() == pytest.approx(-math.log(0.5 + 0.5 / 4))
+
+    def test_a_probability_that_underflows(self) -> None:
+        """exp(-200) is no number of float32, but its logarithm is; the pointer has nothing."""
+        loss = MixtureLoss.apply(
+            torch.zeros(2, 2),
+            torch.zeros(2, 2),
+            torch.tensor([0.0, -200.0]),
+            torch.tensor([-1e4, -1e4]),
+            torch.zeros(2),
+            torch.tensor([1, 0]),
+        )
+        assert loss.item() == pytest.approx((200 + 0) / 2)
 
     @pytest.mark.parametrize("predictions", [3, 4, 9], ids=["less", "one piece", "three pieces"])
     def test_gradients(self, predictions: int) -> None:

@@ -154,12 +154,12 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def describe_official(data_folder: Path) -> DataDescription:
-    return data.describe("paper", {"text": "official", "words": 0}, data_folder)
+    return data.describe("paper", {"text": "official", "reader": "own", "words": 0}, data_folder)
 
 
 def test_the_official_files_are_recognised_by_their_checksums(official: Path) -> None:
     assert describe_official(official).source == "official"
-    corpus = data.read({"text": "official", "words": 0}, official)
+    corpus = data.read({"text": "official", "reader": "own", "words": 0}, official)
     assert list(corpus.test) == ["the", "test", "part", EOS, "of", "N", "words", EOS]
 
 

@@ -1,0 +1,197 @@
+"""``matrix``: every run of a suite, wherever there is room, whatever happens."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from harness.board import Board, counted, ended_badly
+from harness.commands.run import overrides, split_pairing
+from harness.dispatch import Dispatch, Tally
+from harness.errors import Interrupted, RequestError
+from harness.estimates import Estimates
+from harness.executor import Executor, Order, Outcome, Resources, find_executor
+from harness.matrix import Matrix, by_reason, first_of, plan_matrix, write_matrix
+from harness.registry import Registry
+from harness.stop import Urgency
+from harness.store import Store
+from harness.suite import ALL, Axes, Names, Suite, check_profile, find_suite
+
+Value = TypeVar("Value")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Plan, carry out what is not done yet, and sum up; return 1 if a run failed."""
+    make = find_executor(arguments.executor)
+    registry = Registry(arguments.plugin)
+    suite = requested_suite(arguments)
+    matrix = plan_matrix(
+        suite,
+        registry,
+        overrides=overrides(arguments.set),
+        plugins=[plugin.name for plugin in arguments.plugin],
+        data_folder=arguments.data,
+    )
+    store = Store(arguments.results)
+    tally, estimates = _look(matrix, store)
+    if tally.waiting:
+        command = shlex.join(["python", "-m", "harness", *arguments.words])
+        write_matrix(matrix, store.folder, command)
+        _carry_out(arguments, make, suite, matrix, store, tally, estimates)
+    print(_summary(matrix, tally))
+    if arguments.json:
+        print(json.dumps(_as_object(matrix, tally)))
+    if tally.waiting:
+        raise Interrupted
+    return 1 if ended_badly(tally.outcomes) else 0
+
+
+def _look(matrix: Matrix, store: Store) -> tuple[Tally, Estimates]:
+    """Return what is done already, and what runs took so far."""
+    records = {run_id: record for run_id in matrix.plans if (record := store.record(run_id))}
+    outcomes = {
+        run_id: Outcome(record["status"], record["reason"]) for run_id, record in records.items()
+    }
+    tally = Tally(len(matrix.plans), outcomes, done_before=len(outcomes))
+    return tally, Estimates(records.values())
+
+
+def _carry_out(
+    arguments: argparse.Namespace,
+    make: type[Executor],
+    suite: Suite,
+    matrix: Matrix,
+    store: Store,
+    tally: Tally,
+    estimates: Estimates,
+) -> None:
+    resources = _resources(arguments, suite)
+    urgency = Urgency()
+    with urgency.listening():
+        executor = make(resources, tally.hear, store.folder)
+        board = Board(matrix.name, matrix.plans, tally, estimates, executor.slots, sys.stderr)
+        orders = [
+            Order(
+                # Wherever it is carried out, the working folder may be another.
+                dataclasses.replace(plan, data_folder=plan.data_folder.resolve()),
+                tuple(path.resolve() for path in arguments.plugin),
+                store.folder.resolve(),
+                arguments.checkpoint_every,
+                estimates.bytes(plan),
+            )
+            for run_id, plan in matrix.plans.items()
+            if run_id not in tally.outcomes
+        ]
+        with board.showing():
+            Dispatch(executor, store, tally, urgency).carry_out(orders, board.show)
+
+
+def _resources(arguments: argparse.Namespace, suite: Suite) -> Resources:
+    hours = arguments.hours or suite.hours
+    gigabytes = arguments.gigabytes or suite.gigabytes
+    return Resources(
+        jobs=arguments.jobs,
+        device=arguments.device,
+        exclusive=arguments.exclusive,
+        time_limit=None if hours is None else 3600 * hours,
+        memory_limit=None if gigabytes is None else int(1e9 * gigabytes),
+        threads=suite.threads,
+        partition=arguments.partition,
+    )
+
+
+def requested_suite(arguments: argparse.Namespace) -> Suite:
+    """Return the suite that the arguments name or make up; their axes stand in for its own.
+
+    Raises:
+        RequestError: it is not known, or an axis is missing or wrong.
+    """
+    given: dict[str, Any] = {}
+    for axis, parse in _AXES.items():
+        if (text := getattr(arguments, axis)) is not None:
+            given[axis] = parse(axis, text)
+    if arguments.pairing is not None:
+        if given.keys() & {"tasks", "pruners"}:
+            raise RequestError("--pairing stands in place of --tasks and --pruners")
+        task, pruner = split_pairing(arguments.pairing)
+        given |= {"tasks": Names((task,)), "pruners": Names((pruner,))}
+    if arguments.suite is not None:
+        suite = find_suite(arguments.suite)
+        axes = tuple(dataclasses.replace(part, **given) for part in suite.axes)
+        profile = suite.profile if arguments.profile is None else check_profile(arguments.profile)
+        return dataclasses.replace(suite, axes=axes, profile=profile)
+    for axis in ("tasks", "pruners"):
+        if axis not in given:
+            raise RequestError(f"--suite, or --{axis} is missing (--{axis} all means all)")
+    profile = "embedded" if arguments.profile is None else check_profile(arguments.profile)
+    return Suite("command-line", "Asked for on the command line", (Axes(**given),), profile)
+
+
+def _names(axis: str, text: str) -> Names:
+    return ALL if text == "all" else Names(_values(axis, text, str))
+
+
+def _sparsities(axis: str, text: str) -> tuple[float, ...]:
+    return _values(axis, text, float)
+
+
+def _seeds(axis: str, text: str) -> tuple[int, ...]:
+    return _values(axis, text, int)
+
+
+_AXES: dict[str, Callable[[str, str], Any]] = {
+    "tasks": _names,
+    "pruners": _names,
+    "sparsities": _sparsities,
+    "seeds": _seeds,
+}
+
+
+def _values(axis: str, text: str, kind: Callable[[str], Value]) -> tuple[Value, ...]:
+    """Return what stands between commas, each once."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise RequestError(f"--{axis}: is empty")
+    try:
+        values = tuple(map(kind, words))
+    except ValueError:
+        raise RequestError(f"--{axis} {text}: is not a list of numbers, as in 0,1,2") from None
+    if len(set(values)) < len(values):
+        raise RequestError(f"--{axis} {text}: has a value twice")
+    return values
+
+
+def _summary(matrix: Matrix, tally: Tally) -> str:
+    """Say how all runs ended, and name those that have no result."""
+    lines = [f"{matrix.name}: {counted(tally)}"]
+    if tally.done_before:
+        lines.append(f"  {tally.done_before} of them were done before")
+    for status in ("failed", "skipped", "diverged", "collapsed"):
+        reasons = {
+            run_id: outcome.reason or ""
+            for run_id, outcome in tally.outcomes.items()
+            if outcome.status == status
+        }
+        lines += [
+            f"  {status}: {first_of(runs)}: {why}" for why, runs in by_reason(reasons).items()
+        ]
+    for why, runs in by_reason(matrix.left_out).items():
+        lines.append(f"  left out: {first_of(runs)}: {why}")
+    return "\n".join(lines)
+
+
+def _as_object(matrix: Matrix, tally: Tally) -> dict[str, Any]:
+    return {
+        "name": matrix.name,
+        "runs": {
+            run_id: {"status": outcome.status, "reason": outcome.reason}
+            for run_id, outcome in tally.outcomes.items()
+        },
+        "waiting": tally.waiting,
+        "left_out": dict(matrix.left_out),
+    }

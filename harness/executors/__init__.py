@@ -1,0 +1,1 @@
+"""Executors: one file each, found through their entry points."""

@@ -1,0 +1,175 @@
+"""A matrix: the runs of a suite, planned and written down, without importing torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness import files
+from harness.data import DataDescription
+from harness.errors import RequestError
+from harness.registry import Entry, Registry
+from harness.spec import Plan, describe_data, plan
+from harness.suite import Request, Suite, requests
+
+FOLDER = "matrices"
+"""Where a results folder keeps what was asked for."""
+
+
+class CannotBePlanned(RequestError):
+    """A run of a matrix that is left out, while the others are carried out."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is to be run."""
+
+    name: str
+    plans: Mapping[str, Plan]
+    """By the run's name, in the order in which they are to be carried out."""
+    left_out: Mapping[str, str]
+    """What cannot be run, in words, and why: data that are missing, say."""
+
+
+def plan_matrix(
+    suite: Suite,
+    registry: Registry,
+    *,
+    overrides: Mapping[str, str],
+    plugins: Sequence[str],
+    data_folder: Path,
+) -> Matrix:
+    """Plan all runs of a suite.
+
+    Args:
+        suite: what is asked for.
+        registry: where names are looked up.
+        overrides: changes of every run.
+        plugins: the names of the plug-in files.
+        data_folder: where official data lie.
+
+    Raises:
+        RequestError: something is not known or not permitted.
+    """
+    describe = _Describer()
+    plans: dict[str, Plan] = {}
+    left_out: dict[str, str] = {}
+    for request in requests(suite, registry):
+        try:
+            wanted = _plan(request, registry, overrides, plugins, data_folder, describe)
+        except CannotBePlanned as error:
+            left_out[str(request)] = str(error)
+        else:
+            plans.setdefault(wanted.run_id, wanted)
+    return Matrix(suite.name, plans, left_out)
+
+
+def _plan(
+    request: Request,
+    registry: Registry,
+    overrides: Mapping[str, str],
+    plugins: Sequence[str],
+    data_folder: Path,
+    describe: _Describer,
+) -> Plan:
+    profiles = registry.find("task", request.task).arguments["profiles"]
+    if request.profile not in profiles:
+        raise CannotBePlanned(f"task {request.task!r} has no profile {request.profile!r}")
+    return plan(
+        registry,
+        request.task,
+        request.pruner,
+        sparsity=request.sparsity,
+        seed=request.seed,
+        profile=request.profile,
+        overrides={**request.overrides, **overrides},
+        plugins=plugins,
+        data_folder=data_folder,
+        describe=describe,
+    )
+
+
+class _Describer:
+    """Looks at each task's data once, however many runs use them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, DataDescription | RequestError] = {}
+
+    def __call__(
+        self, task: Entry, profile: str, settings: Mapping[str, Any], data_folder: Path
+    ) -> DataDescription:
+        key = json.dumps([task.name, profile, settings], sort_keys=True)
+        if key not in self._known:
+            try:
+                self._known[key] = describe_data(task, profile, settings, data_folder)
+            except RequestError as error:
+                self._known[key] = error
+        known = self._known[key]
+        if isinstance(known, RequestError):
+            raise CannotBePlanned(str(known))
+        return known
+
+
+@dataclass(frozen=True)
+class Written:
+    """A matrix as a results folder remembers it."""
+
+    name: str
+    command: str
+    runs: Sequence[str]
+    left_out: Mapping[str, str]
+
+
+def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
+    """Let a results folder remember a matrix, so that ``status`` knows what is still to come.
+
+    Raises:
+        RequestError: the folder cannot be written.
+        RunFailed: the disk is full, and the like.
+    """
+    content = {
+        "name": matrix.name,
+        "command": command,
+        "runs": list(matrix.plans),
+        "left_out": dict(matrix.left_out),
+    }
+    identity = hashlib.sha256(json.dumps(content["runs"]).encode()).hexdigest()[:8]
+    folder = results / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            path = folder / f"{matrix.name}-{identity}.json"
+            files.write(path, json.dumps(content, indent=1).encode())
+    except OSError as error:
+        raise RequestError(f"results folder {results}: {error.strerror}") from error
+
+
+def written_matrices(results: Path) -> Iterator[Written]:
+    """Go through the matrices that a results folder remembers."""
+    for path in sorted((results / FOLDER).glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+            yield Written(*(content[key] for key in ("name", "command", "runs", "left_out")))
+        except (ValueError, KeyError):
+            raise RequestError(f"{path}: is damaged; remove it") from None
+
+
+def by_reason(left_out: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+    """Return what cannot be run, in words, by the reasons."""
+    grouped: dict[str, list[str]] = {}
+    for what, reason in left_out.items():
+        grouped.setdefault(reason, []).append(what)
+    return grouped
+
+
+def first_of(names: Iterable[str], most: int = 3) -> str:
+    """Return some names, and how many more there are."""
+    listed = list(names)
+    rest = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,16 @@
+"""Imported once by the fork server: what runs import, so that each need not wait for it.
+
+Nothing is run here, and no GPU is touched: a process that is forked afterwards is like new.
+"""
+
+import contextlib
+import importlib
+
+import harness.engine  # noqa: F401  # imported for those that are forked
+from harness.registry import Registry
+
+for kind in ("task", "pruner"):
+    for entry in Registry().of_kind(kind).values():
+        # What cannot be imported is told by the run that needs it.
+        with contextlib.suppress(Exception):
+            importlib.import_module(entry.module)
