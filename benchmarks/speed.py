@@ -22,6 +22,7 @@ BENCHMARKS = (
     "masked",
     "scoring",
     "psmm",
+    "trace",
     "resume",
     "slots",
     "report",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-DEFAULTS: Mapping[str, str] = {
+DEFAULTS: Mapping[str, str | float] = {
     "schedule": "equal",
     "statistics": "batch",
     "scoring": "whole",
@@ -13,10 +13,13 @@ DEFAULTS: Mapping[str, str] = {
     "kernel": "off",
     "precision": "float32",
     "channels_last": "off",
+    "floor": 0.0,
 }
 """Learning-rate schedule; BatchNorm statistics while scoring; whether the tangent kernel is
-measured; precision and memory layout of training steps (`harness.arithmetic`). The others are the
-sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094):
+measured; precision and memory layout of training steps (`harness.arithmetic`); the share of each
+layer's weights, or of each group's channels, that no method removes: with a floor of 0 the last
+channel of a group stays all the same, and layers of single weights may be emptied. The others are
+the sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094):
 scoring with fewer than half of the scoring batches; masks that are shuffled within each layer
 after scoring, or made of the smallest scores; weights that are drawn anew after each pruning."""
 

@@ -11,7 +11,7 @@ import torch
 from harness import files, provenance
 from harness.arithmetic import Arithmetic
 from harness.checkpoint import Checkpoints
-from harness.errors import Diverged, RequestError, RunFailed
+from harness.errors import Diverged, RunFailed, Skip
 from harness.failure import failure_recorded
 from harness.journal import Journal
 from harness.ledger import Ledger
@@ -58,7 +58,7 @@ def carry_out(
         runs_on_device: how many runs, this one included, may be at work on the device meanwhile.
 
     Raises:
-        RequestError: the request cannot be met.
+        Skip: the method has no meaning here, or the sparsity cannot be reached.
         RunFailed: the run failed.
         Interrupted: the process was asked to stop; the same call goes on later.
     """
@@ -113,9 +113,9 @@ def _run(
     except Diverged as error:
         reason = str(error)
         trainer.remove_again()
-    except UnreachableSparsity as error:
+    except (Skip, UnreachableSparsity) as error:
         shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
-        raise RequestError(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
+        raise Skip(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
     save_network(folder, trainer.model, trainer.units)
     finished = Finished(plan, folder, run, trainer, journal, ledger, lives, reason)
     return assemble(finished, registry.plugins, stop)

@@ -13,6 +13,14 @@ class RequestError(Exception):
     """The request was wrong: one line that says what, why and the nearest right name (exit 2)."""
 
 
+class Skip(RequestError):
+    """There is nothing wrong, but this cannot be had: a method has no meaning for this network.
+
+    Raised by methods, and by what they are made of, with a reason that ends the sentence
+    "METHOD on TASK: ...". A run ends with exit code 2 and leaves nothing behind.
+    """
+
+
 class RunFailed(Exception):
     """The run could not be carried out, through no fault of the request (exit 1)."""
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.prunable import prunable_weights
-from harness.scoring import Scores, Scoring, magnitudes, scoring_mode
+from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
 from harness.theory import gradient_flow
 from harness.training import Trainer
 from harness.units import Kept, Scope, Units
-
-Criterion = Callable[[Scoring], Scores]
-"""How to prune: the larger a variable's score, the more it is worth keeping."""
 
 
 def prune(
@@ -28,7 +27,7 @@ def prune(
     targets: Sequence[float],
     scope: Scope,
     batches: Sequence[Batch],
-    conditions: Mapping[str, str],
+    conditions: Mapping[str, Any],
     seed: int,
     timed: Callable[[], AbstractContextManager[None]],
 ) -> dict[str, object]:
@@ -49,39 +48,59 @@ def prune(
         What the record says of the event.
     """
     generator = torch.Generator().manual_seed(seed)
-    model = trainer.model
-    batch_statistics = conditions["statistics"] == "batch"
-
-    scored = batches[: len(batches) // 2] if conditions["scoring"] == "half" else batches
-
-    def score() -> Scores:
-        if not callable(criterion):
-            return criterion
-        with scoring_of(trainer.task, model, units, scored, generator) as scoring:
-            return criterion(scoring)
-
-    def select(target: float) -> Kept:
-        scores = score()
-        if conditions["masks"] == "inverted":
-            scores = {name: -each for name, each in scores.items()}
-        kept = units.select(scores, target, scope)
-        return units.shuffled(kept, generator) if conditions["masks"] == "shuffled" else kept
 
     def flow() -> float:
         return gradient_flow(weight_scoring(trainer, batches))
 
-    with scoring_mode(model, batch_statistics):
+    with scoring_mode(trainer.model, conditions["statistics"] == "batch"):
         flow_before = flow()
         with timed():
             for target in targets:
-                kept = select(target)
-                units.apply(model, trainer.optimiser, trainer.stream.companions, kept)
+                kept = select(
+                    trainer, units, criterion, target, scope, batches, conditions, generator
+                )
+                if conditions["masks"] == "shuffled":
+                    kept = units.shuffled(kept, generator)
+                units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
         flow_after = flow()
     return {
         "gradient_flow": {"before": flow_before, "after": flow_after},
         "kept_sha256": digest(units.state()),
-        "scoring": {"batches": len(scored), "statistics": conditions["statistics"]},
+        "scoring": {
+            "batches": len(_scored(batches, conditions)),
+            "statistics": conditions["statistics"],
+        },
     }
+
+
+def select(
+    trainer: Trainer,
+    units: Units,
+    criterion: Criterion | Scores,
+    target: float,
+    scope: Scope,
+    batches: Sequence[Batch],
+    conditions: Mapping[str, Any],
+    generator: torch.Generator,
+) -> Kept:
+    """Score, unless that was done before, and return what is to be kept; see `prune`."""
+    if callable(criterion):
+        scored = _scored(batches, conditions)
+        with (
+            scoring_mode(trainer.model, conditions["statistics"] == "batch"),
+            scoring_of(trainer.task, trainer.model, units, scored, generator) as scoring,
+        ):
+            scores = criterion(scoring)
+    else:
+        scores = criterion
+    if conditions["masks"] == "inverted":
+        scores = {name: -each for name, each in scores.items()}
+    return units.select(scores, target, scope, conditions["floor"])
+
+
+def _scored(batches: Sequence[Batch], conditions: Mapping[str, Any]) -> Sequence[Batch]:
+    """Return the batches that are scored on."""
+    return batches[: len(batches) // 2] if conditions["scoring"] == "half" else batches
 
 
 @contextmanager
@@ -94,7 +113,8 @@ def scoring_of(
 ) -> Iterator[Scoring]:
     """Give what a criterion may look at, for a model in scoring mode."""
     with units.as_variables(model) as variables:
-        yield _scoring(task, model, variables, units.alive(), batches, generator)
+        scoring = _scoring(task, model, variables, units.alive(), batches, generator)
+        yield replace(scoring, units=units)
 
 
 def weight_scoring(trainer: Trainer, batches: Sequence[Batch]) -> Scoring:

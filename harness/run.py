@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from harness.checkpoint import Checkpoints
@@ -15,9 +17,9 @@ from harness.evaluation import evaluate
 from harness.journal import Entry, Journal, fingerprint, plain
 from harness.ledger import Ledger
 from harness.prunable import prunable_weights
-from harness.pruning import Criterion, digest, prune
+from harness.pruning import digest, prune, select
 from harness.registry import Registry
-from harness.scoring import Scores
+from harness.scoring import Criterion, Scores
 from harness.seeds import derive
 from harness.sparsity import dense_shapes, layers, weight_sparsity
 from harness.spec import Plan, Spec
@@ -36,7 +38,11 @@ class Watch(Protocol):
     All that it remembers is in its state, which is part of every checkpoint.
     """
 
-    def after_backward(self, model: nn.Module) -> None:
+    @property
+    def units(self) -> type[Units]:
+        """What it scores."""
+
+    def after_backward(self, model: nn.Module, units: Units) -> None:
         """Look at the gradients of one training step."""
 
     def scores(self) -> Scores:
@@ -321,8 +327,13 @@ class Run:
                 if watcher is not None:
                     watcher.restore(state)
         elif until is not None:
-            until.begin(self._weights())
+            until.begin(self._shown_to(until))
         stop = trainer.end if longest is None else min(trainer.end, start + longest)
+        after_backward = (
+            None
+            if watch is None
+            else partial(watch.after_backward, units=self._units_of(watch.units))
+        )
         while trainer.position < stop and not fired:
             if self._checkpoints.due or self._interrupted():
                 states = [None if each is None else each.state() for each in (until, watch)]
@@ -333,13 +344,13 @@ class Run:
                     "more says so: @pruner(..., exceeds_budget=True)"
                 )
             with self._ledger.running():
-                trainer.step(penalty, None if watch is None else watch.after_backward)
+                trainer.step(penalty, after_backward)
                 loss = trainer.mean_loss() if self._epoch_ends else None
             if loss is not None:
                 epoch = self._after_epoch(loss)
                 epochs.append(epoch)
                 if until is not None:
-                    reading = until.after_epoch(self._weights())
+                    reading = until.after_epoch(self._shown_to(until))
                     epoch["trigger"] = reading.value
                     fired = reading.fired
         capped = until is not None and not fired
@@ -392,16 +403,14 @@ class Run:
         scope: Scope | None,
     ) -> tuple[Pruned, dict[str, Any]]:
         trainer = self._trainer
-        if name not in trainer.units:
-            trainer.units[name] = units(trainer.model, trainer.task.forward)
         kernel_before = self._measure_kernel()
         try:
             event = prune(
                 trainer,
-                trainer.units[name],
+                self._units_of(units),
                 criterion,
                 targets,
-                scope or (lambda shapes, sparsity: None),
+                scope or _one_threshold,
                 self._batches,
                 self._plan.conditions,
                 derive(self.spec.seed, "prune", self._verb_number),
@@ -418,6 +427,31 @@ class Run:
         realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
         return Pruned(realised), {"units": name, "target": targets[-1], **event}
+
+    def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
+        """Return what a trigger watches."""
+        masks = trigger.watches
+        if masks is None:
+            return self._weights()
+        generator = torch.Generator().manual_seed(derive(self.spec.seed, "trigger", self.position))
+        with self._ledger.running():
+            return select(
+                self._trainer,
+                self._units_of(masks.units),
+                masks.criterion,
+                masks.target,
+                _one_threshold,
+                self._batches,
+                self._plan.conditions,
+                generator,
+            )
+
+    def _units_of(self, kind: type[Units]) -> Units:
+        """Return the units of this kind, finding them in the model if need be."""
+        trainer, name = self._trainer, self._registry.name_of("units", kind)
+        if name not in trainer.units:
+            trainer.units[name] = kind(trainer.model, trainer.task.forward)
+        return trainer.units[name]
 
     def layers(self) -> list[dict[str, Any]]:
         """Return how many weights each layer had and has. For the engine."""
@@ -476,6 +510,10 @@ class Run:
     def unbind(self) -> None:
         """Forget what no checkpoint covers: the last bits may differ here. For the engine."""
         self._journal.truncate(self._covered)
+
+
+def _one_threshold(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
+    """Let one threshold rule all layers; a `harness.units.Scope`."""
 
 
 @contextlib.contextmanager

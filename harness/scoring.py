@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from harness.units import Units
 
 Scores = dict[str, Tensor]
 """For each variable a tensor of its shape: the larger, the more worth keeping."""
@@ -31,6 +35,8 @@ class Scoring:
     it gives the function that computes the summed output for an input of ones (SynFlow)."""
     generator: torch.Generator
     """The event's own random numbers, on the CPU."""
+    units: Units | None = None
+    """What the variables belong to, for criteria that look at more of it."""
 
     def gradient(self) -> dict[str, Tensor]:
         """Return the summed gradient over the scoring batches, zero where pruned."""
@@ -44,6 +50,10 @@ class Scoring:
         for name, sum_ in total.items():
             sum_.mul_(self.alive[name])
         return total
+
+
+Criterion = Callable[[Scoring], Scores]
+"""How to prune: the larger a variable's score, the more it is worth keeping."""
 
 
 @contextlib.contextmanager

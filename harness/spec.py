@@ -51,7 +51,7 @@ class Plan:
     """The task's settings in this profile, overrides applied."""
     options: Mapping[str, Any]
     """The pruner's options."""
-    conditions: Mapping[str, str]
+    conditions: Mapping[str, Any]
     """The engine's settings (`harness.conditions`)."""
     data: DataDescription
     data_folder: Path

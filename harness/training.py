@@ -22,6 +22,9 @@ Penalty = Callable[[nn.Module], Tensor]
 AfterBackward = Callable[[nn.Module], None]
 """Looks at the gradients of a step."""
 
+UnitsOf = Callable[[str], type[Units]]
+"""Finds units by the name under which they are registered."""
+
 
 class Trainer:
     """A model in training.
@@ -43,19 +46,24 @@ class Trainer:
         settings = task.settings
         self.task = task
         self.seed = seed
-        torch.manual_seed(derive(seed, "weights"))
-        self.model = task.model().to(task.device)
-        self.stream = task.stream(self.model, seed)
-        self.optimiser = build_optimiser(self.model.parameters(), settings)
+        self._begin()
         self.schedule = SCHEDULES[schedule](
             settings["learning_rate"], settings["epochs"] * task.steps_per_epoch
         )
-        self.units: dict[str, Units] = {}
-        self.position = 0
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(settings["clip"])
         self._arithmetic = arithmetic
+
+    def _begin(self) -> None:
+        """Build the dense network of the seed, its batches and its optimiser."""
+        task = self.task
+        torch.manual_seed(derive(self.seed, "weights"))
+        self.model = task.model().to(task.device)
+        self.stream = task.stream(self.model, self.seed)
+        self.optimiser = build_optimiser(self.model.parameters(), task.settings)
+        self.units: dict[str, Units] = {}
+        self.position = 0
         self._loss_sum = torch.zeros((), device=task.device)
         self._loss_count = 0
 
@@ -126,6 +134,7 @@ class Trainer:
     def snapshot(self) -> dict[str, Any]:
         """Return what rewinding brings back: weights, optimiser, place in schedule and data."""
         return {
+            "units": {name: units.state() for name, units in self.units.items()},
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "stream": self.stream.state(),
@@ -134,13 +143,20 @@ class Trainer:
         }
 
     def rewind(self, snapshot: Mapping[str, Any]) -> None:
-        """Go back to a snapshot; what was pruned since stays pruned."""
-        self._load(snapshot)
+        """Go back to a snapshot; what was pruned since stays pruned.
+
+        The network may have been larger then. So it is built anew, dense, cut to what it was,
+        filled, and cut again to what it is now.
+        """
+        kinds = {name: type(units) for name, units in self.units.items()}
+        pruned = {name: units.state() for name, units in self.units.items()}
+        self._begin()
+        self._load(snapshot, kinds.__getitem__)
+        self._remove(pruned, kinds.__getitem__)
         self.anchor = None if self.anchor is None else self.position
-        self.remove_again()
 
     def remove_again(self) -> None:
-        """Remove what was pruned from weights that came from elsewhere or are no numbers."""
+        """Remove what was pruned from weights that are no numbers."""
         for units in self.units.values():
             units.apply(self.model, self.optimiser, self.stream.companions, units.alive())
 
@@ -156,31 +172,30 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return all that is needed to go on from here in another process."""
-        return {
-            **self.snapshot(),
-            "units": {name: units.state() for name, units in self.units.items()},
-            "spent": self.spent,
-            "anchor": self.anchor,
-        }
+        return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor}
 
-    def restore(self, state: Mapping[str, Any], units_of: Callable[[str], type[Units]]) -> None:
+    def restore(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
         """Go on from a state in a new process; ``units_of`` finds units by name."""
-        for name, units_state in state["units"].items():
-            self.units[name] = units_of(name)(self.model, self.task.forward)
-            self.units[name].restore(
-                self.model, units_state, self.optimiser, self.stream.companions
-            )
-        self._load(state)
+        self._load(state, units_of)
         self.spent = state["spent"]
         self.anchor = state["anchor"]
 
-    def _load(self, state: Mapping[str, Any]) -> None:
+    def _load(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
+        """Cut the dense network that was just built like that of a state, and fill it."""
+        self._remove(state["units"], units_of)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.restore(state["stream"])
         self.position = state["position"]
         self._loss_sum.fill_(state["loss"][0])
         self._loss_count = state["loss"][1]
+
+    def _remove(self, states: Mapping[str, Mapping[str, Any]], units_of: UnitsOf) -> None:
+        """Remove what is gone in the states of units."""
+        for name, state in states.items():
+            if name not in self.units:
+                self.units[name] = units_of(name)(self.model, self.task.forward)
+            self.units[name].restore(self.model, state, self.optimiser, self.stream.companions)
 
 
 def update(

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from harness.scoring import Criterion
+from harness.units import Units
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -18,17 +21,30 @@ class Reading:
     fired: bool
 
 
+@dataclass(frozen=True)
+class Masks:
+    """What pruning would keep if it were done now, with one threshold for all."""
+
+    units: type[Units]
+    criterion: Criterion
+    target: float
+
+
 class Trigger(Protocol):
     """Watches the training of one `harness.run.Run.train` and says when to stop.
 
     All that it remembers is in its state, which is part of every checkpoint.
     """
 
-    def begin(self, weights: Mapping[str, Tensor]) -> None:
-        """Look at the prunable weights before the first step."""
+    @property
+    def watches(self) -> Masks | None:
+        """What it is shown: masks, or with None the prunable weights."""
 
-    def after_epoch(self, weights: Mapping[str, Tensor]) -> Reading:
-        """Look at the prunable weights at the end of an epoch."""
+    def begin(self, watched: Mapping[str, Tensor]) -> None:
+        """Look at it before the first step."""
+
+    def after_epoch(self, watched: Mapping[str, Tensor]) -> Reading:
+        """Look at it at the end of an epoch."""
 
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on from here."""

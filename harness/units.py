@@ -50,8 +50,10 @@ class Units(Protocol):
     def nodes(self) -> float | None:
         """Return the fraction of all channels that is gone, None where none can go."""
 
-    def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
+    def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
         """Return the variables to keep so that the weight sparsity becomes ``target``.
+
+        ``floor`` is the share of each tensor of the dense network that stays in any case.
 
         Raises:
             UnreachableSparsity: no selection reaches the target.
@@ -86,7 +88,10 @@ class Units(Protocol):
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Go back to a state, cutting what was newly built accordingly."""
+        """Remove what is gone in a state from a model that still has it.
+
+        The model may be newly built, or have lost a part of it already.
+        """
 
 
 def all_masks(units: Iterable[Units]) -> Kept:

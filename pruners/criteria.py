@@ -81,19 +81,30 @@ def hessian_gradient(scoring: Scoring) -> dict[str, Tensor]:
     g = scoring.gradient()
     total = {name: torch.zeros_like(variable) for name, variable in scoring.variables.items()}
     for loss in scoring.losses:
-        for name, product in _hessian_product(loss, scoring.variables, g).items():
+        product_of_batch = curvature_product(loss, scoring.variables, scoring.variables, g)
+        for name, product in product_of_batch.items():
             total[name].add_(product)
     return total
 
 
-def _hessian_product(
-    loss: Callable[[], Tensor], variables: Mapping[str, Tensor], vector: Mapping[str, Tensor]
+def curvature_product(
+    loss: Callable[[], Tensor],
+    variables: Mapping[str, Tensor],
+    others: Mapping[str, Tensor],
+    vector: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return the Hessian of one loss times a constant vector, by differentiating twice."""
-    inputs = list(variables.values())
-    gradient = torch.autograd.grad(loss(), inputs, create_graph=True, materialize_grads=True)
+    """Return ``d/d(others) <vector, g(variables)>`` of one loss, for a constant vector.
+
+    A Hessian times the vector if both are the same variables, else a block off its diagonal.
+    """
+    gradient = torch.autograd.grad(
+        loss(), list(variables.values()), create_graph=True, materialize_grads=True
+    )
     curved = {name: g for name, g in zip(variables, gradient, strict=True) if g.requires_grad}
     products = torch.autograd.grad(
-        list(curved.values()), inputs, [vector[name] for name in curved], materialize_grads=True
+        list(curved.values()),
+        list(others.values()),
+        [vector[name] for name in curved],
+        materialize_grads=True,
     )
-    return dict(zip(variables, products, strict=True))
+    return dict(zip(others, products, strict=True))

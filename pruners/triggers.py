@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from harness.trigger import Reading
+from harness.scoring import Criterion
+from harness.trigger import Masks, Reading
+from harness.units import Units
 
 
 @dataclass
@@ -35,6 +37,7 @@ class LazyRegime:
         threshold: one minus the target sparsity in the paper.
     """
 
+    watches: ClassVar[None] = None
     threshold: float
     _start: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     _deltas: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -72,6 +75,7 @@ class AtEpoch:
         epoch: which one.
     """
 
+    watches: ClassVar[None] = None
     epoch: int
     _ended: int = field(default=0, init=False, repr=False, compare=False)
 
@@ -93,9 +97,60 @@ class AtEpoch:
         self._ended = state["ended"]
 
 
+@dataclass
+class MaskDistance:
+    """Fires when the mask that pruning would draw has settled: the early-bird ticket.
+
+    It fires at the end of an epoch if the newest mask and each of the ``epochs - 1`` before it
+    differ in less than ``threshold`` of all entries (You et al. 2020, arXiv:1909.11957).
+
+    Args:
+        units: what would be pruned.
+        criterion: by which score.
+        target: to which sparsity.
+        threshold: the largest distance that counts as settled.
+        epochs: how many masks are held against each other.
+    """
+
+    units: type[Units]
+    criterion: Criterion
+    target: float
+    threshold: float = 0.1
+    epochs: int = 5
+    _masks: list[Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def watches(self) -> Masks:
+        """Return which masks are to be drawn."""
+        return Masks(self.units, self.criterion, self.target)
+
+    def begin(self, masks: Mapping[str, Tensor]) -> None:
+        """Forget earlier masks. That of the initial weights does not count either."""
+        self._masks = []
+
+    def after_epoch(self, masks: Mapping[str, Tensor]) -> Reading:
+        """Compare the mask of this epoch with those before."""
+        newest = torch.cat([mask.flatten() for mask in masks.values()])
+        older = self._masks[-(self.epochs - 1) :]
+        self._masks = [*older, newest]
+        if len(older) < self.epochs - 1:
+            return Reading(value=None, fired=False)
+        distance = max(float((newest != mask.to(newest.device)).double().mean()) for mask in older)
+        return Reading(distance, fired=distance < self.threshold)
+
+    def state(self) -> dict[str, Any]:
+        """Return the latest masks."""
+        return {"masks": list(self._masks)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self._masks = list(state["masks"])
+
+
 # Methods read like sentences: ``run.train(until=lazy_regime(threshold=0.02))``.
 lazy_regime = LazyRegime
 at_epoch = AtEpoch
+mask_distance = MaskDistance
 
 
 def _squared_norm(tensors: Mapping[str, Tensor]) -> Tensor:

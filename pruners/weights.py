@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Weights:
     def nodes(self) -> None:
         """Single weights are no channels."""
 
-    def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
+    def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
         """Return the masks of the weights with the largest scores, exact to one weight.
 
         Of equal scores the earlier positions are kept. What was removed never returns.
@@ -64,6 +65,7 @@ class Weights:
             scores: a tensor for each variable, of its shape.
             target: the fraction of all prunable weights, removed ones included, to be gone.
             scope: how many to keep in each tensor, or None for one threshold.
+            floor: the share of each tensor that stays in any case.
 
         Raises:
             UnreachableSparsity: fewer are alive than are to be kept, or none would be left.
@@ -73,8 +75,10 @@ class Weights:
         counts = scope(shapes, target)
         if counts is None:
             total = sum(shape.numel() for shape in shapes.values())
-            return self._largest(scores, {tuple(shapes): number_to_keep(total, target)}, target)
-        return self._largest(scores, {(name,): counts[name] for name in shapes}, target)
+            grouped = {tuple(shapes): number_to_keep(total, target)}
+        else:
+            grouped = {(name,): counts[name] for name in shapes}
+        return self._largest(scores, grouped, target, floor)
 
     def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
         """Return masks with as many weights in each tensor, uniformly among those alive."""
@@ -127,8 +131,8 @@ class Weights:
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Take masks over and zero the removed weights of a model."""
-        self._install(model, state)
+        """Take masks over, and hold at zero what they leave out."""
+        self.apply(model, optimiser, companions, dict(state))
 
     def _install(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
         weights = prunable_weights(model)
@@ -143,19 +147,32 @@ class Weights:
                 weights[name].masked_fill_(~self._alive[name], 0)
 
     def _largest(
-        self, scores: Scores, counts: Mapping[tuple[str, ...], int], target: float
+        self,
+        scores: Scores,
+        counts: Mapping[tuple[str, ...], int],
+        target: float,
+        floor: float,
     ) -> Kept:
         """Keep the given number of each group of tensors."""
-        self._check_reachable(counts, target)
+        self._check_reachable(counts, target, floor)
         kept: Kept = {}
         for names, count in counts.items():
-            flat = torch.cat([self._rankable(name, scores).flatten() for name in names])
+            flat = torch.cat([self._rankable(name, scores, floor).flatten() for name in names])
             parts = _top(flat, count).split([self._alive[name].numel() for name in names])
             kept |= {n: part.view_as(self._alive[n]) for n, part in zip(names, parts, strict=True)}
         return kept
 
-    def _check_reachable(self, counts: Mapping[tuple[str, ...], int], target: float) -> None:
+    def _check_reachable(
+        self, counts: Mapping[tuple[str, ...], int], target: float, floor: float
+    ) -> None:
         total = sum(mask.numel() for mask in self._alive.values())
+        fewest = {
+            names: sum(ceil(floor * self._alive[name].numel()) for name in names)
+            for names in counts
+        }
+        if any(count < fewest[names] for names, count in counts.items()):
+            kept = sum(max(count, fewest[names]) for names, count in counts.items())
+            raise UnreachableSparsity(target, 1 - kept / total)
         if sum(counts.values()) == 0:
             raise UnreachableSparsity(target, 1 - 1 / total)
         alive = {
@@ -165,15 +182,19 @@ class Weights:
             reachable = sum(min(counts[names], alive[names]) for names in counts)
             raise UnreachableSparsity(target, 1 - reachable / total)
 
-    def _rankable(self, name: str, scores: Scores) -> Tensor:
-        """Return a tensor's scores, minus infinity where removed."""
+    def _rankable(self, name: str, scores: Scores, floor: float) -> Tensor:
+        """Return a tensor's scores, minus infinity where removed, infinity below the floor."""
         alive = self._alive[name]
         if name not in scores or scores[name].shape != alive.shape:
             raise ScoreError(f"the criterion gave {name!r} no score of shape {tuple(alive.shape)}")
         score = scores[name]
         if not (score.isfinite() | ~alive).all():
             raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
-        return torch.where(alive, score, -torch.inf)
+        rankable = torch.where(alive, score, -torch.inf)
+        if floor > 0:
+            protected = _top(rankable.flatten(), ceil(floor * rankable.numel()))
+            rankable = torch.where(protected.view_as(rankable), torch.inf, rankable)
+        return rankable
 
 
 def _top(scores: Tensor, count: int) -> Tensor:

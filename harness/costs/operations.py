@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,18 @@ def count_operations(
     return Operations(counter.dense, round(counter.effective))
 
 
+def operations_by_weight(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
+    """Return the multiply-accumulates of one call in which each prunable weight takes part.
+
+    The model may be on any device that has plain kernels; see `count_operations`.
+    """
+    weights = prunable_weights(model)
+    names = {weight.untyped_storage().data_ptr(): name for name, weight in weights.items()}
+    with _countable_operations(), torch.no_grad(), _Counter({}) as counter:
+        run()
+    return {name: counter.by_storage[place] for place, name in names.items()}
+
+
 @contextmanager
 def _countable_operations() -> Iterator[None]:
     """Switch off the fused kernels for which torch has no formula and would count 0."""
@@ -84,6 +97,7 @@ class _Counter(TorchDispatchMode):
         self._densities = densities
         self.dense = 0
         self.effective = Fraction(0)
+        self.by_storage: Counter[int] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -97,6 +111,9 @@ class _Counter(TorchDispatchMode):
         result = func(*args, **kwargs)
         macs = formula(*args, **kwargs, out_val=result) // 2
         self.dense += macs
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self.by_storage[leaf.untyped_storage().data_ptr()] += macs
         self.effective += macs * self._density((args, kwargs))
         return result
 

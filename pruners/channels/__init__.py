@@ -6,7 +6,10 @@ optimiser state. There is no code per architecture: a network is prunable when i
 rules (`pruners.channels.rules`), and an operation without one is an error that names it.
 
     graph = trace_channels(model, example_inputs)
+    costs = channel_costs(model, graph, lambda: model(example_inputs))
     graph = shrink(model, graph, {"layer1.0.conv1": [0, 3, 7]}, optimiser)
+
+What tracing cannot find, `declare_channels` takes by hand.
 
 What helps: read sizes from tensors and modules, and never store them elsewhere; no slices at
 positions written in the code; recurrent layers as cells; leave carried state out of the traced
@@ -15,6 +18,8 @@ inputs and outputs.
 
 from __future__ import annotations
 
+from pruners.channels.costs import ChannelCosts, channel_costs
+from pruners.channels.declaring import declare_channels
 from pruners.channels.gating import Gates, masked
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site, compose
 from pruners.channels.rules import Rule
@@ -23,6 +28,7 @@ from pruners.channels.tracing import UnknownOperation, trace_channels
 from pruners.channels.verification import verify_shrink
 
 __all__ = [
+    "ChannelCosts",
     "ChannelGraph",
     "ChannelGroup",
     "Gates",
@@ -31,7 +37,9 @@ __all__ = [
     "Rule",
     "Site",
     "UnknownOperation",
+    "channel_costs",
     "compose",
+    "declare_channels",
     "masked",
     "shrink",
     "trace_channels",

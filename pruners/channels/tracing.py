@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from harness.errors import RequestError, nearest
+from harness.errors import RequestError, Skip, nearest
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
 from pruners.channels.partition import Output, partition
@@ -56,7 +56,8 @@ def trace_channels(
 
     Raises:
         UnknownOperation: an operation on labelled axes has no rule.
-        RequestError: a parameter is never used, no group is found, or ``pin`` names nothing.
+        Skip: no group is found.
+        RequestError: a parameter is never used, or ``pin`` names nothing.
     """
     inputs = [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
     tensors = named_tensors(model)
@@ -85,7 +86,7 @@ def trace_channels(
     graph = partition(trace.sets, labels, outputs)
     if not graph.groups:
         reason = next(iter(graph.pinned.values()), "it has no two layers in a row")
-        raise RequestError(
+        raise Skip(
             f"{type(model).__name__} has no channel that can be removed (for example: {reason})"
         )
     return graph

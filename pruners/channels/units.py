@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import floor, prod
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.costs.operations import operations_by_weight
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.registry import units
-from harness.scoring import Scores
+from harness.scoring import Scores, scoring_mode
 from harness.units import Forward, Kept, Scope, ScoreError, UnreachableSparsity
 from pruners.channels.gating import Gates
-from pruners.channels.groups import compose
+from pruners.channels.groups import ChannelGraph, compose
 from pruners.channels.shrinking import kept_positions, shrink
 from pruners.channels.tracing import trace_channels
 
@@ -40,12 +42,25 @@ class Channels:
         if forward is None:
             raise RequestError("channels are found by running the model: a forward is needed")
         self._graph = trace_channels(model, (), forward=forward)
-        if not self._graph.groups:
-            raise RequestError("this model has no channels that could be removed")
         self._model = model
+        self._weight_costs = self._costs(model, forward)
         self._dense_sizes = self._graph.sizes()
-        self._dense_weights = sum(weight.numel() for weight in prunable_weights(model).values())
+        self._dense_cost = self._cost(self.alive())
         self._kept = {name: torch.arange(size) for name, size in self._dense_sizes.items()}
+
+    def _costs(self, model: nn.Module, forward: Forward) -> dict[str, int]:
+        """Return what one weight of each prunable tensor costs."""
+        return dict.fromkeys(prunable_weights(model), 1)
+
+    @property
+    def graph(self) -> ChannelGraph:
+        """The groups of the model as it is now."""
+        return self._graph
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self._model
 
     @contextmanager
     def as_variables(self, model: nn.Module) -> Iterator[dict[str, Tensor]]:
@@ -66,29 +81,30 @@ class Channels:
         """Return the fraction of the channels that is gone, coupled ones counted once."""
         return 1 - sum(self._graph.sizes().values()) / sum(self._dense_sizes.values())
 
-    def select(self, scores: Scores, target: float, scope: Scope) -> Kept:
+    def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
         """Return which channels to keep: the smallest weight sparsity not below the target.
 
         Args:
-            scores: a vector for each group.
+            scores: a vector for each group; a group that has none stays whole.
             target: the fraction of the dense network's prunable weights to be gone.
             scope: None for one threshold; else the same ratio of every group is removed.
+            floor: the share of each dense group that stays in any case, one channel at least.
 
         Raises:
-            UnreachableSparsity: one channel in each group still has too many weights.
-            ScoreError: a group has no scores, or some that are no finite numbers.
+            UnreachableSparsity: what stays in any case still has too many weights.
+            ScoreError: a group has scores of another number, or that are no finite numbers.
         """
         shapes = {name: torch.Size([size]) for name, size in self._graph.sizes().items()}
-        order = self._order(scores, in_groups=scope(shapes, target) is not None)
+        order = self._order(scores, scope(shapes, target) is not None, floor)
         # The smallest part of a weight is forgiven: a fraction has no exact number.
-        allowed = floor((1 - target) * self._dense_weights + 1e-6)
+        allowed = math.floor((1 - target) * self._dense_cost + 1e-6)
         fewest, most = 0, len(order)
-        at_least = self._weights(self._without(order))
+        at_least = self._cost(self._without(order))
         if at_least > allowed:
-            raise UnreachableSparsity(target, 1 - at_least / self._dense_weights)
+            raise UnreachableSparsity(target, 1 - at_least / self._dense_cost)
         while fewest < most:
             middle = (fewest + most) // 2
-            if self._weights(self._without(order[:middle])) > allowed:
+            if self._cost(self._without(order[:middle])) > allowed:
                 fewest = middle + 1
             else:
                 most = middle
@@ -110,7 +126,10 @@ class Channels:
     ) -> None:
         """Cut all other channels out of the model, its companions and the optimiser's state."""
         keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
-        self._cut(model, optimiser, companions, keep)
+        for companion in companions:
+            shrink(companion, self._graph, keep)
+        self._graph = shrink(model, self._graph, keep, optimiser)
+        self._model = model
         self._kept = compose(self._kept, keep)
 
     def before_step(self, model: nn.Module) -> None:
@@ -130,36 +149,27 @@ class Channels:
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Cut a newly built model, its companions and its optimiser as they were cut before."""
-        self._cut(model, optimiser, companions, state)
-        self._kept = dict(state)
+        """Cut a model, its companions and its optimiser down to the channels of a state."""
+        keep = {name: torch.isin(self._kept[name], kept) for name, kept in state.items()}
+        self.apply(model, optimiser, companions, keep)
 
-    def _cut(
-        self,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer | None,
-        companions: Sequence[nn.Module],
-        keep: Mapping[str, Tensor],
-    ) -> None:
-        for companion in companions:
-            shrink(companion, self._graph, keep)
-        self._graph = shrink(model, self._graph, keep, optimiser)
-        self._model = model
-
-    def _order(self, scores: Scores, in_groups: bool) -> list[tuple[str, int]]:
-        """Return all channels but the best of each group, the worst first.
+    def _order(self, scores: Scores, in_groups: bool, floor: float) -> list[tuple[str, int]]:
+        """Return all channels that may be removed, the worst first.
 
         Of equal scores the later channel is the worse one.
         """
         ranked: list[tuple[float, int, int, str]] = []
         for place, (name, size) in enumerate(self._graph.sizes().items()):
-            if name not in scores or scores[name].shape != (size,):
+            if name not in scores:
+                continue
+            if scores[name].shape != (size,):
                 raise ScoreError(f"the criterion gave the group {name!r} no {size} scores")
             if not scores[name].isfinite().all():
                 raise ScoreError(f"the criterion gave {name!r} a score that is no finite number")
             values = scores[name].detach().double().cpu()
             worst_first = values.flip(0).argsort(stable=True)
-            channels = (size - 1 - worst_first).tolist()[:-1]
+            stays = max(1, math.ceil(floor * self._dense_sizes[name]))
+            channels = (size - 1 - worst_first).tolist()[:-stays]
             for rank, channel in enumerate(channels):
                 value = rank / size if in_groups else float(values[channel])
                 ranked.append((value, -place, -channel, name))
@@ -171,15 +181,31 @@ class Channels:
             kept[name][channel] = False
         return kept
 
-    def _weights(self, kept: Kept) -> int:
-        """Return the number of prunable weights of the network as it would be cut."""
+    def _cost(self, kept: Kept) -> int:
+        """Return what the prunable weights cost in the network as it would be cut."""
         keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
         cuts = kept_positions(self._model, self._graph, keep)
-        weights = 0
+        cost = 0
         for name, weight in prunable_weights(self._model).items():
             dims = cuts.get(name, {})
-            weights += prod(
+            cost += self._weight_costs[name] * math.prod(
                 int(dims[dim].sum()) if dim in dims else size
                 for dim, size in enumerate(weight.shape)
             )
-        return weights
+        return cost
+
+
+@units("channels_by_operations")
+class ChannelsByOperations(Channels):
+    """Channels again, where a target is a fraction of multiply-accumulates and not of weights.
+
+    Those of the prunable layers count, on one sample; products without weights do not.
+    """
+
+    def _costs(self, model: nn.Module, forward: Forward) -> dict[str, int]:
+        with scoring_mode(model, batch_statistics=False):
+            operations = operations_by_weight(model, partial(forward, model))
+        return {
+            name: operations[name] // weight.numel()
+            for name, weight in prunable_weights(model).items()
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.registry import pruner
 from harness.run import Run
+from pruners.channels.units import ChannelsByOperations
 from pruners.criteria import crop, magnitude, random
 from pruners.distributions import erdos_renyi_kernel, per_layer
 from pruners.schedules import halving_steps
@@ -46,4 +47,17 @@ def earlycrop_u_fixed(run: Run) -> None:
     """Prune like EarlyCroP at the latest time it may, whatever its trigger would say."""
     run.train(epochs=run.budget // 2)
     run.prune(Weights, crop, halving_steps(run.sparsity))
+    run.train()
+
+
+@pruner("slim_dense", title="Slim dense", group="control", paper="arXiv:1810.05270", prunes=False)
+def slim_dense(run: Run, *, macs: float = 0.1) -> None:
+    """Train a narrow dense network: the same ratio of channels in every layer, from the start.
+
+    What a structured method has to beat (Liu et al. 2019): ``macs`` is what that method's network
+    needs of the dense one's multiply-accumulates, as its record says, so that both are equally
+    fast. A narrow network has its sparsity by its shape; none can be asked for. Its initial
+    weights are a part of the wide network's, whose scale fits the wide one.
+    """
+    run.prune(ChannelsByOperations, random, 1 - macs, scope=per_layer)
     run.train()

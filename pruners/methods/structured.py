@@ -1,14 +1,14 @@
-"""Methods that remove whole channels, so that the network becomes smaller and faster."""
+"""Methods that remove whole channels before training: the network is small from the start."""
 
 from __future__ import annotations
 
 from harness.registry import pruner
 from harness.run import Run
+from pruners.channels.criteria import crop_on_gates
 from pruners.channels.units import Channels
-from pruners.criteria import crop, random, snip
+from pruners.criteria import random, snip
 from pruners.distributions import per_layer
 from pruners.schedules import halving_steps
-from pruners.triggers import lazy_regime
 
 
 @pruner("random_s", title="Random-S", group="structured")
@@ -33,26 +33,19 @@ def snapit_s(run: Run, *, steps: int = 5) -> None:
 
 
 @pruner("crop_s", title="CroP-S", group="structured", paper="arXiv:2206.10451")
-def crop_s(run: Run) -> None:
-    """Keep the channels whose removal changes the gradient flow most: CroP on gates."""
-    run.prune(Channels, crop, run.sparsity)
+def crop_s(run: Run, *, mixed: bool = False, before_norm: bool = False) -> None:
+    """Keep the channels whose removal changes the gradient flow most: CroP on gates.
+
+    The official code differs from the paper, and has both options: ``mixed`` scores what a gate
+    does to the weights' gradient flow in place of the gates' own, and ``before_norm`` puts the
+    gates before normalisation, which then has to use running statistics.
+    """
+    run.prune(Channels, crop_on_gates(mixed, before_norm), run.sparsity)
     run.train()
 
 
 @pruner("cropit_s", title="CroPit-S", group="structured", paper="arXiv:2206.10451")
-def cropit_s(run: Run, *, steps: int = 5) -> None:
-    """Prune with CroP-S, a little at a time."""
-    run.prune(Channels, crop, halving_steps(run.sparsity, steps))
-    run.train()
-
-
-@pruner("earlycrop_s", title="EarlyCroP-S", group="structured", paper="arXiv:2206.10451")
-def earlycrop_s(run: Run) -> None:
-    """Prune once with CroP-S, as soon as training turns lazy.
-
-    Deviations from the official code: those of ``earlycrop_u``; and the threshold is one minus
-    the sparsity, where theirs is 0.1 less, which is never reached from 90 % on.
-    """
-    run.train(until=lazy_regime(threshold=1 - run.sparsity), at_most=run.budget // 2)
-    run.prune(Channels, crop, run.sparsity)
+def cropit_s(run: Run, *, steps: int = 5, mixed: bool = False, before_norm: bool = False) -> None:
+    """Prune with CroP-S, a little at a time; for the options see ``crop_s``."""
+    run.prune(Channels, crop_on_gates(mixed, before_norm), halving_steps(run.sparsity, steps))
     run.train()

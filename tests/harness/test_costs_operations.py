@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.costs.operations import Operations, count_operations
+from harness.costs.operations import Operations, count_operations, operations_by_weight
 
 
 def dense_macs(model: nn.Module, *inputs: Tensor, masks: Mapping[str, Tensor] | None = None) -> int:
@@ -134,3 +134,10 @@ def test_tied_views_and_transposes_are_recognised():
 def test_a_model_elsewhere_than_on_the_cpu_is_refused():
     with pytest.raises(ValueError, match="CPU"):
         count_operations(nn.Linear(2, 2, device="meta"), lambda: None, {})
+
+
+def test_operations_are_told_apart_by_the_weight_that_takes_part() -> None:
+    tied = nn.Linear(3, 3)
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten(2), nn.Linear(4, 3), tied, tied)
+    found = operations_by_weight(model, lambda: model(torch.zeros(1, 1, 2, 2)))
+    assert found == {"0.weight": 4 * 3, "2.weight": 3 * 12, "3.weight": 2 * 3 * 9}

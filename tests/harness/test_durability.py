@@ -32,7 +32,7 @@ from harness.task import Split
 from harness.training import Trainer
 
 WATCHING = Path(__file__).parent / "watching.py"
-METHODS = ("earlycrop_u", "ltr", "watching")
+METHODS = ("earlycrop_u", "ltr", "watching", "cutting")
 
 
 @pytest.fixture

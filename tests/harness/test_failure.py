@@ -11,7 +11,7 @@ from attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts, 
 from workbench import POINTS, Workbench
 
 from harness.command_line import main
-from harness.errors import Interrupted, RunFailed
+from harness.errors import Interrupted, RunFailed, Skip
 from harness.store import Store
 
 
@@ -60,6 +60,23 @@ def test_a_failed_run_leaves_its_record_and_its_traceback_and_is_not_done(
     assert "second line" in (run.folder / "failure.txt").read_text()
     assert store.record(run.plan.run_id) is None
     assert store.run_ids() == []
+
+
+def test_a_method_without_a_meaning_here_is_a_skip_that_leaves_nothing(bench: Workbench) -> None:
+    body = """
+    from harness.errors import Skip
+    def penalty(model):
+        raise Skip("the network has no gates")
+    run.train(penalty=penalty)
+    """
+    run = tried(bench, body)
+    with pytest.raises(Skip) as reason:
+        run.go()
+    assert str(reason.value) == "tried on points: the network has no gates"
+    assert not run.folder.exists()
+    arguments = ["--task", "points", "--pruner", "tried", "--profile", "smoke"]
+    plugins = ["--plugin", str(POINTS), "--plugin", str(last_plugin(bench))]
+    assert main(["run", *arguments, *plugins, "--results", str(run.results)]) == 2
 
 
 def test_a_failed_run_is_tried_again_and_forgets_its_failure(

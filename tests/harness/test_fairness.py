@@ -19,8 +19,9 @@ from workbench import NOT_MEASURED, Begun, Workbench
 from harness.command_line import main
 from harness.errors import RequestError, RunFailed
 from harness.prunable import prunable_weights
-from harness.pruning import Criterion, digest
+from harness.pruning import digest
 from harness.registry import Registry
+from harness.scoring import Criterion
 from harness.summary import summarise
 from harness.task import Task
 from harness.training import Trainer

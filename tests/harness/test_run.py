@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,10 +17,11 @@ from harness.prunable import prunable_weights
 from harness.pruning import digest
 from harness.run import Trained
 from harness.scoring import Scores, Scoring
-from harness.units import UnreachableSparsity
+from harness.units import Units, UnreachableSparsity
 from pruners import criteria
+from pruners.channels.units import Channels
 from pruners.distributions import per_layer
-from pruners.triggers import at_epoch
+from pruners.triggers import at_epoch, mask_distance
 from pruners.weights import Weights
 
 STEPS_PER_EPOCH = 5
@@ -50,6 +51,10 @@ def fill_weights(begun: Begun, value: float) -> None:
     with torch.no_grad():
         for weight in prunable_weights(begun.trainer.model).values():
             weight.fill_(value)
+
+
+def weights_of(begun: Begun) -> dict[str, nn.Parameter]:
+    return prunable_weights(begun.trainer.model)
 
 
 # train
@@ -119,6 +124,17 @@ def test_until_begins_anew_with_every_train(begun: Begun) -> None:
     assert [begun.run.train(until=trigger).steps for _ in range(2)] == [10, 10]
 
 
+def test_a_trigger_can_watch_what_pruning_would_keep(begun: Begun) -> None:
+    fill_weights(begun, 1.0)
+    trigger = mask_distance(Weights, criteria.magnitude, 0.5, threshold=0.01, epochs=2)
+    begun.run.train(epochs=1, until=trigger)
+    magnitudes = {name: w.detach().abs() for name, w in weights_of(begun).items()}
+    largest = torch.cat([m.flatten() for m in magnitudes.values()]).topk(40).indices
+    (mask,) = trigger.state()["masks"]
+    assert sorted(largest.tolist()) == mask.nonzero().flatten().tolist()
+    assert all(layer["kept"] == layer["weights"] for layer in begun.run.layers())
+
+
 def head(model: nn.Module) -> list[str]:
     return ["4.weight", "4.bias"]
 
@@ -162,9 +178,10 @@ def test_the_loss_in_the_record_is_without_the_penalty(bench: Workbench) -> None
 class Gradients:
     """Watches the gradients of the last layer."""
 
+    units: ClassVar = Weights
     seen: list[Tensor] = field(default_factory=list, repr=False)
 
-    def after_backward(self, model: nn.Module) -> None:
+    def after_backward(self, model: nn.Module, units: Units) -> None:
         gradient = model.get_parameter("4.weight").grad
         assert gradient is not None
         self.seen.append(gradient.clone())
@@ -355,6 +372,57 @@ def test_masks_stay_when_weights_are_rewound(begun: Begun) -> None:
         momentum = trainer.optimiser.state[weight]["momentum_buffer"]
         assert (momentum[~masks[name]] == 0).all()
         assert (momentum[masks[name]] != 0).all()
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_removed_channels_stay_removed_when_a_larger_network_is_rewound(
+    bench: Workbench, optimiser: str
+) -> None:
+    """A snapshot from before the first cut, one from between two, and one from the end."""
+    begun = bench.begin(optimiser=optimiser)
+    run, trainer = begun.run, begun.trainer
+    then, tickets = [], []
+    for target in (0.4, 0.7):
+        run.train(epochs=1)
+        then.append(copied_channels(begun))
+        tickets.append(run.snapshot())
+        run.prune(Channels, criteria.snip, target)
+    run.train(steps=3)
+    kept = trainer.units["channels"].state()
+    then.append(copied_channels(begun))
+    tickets.append(run.snapshot())
+
+    for ticket, position, before in reversed(list(zip(tickets, (5, 10, 13), then, strict=True))):
+        run.rewind(ticket)
+        assert (run.position, run.spent) == (position, 13)
+        now = copied_channels(begun)
+        assert now.keys() == set(kept["0"].tolist())
+        for channel, tensors in now.items():
+            assert all(map(torch.equal, tensors, before[channel]))
+        run.train(steps=1)
+        trainer.spent -= 1  # the test looks at no budget
+
+
+def copied_channels(begun: Begun) -> dict[int, list[Tensor]]:
+    """All that belongs to each channel, numbered as in the dense network: the weights on both
+    sides, what BatchNorm and the optimiser know of it, and the companion's weights."""
+    trainer = begun.trainer
+    units = trainer.units.get("channels")
+    numbers = range(10) if units is None else units.state()["0"].tolist()
+    own, (followed,) = trainer.model, trainer.stream.companions
+    rows = [*own[0].parameters(), *own[1].parameters(), own[1].running_mean, followed[0].weight]
+    columns = [own[4].weight, followed[4].weight]
+    for tensors in (rows, columns):
+        for parameter in list(tensors):
+            moments = trainer.optimiser.state.get(parameter, {}).values()
+            tensors += [moment for moment in moments if moment.shape == parameter.shape]
+    return {
+        number: [
+            *(row[place].detach().clone() for row in rows),
+            *(column[:, place].detach().clone() for column in columns),
+        ]
+        for place, number in enumerate(numbers)
+    }
 
 
 def test_the_schedule_is_rewound_too(begun: Begun) -> None:

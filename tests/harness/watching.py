@@ -1,10 +1,10 @@
-"""A method that uses all that a run can do, for tests of going on in the middle of it."""
+"""Methods that use all that a run can do, for tests of going on in the middle of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from harness.prunable import prunable_weights
 from harness.registry import pruner
 from harness.run import Run
-from pruners.criteria import magnitude
-from pruners.triggers import at_epoch
+from harness.units import Units
+from pruners.channels.units import Channels
+from pruners.criteria import magnitude, snip
+from pruners.triggers import at_epoch, mask_distance
 from pruners.weights import Weights
 
 
@@ -21,9 +23,10 @@ from pruners.weights import Weights
 class SummedGradients:
     """Sums the gradients' magnitudes."""
 
+    units: ClassVar = Weights
     _sums: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
-    def after_backward(self, model: nn.Module) -> None:
+    def after_backward(self, model: nn.Module, units: Units) -> None:
         for name, weight in prunable_weights(model).items():
             assert weight.grad is not None
             self._sums[name] = self._sums.get(name, torch.tensor(0.0)) + weight.grad.abs()
@@ -59,4 +62,21 @@ def watching(run: Run) -> None:
     run.train(steps=3, only=last_layer)
     fired = run.train(until=at_epoch(2), at_most=3).fired
     run.prune(Weights, magnitude, run.sparsity if fired else 0.1)
+    run.train()
+
+
+@pruner("cutting", title="Cutting", group="structured", exceeds_budget=True)
+def cutting(run: Run) -> None:
+    """Cut channels, watch masks, and rewind to when the network was larger."""
+    run.train(steps=7)
+    large = run.snapshot()
+    run.prune(Channels, snip, run.sparsity / 2)
+    run.train(epochs=1)
+    smaller = run.snapshot()
+    run.prune(Channels, snip, run.sparsity)
+    run.train(epochs=1)
+    run.rewind(smaller)
+    settled = mask_distance(Channels, snip, 0.85, threshold=2.0, epochs=2)
+    run.train(until=settled, at_most=2)
+    run.rewind(large)
     run.train()

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from harness.journal import fingerprint
 from harness.trigger import Reading, Trigger
-from pruners.triggers import at_epoch, lazy_regime
+from pruners.criteria import random
+from pruners.triggers import MaskDistance, at_epoch, lazy_regime, mask_distance
+from pruners.weights import Weights
 
 
 def watch(trigger: Trigger, trajectory: list[list[float]]) -> list[Reading]:
@@ -98,8 +103,47 @@ def test_an_epoch_fires_when_it_ends() -> None:
     assert [(r.value, r.fired) for r in readings] == [(1, False), (2, False), (3, True), (4, True)]
 
 
+def masks_of(*rows: list[int]) -> list[dict[str, torch.Tensor]]:
+    """Masks of ten channels in two groups."""
+    flat = [torch.ones(10, dtype=torch.bool).index_fill(0, torch.tensor(r), 0) for r in rows]
+    return [{"a": mask[:4], "b": mask[4:]} for mask in flat]
+
+
+def settling(**options: Any) -> MaskDistance:
+    return mask_distance(Weights, random, 0.5, **options)
+
+
+def test_masks_have_settled_when_the_newest_is_near_all_the_last_ones() -> None:
+    # Removed are 0, 1 in the first epoch, then 0, 2 and so on: each change is 2 of 10 entries.
+    masks = masks_of([0, 1], [0, 2], [0, 2], [0, 2], [0, 2], [0, 3], [0, 3])
+    trigger = settling(threshold=0.15, epochs=3)
+    trigger.begin(masks[0])
+    readings = [trigger.after_epoch(mask) for mask in masks]
+    assert values(readings) == [None, None, 0.2, 0, 0, 0.2, 0.2]
+    assert [r.fired for r in readings] == [False, False, False, True, True, False, False]
+
+
+def test_five_masks_are_held_against_each_other() -> None:
+    readings = [
+        trigger.after_epoch(mask) for trigger in [settling()] for mask in masks_of(*[[1]] * 6)
+    ]
+    assert [reading.fired for reading in readings] == [False] * 4 + [True] * 2
+
+
+def test_a_restored_mask_distance_remembers_the_masks() -> None:
+    masks = masks_of([0], [1], [1])
+    first, second = settling(epochs=3), settling(epochs=3)
+    for mask in masks[:2]:
+        first.after_epoch(mask)
+    second.restore(first.state())
+    assert second.after_epoch(masks[2]) == first.after_epoch(masks[2]) == Reading(0.2, fired=False)
+
+
 def test_a_trigger_is_known_by_its_parameters() -> None:
     used = lazy_regime(threshold=0.02)
     watch(used, TRAJECTORY)
     assert repr(used) == "LazyRegime(threshold=0.02)"
     assert repr(at_epoch(3)) == "AtEpoch(epoch=3)"
+    assert fingerprint(settling()) == (
+        "MaskDistance{units: Weights, criterion: random, target: 0.5, threshold: 0.1, epochs: 5}"
+    )

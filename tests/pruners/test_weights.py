@@ -105,6 +105,17 @@ def test_a_scope_gives_the_number_in_each_tensor() -> None:
     assert flat(kept) == [False] * 6 + [True] * 6 + [False] * 4 + [True] * 4
 
 
+def test_a_floor_keeps_a_share_of_each_tensor() -> None:
+    """A quarter of 12 and of 8 weights: the last tensor, whose scores are the smallest, has two."""
+    units = Weights(network())
+    scores = scores_of(*range(20, 0, -1))
+    kept = units.select(scores, 0.6, whole_network, floor=0.25)
+    assert [int(mask.sum()) for mask in kept.values()] == [6, 2]
+    assert kept["2.weight"].flatten().tolist() == [True, True] + 6 * [False]
+    with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.75"):
+        units.select(scores, 0.8, whole_network, floor=0.25)
+
+
 def test_a_sparsity_below_the_present_one_is_unreachable() -> None:
     units = pruned(network(), 0.9)
     for scope in (whole_network, per_layer):

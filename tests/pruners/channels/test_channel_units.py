@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harness.prunable import prunable_weights
 from harness.scoring import Scoring
 from harness.units import ScoreError, UnreachableSparsity
-from pruners.channels.units import Channels
+from pruners.channels.units import Channels, ChannelsByOperations
 from pruners.criteria import crop, snip
 from pruners.distributions import per_layer, whole_network
 
@@ -57,6 +57,41 @@ def test_one_channel_of_each_group_remains() -> None:
 def test_a_share_for_each_layer_removes_the_same_ratio_of_every_group() -> None:
     kept = units_of(network()).select(SCORES, 10 / 26, per_layer)
     assert [int(mask.sum()) for mask in kept.values()] == [3, 2]
+
+
+def test_a_group_without_scores_stays_whole() -> None:
+    # Without all but one channel of the second group, 2*4 + 4*1 + 1*2 = 14 weights are left.
+    kept = units_of(network()).select({"2": SCORES["2"]}, 12 / 26, whole_network)
+    assert [int(mask.sum()) for mask in kept.values()] == [4, 1]
+    with pytest.raises(UnreachableSparsity):
+        units_of(network()).select({"2": SCORES["2"]}, 13 / 26, whole_network)
+
+
+def test_a_floor_is_a_share_of_the_dense_group() -> None:
+    model = network()
+    units = units_of(model)
+    for target in (0.3, 0.53):
+        kept = units.select(_ones(units), target, whole_network, floor=0.5)
+        units.apply(model, None, [], kept)
+    # Two of four and two of three channels stay: 2*2 + 2*2 + 2*2 = 12 weights.
+    assert units.graph.sizes() == {"0": 2, "2": 2}
+    with pytest.raises(UnreachableSparsity) as refusal:
+        units.select(_ones(units), 0.6, whole_network, floor=0.5)
+    assert refusal.value.reachable == pytest.approx(1 - 12 / 26)
+
+
+def test_operations_count_where_they_are_asked_for() -> None:
+    """A 4x4 image through 3 then 5 kernels: 16 products for each weight but the last layer's."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(5, 2),
+    )  # fmt: skip
+    units = ChannelsByOperations(model, lambda model: model(torch.zeros(1, 1, 4, 4)))
+    # 16 * 27 + 16 * 15 + 10 = 682; without one of the five 16 * 27 + 16 * 12 + 8 = 632.
+    scores = {"0": torch.tensor([9.0, 9, 9]), "1": torch.tensor([1.0, 9, 9, 9, 9])}
+    for target, left in ((50 / 682, 4), (51 / 682, 3)):
+        kept = units.select(scores, target, whole_network)
+        assert [int(mask.sum()) for mask in kept.values()] == [3, left]
 
 
 def test_scores_that_are_no_numbers_are_refused() -> None:

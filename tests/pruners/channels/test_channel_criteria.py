@@ -1,0 +1,161 @@
+"""Criteria of channels against hand computations and the identities between them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.errors import RequestError, Skip
+from harness.scoring import Scoring
+from pruners.channels.composition import filters
+from pruners.channels.criteria import (
+    BeforeNormalisation,
+    crop_mixed,
+    filter_magnitude,
+    filter_norm,
+    norm_scale,
+)
+from pruners.channels.gating import Gates
+from pruners.channels.units import Channels
+from pruners.criteria import snip
+from tasks.ptb.model import PSMM
+
+
+class Sum(nn.Module):
+    """Adds up what its parts return."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([part(x) for part in self.parts]).sum(0)
+
+
+def perceptron() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)
+    return nn.Sequential(*layers).double()
+
+
+def normalised() -> nn.Sequential:
+    """Two groups: one behind a normalisation in evaluation mode, one without."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(3)
+    layers = nn.Linear(2, 3), norm, nn.Tanh(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)
+    model = nn.Sequential(*layers).double().eval()
+    norm.weight.data = torch.tensor([0.5, -2.0, 1.0], dtype=torch.double)
+    norm.bias.data = torch.tensor([0.1, 0.2, -0.3], dtype=torch.double)
+    norm.running_var.mul_(2)
+    return model
+
+
+def scoring_of(model: nn.Module, units: Channels | None = None) -> Scoring:
+    torch.manual_seed(1)
+    inputs = torch.randn(2, 5, 2, dtype=torch.double)
+    units = units or Channels(model, lambda model: model(inputs[0]))
+    gates = Gates(model, units.graph)
+
+    def loss(batch: Tensor) -> Tensor:
+        with gates:
+            outputs: Tensor = model(batch)
+        return outputs.sin().square().mean()
+
+    return Scoring(
+        variables=gates.values,
+        alive=units.alive(),
+        losses=[lambda batch=batch: loss(batch) for batch in inputs],  # type: ignore[misc]
+        without_signs=None,  # type: ignore[arg-type]
+        generator=torch.Generator(),
+        units=units,
+    )
+
+
+def test_filter_norms_add_up_over_coupled_layers() -> None:
+    model = nn.Sequential(Sum(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 1)).double()
+    first, second = model[0].parts
+    first.weight.data = torch.tensor([[1.0, -2.0], [0.0, 4.0]], dtype=torch.double)
+    second.weight.data = torch.tensor([[3.0, 0.0], [-1.0, -1.0]], dtype=torch.double)
+    scoring = scoring_of(model)
+    (norms,) = filter_norm(scoring).values()
+    assert norms.tolist() == [6, 6]
+    second.weight.data *= 2
+    (magnitudes,) = filter_magnitude(scoring).values()
+    assert magnitudes.tolist() == [(1 + 2 + 6) / 4, (4 + 2 + 2) / 4]
+
+
+def test_filters_are_what_computes_a_channel_whatever_the_layer() -> None:
+    tokens = torch.zeros(1, 3, dtype=torch.long)
+    model = PSMM(vocabulary=12, hidden=5)
+    own = filters(model, Channels(model, lambda model: model(tokens)[0]).graph)
+    lstm = model.lstm
+    # Channel 2 of the LSTM: its rows in all four gates, and the query that is compared with it.
+    gates = [2, 7, 12, 17]
+    assert torch.equal(own["lstm"][0][2], lstm.weight_ih[gates].flatten())
+    assert torch.equal(own["lstm"][1][2], lstm.weight_hh[gates].flatten())
+    assert torch.equal(own["lstm"][2][2], model.query.weight[2])
+    assert torch.equal(own["embedding"][0], model.embedding.weight.t())
+
+    images = torch.zeros(1, 2, 4, 4)
+    upwards = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
+    (transposed,) = filters(upwards, Channels(upwards, lambda m: m(images)).graph)["0"]
+    assert torch.equal(transposed, upwards[0].weight.transpose(0, 1).flatten(1))
+
+
+def test_norm_scales_score_the_groups_that_have_them() -> None:
+    scores = norm_scale(scoring_of(normalised()))
+    assert {name: score.tolist() for name, score in scores.items()} == {"0": [0.5, 2, 1]}
+
+
+def test_a_network_without_normalisation_is_skipped() -> None:
+    with pytest.raises(Skip, match="no normalisation layers with scales"):
+        norm_scale(scoring_of(perceptron()))
+
+
+def test_mixed_crop_is_squared_gradient_plus_curvature_of_the_weights() -> None:
+    """``|g_Wj|^2 + sum theta_k (H g)_k + b_j (H g)_bj`` for the gates of a layer with bias."""
+    model = perceptron()
+    scoring = scoring_of(model)
+    weights = [model[place].weight for place in (0, 2, 4)]
+    loss = torch.stack([loss() for loss in scoring.losses]).sum()
+    gradients = torch.autograd.grad(loss, weights, create_graph=True)
+    flow = sum((g * g.detach()).sum() for g in gradients)
+    wanted = [*weights, model[0].bias, model[2].bias]
+    curvature = torch.autograd.grad(flow, wanted)
+
+    scores = crop_mixed(scoring)
+
+    for name, layer in (("0", 0), ("2", 1)):
+        linear = model[2 * layer]
+        expected = gradients[layer].square().sum(1) + (linear.weight * curvature[layer]).sum(1)
+        expected = expected + linear.bias * curvature[3 + layer]
+        torch.testing.assert_close(scores[name], expected.detach().abs())
+
+
+def test_before_normalisation_snip_is_the_filters_own_saliency() -> None:
+    model = normalised()
+    scoring = scoring_of(model)
+    before, after = BeforeNormalisation(snip)(scoring)["0"], snip(scoring)["0"]
+    loss = torch.stack([loss() for loss in scoring.losses]).sum()
+    layer = model[0]
+    d_weight, d_bias = torch.autograd.grad(loss, [layer.weight, layer.bias])
+    expected = ((layer.weight * d_weight).sum(1) + layer.bias * d_bias).abs()
+    torch.testing.assert_close(before, expected.detach())
+    assert not torch.allclose(before, after), "the shift of the norm is not gated"
+
+
+def test_the_condition_of_batch_statistics_does_not_hold_before_normalisation() -> None:
+    model = normalised()
+    scoring = scoring_of(model)
+    expected = BeforeNormalisation(snip)(scoring)["0"]
+    model.train()
+    torch.testing.assert_close(BeforeNormalisation(snip)(scoring)["0"], expected)
+    assert model.training
+
+
+def test_criteria_of_channels_refuse_weights() -> None:
+    scoring = scoring_of(perceptron())
+    object.__setattr__(scoring, "units", None)
+    with pytest.raises(RequestError, match="scores channels"):
+        filter_norm(scoring)

@@ -1,0 +1,98 @@
+"""What methods ask of a run, written down by a run that does nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from harness.errors import RequestError
+from harness.run import Pruned, Trained
+from pruners.methods.structured_after_training import gate_decorators
+from pruners.methods.structured_early import earlybird
+
+
+@dataclass
+class Noted:
+    """A run of 40 epochs with 50 steps each, whose triggers never fire."""
+
+    sparsity: float = 0.98
+    budget: int = 40
+    steps_per_epoch: int = 50
+    position: int = 0
+    verbs: list[str] = field(default_factory=list)
+    targets: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+    def train(self, **arguments: Any) -> Trained:
+        end = self.budget * self.steps_per_epoch
+        epochs = arguments.get("epochs", arguments.get("at_most"))
+        wanted = arguments.get("steps", end) if epochs is None else epochs * self.steps_per_epoch
+        steps = min(wanted, end - self.position)
+        self.position += steps
+        kind = next((k for k in ("watch", "until", "penalty") if k in arguments), "train")
+        self.verbs.append(kind)
+        self.lengths.append(steps)
+        return Trained(steps, fired=False, scores={} if kind == "watch" else None)
+
+    def prune(
+        self, units: object, criterion: object, target: float, scope: object = None
+    ) -> Pruned:
+        self.verbs.append("prune")
+        self.targets.append(target)
+        return Pruned(target)
+
+
+def decorated(**arguments: Any) -> Noted:
+    run = Noted(**{k: v for k, v in arguments.items() if hasattr(Noted(), k)})
+    options = {k: v for k, v in arguments.items() if not hasattr(run, k)}
+    gate_decorators(run, **options)  # type: ignore[arg-type]
+    return run
+
+
+def test_twenty_ticks_a_tock_after_every_five_and_the_rest() -> None:
+    run = decorated()
+    five = ["watch", "prune"] * 5 + ["penalty"]
+    assert run.verbs == ["train", *five * 4, "train"]
+    ticks = [
+        length for kind, length in zip(_trainings(run), run.lengths, strict=True) if kind == "watch"
+    ]
+    assert ticks == [15] * 20, "15 % of 2000 steps"
+    assert run.lengths[0] == 1000
+    assert run.position == 2000
+
+
+def test_every_tick_removes_the_same_ratio_of_what_remains() -> None:
+    left = [1.0, *(1 - target for target in decorated().targets)]
+    ratios = [after / before for before, after in itertools.pairwise(left)]
+    assert ratios == pytest.approx([0.02 ** (1 / 20)] * 20)
+    assert left[-1] == pytest.approx(0.02)
+
+
+def test_the_originals_ratio_takes_as_many_ticks_as_it_needs() -> None:
+    run = decorated(sparsity=0.5, ratio=0.005)
+    assert len(run.targets) == math.ceil(math.log(0.5) / math.log(0.995)) == 139
+    with pytest.raises(RequestError, match="takes 781 Ticks; this budget has steps for 300"):
+        decorated(ratio=0.005)
+    with pytest.raises(RequestError, match="ratio=1: is not below 1"):
+        decorated(ratio=1.0)
+
+
+def test_a_short_budget_has_fewer_ticks() -> None:
+    run = decorated(budget=2, steps_per_epoch=4)
+    assert run.verbs == ["train", "watch", "prune", "train"]
+    assert run.position == 8
+
+
+def test_the_penalty_of_earlybird_stays_on_after_pruning() -> None:
+    run = Noted()
+    earlybird(run)  # type: ignore[arg-type]
+    assert run.verbs == ["until", "prune", "penalty"]
+    assert run.lengths == [1000, 1000], "pruned at the cap, half of the budget"
+
+
+def _trainings(run: Noted) -> list[str]:
+    return [verb for verb in run.verbs if verb != "prune"]
