@@ -91,7 +91,7 @@ def _write_views(folder: Path, first: int, room_number: int, views: int) -> None
 def furnished(generator: np.random.Generator) -> Room:
     """Return a room with furniture along its walls and in its middle."""
     size = generator.uniform((3.0, 3.0, 2.4), (6.5, 6.5, 3.0))
-    furniture = int(generator.integers(4, 9))
+    furniture = int(generator.integers(2, 6))
     extent = generator.uniform((0.4, 0.4, 0.35), (2.0, 1.1, 2.1), (furniture, 3))
     swapped = generator.random(furniture) < 0.5
     extent[swapped, :2] = extent[swapped, 1::-1]
