@@ -208,8 +208,9 @@ class Stereo(Task):
         outputs = _psmnet(model).disparities(left, right)
         sums = [(distance(output, known, reduction="none") * valid).sum() for output in outputs]
         means = torch.stack(sums) / valid.sum().clamp(min=1)
-        weighted: Tensor = means * means.new_tensor(OUTPUT_WEIGHTS[-len(outputs) :])
-        return weighted.sum()
+        weights = means.new_tensor(OUTPUT_WEIGHTS[-len(outputs) :])
+        total: Tensor = (means * weights).sum()
+        return total
 
     def _valid(self, known: Tensor) -> Tensor:
         return (known > 0) & (known < self.settings["max_disparity"])
