@@ -213,7 +213,8 @@ class Stereo(Task):
         return total
 
     def _valid(self, known: Tensor) -> Tensor:
-        return (known > 0) & (known < self.settings["max_disparity"])
+        valid: Tensor = (known > 0) & (known < self.settings["max_disparity"])
+        return valid
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the end-point error in pixels, and the 3-pixel error in percent."""
