@@ -26,7 +26,7 @@ ALONG = np.array([(1, 2), (0, 2), (0, 1)])
 FRAME = (120, 160)
 FOCAL_LENGTH = 518.86 / 4
 """Pixels; NYU's camera has 518.86 for 640 of them."""
-HEIGHT_OF_EYE = (1.35, 1.45)
+HEIGHT_OF_EYE = (1.3, 1.5)
 """Metres."""
 NEAREST, USUAL_DEPTH = 0.5, 1.5
 """Metres that the least and the median depth of a view exceed, in a glance."""
@@ -91,7 +91,7 @@ def _write_views(folder: Path, first: int, room_number: int, views: int) -> None
 def furnished(generator: np.random.Generator) -> Room:
     """Return a room with furniture along its walls and in its middle."""
     size = generator.uniform((3.0, 3.0, 2.4), (6.5, 6.5, 3.0))
-    furniture = int(generator.integers(4, 9))
+    furniture = int(generator.integers(2, 6))
     extent = generator.uniform((0.4, 0.4, 0.35), (2.0, 1.1, 2.1), (furniture, 3))
     swapped = generator.random(furniture) < 0.5
     extent[swapped, :2] = extent[swapped, 1::-1]
@@ -127,7 +127,7 @@ def photograph(room: Room, generator: np.random.Generator) -> tuple[npt.NDArray[
     while True:
         eye = generator.uniform((0.3, 0.3, 0), room.upper[0] - np.float32(0.3)).astype(np.float32)
         eye[2] = generator.uniform(*HEIGHT_OF_EYE)
-        rays = _rays(*generator.uniform((0, -0.25), (2 * math.pi, -0.05)))
+        rays = _rays(*generator.uniform((0, -0.3), (2 * math.pi, 0.0)))
         some, _, _ = first_hits(room, eye, rays[:, ::GLANCE])
         if some.min() > NEAREST and np.median(some) > USUAL_DEPTH and not _is_inside(room, eye):
             break

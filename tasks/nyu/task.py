@@ -48,11 +48,11 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         "zoom": 1.0,
         "scoring_loss": "mean_squared_error",
         "frames": "rooms",
-        "rooms": 320,
-        "views": 4,
+        "rooms": 160,
+        "views": 8,
     },
     profiles={
-        "smoke": {"epochs": 2, "width": 4, "rooms": 6},
+        "smoke": {"epochs": 2, "width": 4, "rooms": 6, "views": 4},
         "embedded": {},
         "paper": {
             "epochs": 60,

@@ -208,10 +208,13 @@ class Stereo(Task):
         outputs = _psmnet(model).disparities(left, right)
         sums = [(distance(output, known, reduction="none") * valid).sum() for output in outputs]
         means = torch.stack(sums) / valid.sum().clamp(min=1)
-        return (means * means.new_tensor(OUTPUT_WEIGHTS[-len(outputs) :])).sum()
+        weights = means.new_tensor(OUTPUT_WEIGHTS[-len(outputs) :])
+        total: Tensor = (means * weights).sum()
+        return total
 
     def _valid(self, known: Tensor) -> Tensor:
-        return (known > 0) & (known < self.settings["max_disparity"])
+        valid: Tensor = (known > 0) & (known < self.settings["max_disparity"])
+        return valid
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the end-point error in pixels, and the 3-pixel error in percent."""
