@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.checksum import require_md5
 from harness.data import DataDescription, Source
 from harness.errors import RequestError
 from tasks.ptb import documentation
@@ -101,20 +102,9 @@ def vocabulary(
 
 
 def _official(folder: Path, reader: str) -> list[list[str]]:
-    hint = (
-        f"; put the official {', '.join(OFFICIAL_MD5)} into {folder}, "
-        "or let python -m harness data fetch ptb do it"
-    )
-    parts = []
-    for name, expected in OFFICIAL_MD5.items():
-        lines = _lines(folder / name, hint)
-        md5 = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
-        if md5 != expected:
-            raise RequestError(
-                f"ptb: {folder / name} is truncated or changed: "
-                f"its MD5 is {md5} and not {expected}{hint}"
-            )
-        parts.append(lines)
+    for name, md5 in OFFICIAL_MD5.items():
+        require_md5(folder / name, md5, "ptb")
+    parts = [_lines(folder / name) for name in OFFICIAL_MD5]
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
 
@@ -122,15 +112,15 @@ def _official(folder: Path, reader: str) -> list[list[str]]:
     return [_words(lines) for lines in parts]
 
 
-def _lines(path: Path, hint: str = "") -> list[str]:
+def _lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise RequestError(f"ptb: cannot read {path}: {error.strerror}{hint}") from None
+        raise RequestError(f"ptb: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"ptb: {path} is not UTF-8 at byte {error.start}{hint}") from None
+        raise RequestError(f"ptb: {path} is not UTF-8 at byte {error.start}") from None
     if not text.strip():
-        raise RequestError(f"ptb: {path} is empty{hint}")
+        raise RequestError(f"ptb: {path} is empty")
     return text.removesuffix("\n").split("\n")
 
 
