@@ -169,6 +169,8 @@ class Line(nn.Module):
 class Plain:
     """A task of which a training step only wants the loss: here ``w . x`` itself."""
 
+    device = CPU
+
     def loss(self, model: Line, batch: Tensor) -> Tensor:
         loss: Tensor = model.layer(batch).sum()
         return loss
