@@ -9,8 +9,9 @@ import harness.engine  # noqa: F401  # imported for those that are forked
 from harness.errors import RequestError
 from harness.registry import Registry
 
+registry = Registry()
 for kind in ("task", "pruner"):
-    for entry in Registry().of_kind(kind).values():
+    for entry in registry.of_kind(kind).values():
         # What cannot be imported is told by the run that needs it.
         with contextlib.suppress(RequestError):
             entry.load()
