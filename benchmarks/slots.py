@@ -20,9 +20,9 @@ from harness.stop import Urgency
 from harness.store import Store
 from harness.suite import Axes, Names, Suite
 
-RUNS = 8
-STEPS = 400
-"""Of a bare training loop: some ten seconds."""
+RUNS = 4
+STEPS = 150
+"""Of a bare training loop: some seconds."""
 
 
 def measure() -> list[Comparison]:

@@ -105,12 +105,12 @@ class Board:
 
 def counted(tally: Tally) -> str:
     """Return how many runs are where."""
-    counts = {
-        **dict(sorted(tally.count().items())),
-        "at work": len(tally.at_work),
-        "waiting": tally.waiting,
-    }
-    parts = [f"{number} {name}" for name, number in counts.items() if number]
+    counts = [
+        *sorted(tally.count().items()),
+        ("at work", len(tally.at_work)),
+        ("waiting", tally.waiting),
+    ]
+    parts = [f"{number} {name}" for name, number in counts if number]
     return f"{several(tally.total, 'run')}: {', '.join(parts)}"
 
 

@@ -4,13 +4,14 @@ Nothing is run here, and no GPU is touched: a process that is forked afterwards 
 """
 
 import contextlib
-import importlib
 
 import harness.engine  # noqa: F401  # imported for those that are forked
+from harness.errors import RequestError
 from harness.registry import Registry
 
+registry = Registry()
 for kind in ("task", "pruner"):
-    for entry in Registry().of_kind(kind).values():
+    for entry in registry.of_kind(kind).values():
         # What cannot be imported is told by the run that needs it.
-        with contextlib.suppress(Exception):
-            importlib.import_module(entry.module)
+        with contextlib.suppress(RequestError):
+            entry.load()

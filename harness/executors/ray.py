@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
+import logging
 import os
 import signal
 import threading
@@ -80,7 +82,7 @@ class Ray:
             reference = self._task.remote(order, self._device, self._time_limit)
             self._at_work[future] = reference
             self._report(order.run_id, "handed to the cluster")
-            reference.future().add_done_callback(lambda ended, ours=future: self._end(ours, ended))
+            reference.future().add_done_callback(functools.partial(self._end, future))
 
     def _end(self, future: Future[Outcome], ended: concurrent.futures.Future[Outcome]) -> None:
         error = ended.exception()
@@ -102,7 +104,7 @@ def _connect() -> None:
 
     def join() -> None:
         try:
-            ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except Exception as error:  # whatever the cluster says
             failure.append(error)
 
