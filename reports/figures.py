@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.intervals import Interval
-from reports.charts import Triple
 from reports.groups import Group, Section
 from reports.quantities import QUANTITIES
 from reports.ranking import THRESHOLDS, Ranking
@@ -341,8 +340,7 @@ def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
         look = _look(looks[row.method]) | {"linestyle": "none"}
         errors = _errors(row.score)
         left.errorbar(row.score.mean, place, xerr=errors, elinewidth=1.2, **look)
-        curve: Triple | Sequence[float] = row.profile
-        right.plot(THRESHOLDS, curve, **(_look(looks[row.method]) | {"marker": "none"}))
+        right.plot(THRESHOLDS, row.profile, **(_look(looks[row.method]) | {"marker": "none"}))
     names = [row.title.replace("$", r"\$") for row in reversed(ranking.ranked)]
     left.set_yticks(range(rows), names)
     left.set_xlabel("Interquartile mean of normalised scores")
