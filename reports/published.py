@@ -37,7 +37,8 @@ def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside
         if "rows" in description:
             made.append(_beside(description, rows, *_by_row(description, candidates)))
             continue
-        for section in candidates or [None]:
+        homes: Sequence[Section | None] = candidates or [None]
+        for section in homes:
             made.append(_beside(description, rows, section, _by_title(description, rows, section)))
     return made
 
