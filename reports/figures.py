@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.intervals import Interval
-from reports.charts import Triple
 from reports.groups import Group, Section
 from reports.quantities import QUANTITIES
 from reports.ranking import THRESHOLDS, Ranking
@@ -200,15 +199,31 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         pairs = _pairs(section, key)
         best = front(section, [(cost, test.mean) for _, cost, test in pairs])
         axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
+        together: dict[tuple[str, bool], list[tuple[float, Interval]]] = {}
         for group, cost, test in pairs:
-            look = _look(looks[group.method]) | {"linestyle": "none"}
-            faded = 1.0 if (cost, test.mean) in best else 0.3
-            axes.errorbar(cost, test.mean, yerr=_errors(test), alpha=faded, elinewidth=0.9, **look)
+            is_best = (cost, test.mean) in best
+            together.setdefault((group.method, is_best), []).append((cost, test))
+        for (method, is_best), points in together.items():
+            _scatter(axes, points, looks[method], 1.0 if is_best else 0.3)
         _dense_line(axes, section)
         _name_axis(axes, key)
     panels[0].set_ylabel(f"Test {section.metric}")
     _legend(figure, dict.fromkeys(g.method for g in section.groups), looks)
     return figure
+
+
+def _scatter(
+    axes: Axes,
+    points: Sequence[tuple[float, Interval]],
+    method: Mapping[str, Any],
+    alpha: float,
+) -> None:
+    """Draw points with their intervals; many at once, since each artist takes its time."""
+    look = _look(method) | {"linestyle": "none", "alpha": alpha}
+    axes.plot([x for x, _ in points], [y.mean for _, y in points], **look)
+    sure = [(x, y.low, y.high) for x, y in points if y.low is not None]
+    if sure:
+        axes.vlines(*zip(*sure, strict=True), color=look["color"], linewidth=0.9, alpha=alpha)
 
 
 def _errors(interval: Interval) -> list[list[float]] | None:
@@ -341,8 +356,7 @@ def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
         look = _look(looks[row.method]) | {"linestyle": "none"}
         errors = _errors(row.score)
         left.errorbar(row.score.mean, place, xerr=errors, elinewidth=1.2, **look)
-        curve: Triple | Sequence[float] = row.profile
-        right.plot(THRESHOLDS, curve, **(_look(looks[row.method]) | {"marker": "none"}))
+        right.plot(THRESHOLDS, row.profile, **(_look(looks[row.method]) | {"marker": "none"}))
     names = [row.title.replace("$", r"\$") for row in reversed(ranking.ranked)]
     left.set_yticks(range(rows), names)
     left.set_xlabel("Interquartile mean of normalised scores")

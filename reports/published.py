@@ -33,22 +33,61 @@ def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside
     for description in described:
         with (folder / description["file"]).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        ours: list[Section | None] = [s for s in sections if s.task in description["tasks"]]
-        made += [_beside(description, rows, section) for section in ours or [None]]
+        candidates = [s for s in sections if s.task in description["tasks"]]
+        if "rows" in description:
+            made.append(_beside(description, rows, *_by_row(description, candidates)))
+            continue
+        homes: Sequence[Section | None] = candidates or [None]
+        for section in homes:
+            made.append(_beside(description, rows, section, _by_title(description, rows, section)))
     return made
 
 
-def _beside(
+def _by_title(
     description: Mapping[str, Any], rows: Sequence[Mapping[str, str]], section: Section | None
+) -> list[Group | None]:
+    """Return for each published row our group of the same title, at the table's sparsity."""
+    groups = {
+        group.title.casefold(): group
+        for group in (section.groups if section else ())
+        if group.kind == "dense" or abs(group.sparsity - description["sparsity"]) < 0.005
+    }
+    return [groups.get(row[description["name"]].casefold()) for row in rows]
+
+
+def _by_row(
+    description: Mapping[str, Any], sections: Sequence[Section]
+) -> tuple[Section | None, list[Group | None]]:
+    """Return for each published row the group of its method and settings, in any section."""
+    found: list[Group | None] = []
+    home: Section | None = None
+    for row in description["rows"]:
+        matching = [s for s in sections if set(row["settings"]) <= set(s.setting.split(", "))]
+        titles = [
+            (section, group)
+            for section in matching
+            for group in section.groups
+            if group.title == row["method"]
+            and (group.kind == "dense" or abs(group.sparsity - description["sparsity"]) < 0.005)
+        ]
+        found.append(titles[0][1] if titles else None)
+        home = home or (titles[0][0] if titles else None)
+    return home, found
+
+
+def _beside(
+    description: Mapping[str, Any],
+    rows: Sequence[Mapping[str, str]],
+    section: Section | None,
+    groups: Sequence[Group | None],
 ) -> Beside:
     columns = description["columns"]
-    groups = _at_sparsity(section, description["sparsity"]) if section else {}
     blocks: dict[str, list[list[Cell]]] = {}
-    for row in rows:
+    for row, group in zip(rows, groups, strict=True):
         title = row[description["name"]]
         cells = [Cell(title, order=title)]
         for column in columns:
-            cell, *ours = _three(row[column["published"]], groups.get(title.casefold()), column)
+            cell, *ours = _three(row[column["published"]], group, column)
             cells += [cell, *(ours if section else [])]
         blocks.setdefault(row.get("group", "").capitalize(), []).append(cells)
     parts = (", talk", ", ours", ", difference") if section else ("",)
@@ -78,15 +117,6 @@ def _remark(section: Section | None, comparable: bool) -> str:
         "Ours was run with other data or settings: the difference is no failure to reproduce, "
         "and no success."
     )
-
-
-def _at_sparsity(section: Section, sparsity: float) -> dict[str, Group]:
-    """Return our groups by their title, at the sparsity of the published table."""
-    return {
-        group.title.casefold(): group
-        for group in section.groups
-        if group.kind == "dense" or abs(group.sparsity - sparsity) < 0.005
-    }
 
 
 def _three(published: str, group: Group | None, column: Mapping[str, Any]) -> list[Cell]:

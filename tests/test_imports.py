@@ -117,6 +117,7 @@ requests = {
     "a run that is done": run,
     "show": ["show", "digits"],
     "compare": ["compare", "digits", "digits"],
+    "report": ["report"],
 }
 print(json.dumps({name: loaded(*words) for name, words in requests.items()}))
 """

@@ -1,0 +1,82 @@
+"""Published tables beside ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fabricated import record, save
+
+from reports.groups import sections
+from reports.published import Beside, beside
+from reports.results import read
+
+PAPER: dict[str, Any] = {"spec__profile": "paper", "data__source": "official"}
+
+
+def compared(folder: Path, *records: dict[str, Any]) -> dict[str, Beside]:
+    made = beside(sections(read(save(folder, records))))
+    return {each.table.slug: each for each in made}
+
+
+def row(of: Beside, title: str, place: int = 0) -> dict[str, str]:
+    rows = [row for block in of.table.blocks for row in block.rows if row[0].text == title]
+    return dict(zip(of.table.columns, (cell.text for cell in rows[place]), strict=True))
+
+
+def test_a_table_that_was_not_run_shows_what_was_published(tmp_path: Path) -> None:
+    tables = compared(tmp_path, record())
+    published = tables["published-classification"]
+    assert row(published, "EarlyCroP-U")["Test accuracy (%)"] == "65.1"
+    assert len(published.table.columns) == 9
+    assert "None of its tasks was run" in published.remark
+
+
+def test_ours_stands_beside_it_with_the_difference(tmp_path: Path) -> None:
+    ours = record("cifar100", "earlycrop_u", quality__test=66.5, **PAPER)
+    tables = compared(tmp_path, ours)
+    found = row(tables["published-classification-cifar100-paper"], "EarlyCroP-U")
+    assert found["Test accuracy (%), talk"] == "65.1"
+    assert found["Test accuracy (%), ours"] == "66.50"
+    assert found["Test accuracy (%), difference"] == "+1.40"
+    assert found["Node sparsity (%), ours"] == "\N{EN DASH}"
+    assert tables["published-classification-cifar100-paper"].comparable
+
+
+def test_titles_are_matched_whatever_their_case(tmp_path: Path) -> None:
+    tables = compared(tmp_path, record("cifar100", "grasp", quality__test=60.0, **PAPER))
+    found = row(tables["published-classification-cifar100-paper"], "GRASP")
+    assert found["Test accuracy (%), difference"] == "\N{MINUS SIGN}3.40"
+
+
+def test_other_data_are_said_to_be_no_reproduction(tmp_path: Path) -> None:
+    tables = compared(tmp_path, record("cifar100", "snip"))
+    published = tables["published-classification-cifar100-embedded"]
+    assert not published.comparable
+    assert "no failure to reproduce" in published.remark
+
+
+def test_large_models_are_matched_by_their_settings(tmp_path: Path) -> None:
+    def run(pruner: str, model: str, epochs: int, test: float) -> dict[str, Any]:
+        return record(
+            "cifar10",
+            pruner,
+            0.985,
+            quality__test=test,
+            spec__overrides={"model": model, "epochs": epochs},
+            settings={"model": model, "epochs": epochs},
+            run_id=f"{pruner}-{model}-{epochs}",
+            **PAPER,
+        )
+
+    tables = compared(
+        tmp_path,
+        run("dense", "resnext101_32x16d", 30, 92.0),
+        run("earlycrop_s", "resnext101_32x48d", 80, 93.0),
+    )
+    (large,) = [each for slug, each in tables.items() if slug.startswith("published-large")]
+    accuracy = "Test accuracy (%), ours"
+    assert row(large, "RN48")[accuracy] == "\N{EN DASH}"
+    assert row(large, "RN16")[accuracy] == "92"
+    assert row(large, "RN48-S", 0)[accuracy] == "\N{EN DASH}"
+    assert row(large, "RN48-S", 1)[accuracy] == "93"
