@@ -226,7 +226,7 @@ class TestBadRequests:
         [
             (
                 "",
-                "which command? known: list, run, matrix, status, merge, show, compare, data, ",
+                "which command? known: list, run, matrix, status, merge, show, report, compare, ",
             ),
             ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),
@@ -253,7 +253,7 @@ class TestBadRequests:
             ("run --task digits --pruner snip --set width", "width: is not of the form KEY=VALUE"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
             ("run --task digits --pruner snip --set width=x", "width=x: is not a whole number"),
-            ("run --task digits --pruner snip --set masks=no", "unknown value; known: scored, shu"),
+            ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, sco"),
             (
                 "run --task digits --pruner snip --plugin mine.py",
                 "mine.py: cannot be read: No such",

@@ -71,7 +71,7 @@ def record(
     layers = [_layer(layer, shape, sparsity, group) for layer, shape in LAYERS]
     kept = sum(layer["kept"] for layer in layers) / sum(layer["weights"] for layer in layers)
     cost = _cost(kept, group, epochs, chance)
-    made = {
+    made: dict[str, Any] = {
         "schema": 1,
         "run_id": f"{task}-{pruner}-{sparsity:g}-seed{seed}-{chance.getrandbits(48):012x}",
         "status": status,
