@@ -253,7 +253,7 @@ class TestBadRequests:
             ("run --task digits --pruner snip --set width", "width: is not of the form KEY=VALUE"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
             ("run --task digits --pruner snip --set width=x", "width=x: is not a whole number"),
-            ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, sco"),
+            ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, s"),
             (
                 "run --task digits --pruner snip --plugin mine.py",
                 "mine.py: cannot be read: No such",
