@@ -1,4 +1,4 @@
-"""What the local executor adds to the runs it carries out, and what a second slot brings."""
+"""What a second slot of the local executor brings, beside what it brings to bare loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.measurement import Comparison, in_new_process
+from benchmarks.measurement import Comparison
 from harness.dispatch import Dispatch, Tally
 from harness.executor import Order, Resources
 from harness.executors.local import Local
@@ -26,26 +26,22 @@ STEPS = 150
 
 
 def measure() -> list[Comparison]:
-    """Carry out a matrix with one slot and with two, beside bare loops and a run by itself."""
-    plans = _plans(RUNS)
-    _matrix(_plans(1), jobs=1)  # warms the fork server
-    one, two = _matrix(plans, jobs=1), _matrix(plans, jobs=2)
+    """Carry out a matrix with one slot and with two, beside bare loops."""
+    matrix(equal_runs(1), jobs=1)  # warms the fork server
+    one, two = matrix(equal_runs(RUNS), jobs=1), matrix(equal_runs(RUNS), jobs=2)
     alone, together = _bare_loops(1), _bare_loops(2)
-    own = in_new_process(_run_here)
-    return [
-        Comparison("two slots: bare / matrix", 2 * alone / together, one / two, "x", 1.05),
-        Comparison("a run by the executor, added", one / RUNS - own, 1.0, "s", 1.0),
-    ]
+    return [Comparison("two slots: bare / matrix", 2 * alone / together, one / two, "x", 1.05)]
 
 
-def _plans(number: int) -> Mapping[str, Plan]:
+def equal_runs(number: int) -> Mapping[str, Plan]:
+    """Return the plans of short dense runs that differ in their seeds only."""
     axes = Axes(Names(("digits",)), Names(("dense",)), seeds=tuple(range(number)))
     suite = Suite("slots", "Equal runs", (axes,), "smoke")
     folder = Path("data")
     return plan_matrix(suite, Registry(), overrides={}, plugins=(), data_folder=folder).plans
 
 
-def _matrix(plans: Mapping[str, Plan], jobs: int) -> float:
+def matrix(plans: Mapping[str, Plan], jobs: int) -> float:
     """Return the seconds of a matrix with one thread for each run."""
     with tempfile.TemporaryDirectory() as folder:
         tally = Tally(len(plans))
@@ -91,23 +87,3 @@ def _bare_loop(barrier: multiprocessing.synchronize.Barrier) -> None:
         task.loss(model, stream.next(model)).backward()
         optimiser.step()
     barrier.wait()
-
-
-def _run_here() -> float:
-    """Return the seconds of one of the runs in this process, imports not counted."""
-    import torch
-
-    from harness.engine import carry_out
-    from harness.stop import Stop
-
-    torch.set_num_threads(1)
-    (plan,) = _plans(1).values()
-    registry = Registry()
-    for entry in (plan.task, plan.pruner):
-        entry.load()
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        carry_out(
-            plan, registry, Store(Path(folder)), torch.device("cpu"), lambda line: None, Stop()
-        )
-        return time.perf_counter() - began

@@ -23,8 +23,10 @@ BENCHMARKS = (
     "scoring",
     "psmm",
     "trace",
+    "vgg16",
     "resume",
     "slots",
+    "perrun",
     "report",
     "nyu_reading",
 )
