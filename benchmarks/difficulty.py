@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import RidgeClassifierCV
 
-from benchmarks.laboratory import embedded_task
-from benchmarks.paired import quality, record_of
+from benchmarks.laboratory import CPU, embedded, embedded_task
+from harness.engine import carry_out
+from harness.registry import Registry
+from harness.stop import Stop
+from harness.store import Store
 from tasks.images.classification import ImageClassification
 from tasks.images.data import Part
 
@@ -35,8 +38,9 @@ def main() -> None:
     for name in arguments.tasks:
         task = embedded_task(name)
         assert isinstance(task, ImageClassification)
-        record = record_of(name, "dense", 0.0, 0, "embedded", arguments.results)
-        figures = (task.baseline(), linear(task), quality(record) or 0.0)
+        store = Store(arguments.results)
+        record = carry_out(embedded(name), Registry(), store, CPU, lambda line: None, Stop())
+        figures = (task.baseline(), linear(task), record["quality"]["test"])
         seconds = record["cost"]["train_seconds"]
         print(
             f"{name:<16}" + "".join(f"{figure:>10.1f}" for figure in figures) + f"{seconds:>10.0f}"
