@@ -1,7 +1,6 @@
-r"""How far methods are from the dense network, seed by seed, and what their networks cost.
+"""How far methods are from the dense network, seed by seed, and what their networks cost.
 
-    python -m harness matrix --tasks digits --pruners dense,snip,crop_u --sparsities 0.995 \
-        --seeds 0,1,2,3,4
+    python -m harness matrix --suite unstructured
     python -m benchmarks.paired --task digits --sparsity 0.995
 
 Runs of one seed share initial weights and data order, so their difference to the dense run of the
