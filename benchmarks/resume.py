@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -53,7 +52,14 @@ def _plan_in_this_process() -> tuple[float, int]:
     plans = _plans(QUEUED)
     seconds = time.perf_counter() - began
     assert len(plans) == QUEUED
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return seconds, _peak_bytes()
+
+
+def _peak_bytes() -> int:
+    """Return this process's peak memory; what `resource` says may be that of its parent."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in status if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def _plans(number: int) -> Mapping[str, Plan]:
