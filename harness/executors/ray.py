@@ -1,15 +1,17 @@
-"""A Ray cluster: each run a task of its own, in a worker process that carries out no other."""
+"""A Ray cluster: each run a task, which the node that gets it carries out as `Local` does.
+
+So a run that segfaults, hangs or holds too much memory ends there as on this machine, and one
+whose worker is gone saves itself.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
+import dataclasses
 import functools
 import logging
 import os
-import signal
 import threading
-import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,10 @@ import ray
 
 from harness.errors import RequestError
 from harness.executor import Order, Outcome, Report, Resources
-from harness.stop import Stop
-from harness.worker import carry_out_order
+from harness.executors.local import Local
 
 ANSWER_SECONDS = 30
 """After which a cluster that does not answer is given up."""
-
-GRACE = 20.0
-"""Seconds that a run has to save itself when its time is over."""
 
 
 class Ray:
@@ -45,10 +43,11 @@ class Ray:
         needed: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": resources.threads or 1}
         if resources.memory_limit is not None:
             needed["memory"] = resources.memory_limit
-        # The matrix itself decides what is tried again; a worker is never used for a second run.
-        self._task = ray.remote(max_retries=0, max_calls=1, **needed)(_work)
-        self._device = "auto" if gpus else "cpu"
-        self._time_limit = resources.time_limit
+        # The matrix itself decides what is tried again.
+        self._task = ray.remote(max_retries=0, **needed)(_work)
+        self._share = dataclasses.replace(
+            resources, jobs=1, device="auto" if gpus else "cpu", threads=resources.threads or 1
+        )
         self._report = report
         self._lock = threading.Lock()
         self._waiting: list[tuple[Order, Future[Outcome]]] = []
@@ -79,7 +78,7 @@ class Ray:
         """Give the cluster as many runs as may be at work at once."""
         while self._waiting and len(self._at_work) < self.slots:
             order, future = self._waiting.pop(0)
-            reference = self._task.remote(order, self._device, self._time_limit)
+            reference = self._task.remote(order, self._share)
             self._at_work[future] = reference
             self._report(order.run_id, "handed to the cluster")
             reference.future().add_done_callback(functools.partial(self._end, future))
@@ -118,20 +117,9 @@ def _connect() -> None:
         raise RequestError(f"executor 'ray': the cluster {address}: {why}")
 
 
-def _work(order: Order, device: str, time_limit: float | None) -> Outcome:
-    """Carry out a run in a worker of the cluster."""
-    stop = Stop()
-    over = Outcome("failed", f"did not end within {time_limit or 0:g} seconds, the limit for a run")
-    if time_limit is not None:
-        threading.Thread(target=_end_after, args=(time_limit, stop), daemon=True).start()
-    outcome = carry_out_order(order, device, 1, lambda line: None, stop)
-    return over if outcome == Outcome("interrupted") and stop.requested else outcome
-
-
-def _end_after(seconds: float, stop: Stop) -> None:
-    """Let the run save itself when its time is over; end the process if it does not."""
-    time.sleep(seconds)
-    stop.requested = True
-    time.sleep(GRACE)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(os.getpid(), signal.SIGKILL)
+def _work(order: Order, resources: Resources) -> Outcome:
+    """Carry out a run on the worker's node, in a process of its own, as on a machine of its own."""
+    here = Local(resources, lambda run_id, line: None, order.results)
+    outcome = here.submit(order).result()
+    here.shutdown()
+    return outcome

@@ -17,11 +17,20 @@ from harness.contracts import outcome
 from harness.dispatch import Dispatch, Tally
 from harness.executor import Order, Resources, find_executor
 from harness.registry import Registry
-from harness.spec import plan
+from harness.spec import Plan, plan
 from harness.stop import Urgency
 from harness.store import Store
 
 FAULTS = Path(__file__).parent / "faults.py"
+REGISTRY = Registry([FAULTS])
+GOOD = ("dense", "snip", "crop_u", "random_u")
+BAD = {
+    "segfaulting": "its process was ended by SIGSEGV (Segmentation fault)",
+    "killed": "its process was ended by SIGKILL (Killed)",
+    "hanging": "did not end within 20 seconds, the limit for a run",
+    "raising": "ValueError: boom",
+    "greedy": "GB of memory, and the limit for a run is 1.2 GB",
+}
 HEAD, OTHER, PORT = "127.0.0.2", "127.0.0.3", 6399
 
 
@@ -48,20 +57,50 @@ def _start(*words: str) -> None:
     subprocess.run([ray, "start", *words, *node], check=True, capture_output=True, timeout=120)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nine")
+
+
+@pytest.fixture(scope="module")
+def plans(folder: Path) -> dict[str, Plan]:
+    options = {"greedy": {"epochs": "1000000"}, "hanging": {"sleeper": str(folder / "sleeper")}}
+    return {
+        name: plan(REGISTRY, "quick_points", name, profile="smoke", overrides=options.get(name, {}))
+        for name in (*BAD, *GOOD)
+    }
+
+
+@pytest.fixture(scope="module")
+def tally(cluster: None, folder: Path, plans: dict[str, Plan]) -> Tally:
+    tally = Tally(len(plans))
+    # Long enough for those that end well, on whatever machine.
+    resources = Resources(device="cpu", time_limit=20, memory_limit=1_200_000_000)
+    executor = find_executor("ray")(resources, tally.hear, folder)
+    assert executor.slots == 2
+    orders = [Order(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
+    Dispatch(executor, Store(folder), tally, Urgency()).carry_out(orders, lambda: None)
+    return tally
+
+
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("cluster")
-def test_what_ends_badly_costs_the_others_nothing(tmp_path: Path, bench: Workbench) -> None:
-    names = ("segfaulting", "dense", "killed", "snip", "raising")
-    registry = Registry([FAULTS])
-    plans = {name: plan(registry, "quick_points", name, profile="smoke") for name in names}
-    tally = Tally(len(plans))
-    executor = find_executor("ray")(Resources(device="cpu"), tally.hear, tmp_path)
-    assert executor.slots == 2
-    orders = [Order(each, (FAULTS,), tmp_path, checkpoint_every=60) for each in plans.values()]
-    Dispatch(executor, Store(tmp_path), tally, Urgency()).carry_out(orders, lambda: None)
-    assert dict(tally.count()) == {"done": 2, "failed": 3}
-    for name in ("dense", "snip"):
-        record = Store(tmp_path).record(plans[name].run_id)
+class TestNineCells:
+    """Four methods that end well and five that do not, on two nodes."""
+
+    @pytest.mark.parametrize("name", GOOD)
+    def test_those_that_end_well_do(
+        self, folder: Path, plans: dict[str, Plan], tally: Tally, bench: Workbench, name: str
+    ) -> None:
+        assert tally.outcomes[plans[name].run_id].status == "done"
+        record = Store(folder).record(plans[name].run_id)
         assert record is not None
         assert outcome(record) == outcome(bench.carry_out(name, sparsity=0.8))
+
+    @pytest.mark.parametrize(("name", "reason"), BAD.items())
+    def test_those_that_do_not_say_why(
+        self, plans: dict[str, Plan], tally: Tally, name: str, reason: str
+    ) -> None:
+        ended = tally.outcomes[plans[name].run_id]
+        assert ended.status == "failed"
+        assert reason in str(ended.reason)
