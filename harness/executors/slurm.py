@@ -28,8 +28,8 @@ from harness.worker import carry_out_order
 INSTALL = "it belongs to Slurm: on a login node, `module load slurm` or its like may bring it"
 DEFAULT_SECONDS = 24 * 3600.0
 DEFAULT_BYTES = 8 * 10**9
-WARNING_SECONDS = 60
-"""How long before the end of its time a run is told to save itself."""
+WARNING_SECONDS = 60.0
+"""How long before the end of its time a run is told to save itself, or a quarter of its time."""
 
 _GATHERING = 1.0
 """Seconds without a further order after which the array is submitted."""
@@ -190,7 +190,7 @@ def _parameters(resources: Resources) -> dict[str, Any]:
         "time": max(1, round(seconds / 60)),
         "mem": f"{memory // 10**6}M",
         "cpus_per_task": resources.threads or 1,
-        "signal_delay_s": WARNING_SECONDS,
+        "signal_delay_s": round(min(WARNING_SECONDS, seconds / 4)),
     }
     if resources.device != "cpu":
         parameters["gres"] = "gpu:1"

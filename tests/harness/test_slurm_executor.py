@@ -63,16 +63,52 @@ def lives(results: Path, run: Plan) -> int:
 def test_what_ends_badly_costs_the_others_nothing(
     slurm: Path, tmp_path: Path, bench: Workbench
 ) -> None:
-    good, bad = ("dense", "snip"), ("segfaulting", "killed", "raising")
-    plans = {name: planned(name) for name in (*good, *bad)}
-    tally = dispatch(list(plans.values()), tmp_path)
-    assert dict(tally.count()) == {"done": 2, "failed": 3}
+    good, bad = ("dense", "snip", "crop_u", "random_u"), ("segfaulting", "killed", "raising")
+    plans = {name: planned(name) for name in (*bad, *good)}
+    plans["hanging"] = planned("hanging", sleeper=str(tmp_path / "sleeper"))
+    tally = dispatch(list(plans.values()), tmp_path, jobs=4, time_limit=60.0)
+    assert dict(tally.count()) == {"done": 4, "failed": 4}
     for name in good:
         record = Store(tmp_path).record(plans[name].run_id)
         assert record is not None
         assert outcome(record) == outcome(bench.carry_out(name))
-    assert lives(tmp_path, plans["segfaulting"]) == 2
-    assert lives(tmp_path, plans["raising"]) == 1
+    reasons = {name: str(tally.outcomes[plans[name].run_id].reason) for name in (*bad, "hanging")}
+    assert "was lost" in reasons["segfaulting"]
+    assert "was lost" in reasons["killed"]
+    assert "ValueError: boom" in reasons["raising"]
+    assert "did not end within the limit for a run" in reasons["hanging"]
+    tried = {name: lives(tmp_path, plans[name]) for name in (*bad, "hanging")}
+    assert tried == {"segfaulting": 2, "killed": 2, "raising": 1, "hanging": 1}
+
+
+@pytest.mark.slurm
+def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
+    slurm: Path, tmp_path: Path, bench: Workbench
+) -> None:
+    """The first two have to make way for a better job, and the first is longer than the limit."""
+    epochs = ["12000", "3000", *["4"] * 6]
+    runs = [planned("dense", seed, epochs=number) for seed, number in enumerate(epochs)]
+    long, preempted = runs[:2]
+    better: list[str] = []
+
+    def preempt() -> None:
+        """Take all processors, once there is something to go on from."""
+        if not better and list((tmp_path / preempted.run_id).glob("checkpoint-*.pt")):
+            better.extend(["sbatch", "--partition=high", "--cpus-per-task=4", "--wrap=sleep 5"])
+            subprocess.run([*better, "--output=/dev/null"], check=True, capture_output=True)
+
+    tally = dispatch(runs, tmp_path, preempt, time_limit=60.0)
+    assert dict(tally.count()) == {"done": 8}
+    assert better
+    for run, number in zip(runs, epochs, strict=True):
+        record = Store(tmp_path).record(run.run_id)
+        assert record is not None
+        assert outcome(record) == outcome(
+            bench.carry_out("dense", seed=run.spec.seed, epochs=number)
+        )
+    assert lives(tmp_path, long) > 2
+    assert lives(tmp_path, preempted) > 1
+    assert [lives(tmp_path, run) for run in runs[2:]] == [1] * 6
 
 
 @pytest.mark.slurm
