@@ -11,13 +11,14 @@ import torch
 from harness import files, provenance
 from harness.arithmetic import Arithmetic
 from harness.checkpoint import Checkpoints
+from harness.costs.rehearsal import rehearse
 from harness.errors import Diverged, RunFailed, Skip
 from harness.failure import failure_recorded
 from harness.journal import Journal
 from harness.ledger import Ledger
 from harness.lives import Lives
 from harness.lock import alone
-from harness.network import build_task, save_network
+from harness.network import Network, build_task, save_network
 from harness.record import Finished, assemble
 from harness.registry import Registry
 from harness.run import Run
@@ -94,6 +95,11 @@ def _run(
     torch.set_flush_denormal(True)
     method = plan.pruner.load()
     task = build_task(plan, device)
+    rehearse(
+        plan,
+        Network(task, task.model().to(device), {}),
+        task.scoring_batches(plan.spec.seed)[0],
+    )
     ledger = Ledger(device, measure_energy=plan.spec.profile != "smoke")
     arithmetic = Arithmetic.of(plan.conditions)
     trainer = Trainer(task, plan.spec.seed, plan.conditions["schedule"], arithmetic)

@@ -13,15 +13,13 @@ from typing import Any
 
 import torch
 
-from harness.arithmetic import Arithmetic
 from harness.costs.memory import PeakMemory
+from harness.costs.rehearsal import STEPS, rehearse, training_step
 from harness.errors import Interrupted, RunFailed
 from harness.network import WEIGHTS, build_task, load_network
-from harness.optimiser import build_optimiser
 from harness.registry import Registry
 from harness.spec import Plan
 from harness.stop import Stop, deaf
-from harness.training import update
 from harness.units import all_masks
 
 MEASURED = (
@@ -90,7 +88,7 @@ def measure(
 
     Times are those of the recipe's batch, in milliseconds: median and interquartile range.
     Memory is what a training step needs beyond what the process held before the network was
-    built. Multiply-accumulates are of the inference of one sample.
+    built, and after a rehearsal. Multiply-accumulates are of the inference of one sample.
     """
     # Imported here because these take half a second, which the run itself is spared.
     from harness.costs.operations import count_operations
@@ -101,29 +99,24 @@ def measure(
     device = torch.device(device_name)
     registry = Registry(plugins)
     batch = build_task(plan, device).scoring_batches(plan.spec.seed)[0]
+    rehearse(plan, load_network(folder, plan, registry, device), batch)
     memory = PeakMemory(device)
     network = load_network(folder, plan, registry, device)
-    task, model, units = network.task, network.model, tuple(network.units.values())
-    optimiser = build_optimiser(model.parameters(), plan.settings)
-    clip = float(plan.settings["clip"])
-    arithmetic = Arithmetic.of(plan.conditions)
-
-    def step() -> None:
-        model.train()
-        update(task, model, optimiser, units, batch, clip, arithmetic=arithmetic)
+    task, model = network.task, network.model
+    step = training_step(plan, network, batch)
 
     def inference() -> None:
         model.eval()
         with torch.no_grad():
             task.inference(model, batch)
 
-    step()
-    step()
+    for _ in range(STEPS):
+        step()
     peak = memory.peak()
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
     step_time = time_call(step, device, at_most_seconds=seconds)
     inference_time = time_call(inference, device, at_most_seconds=seconds)
-    masks = all_masks(units)
+    masks = all_masks(network.units.values())
     counted = network
     if device.type != "cpu":
         counted = load_network(folder, plan, registry, torch.device("cpu"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from workbench import CPU, POINTS, Workbench
 
 from harness.costs.final import MEASURED, measure_elsewhere
 from harness.errors import Interrupted, RunFailed
+from harness.network import save_network
 from harness.stop import Stop
 
 
@@ -38,3 +40,14 @@ def test_what_goes_wrong_there_is_told_here(bench: Workbench, tmp_path: Path) ->
     """Here there is no network to measure."""
     with pytest.raises(RunFailed, match=r"^measuring the final network: .*is missing or damaged"):
         measure_elsewhere(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is known on Linux")
+def test_what_libraries_load_in_their_first_step_is_not_the_networks(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """A network of a few hundred weights needs no megabytes; a first step by itself takes 40."""
+    begun = bench.begin("dense")
+    save_network(tmp_path, begun.trainer.model, {})
+    costs = measure_elsewhere(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
+    assert costs["peak_step_bytes"] < 5e6
