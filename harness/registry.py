@@ -343,7 +343,7 @@ def _entry(
             f"{place}: the {kind} name {name!r} is not made of letters, digits and underscores"
         )
     options = _keyword_only(node, place) if isinstance(node, ast.FunctionDef) else {}
-    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    summary = (ast.get_docstring(node) or "").partition("\n")[0].replace("``", "")
     return Entry(kind, name, node.name, source, module, arguments, options, summary)
 
 
