@@ -77,7 +77,7 @@ def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
         for section in sections
         for outcome in _outcomes(test, section, sections)
     ]
-    known = {g.method for s in sections for g in s.groups} | {"dense"}
+    known = {g.method for s in sections for g in s.tried} | {"dense"}
     named = {name for test in claim["test"] for name in (*test["of"], *test.get("against", ()))}
     verdict = _together([outcome.verdict for outcome in outcomes])
     return Verdict(
@@ -130,7 +130,7 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     least, most = test.get("sparsity", (0.0, 1.0))
     for group in _selected(section, test["of"]):
-        if not least <= group.sparsity <= most or set(group.statuses) == {"skipped"}:
+        if not least <= group.sparsity <= most or not group.tried:
             continue
         where = f"{section.name}, {percent(group.sparsity)}"
         for what, effect in _effects(test, group, section, sections):
@@ -142,7 +142,7 @@ def _selected(section: Section, names: Sequence[str]) -> list[Group]:
     kinds = [name.removeprefix("kind:") for name in names if name.startswith("kind:")]
     return [
         group
-        for group in section.groups
+        for group in section.tried
         if group.method in names
         or group.kind in kinds
         or (group.kind == "dense" and "dense" in names)

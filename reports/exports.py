@@ -37,6 +37,7 @@ _LATEX = {
     "\N{MULTIPLICATION X}": r"$\times$",
     "\N{EMPTY SET}": r"$\emptyset$",
     "\N{MIDDLE DOT}": r"$\cdot$",
+    "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
 }
 
 

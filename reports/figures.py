@@ -70,7 +70,7 @@ def draw_all(
     """
     looks = {method["id"]: method for method in methods}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
-        for section in sections:
+        for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
             for name, draw in _FIGURES.items():
                 _save(draw(section, chart, looks), folder / f"{section.slug}-{name}")
@@ -208,7 +208,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         _dense_line(axes, section)
         _name_axis(axes, key)
     panels[0].set_ylabel(f"Test {section.metric}")
-    _legend(figure, dict.fromkeys(g.method for g in section.groups), looks)
+    _legend(figure, dict.fromkeys(g.method for g in section.tried), looks)
     return figure
 
 
@@ -235,7 +235,7 @@ def _errors(interval: Interval) -> list[list[float]] | None:
 def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
     def draw(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
         figure, panels = _panels(section, len(keys), len(keys), title)
-        pruning = list(dict.fromkeys(g.method for g in section.groups if g.kind != "dense"))
+        pruning = list(dict.fromkeys(g.method for g in section.tried if g.kind != "dense"))
         for axes, key in zip(panels, keys, strict=True):
             pairs = _pairs(section, key)
             for method in pruning:
@@ -270,9 +270,7 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         return None
     sparsity = max(group["sparsity"] for group in groups)
     shown = [
-        index
-        for index, group in enumerate(chart["groups"])
-        if group["kind"] == "dense" or group["sparsity"] == sparsity
+        index for index, group in enumerate(chart["groups"]) if group["sparsity"] in (0, sparsity)
     ]
     title = f"training and triggers at {100 * sparsity:g} %"
     figure, (left, right) = _panels(section, 2, 2, title, height=3.0)
@@ -306,9 +304,14 @@ def _curve(axes: Axes, curve: Mapping[str, Any], look: Mapping[str, Any]) -> Non
         axes.plot(moment, nearest[1], "D", color=style["color"], markeredgecolor=INK, markersize=4)
 
 
+def _named(group: Mapping[str, Any], looks: Looks) -> str:
+    title = str(looks[group["method"]]["title"])
+    return f"{title}, {100 * group['sparsity']:g} %" if group["sparsity"] else title
+
+
 def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     rows: list[tuple[str, Sequence[float]]] = [
-        (f"{looks[g['method']]['title']}, {100 * g['sparsity']:g} %".replace("$", r"\$"), shares)
+        (_named(g, looks).replace("$", r"\$"), shares)
         for g, shares in zip(chart["groups"], chart["densities"], strict=True)
         if g["kind"] != "dense" and shares
     ]

@@ -235,13 +235,13 @@ function scatter(figure, kind) {
     : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "");
 }
 function named(group) {
-  return `${methods.get(group.method).title}${group.kind === "dense" ? "" : ` at ${percent(group.sparsity)}`}`;
+  return `${methods.get(group.method).title}${group.sparsity ? ` at ${percent(group.sparsity)}` : ""}`;
 }
 function atOneSparsity(figure, kind) {
   const slug = sectionOf(figure), section = data.sections[slug];
   const last = section.sparsities.at(-1) ?? 0;
   const sparsity = Number(chosen(`${slug}.at`, last));
-  const groups = section.groups.map((group, index) => ({ ...group, index })).filter((group) => group.kind === "dense" || group.sparsity === sparsity);
+  const groups = section.groups.map((group, index) => ({ ...group, index })).filter((group) => [0, sparsity].includes(group.sparsity));
   return { slug, section, sparsity, groups: groups.filter((group) => !hidden().has(group.method)),
     choice: section.sparsities.length > 1 ? select("at", `${slug}.at`, section.sparsities.map((each) => [each, percent(each)]), sparsity, last) : null };
 }
@@ -371,10 +371,13 @@ function showRuns(ids, title) {
     const run = data.runs[id];
     const copy = element("button", { type: "button" }, "copy command");
     copy.addEventListener("click", () => copied(run.command, copy));
-    const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`, `test ${written(run.test)}`, run.commit ? `commit ${run.commit}` : "no commit known"];
+    const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`];
+    if (run.test !== null) facts.push(`test ${written(run.test)}`);
+    if (run.commit) facts.push(`commit ${run.commit}`);
+    else if (run.test !== null) facts.push("no commit known");
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
       element("pre", { class: "command" }, run.command), copy,
-      element("pre", {}, data.environments[run.environment]),
+      data.environments[run.environment] ? element("pre", {}, data.environments[run.environment]) : null,
       run.log ? element("details", { open: index === 0 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
   }));
   if (!dialog.open) dialog.showModal();
@@ -396,8 +399,8 @@ function redraw() {
   toolbar.elements.theme.value = chosen("theme", "");
   if (chosen("theme", "")) document.documentElement.dataset.theme = chosen("theme", "");
   else delete document.documentElement.dataset.theme;
-  for (const task of document.querySelectorAll("section.task"))
-    legend(task.querySelector(".legend"), [...new Set(data.sections[task.dataset.section].groups.map((group) => group.method))]);
+  for (const host of document.querySelectorAll("section.task > .legend"))
+    legend(host, [...new Set(data.sections[sectionOf(host)].groups.map((group) => group.method))]);
   for (const figure of document.querySelectorAll("figure.chart")) draw(figure);
 }
 function draw(figure) {

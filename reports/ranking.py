@@ -85,7 +85,7 @@ def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
     for section in sections:
         for group in section.groups:
             scores = normalised(section, group)
-            if group.kind != "dense" and scores:
+            if group.sparsity and scores:
                 cell = section.slug, group.sparsity
                 table.setdefault(group.method, {})[cell] = np.array(list(scores.values()))
                 titles[group.method] = group.title

@@ -15,6 +15,9 @@ NONE = "\N{EN DASH}"
 
 MINUS = "\N{MINUS SIGN}"
 
+UNASKED = "no sparsity asked"
+"""Of methods that have theirs by nature, as narrow dense networks do."""
+
 TALK_ONLY = ("paper_disk", "current_allocation")
 """Shown beside the talk, and nowhere else."""
 
@@ -134,7 +137,8 @@ def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
         f"{section.metric}: {better} is better. Means over the seeds; the best of each block is "
-        "bold, the second underlined. To dense: paired by seed."
+        "bold, the second underlined; a metric of fewer runs than were asked for, or of "
+        "collapsed ones, is neither. To dense: paired by seed."
     ]
     if section.baseline is not None:
         notes.append(f"Ignoring the input gives {section.metric} {number(section.baseline)}.")
@@ -149,7 +153,10 @@ def _table_notes(section: Section) -> list[str]:
 
 
 def _block_title(kind: str, sparsity: float) -> str:
-    return "Dense" if kind == "dense" else f"{kind.capitalize()}, {percent(sparsity)} removed"
+    if kind == "dense":
+        return "Dense"
+    removed = f"{percent(sparsity)} removed" if sparsity else UNASKED
+    return f"{kind.capitalize()}, {removed}"
 
 
 def _blocks(section: Section, keys: Sequence[str]) -> list[tuple[str, float, list[list[Cell]]]]:
@@ -165,8 +172,8 @@ def _name(group: Group) -> Cell:
 
 
 def _seeds(group: Group) -> Cell:
-    text = str(group.runs)
-    return Cell(f"{text} ({group.remark})" if group.remark else text, order=group.runs)
+    text = str(group.tested)
+    return Cell(f"{text} ({group.remark})" if group.remark else text, order=group.tested)
 
 
 def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
@@ -244,14 +251,15 @@ STATES: Mapping[str, tuple[str, str]] = {
     "failed": ("\N{MULTIPLICATION X}", "failed: an error, no result"),
     "skipped": ("\N{EMPTY SET}", "skipped: cannot be done"),
     "unknown": ("?", "no finite result"),
-    "missing": ("\N{MIDDLE DOT}", "not run"),
+    "missing": ("\N{HORIZONTAL ELLIPSIS}", "missing: asked for, no result yet"),
+    "unasked": ("\N{MIDDLE DOT}", "not run, and no matrix asked for it"),
 }
 """The symbol and the meaning of each state of a cell of the matrix."""
 
 
 def matrix(sections: Sequence[Section]) -> Table:
     """Return methods x tasks, each cell the difference to dense."""
-    columns = [(section, sparsity) for section in sections for sparsity in section.sparsities]
+    columns = [(section, sparsity) for section in sections for sparsity in _asked(section)]
     methods: dict[str, tuple[str, str]] = {}
     for section in sections:
         methods |= {g.method: (g.kind, g.title) for g in section.groups if g.kind != "dense"}
@@ -265,7 +273,7 @@ def matrix(sections: Sequence[Section]) -> Table:
         ]
         blocks.append(Block(kind.capitalize(), rows))
     headers = [
-        f"{section.name}, {percent(sparsity)}{_short_stamp(section)}"
+        f"{section.name}, {percent(sparsity) if sparsity else UNASKED}{_short_stamp(section)}"
         for section, sparsity in columns
     ]
     stamps = [f"{section.name}: {section.stamp}" for section in sections if section.stamp]
@@ -276,6 +284,10 @@ def matrix(sections: Sequence[Section]) -> Table:
         blocks=blocks,
         notes=stamps,
     )
+
+
+def _asked(section: Section) -> Sequence[float]:
+    return sorted({group.sparsity for group in section.groups if group.kind != "dense"})
 
 
 def _short_stamp(section: Section) -> str:
@@ -290,7 +302,7 @@ def _kind_order(kind: str) -> tuple[int, str]:
 def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
     found = [g for g in section.groups if g.method == method and g.sparsity == sparsity]
     if not found:
-        return _state_cell("missing", "not run", "this was not asked for, or is not finished")
+        return _state_cell("unasked", "not run", "")
     group = found[0]
     difference = group.differences.get("test")
     if difference is None:

@@ -13,7 +13,7 @@ from reports import report
 @pytest.fixture(scope="session")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder in which everything that can happen to a run has happened."""
-    return fabricated.save(tmp_path_factory.mktemp("eventful"), fabricated.eventful())
+    return fabricated.save_eventful(tmp_path_factory.mktemp("eventful"))
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ def record(
             "resumed": [],
         },
     }
-    if status in ("failed", "skipped"):
+    if status in ("failed", "skipped", "missing"):
         made |= {"cost": {}, "events": [], "sparsity": {"requested": sparsity}}
         made["provenance"] = {key: made["provenance"][key] for key in ("git", "command")}
     for path, value in changes.items():
@@ -224,6 +224,30 @@ def save(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
     return folder
 
 
+def save_matrix(
+    folder: Path, runs: Iterable[dict[str, Any]], left_out: Iterable[dict[str, Any]] = ()
+) -> Path:
+    """Let a results folder remember that these were asked for and return the folder."""
+    matrices = folder / "matrices"
+    matrices.mkdir(parents=True, exist_ok=True)
+    content = {
+        "name": "everything",
+        "command": "python -m harness matrix --suite everything",
+        "runs": {each["run_id"]: each for each in runs},
+        "left_out": {each["run_id"]: each for each in left_out},
+    }
+    (matrices / "everything-01234567.json").write_text(json.dumps(content))
+    return folder
+
+
+def left_out(task: str, pruner: str, sparsity: float, reason: str) -> dict[str, Any]:
+    """Return what stands for a run whose data are missing."""
+    nothing = {"source": None, "name": None, "sha256": None}
+    made = record(task, pruner, sparsity, status="skipped", reason=reason, spec__profile="paper")
+    run_id = f"{task}-{pruner}-{sparsity:g}-seed0-paper"
+    return {**made, "data": nothing, "run_id": run_id}
+
+
 def suite(
     tasks: Sequence[str] = tuple(TASKS),
     pruners: Sequence[str] = tuple(METHODS),
@@ -250,7 +274,7 @@ def two_thousand() -> list[dict[str, Any]]:
 
 
 def eventful() -> list[dict[str, Any]]:
-    """Return a matrix in which everything that can happen to a run has happened."""
+    """Return runs to which everything has happened that can happen to a run."""
     made = [
         each
         for each in suite()
@@ -282,3 +306,15 @@ def eventful() -> list[dict[str, Any]]:
         )
     )
     return made
+
+
+def save_eventful(folder: Path) -> Path:
+    """Write them, and a matrix that asked for more, and return the folder."""
+    missing = [record("pole", "ltr", 0.98, seed, status="missing") for seed in range(3)]
+    missing.append(record("pictures", "snap", 0.98, 3, status="missing"))
+    impossible = [
+        left_out("words", pruner, sparsity, "words.txt: No such file or directory")
+        for pruner, sparsity in (("dense", 0.0), ("snip", 0.98), ("earlycrop_s", 0.98))
+    ]
+    made = eventful()
+    return save_matrix(save(folder, made), [*made, *missing], impossible)
