@@ -77,7 +77,8 @@ def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
         for section in sections
         for outcome in _outcomes(test, section, sections)
     ]
-    known = {g.method for s in sections for g in s.tried} | {"dense"}
+    groups = [group for section in sections for group in section.tried]
+    known = {name for group in groups for name in (group.method, group.pruner)} | {"dense"}
     named = {name for test in claim["test"] for name in (*test["of"], *test.get("against", ()))}
     verdict = _together([outcome.verdict for outcome in outcomes])
     return Verdict(
@@ -169,20 +170,27 @@ def _effects(
 def _against_equal(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[str, Interval | str]]:
-    """Hold a pruned network against the smaller dense ones of the same task and equal cost."""
+    """Hold a pruned network against the others of the same task that cost as much.
+
+    Of dense networks it is those of other settings, which may be smaller; of methods those of
+    the same settings, whatever sparsity was asked of them and whatever their options.
+    """
     cost = group.intervals.get(test["equal"])
-    for other in sections:
-        same = (other.task, other.profile, other.data_name) == (
-            section.task,
-            section.profile,
-            section.data_name,
-        )
-        if not same or other is section or other.dense is None or cost is None:
+    for home in sections:
+        if cost is None or _what(home) != _what(section):
             continue
-        theirs = other.dense.intervals.get(test["equal"])
-        if theirs is not None and 1 / EQUAL <= theirs.mean / cost.mean <= EQUAL:
-            name = f" against {other.dense.title} with {other.setting or 'the usual settings'}"
-            yield name, _effect(test, group, section, other.dense, other)
+        for other in home.tried:
+            theirs = other.intervals.get(test["equal"])
+            named = other.pruner in test["against"] and (other.kind == "dense") == (
+                home is not section
+            )
+            if named and theirs is not None and 1 / EQUAL <= theirs.mean / cost.mean <= EQUAL:
+                setting = f" with {home.setting or 'the usual settings'}" * (home is not section)
+                yield f" against {other.title}{setting}", _effect(test, group, section, other, home)
+
+
+def _what(section: Section) -> tuple[object, ...]:
+    return section.task, section.profile, section.data_name
 
 
 def _value(test: Mapping[str, Any], group: Group, section: Section) -> Interval | str:

@@ -52,6 +52,11 @@ class Group:
     rows: Sequence[Row] = field(repr=False)
 
     @property
+    def pruner(self) -> str:
+        """The method's name, whatever its options."""
+        return str(self.rows[0]["pruner"])
+
+    @property
     def runs(self) -> int:
         """How many runs there are, whatever became of them."""
         return sum(self.statuses.values())

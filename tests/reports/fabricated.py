@@ -209,6 +209,23 @@ def _events(
     return [*before, *([pruning] if sparsity else []), *after]
 
 
+def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> dict[str, Any]:
+    """Return the record of a narrow dense network, whose ``macs`` can be asked for."""
+    return record(
+        task,
+        "slim_dense",
+        0.0,
+        seed,
+        pruner__title="Slim dense",
+        pruner__group="control",
+        settings={**record()["settings"], "macs": 0.1},
+        quality__test=test,
+        cost__macs=macs,
+        run_id=f"{task}-slim_dense-{macs}-seed{seed}",
+        **changes,
+    )
+
+
 def save(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
     """Write records as a results folder has them and return the folder."""
     for each in records:
@@ -300,6 +317,7 @@ def eventful() -> list[dict[str, Any]]:
                     reason=f"it {ending}, as tests have it",
                 )
             )
+    made += [slim("pictures", seed, 36_000, 91.0 + seed / 10) for seed in range(3)]
     made.append(
         record(
             "pole", "snap", 0.98, status="skipped", reason="0.98 is out of reach; nearest: 0.9512"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
+from fabricated import record, save, slim
 
 from harness.errors import RequestError
 from reports.claims import CLAIMS, Verdict, judge
@@ -149,7 +149,7 @@ statement = "Large and sparse beats small and dense."
 [[claim.test]]
 effect = "improvement"
 of = ["crop_s"]
-against = ["dense"]
+against = ["dense", "slim_dense"]
 equal = "macs"
 is = "above"
 threshold = 0
@@ -170,10 +170,17 @@ threshold = 0
                 )
                 for width, macs, test in ((8, 1100, 90.0), (16, 5000, 94.9))
             ),
+            *(
+                slim("pictures", seed, macs, test, spec__overrides=overrides)
+                for overrides, macs, test in (({"macs": 0.001}, 900, 93.0), ({}, 100_000, 99.0))
+            ),
         ]
     judged = verdict(tmp_path, claim, made)
-    assert judged.verdict == "supported"
-    assert [outcome.what for outcome in judged.outcomes] == ["CroP-S against Dense with width=8"]
+    assert [(outcome.what, outcome.verdict) for outcome in judged.outcomes] == [
+        ("CroP-S against Slim dense (macs=0.001)", "supported"),
+        ("CroP-S against Dense with width=8", "supported"),
+    ]
+    assert judged.missing == []
 
 
 def test_the_talks_claims_are_nine_and_understood(eventful: Path) -> None:
