@@ -15,7 +15,7 @@ from harness.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_inter
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
 from reports.results import energy_is_estimated, paired, values
-from reports.tables import number, percent, signed
+from reports.tables import NONE, Block, Cell, Table, number, percent, signed
 
 CLAIMS = Path(__file__).resolve().parent.parent / "benchmarks" / "claims.toml"
 
@@ -29,6 +29,7 @@ EFFECTS = ("improvement", "ratio", "value")
 class Outcome:
     """One comparison on one task at one sparsity."""
 
+    test: str
     what: str
     where: str
     verdict: str
@@ -91,6 +92,24 @@ def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
     )
 
 
+def claims_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return the claims with what was held against what, a row for each comparison."""
+    none = [Outcome("", NONE, NONE, "undecided", "nothing was run that could decide it", None)]
+    blocks = []
+    for verdict in verdicts:
+        rows = [
+            [
+                Cell(outcome.what),
+                *(Cell(outcome.where), Cell(outcome.test), Cell(outcome.effect)),
+                *(Cell(outcome.verdict), Cell(outcome.stamp or "")),
+            ]
+            for outcome in verdict.outcomes or none
+        ]
+        blocks.append(Block(f"{verdict.verdict}: {verdict.statement}", rows))
+    columns = ["Comparison", "On", "Test", "Effect", "So it is", "Data"]
+    return Table("claims", "The talk's claims, checked", columns, blocks)
+
+
 def _together(verdicts: Sequence[str]) -> str:
     if "contradicted" in verdicts:
         return "contradicted"
@@ -136,7 +155,8 @@ def _outcomes(
         where = f"{section.name}, {percent(group.sparsity)}"
         for what, effect in _effects(test, group, section, sections):
             verdict, words = _verdict(test, effect)
-            yield Outcome(f"{group.title}{what}", where, verdict, words, section.stamp)
+            title = f"{group.title}{what}"
+            yield Outcome(_in_words(test), title, where, verdict, words, section.stamp)
 
 
 def _selected(section: Section, names: Sequence[str]) -> list[Group]:

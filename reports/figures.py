@@ -52,14 +52,18 @@ Looks = Mapping[str, Mapping[str, Any]]
 """Methods as `reports.charts.methods` describes them, by name."""
 
 
+Drawn = Mapping[str, Mapping[str, str]]
+"""File names without their endings, by what they show, by the slug of a section or a ranking."""
+
+
 def draw_all(
     sections: Sequence[Section],
     rankings: Sequence[Ranking],
     charts: Mapping[str, Mapping[str, Any]],
     methods: Sequence[Mapping[str, Any]],
     folder: Path,
-) -> None:
-    """Write every figure.
+) -> Drawn:
+    """Write every figure that there is something for, and return them.
 
     Args:
         sections: with the numbers of groups.
@@ -69,23 +73,21 @@ def draw_all(
         folder: for the files.
     """
     looks = {method["id"]: method for method in methods}
+    drawn: dict[str, dict[str, str]] = {}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
         for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
             for name, draw in _FIGURES.items():
-                _save(draw(section, chart, looks), folder / f"{section.slug}-{name}")
-        stamped = any(section.stamp for section in sections)
-        stamp = "HOLDS STAND-IN OR SYNTHETIC DATA" if stamped else ""
-        for number, ranking in enumerate(rankings):
-            _save(
-                _ranking(ranking, looks, stamp),
-                folder / f"ranking{f'-{number + 1}' * (number > 0)}",
-            )
+                if (figure := draw(section, chart, looks)) is not None:
+                    _save(figure, folder / f"{section.slug}-{name}")
+                    drawn.setdefault(section.slug, {})[name] = f"{section.slug}-{name}"
+        for ranking in rankings:
+            _save(_ranking(ranking, looks), folder / ranking.slug)
+            drawn[ranking.slug] = {"ranking": ranking.slug}
+    return drawn
 
 
-def _save(figure: Figure | None, path: Path) -> None:
-    if figure is None:
-        return
+def _save(figure: Figure, path: Path) -> None:
     for kind, metadata in METADATA.items():
         figure.savefig(path.with_name(f"{path.name}.{kind}"), dpi=120, metadata=dict(metadata))
 
@@ -345,7 +347,7 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     return figure
 
 
-def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
+def _ranking(ranking: Ranking, looks: Looks) -> Figure:
     rows = len(ranking.ranked)
     figure = Figure(figsize=(9, max(2.6, 1.1 + 0.24 * rows)))
     left, right = figure.subplots(1, 2)
@@ -354,7 +356,9 @@ def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
         left=0.14, right=0.97, bottom=0.5 / height, top=1 - 0.6 / height, wspace=0.2
     )
     warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else ""
-    _headline(figure, ranking.title, "Across tasks", "; ".join(filter(None, (warning, stamp))))
+    _headline(
+        figure, ranking.title, "Across tasks", "; ".join(filter(None, (warning, ranking.stamp)))
+    )
     for place, row in enumerate(reversed(ranking.ranked)):
         look = _look(looks[row.method]) | {"linestyle": "none"}
         errors = _errors(row.score)

@@ -163,7 +163,7 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   for (const each of series.filter((one) => !one.bare)) for (const point of each.points) {
     const [px, py] = [atX(point.x[0]), atY(point.y[0])];
     const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}`,
-      tabindex: 0, role: "button", "aria-label": point.text }, shape("title", {}, point.text));
+      role: "button", "aria-label": point.text }, shape("title", {}, point.text));
     if (bars && !each.line) for (const [triple, dimension] of [[point.y, "y"], [point.x, "x"]]) if (triple[1] !== null && triple[2] > triple[1]) {
       const ends = dimension === "y" ? { x1: px, x2: px, y1: atY(triple[1]), y2: atY(triple[2]) }
         : { y1: py, y2: py, x1: atX(triple[1]), x2: atX(triple[2]) };
@@ -176,7 +176,22 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
     group.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); } });
     drawing.append(group);
   }
+  oneStop([...drawing.querySelectorAll("g.point")]);
   host.append(drawing);
+}
+// The points of a chart are one stop of the tab key; the arrows go from point to point.
+function oneStop(points) {
+  points.forEach((point, index) => {
+    point.setAttribute("tabindex", index ? -1 : 0);
+    point.addEventListener("keydown", ({ key }) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[key];
+      if (!step) return;
+      const next = points[(index + step + points.length) % points.length];
+      point.setAttribute("tabindex", -1);
+      next.setAttribute("tabindex", 0);
+      next.focus();
+    });
+  });
 }
 
 // --- What the charts of a task show ---
@@ -258,7 +273,7 @@ function curves(figure, kind) {
   plot(figure.querySelector(".plot"), { series, stamp: section.stamp, bars: is("intervals", true),
     x: { title: "Epochs spent", log: false },
     y: { title: kind === "training" ? `Validation ${section.metric}` : "What the trigger watched", log },
-    label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}: ${series.map((each) => methods.get(each.method).title).join(", ")}` });
+    label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}, last values: ${series.map((each) => `${methods.get(each.method).title} ${written(each.points.at(-1).y[0])}`).join(", ")}` });
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
     .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings.";
 }
@@ -298,10 +313,10 @@ function density(figure) {
   host.append(drawing);
 }
 function profile(figure) {
-  const { thresholds, methods: list } = data.profiles[Number(figure.dataset.profile)];
+  const { thresholds, stamp, methods: list } = data.profiles[Number(figure.dataset.profile)];
   const series = list.filter((each) => !hidden().has(each.method)).map((each) => ({ method: each.method, line: true, bare: true, dash: DASHES[methods.get(each.method).kind] ?? "",
     points: each.values.map((value, index) => ({ x: [thresholds[index], null, null], y: [value, null, null] })) }));
-  plot(figure.querySelector(".plot"), { series, x: { title: "Normalised score", log: false, theoretical: false }, y: { title: "Share of runs above", log: false }, label: "Performance profile of the ranked methods" });
+  plot(figure.querySelector(".plot"), { series, stamp, x: { title: "Normalised score", log: false, theoretical: false }, y: { title: "Share of runs above", log: false }, label: "Performance profile of the ranked methods" });
   let key = figure.querySelector(".legend");
   if (!key) figure.querySelector(".plot").before(key = element("div", { class: "legend", role: "group", "aria-label": "Methods: press to hide or show" }));
   legend(key, list.map((each) => each.method));
@@ -341,26 +356,34 @@ function legend(host, ids) {
   if (focused) host.querySelector(`[data-method="${CSS.escape(focused)}"]`)?.focus();
 }
 function sortable(table) {
+  [...table.rows].forEach((row, place) => { row.dataset.place = place; });
   [...table.tHead.rows[0].cells].forEach((header, column) => {
     const button = element("button", { type: "button", title: "sort by this column" }, ...header.childNodes);
     header.append(button);
     button.addEventListener("click", () => {
-      const ascending = header.getAttribute("aria-sort") !== "ascending";
-      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      for (const body of table.tBodies) {
-        const rows = [...body.rows].filter((row) => !row.classList.contains("block"));
-        const order = (row) => row.cells[column].dataset.order;
-        rows.sort((a, b) => {
-          const [first, second] = [order(a), order(b)];
-          if (first === undefined || second === undefined) return (first === undefined) - (second === undefined);
-          const sign = ascending ? 1 : -1;
-          return sign * (Number.isNaN(Number(first)) ? first.localeCompare(second, "en") : first - second);
-        });
-        body.append(...rows);
-      }
+      state.set(`${table.dataset.table}.sort`, `${column} ${header.getAttribute("aria-sort") === "ascending" ? "down" : "up"}`);
+      remember();
+      sort(table);
     });
   });
+  sort(table);
+}
+// Sorts within blocks, as the state says, or as it was.
+function sort(table) {
+  const [column, direction] = (state.get(`${table.dataset.table}.sort`) ?? "").split(" ");
+  const headers = [...table.tHead.rows[0].cells], header = headers[column], sign = direction === "down" ? -1 : 1;
+  for (const each of headers) each.removeAttribute("aria-sort");
+  header?.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  const order = (row) => (header ? row.cells[column].dataset.order : row.dataset.place);
+  for (const body of table.tBodies) {
+    const rows = [...body.rows].filter((row) => !row.classList.contains("block"));
+    rows.sort((a, b) => {
+      const [first, second] = [order(a), order(b)];
+      if (first === undefined || second === undefined) return (first === undefined) - (second === undefined);
+      return sign * (Number.isNaN(Number(first)) ? first.localeCompare(second, "en") : first - second);
+    });
+    body.append(...rows);
+  }
 }
 
 // --- Runs ---
@@ -419,6 +442,7 @@ toolbar.addEventListener("reset", (event) => {
   for (const key of [...state.keys()]) state.delete(key);
   remember();
   redraw();
+  document.querySelectorAll("table.sortable").forEach(sort);
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="#"]');
@@ -446,6 +470,8 @@ redraw();
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
 addEventListener("beforeprint", redraw);
+// Another view was typed or pasted into the address.
+addEventListener("hashchange", () => location.reload());
 if (state.get("at")) document.getElementById(state.get("at"))?.scrollIntoView();
 if (data.runs[state.get("run")]) showRuns([state.get("run")], state.get("run"));
 })();

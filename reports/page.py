@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from reports.charts import quantity_data
 from reports.claims import Verdict
+from reports.figures import Drawn
 from reports.groups import Section
 from reports.provenance import details
 from reports.published import Beside
@@ -31,11 +32,12 @@ def render(
     sections: Sequence[Section],
     matrix: Table,
     tables: Mapping[str, Table],
-    rankings: Sequence[Ranking],
+    rankings: Sequence[tuple[Ranking, Table]],
     verdicts: Sequence[Verdict],
     beside: Sequence[Beside],
     charts: Mapping[str, Any],
     methods: Sequence[Mapping[str, Any]],
+    figures: Drawn,
 ) -> str:
     """Return the page.
 
@@ -44,11 +46,12 @@ def render(
         sections: what the page shows, in this order.
         matrix: methods x tasks.
         tables: the result table of each section, by its slug.
-        rankings: across tasks.
+        rankings: across tasks, each with its table.
         verdicts: of the claims.
         beside: published tables with ours.
         charts: what the charts of each section are drawn from, by its slug.
         methods: their colours and markers.
+        figures: the files beside the page.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -69,9 +72,10 @@ def render(
         verdicts=verdicts,
         beside=beside,
         states=STATES,
+        figures=figures,
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        data=embedded(_data(results, rankings, charts, methods)),
+        data=embedded(_data(results, [ranking for ranking, _ in rankings], charts, methods)),
     )
 
 
@@ -101,6 +105,7 @@ def _data(
         "sections": charts,
         "profiles": [
             {
+                "stamp": ranking.stamp,
                 "thresholds": THRESHOLDS.tolist(),
                 "methods": [{"method": r.method, "values": r.profile} for r in ranking.ranked],
             }

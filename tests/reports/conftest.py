@@ -20,5 +20,5 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the report on it, without the figures beside it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_all", lambda *arguments: None)
+        patch.setattr(report, "draw_all", lambda *arguments: {})
         return report.write(eventful, tmp_path_factory.mktemp("report"))

@@ -63,7 +63,7 @@ def test_the_page_names_every_file_that_it_links_to(twice: tuple[Path, Path]) ->
 def test_it_tells_where_the_page_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reports.report.draw_all", lambda *arguments: None)
+    monkeypatch.setattr("reports.report.draw_all", lambda *arguments: {})
     save(tmp_path / "results", [record()])
     words = ["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     assert main(words) == 0
