@@ -15,7 +15,6 @@ from reports.charts import quantity_data
 from reports.claims import Verdict
 from reports.figures import Drawn
 from reports.groups import Section
-from reports.provenance import details
 from reports.published import Beside
 from reports.ranking import THRESHOLDS, Ranking
 from reports.results import Results
@@ -95,8 +94,7 @@ def _data(
 ) -> dict[str, Any]:
     environments: dict[str, int] = {}
     runs = {}
-    for run_id in sorted(results.records):
-        run = details(results.records[run_id], results.failures.get(run_id))
+    for run_id, run in sorted(results.details.items()):
         place = environments.setdefault(run["environment"], len(environments))
         runs[run_id] = {**run, "environment": place}
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pandas as pd
 from harness.errors import RequestError
 from harness.matrix import matrix_files, read_matrix
 from harness.store import SCHEMA, Record, Store
-from reports.provenance import without_paths
+from reports.damage import damage
+from reports.provenance import details, without_paths
 from reports.quantities import COSTS, ENERGY, QUANTITIES
 
 OBSERVATIONS = ("kernel",)
@@ -39,13 +40,13 @@ class Results:
             setting and the method that it belongs to. What a matrix asked for and the folder does
             not hold is among them: "missing", or "skipped" if it was left out.
         records: all of them, by run.
-        failures: the last lines of what failed runs left, by run.
+        details: what is shown of each, by run, as `reports.provenance.details` gives it.
         notes: what is not counted, and why.
     """
 
     runs: pd.DataFrame
     records: Mapping[str, Record]
-    failures: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str] = ()
 
 
@@ -59,7 +60,7 @@ def read(folder: Path) -> Results:
         raise RequestError(f"results folder {folder}: does not exist")
     store = Store(folder)
     records: dict[str, Record] = {}
-    failures: dict[str, str] = {}
+    shown: dict[str, Mapping[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     unread: dict[str, str] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -70,32 +71,36 @@ def read(folder: Path) -> Results:
                 if (path / "journal.jsonl").exists():
                     unread[run_id] = "is not finished, and not counted"
                 continue
-            rows.append(flatten(record))
+            record = {**record, "run_id": run_id}
+            row, shown[run_id] = flatten(record), details(record, _traceback(record, path))
         except RequestError as error:
             unread[run_id] = str(error).removeprefix(f"{path}/")
             continue
-        except _DAMAGES as error:
+        except (LookupError, TypeError, ValueError) as error:
             unread[run_id] = f"the record is damaged ({type(error).__name__}: {error})"
             continue
+        rows.append(row)
         records[run_id] = record
-        details = path / "failure.txt"
-        if record["status"] == "failed" and details.exists():
-            failures[run_id] = without_paths(details.read_text(encoding="utf-8", errors="replace"))
     asked, damaged = _asked_for(folder)
     for run_id, record in asked.items():
         if run_id not in records:
             why = record["reason"] or unread.get(run_id, "asked for, and not run yet")
             records[run_id] = {**record, "reason": why}
             rows.append({**flatten(records[run_id]), "recorded": False})
+            shown[run_id] = details(records[run_id], None)
     notes = [*(f"{run_id}: {reason}" for run_id, reason in unread.items()), *damaged]
     if not rows and not notes:
         raise RequestError(f"results folder {folder}: holds no run")
     runs, superseded = _those_that_count(_with_sections(pd.DataFrame(rows, dtype=object)))
-    return Results(runs, records, failures, [*notes, *superseded])
+    return Results(runs, records, shown, [*notes, *superseded])
 
 
-_DAMAGES = (KeyError, TypeError, AttributeError, ValueError)
-"""What a record that lacks something, or has something else in its place, leads to."""
+def _traceback(record: Record, folder: Path) -> str | None:
+    """Return what a failed run left."""
+    path = folder / "failure.txt"
+    if record["status"] != "failed" or not path.exists():
+        return None
+    return without_paths(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
@@ -108,7 +113,7 @@ def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
             for record in (*matrix.runs.values(), *matrix.left_out.values()):
                 flatten(record)
                 asked[record["run_id"]] = record
-        except (RequestError, *_DAMAGES):
+        except RequestError:
             damaged.append(f"{path.relative_to(folder)}: is damaged; what it asked for is unknown")
     return asked, damaged
 
@@ -117,13 +122,14 @@ def flatten(record: Record) -> dict[str, Any]:
     """Return a record as one row.
 
     Raises:
-        RequestError: its schema is older than what can be read.
-        KeyError, TypeError: it lacks something.
+        RequestError: its schema is older than what can be read, or it is damaged.
     """
     if record["schema"] < SCHEMA:
         raise RequestError(
             f"has schema {record['schema']}, older than {SCHEMA}, the oldest that can be read"
         )
+    if (what := damage(record)) is not None:
+        raise RequestError(f"the record is damaged: {what}")
     spec, quality, sparsity = record["spec"], record["quality"], record["sparsity"]
     settings = record["settings"]
     return {

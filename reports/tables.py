@@ -141,7 +141,7 @@ def _endings(sections: Sequence[Section]) -> list[str]:
     for section in sections:
         where = f" on {section.name}" if len(sections) > 1 else ""
         for group in section.groups:
-            if group.reason is not None:
+            if group.status != "done" and group.reason is not None:
                 at = f" at {percent(group.sparsity)}" if group.sparsity else ""
                 ending = group.status, group.reason
                 together.setdefault(ending, []).append(f"{group.title}{at}{where}")

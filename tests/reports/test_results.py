@@ -345,7 +345,15 @@ class TestBadInput:
         [
             ("{", "bad: record.json: is damaged; remove it to run again"),
             ("[]", "bad: record.json: is damaged; remove it to run again"),
-            ('{"schema": 1}', "bad: the record is damaged (KeyError: 'spec')"),
+            ('{"schema": 1}', "bad: the record is damaged: status is missing"),
+            (
+                json.dumps(record(quality__test="good")),
+                "bad: the record is damaged: quality.test is 'good'",
+            ),
+            (
+                json.dumps(record(cost={})),
+                "bad: the record is damaged (KeyError: 'steps')",
+            ),
             (
                 json.dumps(record(schema=0)),
                 "bad: has schema 0, older than 1, the oldest that can be read",
@@ -366,6 +374,12 @@ class TestBadInput:
         results = read(tmp_path)
         assert results.notes == [note]
         assert len(results.runs) == 1
+
+    def test_what_is_no_finite_number_is_none(self, sections_of: Read) -> None:
+        infinite = record(quality__test=float("nan"), cost__step_ms=float("inf"))
+        (section,) = sections_of(infinite)
+        reasons = group(section, "snip").reasons
+        assert (reasons["test"], reasons["step_ms"]) == ("is no finite number", "not measured")
 
     def test_a_run_that_is_not_finished_is_named(self, tmp_path: Path) -> None:
         save(tmp_path, [record()])
