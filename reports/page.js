@@ -454,7 +454,7 @@ document.addEventListener("click", (event) => {
     state.set("run", id);
     remember();
     const group = Object.values(data.sections).flatMap((section) => section.groups).find((each) => each.runs.includes(id));
-    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : id);
+    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : "Not carried out");
   } else {
     state.set("at", target);
     remember();

@@ -17,7 +17,7 @@ from reports.figures import Drawn
 from reports.groups import Section
 from reports.published import Beside
 from reports.ranking import THRESHOLDS, Ranking
-from reports.results import Results
+from reports.results import UNTRIED, Results
 from reports.tables import STATES, Table
 
 HERE = Path(__file__).resolve().parent
@@ -72,10 +72,22 @@ def render(
         beside=beside,
         states=STATES,
         figures=figures,
+        environments=_counted(results, "environment"),
+        commits=_counted(results, "commit"),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         data=embedded(_data(results, [ranking for ranking, _ in rankings], charts, methods)),
     )
+
+
+def _counted(results: Results, what: str) -> list[tuple[str, int]]:
+    """Return what runs have in common, the most frequent first."""
+    counted = Counter(
+        details[what]
+        for details in results.details.values()
+        if details["status"] not in UNTRIED and details[what]
+    )
+    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def embedded(data: Any) -> Markup:

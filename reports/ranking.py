@@ -143,5 +143,5 @@ def _verdict(over: Interval | None, too_few: bool) -> str:
     if too_few:
         return "too few seeds to tell"
     if over.low is not None and over.low > 0.5:
-        return "better than the next"
-    return "not told apart from the next"
+        return "better"
+    return "not told apart"

@@ -366,7 +366,10 @@ def _kind_order(kind: str) -> tuple[int, str]:
 
 
 def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
-    found = [g for g in section.groups if g.method == method and g.sparsity == sparsity]
+    own = [group for group in section.groups if group.method == method]
+    found = [group for group in own if group.sparsity == sparsity]
+    if own and all(bool(group.sparsity) != bool(sparsity) for group in own):
+        return Cell(NONE, "another column has it")
     if not found:
         return _state_cell("unasked", "not run", "")
     group = found[0]

@@ -186,6 +186,9 @@ threshold = 0
 def test_the_talks_claims_are_nine_and_understood(eventful: Path) -> None:
     verdicts = judge(sections(read(eventful)))
     assert len(verdicts) == 9
+    assert {o.test for each in verdicts for o in each.outcomes} <= {
+        test for each in verdicts for test in each.tests
+    }
     assert {each.verdict for each in verdicts} <= {"supported", "contradicted", "undecided"}
     energy = [o for each in verdicts for o in each.outcomes if "energy" in o.effect]
     assert energy

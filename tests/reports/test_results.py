@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import left_out, record, save, save_matrix, suite
+from fabricated import left_out, record, save, save_matrix, slim, suite
 
 from harness.command_line import main
 from reports.groups import Group, Section, normalised, sections
@@ -258,6 +258,23 @@ class TestMatrix:
             "0.98 is out of reach; nearest: 0.9512",
             "words.txt: No such file or directory",
         }
+
+    def test_what_is_asked_for_no_sparsity_has_its_own_column(self, sections_of: Read) -> None:
+        table = matrix(sections_of(record(), slim("pictures", 0, 1000, 90.0)))
+        assert [name.rpartition(", ")[2] for name in table.columns[1:]] == [
+            "98\N{NO-BREAK SPACE}%",
+            "no sparsity asked",
+        ]
+        rows = {
+            row[0].text: [cell.text for cell in row[1:]] for b in table.blocks for row in b.rows
+        }
+        assert rows["SNIP"][1] == rows["Slim dense"][0] == "\N{EN DASH}"
+
+    def test_every_reason_is_told_once(self, sections_of: Read) -> None:
+        failed = [record(pruner=p, status="failed", reason="no memory") for p in ("snip", "grasp")]
+        (note,) = [n for n in matrix(sections_of(*failed)).notes if "no memory" in n]
+        at = "at 98\N{NO-BREAK SPACE}%"
+        assert note.endswith(f"failed: GraSP {at}, SNIP {at}: no memory")
 
 
 class TestResultTable:
