@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from harness.intervals import Interval
 from reports.groups import Group, Section
@@ -181,6 +182,16 @@ def front(section: Section, points: Sequence[tuple[float, float]]) -> list[tuple
     return sorted(point for point in set(points) if not beaten(point))
 
 
+def _limit(axes: Axes, intervals: Sequence[Interval]) -> None:
+    """Cut intervals that reach beyond the means by more than half of the means' own range."""
+    means = [interval.mean for interval in intervals]
+    if not means or min(means) == max(means):
+        return
+    reach = (max(means) - min(means)) / 2
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, min(means) - 1.1 * reach), min(top, max(means) + 1.1 * reach))
+
+
 def _dense_line(axes: Axes, section: Section) -> None:
     test = section.dense.intervals.get("test") if section.dense else None
     if test is None:
@@ -208,6 +219,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         for (method, is_best), points in together.items():
             _scatter(axes, points, looks[method], 1.0 if is_best else 0.3)
         _dense_line(axes, section)
+        _limit(axes, [test for _, _, test in pairs])
         _name_axis(axes, key)
     panels[0].set_ylabel(f"Test {section.metric}")
     _legend(figure, dict.fromkeys(g.method for g in section.tried), looks)
@@ -246,14 +258,22 @@ def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
                 )
                 _line(axes, points, looks[method])
             _dense_line(axes, section)
+            _limit(axes, [test for _, _, test in pairs])
             _name_axis(axes, key)
             if key != "weight_sparsity" and all(x > 0 for _, x, _ in pairs) and pairs:
-                axes.set_xscale("log")
+                _logarithmic(axes)
         panels[0].set_ylabel(f"Test {section.metric}")
         _legend(figure, pruning, looks)
         return figure
 
     return draw
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[str, Any]) -> None:

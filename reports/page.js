@@ -77,11 +77,18 @@ function logTicks(low, high, count) {
   const fitting = [[1, 2, 5], [1, 3], [1]].map(all).find((ticks) => ticks.length <= count && ticks.length > 1);
   return fitting ?? (all([1, 2, 5]).length < 2 ? linearTicks(low, high, count) : all([1]).filter((_, i, { length }) => i % Math.ceil(length / count) === 0));
 }
-function range(values, logarithmic) {
-  let [low, high] = [Math.min(...values), Math.max(...values)];
-  if (logarithmic) return low === high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
-  const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
-  return [low - margin, high + margin];
+// From the means, and as far as intervals reach, but by half of the means' own range at most: an
+// interval over two seeds can be wide enough to leave nothing else to be seen.
+function range(means, ends, logarithmic) {
+  const [of, back] = logarithmic ? [Math.log10, (value) => 10 ** value] : [(value) => value, (value) => value];
+  const far = ends.filter((end) => !logarithmic || end > 0).map(of);
+  const [least, most] = [Math.min(...means.map(of)), Math.max(...means.map(of))];
+  const reach = (most - least) / 2 || Infinity;
+  let low = Math.max(Math.min(least, ...far), least - reach);
+  const high = Math.min(Math.max(most, ...far), most + reach);
+  if (!logarithmic && least >= 0) low = Math.max(low, 0);
+  const margin = (high - low) * 0.06 || (logarithmic ? 0.3 : Math.abs(high) * 0.05 || 1);
+  return [back(low - margin), back(high + margin)];
 }
 
 // --- Looks: one colour and marker for each method, in every figure ---
@@ -119,12 +126,14 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   }
   const height = Math.round(Math.min(Math.max(width * 0.62, 230), 380));
   const place = { left: 58, right: width - 12, top: stamp ? 26 : 12, bottom: height - 44 };
-  const shown = (triple) => triple.filter((value, index) => value !== null && (index === 0 || bars));
-  const xs = points.flatMap((point) => shown(point.x)), ys = points.flatMap((point) => shown(point.y));
-  if (dense) ys.push(...shown(dense));
-  const logX = x.log && Math.min(...xs) > 0, logY = y.log && Math.min(...ys) > 0;
-  const [x0, x1] = range(xs, logX), [y0, y1] = range(ys, logY);
-  const atX = scale(x0, x1, place.left, place.right, logX), atY = scale(y0, y1, place.bottom, place.top, logY);
+  const xs = points.map((point) => point.x), ys = [...points.map((point) => point.y), ...(dense ? [dense] : [])];
+  const means = (triples) => triples.map((triple) => triple[0]);
+  const ends = (triples) => (bars ? triples.flatMap((triple) => triple.slice(1)).filter((end) => end !== null) : []);
+  const logX = x.log && Math.min(...means(xs)) > 0, logY = y.log && Math.min(...means(ys)) > 0;
+  const [x0, x1] = range(means(xs), ends(xs), logX), [y0, y1] = range(means(ys), ends(ys), logY);
+  const within = (value, low, high) => Math.min(Math.max(value, low), high);
+  const [acrossX, acrossY] = [scale(x0, x1, place.left, place.right, logX), scale(y0, y1, place.bottom, place.top, logY)];
+  const atX = (value) => acrossX(within(value, x0, x1)), atY = (value) => acrossY(within(value, y0, y1));
   const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
   for (const tick of (logY ? logTicks : linearTicks)(y0, y1, height / 55))
     drawing.append(shape("line", { class: "grid", x1: place.left, x2: place.right, y1: atY(tick), y2: atY(tick) }),
@@ -277,7 +286,7 @@ function curves(figure, kind) {
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
     .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings.";
 }
-const times = (count) => (count === 0 ? "never" : count === 1 ? "once" : `${count} times`);
+const times = (count) => (count === 1 ? "once" : `${count} times`);
 function density(figure) {
   const { section, groups, choice } = atOneSparsity(figure);
   controls(figure, [choice]);

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fabricated import record, save
+
+from reports import report
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -115,6 +118,26 @@ def test_axes_can_be_logarithmic(opened: Opened) -> None:
     assert ", log" not in cost.locator("svg").text_content()
     cost.get_by_role("checkbox", name="log x").check()
     assert ", log" in cost.locator("svg").text_content()
+
+
+def test_a_wide_interval_does_not_take_the_figure(
+    browser: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 50 to 90 within two seeds: the interval reaches from -184 to 324, far below zero."""
+    monkeypatch.setattr(report, "draw_all", lambda *arguments: {})
+    tests = {"dense": (95.0, 95.0), "snip": (50.0, 90.0)}
+    records = [
+        record(pruner=p, seed=s, quality__test=test, cost__disk_bytes=1000 * (1 + 9 * s))
+        for p, both in tests.items()
+        for s, test in enumerate(both)
+    ]
+    opened = open_page(browser, report.write(save(tmp_path / "results", records), tmp_path / "out"))
+    ticks = chart(opened, "cost").locator('text[text-anchor="end"].faint').all_text_contents()
+    numbers = [float(tick.replace("\N{MINUS SIGN}", "-")) for tick in ticks if tick != "dense"]
+    assert 50 < min(numbers) < max(numbers) < 115
+    chart(opened, "cost").get_by_role("combobox", name="against").select_option("disk_bytes")
+    assert ", log" in chart(opened, "cost").locator("svg").text_content()
+    opened.page.context.close()
 
 
 def test_figures_can_be_relative_to_dense(opened: Opened) -> None:
