@@ -78,7 +78,7 @@ def _write_record(plan: Plan, results: Path) -> None:
     ]
     record = {
         **head(plan, "done", None),
-        "quality": no_quality(plan),
+        "quality": no_quality(plan.task),
         "sparsity": {"requested": plan.spec.sparsity, "weights": 0.98, "per_layer": layers},
         "cost": {"train_seconds": 30.0, "peak_run_bytes": 10**8},
         "events": [{"verb": "train", "epochs": epochs}],

@@ -1,24 +1,41 @@
-"""What every record says, also that of a run which has no result; without importing torch."""
+"""What every record says, also that of a run without a result; torch is not imported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from harness import provenance
-from harness.spec import Plan
+from harness import conditions, provenance
+from harness.registry import Entry
+from harness.spec import Plan, Spec
 from harness.store import SCHEMA
 
 
 def without_result(plan: Plan, status: str, reason: str) -> dict[str, Any]:
     """Return the record of a run that failed or was skipped: it has nothing to show but why."""
+    nothing = _nothing(plan.spec, plan.task, git=provenance.commit())
+    return {**head(plan, status, reason), **nothing}
+
+
+def asked_for(plan: Plan) -> dict[str, Any]:
+    """Return what stands for a run until it has a record."""
+    return {**head(plan, "missing", None), **_nothing(plan.spec, plan.task)}
+
+
+def not_planned(spec: Spec, task: Entry, pruner: Entry, reason: str) -> dict[str, Any]:
+    """Return what stands for a run that could not be planned: its data are not known."""
+    arguments = task.arguments
+    changed = [f"{name}={value}" for name, value in spec.overrides.items()]
+    name = f"{spec.task}-{spec.pruner}-{spec.sparsity:g}-seed{spec.seed}"
     return {
-        **head(plan, status, reason),
-        "quality": no_quality(plan),
-        "sparsity": {"requested": plan.spec.sparsity},
-        "cost": {},
-        "events": [],
-        "provenance": {"git": provenance.commit(), "command": provenance.command(plan.spec)},
+        "schema": SCHEMA,
+        "run_id": "-".join([name, spec.profile, *changed]),
+        "status": "skipped",
+        "reason": reason,
+        **_which(spec, task, pruner),
+        "data": {"source": None, "name": None, "sha256": None},
+        "settings": {**arguments["settings"], **pruner.options, **conditions.DEFAULTS},
+        **_nothing(spec, task),
     }
 
 
@@ -29,15 +46,21 @@ def head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
         "run_id": plan.run_id,
         "status": status,
         "reason": reason,
-        "spec": plan.spec.as_dict(),
-        "task": _described(plan.task.arguments, plan.task.version, ("title", "group", "paper")),
-        "pruner": _described(
-            {"group": "unstructured", **plan.pruner.arguments},
-            plan.pruner.version,
-            ("title", "group", "paper", "exceeds_budget"),
-        ),
+        **_which(plan.spec, plan.task, plan.pruner),
         "data": plan.data.as_dict(),
         "settings": {**plan.settings, **plan.options, **plan.conditions},
+    }
+
+
+def _which(spec: Spec, task: Entry, pruner: Entry) -> dict[str, Any]:
+    return {
+        "spec": spec.as_dict(),
+        "task": _described(task.arguments, task.version, ("title", "group", "paper")),
+        "pruner": _described(
+            {"group": "unstructured", **pruner.arguments},
+            pruner.version,
+            ("title", "group", "paper", "exceeds_budget"),
+        ),
     }
 
 
@@ -45,12 +68,22 @@ def _described(arguments: Mapping[str, Any], version: int | str, keys: tuple[str
     return {**{key: arguments.get(key) for key in keys}, "version": version}
 
 
-def no_quality(plan: Plan) -> dict[str, Any]:
-    """Return the ``quality`` part of a run that was not tested."""
-    arguments = plan.task.arguments
+def _nothing(spec: Spec, task: Entry, **known: Any) -> dict[str, Any]:
+    """Return the parts of a record that only a run has which came to its end."""
     return {
-        "metric": arguments["metric"],
-        "goal": arguments["goal"],
+        "quality": no_quality(task),
+        "sparsity": {"requested": spec.sparsity},
+        "cost": {},
+        "events": [],
+        "provenance": {**known, "command": provenance.command(spec)},
+    }
+
+
+def no_quality(task: Entry) -> dict[str, Any]:
+    """Return the ``quality`` part of a run that was not tested."""
+    return {
+        "metric": task.arguments["metric"],
+        "goal": task.arguments["goal"],
         "validation": None,
         "test": None,
         "baseline": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from filelock import FileLock
 from harness import files
 from harness.data import DataDescription
 from harness.errors import RequestError
+from harness.head import asked_for, not_planned
 from harness.registry import Entry, Registry
-from harness.spec import Plan, describe_data, plan
+from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan
+from harness.store import Record
 from harness.suite import Request, Suite, requests
 
 FOLDER = "matrices"
@@ -33,8 +35,8 @@ class Matrix:
     name: str
     plans: Mapping[str, Plan]
     """By the run's name, in the order in which they are to be carried out."""
-    left_out: Mapping[str, str]
-    """What cannot be run, in words, and why: data that are missing, say."""
+    left_out: Mapping[str, Record]
+    """What cannot be run, in words, and what stands for it, with the reason: missing data, say."""
 
 
 def plan_matrix(
@@ -59,12 +61,12 @@ def plan_matrix(
     """
     describe = _Describer()
     plans: dict[str, Plan] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, Record] = {}
     for request in requests(suite, registry):
         try:
             wanted = _plan(request, registry, overrides, plugins, data_folder, describe)
         except CannotBePlanned as error:
-            left_out[str(request)] = str(error)
+            left_out[str(request)] = _left_out(request, registry, overrides, plugins, str(error))
         else:
             plans.setdefault(wanted.run_id, wanted)
     return Matrix(suite.name, plans, left_out)
@@ -95,6 +97,27 @@ def _plan(
     )
 
 
+def _left_out(
+    request: Request,
+    registry: Registry,
+    overrides: Mapping[str, str],
+    plugins: Sequence[str],
+    reason: str,
+) -> Record:
+    task = registry.find("task", request.task)
+    pruner = registry.find("pruner", request.pruner)
+    spec = Spec(
+        task=request.task,
+        pruner=request.pruner,
+        sparsity=asked_sparsity(request.sparsity, task, pruner),
+        seed=request.seed,
+        profile=request.profile,
+        overrides={**request.overrides, **overrides},
+        plugins=tuple(plugins),
+    )
+    return not_planned(spec, task, pruner, reason)
+
+
 class _Describer:
     """Looks at each task's data once, however many runs use them."""
 
@@ -122,12 +145,14 @@ class Written:
 
     name: str
     command: str
-    runs: Sequence[str]
-    left_out: Mapping[str, str]
+    runs: Mapping[str, Record]
+    """By the run's name, what stands for it until it has a record."""
+    left_out: Mapping[str, Record]
+    """As of a `Matrix`."""
 
 
 def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
-    """Let a results folder remember a matrix, so that ``status`` knows what is still to come.
+    """Let a results folder remember a matrix, so that it is known what is still to come.
 
     Raises:
         RequestError: the folder cannot be written.
@@ -136,10 +161,11 @@ def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
     content = {
         "name": matrix.name,
         "command": command,
-        "runs": list(matrix.plans),
-        "left_out": dict(matrix.left_out),
+        "runs": {run_id: asked_for(plan) for run_id, plan in matrix.plans.items()},
+        "left_out": matrix.left_out,
     }
-    identity = hashlib.sha256(json.dumps(content["runs"]).encode()).hexdigest()[:8]
+    asked = list(matrix.plans) or list(matrix.left_out)
+    identity = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
     folder = results / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,20 +176,35 @@ def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
         raise RequestError(f"results folder {results}: {error.strerror}") from error
 
 
-def written_matrices(results: Path) -> Iterator[Written]:
-    """Go through the matrices that a results folder remembers."""
-    for path in sorted((results / FOLDER).glob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-            yield Written(*(content[key] for key in ("name", "command", "runs", "left_out")))
-        except (ValueError, KeyError):
-            raise RequestError(f"{path}: is damaged; remove it") from None
+def matrix_files(results: Path) -> list[Path]:
+    """Return where a results folder remembers what was asked for."""
+    return sorted((results / FOLDER).glob("*.json"))
 
 
-def by_reason(left_out: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
-    """Return what cannot be run, in words, by the reasons."""
+def read_matrix(path: Path) -> Written:
+    """Return a matrix that a results folder remembers.
+
+    Raises:
+        RequestError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        return Written(
+            content["name"], content["command"], dict(content["runs"]), dict(content["left_out"])
+        )
+    except (ValueError, KeyError, TypeError):
+        raise RequestError(f"{path}: is damaged; remove it, or ask for the matrix again") from None
+
+
+def reasons(left_out: Mapping[str, Record]) -> dict[str, str]:
+    """Return why each run was left out."""
+    return {what: str(record["reason"]) for what, record in left_out.items()}
+
+
+def by_reason(given: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+    """Return runs by the reasons why they have no result."""
     grouped: dict[str, list[str]] = {}
-    for what, reason in left_out.items():
+    for what, reason in given.items():
         grouped.setdefault(reason, []).append(what)
     return grouped
 

@@ -56,7 +56,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     plan, trainer, lives = finished.plan, finished.trainer, finished.lives
     device = trainer.task.device
     costs = finished.ledger.close()
-    status, reason, quality = "diverged", finished.diverged, no_quality(plan)
+    status, reason, quality = "diverged", finished.diverged, no_quality(plan.task)
     if finished.diverged is None:
         status, reason = _status(plan, trainer)
         quality = _quality(plan, trainer)
@@ -91,7 +91,7 @@ def _quality(plan: Plan, trainer: Trainer) -> dict[str, Any]:
     test = evaluate(trainer.task, trainer.model, "test")
     further = {name: _finite(value) for name, value in test.items() if name != metric}
     return {
-        **no_quality(plan),
+        **no_quality(plan.task),
         "validation": _finite(validation[metric]),
         "test": _finite(test[metric]),
         "baseline": _finite(trainer.task.baseline()),

@@ -141,7 +141,7 @@ def plan(
     spec = Spec(
         task=task,
         pruner=pruner,
-        sparsity=_sparsity(sparsity, task_entry, pruner_entry),
+        sparsity=asked_sparsity(sparsity, task_entry, pruner_entry),
         seed=seed,
         profile=profile,
         overrides=changed,
@@ -184,7 +184,12 @@ def describe_data(
     return description
 
 
-def _sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
+def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
+    """Return the fraction to remove: as asked, the task's own, or none for what does not prune.
+
+    Raises:
+        RequestError: it is no such fraction.
+    """
     if asked is not None and not (math.isfinite(asked) and 0 <= asked < 1):
         raise RequestError(
             f"sparsity {asked:g} is outside [0, 1): "

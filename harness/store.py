@@ -56,7 +56,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            record: dict[str, Any] = _from_json(path.read_bytes())
             schema = int(record["schema"])
         except (ValueError, KeyError, TypeError):
             raise RequestError(f"{path}: is damaged; remove it to run again") from None
@@ -81,7 +81,7 @@ class Store:
     def failure(self, run_id: str) -> Record | None:
         """Return the record of a run whose last attempt failed, None otherwise."""
         try:
-            record: Record = json.loads((self.folder / run_id / "failure.json").read_bytes())
+            record: Record = _from_json((self.folder / run_id / "failure.json").read_bytes())
         except (OSError, ValueError):
             return None
         return record
@@ -137,6 +137,11 @@ class Store:
 def outcome(record: Record) -> dict[str, Any]:
     """Return the part of a record that two runs of one identity have in common."""
     return {key: record[key] for key in ("status", "quality", "sparsity", "events")}
+
+
+def _from_json(text: bytes) -> Any:
+    """Return what a file holds; what is no finite number is None, as in a record written here."""
+    return json.loads(text, parse_constant=lambda name: None)
 
 
 def _as_json(record: Record) -> bytes:

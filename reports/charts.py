@@ -49,11 +49,11 @@ def chart_data(section: Section, results: Results) -> dict[str, Any]:
         "higher": section.higher_is_better,
         "qualities": _quality_names(section),
         "sparsities": list(section.sparsities),
-        "groups": [_group(group) for group in section.groups],
+        "groups": [_group(group) for group in section.tried],
         "layers": _layers(section, results),
-        "densities": [_densities(group, results) for group in section.groups],
-        "curves": [_curve(section, group, results) for group in section.groups],
-        "triggers": [_trigger(group, results) for group in section.groups],
+        "densities": [_densities(group, results) for group in section.tried],
+        "curves": [_curve(section, group, results) for group in section.tried],
+        "triggers": [_trigger(group, results) for group in section.tried],
     }
 
 

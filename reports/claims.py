@@ -15,7 +15,7 @@ from harness.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_inter
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
 from reports.results import energy_is_estimated, paired, values
-from reports.tables import number, percent, signed
+from reports.tables import NONE, Block, Cell, Table, number, percent, signed
 
 CLAIMS = Path(__file__).resolve().parent.parent / "benchmarks" / "claims.toml"
 
@@ -29,6 +29,7 @@ EFFECTS = ("improvement", "ratio", "value")
 class Outcome:
     """One comparison on one task at one sparsity."""
 
+    test: str
     what: str
     where: str
     verdict: str
@@ -77,7 +78,8 @@ def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
         for section in sections
         for outcome in _outcomes(test, section, sections)
     ]
-    known = {g.method for s in sections for g in s.groups} | {"dense"}
+    groups = [group for section in sections for group in section.tried]
+    known = {name for group in groups for name in (group.method, group.pruner)} | {"dense"}
     named = {name for test in claim["test"] for name in (*test["of"], *test.get("against", ()))}
     verdict = _together([outcome.verdict for outcome in outcomes])
     return Verdict(
@@ -88,6 +90,24 @@ def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
         outcomes=outcomes,
         missing=sorted(name for name in named - known if not name.startswith("kind:")),
     )
+
+
+def claims_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return the claims with what was held against what, a row for each comparison."""
+    none = [Outcome("", NONE, NONE, "undecided", "nothing was run that could decide it", None)]
+    blocks = []
+    for verdict in verdicts:
+        rows = [
+            [
+                Cell(outcome.what),
+                *(Cell(outcome.where), Cell(outcome.test), Cell(outcome.effect)),
+                *(Cell(outcome.verdict), Cell(outcome.stamp or "")),
+            ]
+            for outcome in verdict.outcomes or none
+        ]
+        blocks.append(Block(f"{verdict.verdict}: {verdict.statement}", rows))
+    columns = ["Comparison", "On", "Test", "Effect", "So it is", "Data"]
+    return Table("claims", "The talk's claims, checked", columns, blocks)
 
 
 def _together(verdicts: Sequence[str]) -> str:
@@ -130,19 +150,20 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     least, most = test.get("sparsity", (0.0, 1.0))
     for group in _selected(section, test["of"]):
-        if not least <= group.sparsity <= most or set(group.statuses) == {"skipped"}:
+        if not least <= group.sparsity <= most or not group.tried:
             continue
         where = f"{section.name}, {percent(group.sparsity)}"
         for what, effect in _effects(test, group, section, sections):
             verdict, words = _verdict(test, effect)
-            yield Outcome(f"{group.title}{what}", where, verdict, words, section.stamp)
+            title = f"{group.title}{what}"
+            yield Outcome(_in_words(test), title, where, verdict, words, section.stamp)
 
 
 def _selected(section: Section, names: Sequence[str]) -> list[Group]:
     kinds = [name.removeprefix("kind:") for name in names if name.startswith("kind:")]
     return [
         group
-        for group in section.groups
+        for group in section.tried
         if group.method in names
         or group.kind in kinds
         or (group.kind == "dense" and "dense" in names)
@@ -169,20 +190,27 @@ def _effects(
 def _against_equal(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[str, Interval | str]]:
-    """Hold a pruned network against the smaller dense ones of the same task and equal cost."""
+    """Hold a pruned network against the others of the same task that cost as much.
+
+    Of dense networks it is those of other settings, which may be smaller; of methods those of
+    the same settings, whatever sparsity was asked of them and whatever their options.
+    """
     cost = group.intervals.get(test["equal"])
-    for other in sections:
-        same = (other.task, other.profile, other.data_name) == (
-            section.task,
-            section.profile,
-            section.data_name,
-        )
-        if not same or other is section or other.dense is None or cost is None:
+    for home in sections:
+        if cost is None or _what(home) != _what(section):
             continue
-        theirs = other.dense.intervals.get(test["equal"])
-        if theirs is not None and 1 / EQUAL <= theirs.mean / cost.mean <= EQUAL:
-            name = f" against {other.dense.title} with {other.setting or 'the usual settings'}"
-            yield name, _effect(test, group, section, other.dense, other)
+        for other in home.tried:
+            theirs = other.intervals.get(test["equal"])
+            named = other.pruner in test["against"] and (other.kind == "dense") == (
+                home is not section
+            )
+            if named and theirs is not None and 1 / EQUAL <= theirs.mean / cost.mean <= EQUAL:
+                setting = f" with {home.setting or 'the usual settings'}" * (home is not section)
+                yield f" against {other.title}{setting}", _effect(test, group, section, other, home)
+
+
+def _what(section: Section) -> tuple[object, ...]:
+    return section.task, section.profile, section.data_name
 
 
 def _value(test: Mapping[str, Any], group: Group, section: Section) -> Interval | str:

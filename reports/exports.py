@@ -37,20 +37,41 @@ _LATEX = {
     "\N{MULTIPLICATION X}": r"$\times$",
     "\N{EMPTY SET}": r"$\emptyset$",
     "\N{MIDDLE DOT}": r"$\cdot$",
+    "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
 }
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV, its block, stamp and ranks as columns."""
+    """Return a table as CSV: numbers by themselves, and what is said of them beside them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    rows = [row for block in table.blocks for row in block.rows]
+    detailed = [
+        any(row[place].detail or row[place].state for row in rows)
+        for place in range(len(table.columns))
+    ]
     stamp = [table.stamp] if table.stamp else []
-    writer.writerow(map(as_field, ["Block", *table.columns, *(["Stamp"] if stamp else [])]))
+    header = [
+        name
+        for column, more in zip(table.columns, detailed, strict=True)
+        for name in (column, *([f"{column}: interval or remark"] if more else []))
+    ]
+    writer.writerow(map(as_field, ["Block", *header, *(["Stamp"] if stamp else [])]))
     for block in table.blocks:
         for row in block.rows:
-            cells = [_in_full(cell).replace(MINUS, "-") for cell in row]
-            writer.writerow(map(as_field, [block.title, *cells, *stamp]))
+            fields = [
+                field
+                for cell, more in zip(row, detailed, strict=True)
+                for field in (cell.text, *([_remark(cell)] if more else []))
+            ]
+            plain = [field.replace(MINUS, "-") for field in fields]
+            writer.writerow(map(as_field, [block.title, *plain, *stamp]))
     return text.getvalue()
+
+
+def _remark(cell: Cell) -> str:
+    detail = f"({cell.detail})" if cell.detail else ""
+    return f"{cell.state} {detail}".strip()
 
 
 def as_field(text: object) -> str:
@@ -67,9 +88,9 @@ def to_markdown(table: Table) -> str:
     lines.append(_markdown_row(map(_markdown, table.columns)))
     lines.append(_markdown_row(["---", *["---:"] * (len(table.columns) - 1)]))
     for block in table.blocks:
-        lines.append(
-            _markdown_row([f"*{_markdown(block.title)}*", *[""] * (len(table.columns) - 1)])
-        )
+        if block.title:
+            title = f"*{_markdown(block.title)}*"
+            lines.append(_markdown_row([title, *[""] * (len(table.columns) - 1)]))
         for row in block.rows:
             lines.append(_markdown_row(map(_markdown_cell, row)))
     lines += [line for note in table.notes for line in ("", _markdown(note))]
@@ -103,9 +124,9 @@ def to_latex(table: Table) -> str:
     ]
     for block in table.blocks:
         lines.append(r"\midrule")
-        lines.append(
-            rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{_latex(block.title)}}}}} \\"
-        )
+        if block.title:
+            title = rf"\emph{{{_latex(block.title)}}}"
+            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{title}}} \\")
         lines += [_latex_row(map(_latex_cell, row)) for row in block.rows]
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"

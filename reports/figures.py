@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from harness.intervals import Interval
 from reports.groups import Group, Section
@@ -52,14 +53,18 @@ Looks = Mapping[str, Mapping[str, Any]]
 """Methods as `reports.charts.methods` describes them, by name."""
 
 
+Drawn = Mapping[str, Mapping[str, str]]
+"""File names without their endings, by what they show, by the slug of a section or a ranking."""
+
+
 def draw_all(
     sections: Sequence[Section],
     rankings: Sequence[Ranking],
     charts: Mapping[str, Mapping[str, Any]],
     methods: Sequence[Mapping[str, Any]],
     folder: Path,
-) -> None:
-    """Write every figure.
+) -> Drawn:
+    """Write every figure that there is something for, and return them.
 
     Args:
         sections: with the numbers of groups.
@@ -69,23 +74,21 @@ def draw_all(
         folder: for the files.
     """
     looks = {method["id"]: method for method in methods}
+    drawn: dict[str, dict[str, str]] = {}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
-        for section in sections:
+        for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
             for name, draw in _FIGURES.items():
-                _save(draw(section, chart, looks), folder / f"{section.slug}-{name}")
-        stamped = any(section.stamp for section in sections)
-        stamp = "HOLDS STAND-IN OR SYNTHETIC DATA" if stamped else ""
-        for number, ranking in enumerate(rankings):
-            _save(
-                _ranking(ranking, looks, stamp),
-                folder / f"ranking{f'-{number + 1}' * (number > 0)}",
-            )
+                if (figure := draw(section, chart, looks)) is not None:
+                    _save(figure, folder / f"{section.slug}-{name}")
+                    drawn.setdefault(section.slug, {})[name] = f"{section.slug}-{name}"
+        for ranking in rankings:
+            _save(_ranking(ranking, looks), folder / ranking.slug)
+            drawn[ranking.slug] = {"ranking": ranking.slug}
+    return drawn
 
 
-def _save(figure: Figure | None, path: Path) -> None:
-    if figure is None:
-        return
+def _save(figure: Figure, path: Path) -> None:
     for kind, metadata in METADATA.items():
         figure.savefig(path.with_name(f"{path.name}.{kind}"), dpi=120, metadata=dict(metadata))
 
@@ -179,6 +182,16 @@ def front(section: Section, points: Sequence[tuple[float, float]]) -> list[tuple
     return sorted(point for point in set(points) if not beaten(point))
 
 
+def _limit(axes: Axes, intervals: Sequence[Interval]) -> None:
+    """Cut intervals that reach beyond the means by more than half of the means' own range."""
+    means = [interval.mean for interval in intervals]
+    if not means or min(means) == max(means):
+        return
+    reach = (max(means) - min(means)) / 2
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, min(means) - 1.1 * reach), min(top, max(means) + 1.1 * reach))
+
+
 def _dense_line(axes: Axes, section: Section) -> None:
     test = section.dense.intervals.get("test") if section.dense else None
     if test is None:
@@ -206,9 +219,10 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         for (method, is_best), points in together.items():
             _scatter(axes, points, looks[method], 1.0 if is_best else 0.3)
         _dense_line(axes, section)
+        _limit(axes, [test for _, _, test in pairs])
         _name_axis(axes, key)
     panels[0].set_ylabel(f"Test {section.metric}")
-    _legend(figure, dict.fromkeys(g.method for g in section.groups), looks)
+    _legend(figure, dict.fromkeys(g.method for g in section.tried), looks)
     return figure
 
 
@@ -235,7 +249,7 @@ def _errors(interval: Interval) -> list[list[float]] | None:
 def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
     def draw(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
         figure, panels = _panels(section, len(keys), len(keys), title)
-        pruning = list(dict.fromkeys(g.method for g in section.groups if g.kind != "dense"))
+        pruning = list(dict.fromkeys(g.method for g in section.tried if g.kind != "dense"))
         for axes, key in zip(panels, keys, strict=True):
             pairs = _pairs(section, key)
             for method in pruning:
@@ -244,14 +258,22 @@ def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
                 )
                 _line(axes, points, looks[method])
             _dense_line(axes, section)
+            _limit(axes, [test for _, _, test in pairs])
             _name_axis(axes, key)
             if key != "weight_sparsity" and all(x > 0 for _, x, _ in pairs) and pairs:
-                axes.set_xscale("log")
+                _logarithmic(axes)
         panels[0].set_ylabel(f"Test {section.metric}")
         _legend(figure, pruning, looks)
         return figure
 
     return draw
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[str, Any]) -> None:
@@ -270,9 +292,7 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         return None
     sparsity = max(group["sparsity"] for group in groups)
     shown = [
-        index
-        for index, group in enumerate(chart["groups"])
-        if group["kind"] == "dense" or group["sparsity"] == sparsity
+        index for index, group in enumerate(chart["groups"]) if group["sparsity"] in (0, sparsity)
     ]
     title = f"training and triggers at {100 * sparsity:g} %"
     figure, (left, right) = _panels(section, 2, 2, title, height=3.0)
@@ -306,9 +326,14 @@ def _curve(axes: Axes, curve: Mapping[str, Any], look: Mapping[str, Any]) -> Non
         axes.plot(moment, nearest[1], "D", color=style["color"], markeredgecolor=INK, markersize=4)
 
 
+def _named(group: Mapping[str, Any], looks: Looks) -> str:
+    title = str(looks[group["method"]]["title"])
+    return f"{title}, {100 * group['sparsity']:g} %" if group["sparsity"] else title
+
+
 def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     rows: list[tuple[str, Sequence[float]]] = [
-        (f"{looks[g['method']]['title']}, {100 * g['sparsity']:g} %".replace("$", r"\$"), shares)
+        (_named(g, looks).replace("$", r"\$"), shares)
         for g, shares in zip(chart["groups"], chart["densities"], strict=True)
         if g["kind"] != "dense" and shares
     ]
@@ -342,7 +367,7 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     return figure
 
 
-def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
+def _ranking(ranking: Ranking, looks: Looks) -> Figure:
     rows = len(ranking.ranked)
     figure = Figure(figsize=(9, max(2.6, 1.1 + 0.24 * rows)))
     left, right = figure.subplots(1, 2)
@@ -351,7 +376,9 @@ def _ranking(ranking: Ranking, looks: Looks, stamp: str) -> Figure:
         left=0.14, right=0.97, bottom=0.5 / height, top=1 - 0.6 / height, wspace=0.2
     )
     warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else ""
-    _headline(figure, ranking.title, "Across tasks", "; ".join(filter(None, (warning, stamp))))
+    _headline(
+        figure, ranking.title, "Across tasks", "; ".join(filter(None, (warning, ranking.stamp)))
+    )
     for place, row in enumerate(reversed(ranking.ranked)):
         look = _look(looks[row.method]) | {"linestyle": "none"}
         errors = _errors(row.score)

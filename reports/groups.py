@@ -11,6 +11,7 @@ from harness.intervals import Interval, mean_interval, ratio_interval
 from reports.quantities import ENERGY, QUANTITIES
 from reports.results import (
     TESTED,
+    UNTRIED,
     Results,
     Row,
     energy_is_estimated,
@@ -42,7 +43,6 @@ class Group:
     sparsity: float
     statuses: Mapping[str, int]
     run_ids: Sequence[str]
-    reason: str | None
     intervals: Mapping[str, Interval]
     differences: Mapping[str, Interval]
     ratios: Mapping[str, Interval]
@@ -52,19 +52,40 @@ class Group:
     rows: Sequence[Row] = field(repr=False)
 
     @property
+    def pruner(self) -> str:
+        """The method's name, whatever its options."""
+        return str(self.rows[0]["pruner"])
+
+    @property
     def runs(self) -> int:
         """How many runs there are, whatever became of them."""
         return sum(self.statuses.values())
 
     @property
+    def tested(self) -> int:
+        """How many of them have a result."""
+        return sum(self.statuses.get(status, 0) for status in TESTED)
+
+    @property
+    def tried(self) -> bool:
+        """Whether any of them was carried out."""
+        return not self.statuses.keys() <= set(UNTRIED)
+
+    @property
     def status(self) -> str:
-        """The worst that became of its runs."""
-        order = ("failed", "diverged", "collapsed", "skipped", "done")
+        """The worst that became of its runs; that some are still missing is no ending."""
+        order = ("failed", "diverged", "collapsed", "skipped", "done", "missing")
         return next(status for status in order if self.statuses.get(status))
 
     @property
+    def reason(self) -> str | None:
+        """Why its runs ended so."""
+        reasons = (row["reason"] for row in self.rows if row["status"] == self.status)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    @property
     def remark(self) -> str:
-        """Which of its runs did not end well, in words."""
+        """Which of its runs did not end well or are missing, in words."""
         bad = [f"{n} {status}" for status, n in self.statuses.items() if status != "done"]
         return f"{', '.join(bad)} of {self.runs}" if bad else ""
 
@@ -85,8 +106,8 @@ class Section:
     title: str
     profile: str
     setting: str
-    source: str
-    data_name: str
+    source: str | None
+    data_name: str | None
     metric: str
     goal: str
     device: str | None
@@ -105,7 +126,7 @@ class Section:
     def stamp(self) -> str | None:
         """What every table and figure says of data that are not the published ones."""
         words = {"synthetic": "SYNTHETIC", "real": "STAND-IN"}
-        word = words.get(self.source)
+        word = words.get(self.source or "")
         return f"{word} DATA: {self.data_name}" if word else None
 
     @property
@@ -114,9 +135,19 @@ class Section:
         return next((group for group in self.groups if group.kind == "dense"), None)
 
     @property
+    def tried(self) -> Sequence[Group]:
+        """The groups of which any run was carried out."""
+        return [group for group in self.groups if group.tried]
+
+    @property
+    def tested(self) -> bool:
+        """Whether any run has a result."""
+        return any(group.tested for group in self.groups)
+
+    @property
     def sparsities(self) -> Sequence[float]:
-        """What was asked of the methods that prune."""
-        return sorted({g.sparsity for g in self.groups if g.kind != "dense"})
+        """What was asked of the methods that can be asked."""
+        return sorted({group.sparsity for group in self.groups if group.sparsity})
 
     @property
     def higher_is_better(self) -> bool:
@@ -144,7 +175,7 @@ def normalised(section: Section, group: Group) -> dict[int, float] | None:
     return {
         run["seed"]: (tests.get(run["seed"], section.baseline) - section.baseline) / way
         for run in group.rows
-        if run["status"] != "skipped"
+        if run["status"] not in UNTRIED
     }
 
 
@@ -171,7 +202,7 @@ def _slug(run: Row, taken: set[str]) -> str:
 
 
 def _section(slug: str, rows: Sequence[Row]) -> Section:
-    first = rows[0]
+    first = next((row for row in rows if row["source"] is not None), rows[0])
     device = majority_device(rows)
     baselines = finite(rows, "baseline")
     dense = [row for row in rows if row["group"] == "dense"]
@@ -230,7 +261,6 @@ def _group(rows: Sequence[Row], dense: Sequence[Row], device: str | None) -> Gro
         sparsity=first["sparsity"],
         statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
         run_ids=[row["run_id"] for row in rows],
-        reason=next((row["reason"] for row in rows if row["reason"] is not None), None),
         intervals=intervals,
         differences=differences,
         ratios=ratios,

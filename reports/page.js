@@ -77,11 +77,18 @@ function logTicks(low, high, count) {
   const fitting = [[1, 2, 5], [1, 3], [1]].map(all).find((ticks) => ticks.length <= count && ticks.length > 1);
   return fitting ?? (all([1, 2, 5]).length < 2 ? linearTicks(low, high, count) : all([1]).filter((_, i, { length }) => i % Math.ceil(length / count) === 0));
 }
-function range(values, logarithmic) {
-  let [low, high] = [Math.min(...values), Math.max(...values)];
-  if (logarithmic) return low === high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
-  const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
-  return [low - margin, high + margin];
+// From the means, and as far as intervals reach, but by half of the means' own range at most: an
+// interval over two seeds can be wide enough to leave nothing else to be seen.
+function range(means, ends, logarithmic) {
+  const [of, back] = logarithmic ? [Math.log10, (value) => 10 ** value] : [(value) => value, (value) => value];
+  const far = ends.filter((end) => !logarithmic || end > 0).map(of);
+  const [least, most] = [Math.min(...means.map(of)), Math.max(...means.map(of))];
+  const reach = (most - least) / 2 || Infinity;
+  let low = Math.max(Math.min(least, ...far), least - reach);
+  const high = Math.min(Math.max(most, ...far), most + reach);
+  if (!logarithmic && least >= 0) low = Math.max(low, 0);
+  const margin = (high - low) * 0.06 || (logarithmic ? 0.3 : Math.abs(high) * 0.05 || 1);
+  return [back(low - margin), back(high + margin)];
 }
 
 // --- Looks: one colour and marker for each method, in every figure ---
@@ -119,12 +126,14 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   }
   const height = Math.round(Math.min(Math.max(width * 0.62, 230), 380));
   const place = { left: 58, right: width - 12, top: stamp ? 26 : 12, bottom: height - 44 };
-  const shown = (triple) => triple.filter((value, index) => value !== null && (index === 0 || bars));
-  const xs = points.flatMap((point) => shown(point.x)), ys = points.flatMap((point) => shown(point.y));
-  if (dense) ys.push(...shown(dense));
-  const logX = x.log && Math.min(...xs) > 0, logY = y.log && Math.min(...ys) > 0;
-  const [x0, x1] = range(xs, logX), [y0, y1] = range(ys, logY);
-  const atX = scale(x0, x1, place.left, place.right, logX), atY = scale(y0, y1, place.bottom, place.top, logY);
+  const xs = points.map((point) => point.x), ys = [...points.map((point) => point.y), ...(dense ? [dense] : [])];
+  const means = (triples) => triples.map((triple) => triple[0]);
+  const ends = (triples) => (bars ? triples.flatMap((triple) => triple.slice(1)).filter((end) => end !== null) : []);
+  const logX = x.log && Math.min(...means(xs)) > 0, logY = y.log && Math.min(...means(ys)) > 0;
+  const [x0, x1] = range(means(xs), ends(xs), logX), [y0, y1] = range(means(ys), ends(ys), logY);
+  const within = (value, low, high) => Math.min(Math.max(value, low), high);
+  const [acrossX, acrossY] = [scale(x0, x1, place.left, place.right, logX), scale(y0, y1, place.bottom, place.top, logY)];
+  const atX = (value) => acrossX(within(value, x0, x1)), atY = (value) => acrossY(within(value, y0, y1));
   const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
   for (const tick of (logY ? logTicks : linearTicks)(y0, y1, height / 55))
     drawing.append(shape("line", { class: "grid", x1: place.left, x2: place.right, y1: atY(tick), y2: atY(tick) }),
@@ -163,7 +172,7 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   for (const each of series.filter((one) => !one.bare)) for (const point of each.points) {
     const [px, py] = [atX(point.x[0]), atY(point.y[0])];
     const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}`,
-      tabindex: 0, role: "button", "aria-label": point.text }, shape("title", {}, point.text));
+      role: "button", "aria-label": point.text }, shape("title", {}, point.text));
     if (bars && !each.line) for (const [triple, dimension] of [[point.y, "y"], [point.x, "x"]]) if (triple[1] !== null && triple[2] > triple[1]) {
       const ends = dimension === "y" ? { x1: px, x2: px, y1: atY(triple[1]), y2: atY(triple[2]) }
         : { y1: py, y2: py, x1: atX(triple[1]), x2: atX(triple[2]) };
@@ -176,7 +185,22 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
     group.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); } });
     drawing.append(group);
   }
+  oneStop([...drawing.querySelectorAll("g.point")]);
   host.append(drawing);
+}
+// The points of a chart are one stop of the tab key; the arrows go from point to point.
+function oneStop(points) {
+  points.forEach((point, index) => {
+    point.setAttribute("tabindex", index ? -1 : 0);
+    point.addEventListener("keydown", ({ key }) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[key];
+      if (!step) return;
+      const next = points[(index + step + points.length) % points.length];
+      point.setAttribute("tabindex", -1);
+      next.setAttribute("tabindex", 0);
+      next.focus();
+    });
+  });
 }
 
 // --- What the charts of a task show ---
@@ -235,13 +259,13 @@ function scatter(figure, kind) {
     : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "");
 }
 function named(group) {
-  return `${methods.get(group.method).title}${group.kind === "dense" ? "" : ` at ${percent(group.sparsity)}`}`;
+  return `${methods.get(group.method).title}${group.sparsity ? ` at ${percent(group.sparsity)}` : ""}`;
 }
 function atOneSparsity(figure, kind) {
   const slug = sectionOf(figure), section = data.sections[slug];
   const last = section.sparsities.at(-1) ?? 0;
   const sparsity = Number(chosen(`${slug}.at`, last));
-  const groups = section.groups.map((group, index) => ({ ...group, index })).filter((group) => group.kind === "dense" || group.sparsity === sparsity);
+  const groups = section.groups.map((group, index) => ({ ...group, index })).filter((group) => [0, sparsity].includes(group.sparsity));
   return { slug, section, sparsity, groups: groups.filter((group) => !hidden().has(group.method)),
     choice: section.sparsities.length > 1 ? select("at", `${slug}.at`, section.sparsities.map((each) => [each, percent(each)]), sparsity, last) : null };
 }
@@ -258,11 +282,11 @@ function curves(figure, kind) {
   plot(figure.querySelector(".plot"), { series, stamp: section.stamp, bars: is("intervals", true),
     x: { title: "Epochs spent", log: false },
     y: { title: kind === "training" ? `Validation ${section.metric}` : "What the trigger watched", log },
-    label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}: ${series.map((each) => methods.get(each.method).title).join(", ")}` });
+    label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}, last values: ${series.map((each) => `${methods.get(each.method).title} ${written(each.points.at(-1).y[0])}`).join(", ")}` });
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
     .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings.";
 }
-const times = (count) => (count === 0 ? "never" : count === 1 ? "once" : `${count} times`);
+const times = (count) => (count === 1 ? "once" : `${count} times`);
 function density(figure) {
   const { section, groups, choice } = atOneSparsity(figure);
   controls(figure, [choice]);
@@ -298,10 +322,10 @@ function density(figure) {
   host.append(drawing);
 }
 function profile(figure) {
-  const { thresholds, methods: list } = data.profiles[Number(figure.dataset.profile)];
+  const { thresholds, stamp, methods: list } = data.profiles[Number(figure.dataset.profile)];
   const series = list.filter((each) => !hidden().has(each.method)).map((each) => ({ method: each.method, line: true, bare: true, dash: DASHES[methods.get(each.method).kind] ?? "",
     points: each.values.map((value, index) => ({ x: [thresholds[index], null, null], y: [value, null, null] })) }));
-  plot(figure.querySelector(".plot"), { series, x: { title: "Normalised score", log: false, theoretical: false }, y: { title: "Share of runs above", log: false }, label: "Performance profile of the ranked methods" });
+  plot(figure.querySelector(".plot"), { series, stamp, x: { title: "Normalised score", log: false, theoretical: false }, y: { title: "Share of runs above", log: false }, label: "Performance profile of the ranked methods" });
   let key = figure.querySelector(".legend");
   if (!key) figure.querySelector(".plot").before(key = element("div", { class: "legend", role: "group", "aria-label": "Methods: press to hide or show" }));
   legend(key, list.map((each) => each.method));
@@ -341,26 +365,34 @@ function legend(host, ids) {
   if (focused) host.querySelector(`[data-method="${CSS.escape(focused)}"]`)?.focus();
 }
 function sortable(table) {
+  [...table.rows].forEach((row, place) => { row.dataset.place = place; });
   [...table.tHead.rows[0].cells].forEach((header, column) => {
     const button = element("button", { type: "button", title: "sort by this column" }, ...header.childNodes);
     header.append(button);
     button.addEventListener("click", () => {
-      const ascending = header.getAttribute("aria-sort") !== "ascending";
-      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      for (const body of table.tBodies) {
-        const rows = [...body.rows].filter((row) => !row.classList.contains("block"));
-        const order = (row) => row.cells[column].dataset.order;
-        rows.sort((a, b) => {
-          const [first, second] = [order(a), order(b)];
-          if (first === undefined || second === undefined) return (first === undefined) - (second === undefined);
-          const sign = ascending ? 1 : -1;
-          return sign * (Number.isNaN(Number(first)) ? first.localeCompare(second, "en") : first - second);
-        });
-        body.append(...rows);
-      }
+      state.set(`${table.dataset.table}.sort`, `${column} ${header.getAttribute("aria-sort") === "ascending" ? "down" : "up"}`);
+      remember();
+      sort(table);
     });
   });
+  sort(table);
+}
+// Sorts within blocks, as the state says, or as it was.
+function sort(table) {
+  const [column, direction] = (state.get(`${table.dataset.table}.sort`) ?? "").split(" ");
+  const headers = [...table.tHead.rows[0].cells], header = headers[column], sign = direction === "down" ? -1 : 1;
+  for (const each of headers) each.removeAttribute("aria-sort");
+  header?.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  const order = (row) => (header ? row.cells[column].dataset.order : row.dataset.place);
+  for (const body of table.tBodies) {
+    const rows = [...body.rows].filter((row) => !row.classList.contains("block"));
+    rows.sort((a, b) => {
+      const [first, second] = [order(a), order(b)];
+      if (first === undefined || second === undefined) return (first === undefined) - (second === undefined);
+      return sign * (Number.isNaN(Number(first)) ? first.localeCompare(second, "en") : first - second);
+    });
+    body.append(...rows);
+  }
 }
 
 // --- Runs ---
@@ -371,10 +403,13 @@ function showRuns(ids, title) {
     const run = data.runs[id];
     const copy = element("button", { type: "button" }, "copy command");
     copy.addEventListener("click", () => copied(run.command, copy));
-    const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`, `test ${written(run.test)}`, run.commit ? `commit ${run.commit}` : "no commit known"];
+    const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`];
+    if (run.test !== null) facts.push(`test ${written(run.test)}`);
+    if (run.commit) facts.push(`commit ${run.commit}`);
+    else if (run.test !== null) facts.push("no commit known");
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
       element("pre", { class: "command" }, run.command), copy,
-      element("pre", {}, data.environments[run.environment]),
+      data.environments[run.environment] ? element("pre", {}, data.environments[run.environment]) : null,
       run.log ? element("details", { open: index === 0 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
   }));
   if (!dialog.open) dialog.showModal();
@@ -396,8 +431,8 @@ function redraw() {
   toolbar.elements.theme.value = chosen("theme", "");
   if (chosen("theme", "")) document.documentElement.dataset.theme = chosen("theme", "");
   else delete document.documentElement.dataset.theme;
-  for (const task of document.querySelectorAll("section.task"))
-    legend(task.querySelector(".legend"), [...new Set(data.sections[task.dataset.section].groups.map((group) => group.method))]);
+  for (const host of document.querySelectorAll("section.task > .legend"))
+    legend(host, [...new Set(data.sections[sectionOf(host)].groups.map((group) => group.method))]);
   for (const figure of document.querySelectorAll("figure.chart")) draw(figure);
 }
 function draw(figure) {
@@ -416,6 +451,7 @@ toolbar.addEventListener("reset", (event) => {
   for (const key of [...state.keys()]) state.delete(key);
   remember();
   redraw();
+  document.querySelectorAll("table.sortable").forEach(sort);
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="#"]');
@@ -427,7 +463,7 @@ document.addEventListener("click", (event) => {
     state.set("run", id);
     remember();
     const group = Object.values(data.sections).flatMap((section) => section.groups).find((each) => each.runs.includes(id));
-    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : id);
+    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : "Not carried out");
   } else {
     state.set("at", target);
     remember();
@@ -443,6 +479,8 @@ redraw();
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
 addEventListener("beforeprint", redraw);
+// Another view was typed or pasted into the address.
+addEventListener("hashchange", () => location.reload());
 if (state.get("at")) document.getElementById(state.get("at"))?.scrollIntoView();
 if (data.runs[state.get("run")]) showRuns([state.get("run")], state.get("run"));
 })();

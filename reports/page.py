@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from reports.charts import quantity_data
 from reports.claims import Verdict
+from reports.figures import Drawn
 from reports.groups import Section
-from reports.provenance import details
 from reports.published import Beside
 from reports.ranking import THRESHOLDS, Ranking
-from reports.results import Results
+from reports.results import UNTRIED, Results
 from reports.tables import STATES, Table
 
 HERE = Path(__file__).resolve().parent
@@ -31,11 +31,12 @@ def render(
     sections: Sequence[Section],
     matrix: Table,
     tables: Mapping[str, Table],
-    rankings: Sequence[Ranking],
+    rankings: Sequence[tuple[Ranking, Table]],
     verdicts: Sequence[Verdict],
     beside: Sequence[Beside],
     charts: Mapping[str, Any],
     methods: Sequence[Mapping[str, Any]],
+    figures: Drawn,
 ) -> str:
     """Return the page.
 
@@ -44,11 +45,12 @@ def render(
         sections: what the page shows, in this order.
         matrix: methods x tasks.
         tables: the result table of each section, by its slug.
-        rankings: across tasks.
+        rankings: across tasks, each with its table.
         verdicts: of the claims.
         beside: published tables with ours.
         charts: what the charts of each section are drawn from, by its slug.
         methods: their colours and markers.
+        figures: the files beside the page.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -69,10 +71,23 @@ def render(
         verdicts=verdicts,
         beside=beside,
         states=STATES,
+        figures=figures,
+        environments=_counted(results, "environment"),
+        commits=_counted(results, "commit"),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        data=embedded(_data(results, rankings, charts, methods)),
+        data=embedded(_data(results, [ranking for ranking, _ in rankings], charts, methods)),
     )
+
+
+def _counted(results: Results, what: str) -> list[tuple[str, int]]:
+    """Return what runs have in common, the most frequent first."""
+    counted = Counter(
+        details[what]
+        for details in results.details.values()
+        if details["status"] not in UNTRIED and details[what]
+    )
+    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def embedded(data: Any) -> Markup:
@@ -91,8 +106,7 @@ def _data(
 ) -> dict[str, Any]:
     environments: dict[str, int] = {}
     runs = {}
-    for run_id in sorted(results.records):
-        run = details(results.records[run_id], results.failures.get(run_id))
+    for run_id, run in sorted(results.details.items()):
         place = environments.setdefault(run["environment"], len(environments))
         runs[run_id] = {**run, "environment": place}
     return {
@@ -101,6 +115,7 @@ def _data(
         "sections": charts,
         "profiles": [
             {
+                "stamp": ranking.stamp,
                 "thresholds": THRESHOLDS.tolist(),
                 "methods": [{"method": r.method, "values": r.profile} for r in ranking.ranked],
             }

@@ -60,7 +60,8 @@ def environment(record: Mapping[str, Any]) -> str:
     versions = provenance.get("versions") or {}
     lines.append(", ".join(f"{name} {version}" for name, version in versions.items() if version))
     data = record["data"]
-    lines.append(f"data: {data['source']}, {data['name']}, sha256 {data['sha256'][:12]}")
+    if data["source"] is not None:
+        lines.append(f"data: {data['source']}, {data['name']}, sha256 {data['sha256'][:12]}")
     return without_paths("\n".join(line for line in lines if line))
 
 

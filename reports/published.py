@@ -33,7 +33,7 @@ def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside
     for description in described:
         with (folder / description["file"]).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        candidates = [s for s in sections if s.task in description["tasks"]]
+        candidates = [s for s in sections if s.tested and s.task in description["tasks"]]
         if "rows" in description:
             made.append(_beside(description, rows, *_by_row(description, candidates)))
             continue

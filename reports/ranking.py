@@ -39,14 +39,18 @@ class Ranking:
     """Methods on the tasks that all of them were run on.
 
     Attributes:
+        slug: a name for files.
         title: which methods and tasks these are.
+        stamp: what is said where any of the data are not the published ones.
         cells: the tasks, each at one sparsity.
         ranked: the best first.
         left_out: the methods that were not run on all of them.
         too_few: whether there are too few seeds to tell anything.
     """
 
+    slug: str
     title: str
+    stamp: str | None
     cells: Sequence[str]
     ranked: Sequence[Ranked]
     left_out: Sequence[str]
@@ -63,7 +67,7 @@ def rankings(sections: Sequence[Section]) -> list[Ranking]:
     cells = sorted({cell for scores in table.values() for cell in scores})
     if not cells:
         return []
-    names = {section.slug: section.name for section in sections}
+    homes = {section.slug: section for section in sections}
     everywhere = [method for method, scores in table.items() if len(scores) == len(cells)]
     complete = [cell for cell in cells if all(cell in scores for scores in table.values())]
     made = []
@@ -71,10 +75,11 @@ def rankings(sections: Sequence[Section]) -> list[Ranking]:
         title = f"Every task, by the {len(everywhere)} methods that were run on all of them"
         if len(complete) == len(cells):
             title = "Every method on every task"
-        made.append(_ranking(title, everywhere, cells, table, titles, names))
+        made.append(_ranking("ranking", title, everywhere, cells, table, titles, homes))
     if complete and len(complete) < len(cells) and len(table) > 1:
         title = f"Every method, on the {len(complete)} of {len(cells)} cells where all were run"
-        made.append(_ranking(title, list(table), complete, table, titles, names))
+        slug = f"ranking{'-2' * len(made)}"
+        made.append(_ranking(slug, title, list(table), complete, table, titles, homes))
     return made
 
 
@@ -85,7 +90,7 @@ def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
     for section in sections:
         for group in section.groups:
             scores = normalised(section, group)
-            if group.kind != "dense" and scores:
+            if group.sparsity and scores:
                 cell = section.slug, group.sparsity
                 table.setdefault(group.method, {})[cell] = np.array(list(scores.values()))
                 titles[group.method] = group.title
@@ -93,12 +98,13 @@ def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
 
 
 def _ranking(
+    slug: str,
     title: str,
     methods: Sequence[str],
     cells: Sequence[Cell],
     table: Table,
     titles: Mapping[str, str],
-    names: Mapping[str, str],
+    homes: Mapping[str, Section],
 ) -> Ranking:
     scores: dict[str, Scores] = {m: [table[m][cell] for cell in cells] for m in methods}
     means = {m: stratified_bootstrap(interquartile_mean, scores[m]) for m in methods}
@@ -119,9 +125,12 @@ def _ranking(
                 [round(float(value), 4) for value in profile],
             )
         )
+    stamped = any(homes[home].stamp for home, _ in cells)
     return Ranking(
+        slug=slug,
         title=title,
-        cells=[f"{names[slug]} at {100 * sparsity:g} %" for slug, sparsity in cells],
+        stamp="HOLDS STAND-IN OR SYNTHETIC DATA" if stamped else None,
+        cells=[f"{homes[home].name} at {100 * sparsity:g} %" for home, sparsity in cells],
         ranked=ranked,
         left_out=sorted(titles[method] for method in table if method not in methods),
         too_few=too_few,
@@ -134,5 +143,5 @@ def _verdict(over: Interval | None, too_few: bool) -> str:
     if too_few:
         return "too few seeds to tell"
     if over.low is not None and over.low > 0.5:
-        return "better than the next"
-    return "not told apart from the next"
+        return "better"
+    return "not told apart"

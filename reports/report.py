@@ -8,14 +8,14 @@ from harness import files
 from harness.errors import RequestError
 from reports import exports
 from reports.charts import chart_data, methods
-from reports.claims import judge
+from reports.claims import claims_table, judge
 from reports.figures import draw_all
 from reports.groups import sections as sections_of
 from reports.page import render
 from reports.published import beside
 from reports.ranking import rankings
 from reports.results import read
-from reports.tables import Table, matrix, result_table
+from reports.tables import Table, matrix, ranking_table, result_table
 
 WRITERS = {"csv": exports.to_csv, "md": exports.to_markdown, "tex": exports.to_latex}
 
@@ -35,15 +35,29 @@ def write(results_folder: Path, out: Path) -> Path:
     tables = {section.slug: result_table(section) for section in sections}
     front = matrix(sections)
     published = beside(sections)
-    _make(out, out / "tables", out / "figures")
-    for table in (front, *tables.values(), *(each.table for each in published)):
-        _write_table(table, out / "tables")
     ranked = rankings(sections)
+    order = [ranking_table(ranking) for ranking in ranked]
+    verdicts = judge(sections)
+    _make(out, out / "tables", out / "figures")
+    for table in (
+        *(front, *order, *tables.values()),
+        *(claims_table(verdicts), *(each.table for each in published)),
+    ):
+        _write_table(table, out / "tables")
     looks = methods(sections)
     charts = {section.slug: chart_data(section, results) for section in sections}
-    draw_all(sections, ranked, charts, looks, out / "figures")
+    drawn = draw_all(sections, ranked, charts, looks, out / "figures")
     page = render(
-        results, sections, front, tables, ranked, judge(sections), published, charts, looks
+        results,
+        sections,
+        front,
+        tables,
+        list(zip(ranked, order, strict=True)),
+        verdicts,
+        published,
+        charts,
+        looks,
+        drawn,
     )
     files.write(out / "index.html", page.encode())
     return out / "index.html"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from harness.errors import RequestError
+from harness.matrix import matrix_files, read_matrix
 from harness.store import SCHEMA, Record, Store
-from reports.provenance import without_paths
+from reports.damage import damage
+from reports.provenance import details, without_paths
 from reports.quantities import COSTS, ENERGY, QUANTITIES
 
 OBSERVATIONS = ("kernel",)
@@ -25,6 +27,9 @@ VARIANTS = ("masks",)
 TESTED = ("done", "collapsed")
 """How runs end that have a result."""
 
+UNTRIED = ("skipped", "missing")
+"""What is said of runs that nobody began, or that cannot be carried out."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -32,68 +37,99 @@ class Results:
 
     Attributes:
         runs: a row for each run that counts, with the columns of `flatten` and the section, the
-            setting and the method that it belongs to.
+            setting and the method that it belongs to. What a matrix asked for and the folder does
+            not hold is among them: "missing", or "skipped" if it was left out.
         records: all of them, by run.
-        failures: the last lines of what failed runs left, by run.
+        details: what is shown of each, by run, as `reports.provenance.details` gives it.
         notes: what is not counted, and why.
     """
 
     runs: pd.DataFrame
     records: Mapping[str, Record]
-    failures: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str] = ()
 
 
 def read(folder: Path) -> Results:
-    """Read every run of a results folder.
+    """Read every run of a results folder, and what its matrices asked for.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is neither.
     """
     if not folder.is_dir():
         raise RequestError(f"results folder {folder}: does not exist")
     store = Store(folder)
     records: dict[str, Record] = {}
-    failures: dict[str, str] = {}
+    shown: dict[str, Mapping[str, Any]] = {}
     rows: list[dict[str, Any]] = []
-    notes: list[str] = []
+    unread: dict[str, str] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         run_id = path.name
         try:
             record = store.record(run_id) or store.failure(run_id)
             if record is None:
                 if (path / "journal.jsonl").exists():
-                    notes.append(f"{run_id}: is not finished, and not counted")
+                    unread[run_id] = "is not finished, and not counted"
                 continue
-            rows.append(flatten(record))
+            record = {**record, "run_id": run_id}
+            row, shown[run_id] = flatten(record), details(record, _traceback(record, path))
         except RequestError as error:
-            reason = str(error).removeprefix(f"{path}/")
-            notes.append(f"{run_id}: {reason}")
+            unread[run_id] = str(error).removeprefix(f"{path}/")
             continue
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            notes.append(f"{run_id}: the record is damaged ({type(error).__name__}: {error})")
+        except (LookupError, TypeError, ValueError) as error:
+            unread[run_id] = f"the record is damaged ({type(error).__name__}: {error})"
             continue
+        rows.append(row)
         records[run_id] = record
-        details = path / "failure.txt"
-        if record["status"] == "failed" and details.exists():
-            failures[run_id] = without_paths(details.read_text(encoding="utf-8", errors="replace"))
+    asked, damaged = _asked_for(folder)
+    for run_id, record in asked.items():
+        if run_id not in records:
+            why = record["reason"] or unread.get(run_id, "asked for, and not run yet")
+            records[run_id] = {**record, "reason": why}
+            rows.append({**flatten(records[run_id]), "recorded": False})
+            shown[run_id] = details(records[run_id], None)
+    notes = [*(f"{run_id}: {reason}" for run_id, reason in unread.items()), *damaged]
     if not rows and not notes:
         raise RequestError(f"results folder {folder}: holds no run")
-    runs, superseded = _without_duplicates(_with_sections(pd.DataFrame(rows, dtype=object)))
-    return Results(runs, records, failures, [*notes, *superseded])
+    runs, superseded = _those_that_count(_with_sections(pd.DataFrame(rows, dtype=object)))
+    return Results(runs, records, shown, [*notes, *superseded])
+
+
+def _traceback(record: Record, folder: Path) -> str | None:
+    """Return what a failed run left."""
+    path = folder / "failure.txt"
+    if record["status"] != "failed" or not path.exists():
+        return None
+    return without_paths(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
+    """Return what matrices asked for, by run, and which of them cannot be read."""
+    asked: dict[str, Record] = {}
+    damaged = []
+    for path in matrix_files(folder):
+        try:
+            matrix = read_matrix(path)
+            for record in (*matrix.runs.values(), *matrix.left_out.values()):
+                flatten(record)
+                asked[record["run_id"]] = record
+        except RequestError:
+            damaged.append(f"{path.relative_to(folder)}: is damaged; what it asked for is unknown")
+    return asked, damaged
 
 
 def flatten(record: Record) -> dict[str, Any]:
     """Return a record as one row.
 
     Raises:
-        RequestError: its schema is older than what can be read.
-        KeyError, TypeError: it lacks something.
+        RequestError: its schema is older than what can be read, or it is damaged.
     """
     if record["schema"] < SCHEMA:
         raise RequestError(
             f"has schema {record['schema']}, older than {SCHEMA}, the oldest that can be read"
         )
+    if (what := damage(record)) is not None:
+        raise RequestError(f"the record is damaged: {what}")
     spec, quality, sparsity = record["spec"], record["quality"], record["sparsity"]
     settings = record["settings"]
     return {
@@ -106,7 +142,8 @@ def flatten(record: Record) -> dict[str, Any]:
         "pruner": spec["pruner"],
         "pruner_title": record["pruner"]["title"] or spec["pruner"],
         "group": record["pruner"]["group"],
-        "versions": (str(record["task"]["version"]), str(record["pruner"]["version"])),
+        "task_version": record["task"]["version"],
+        "pruner_version": record["pruner"]["version"],
         "overrides": {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS},
         "options": frozenset(settings),
         "sparsity": float(spec["sparsity"]),
@@ -125,6 +162,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "effective_sparsity": sparsity.get("effective"),
         "compression": _compression(sparsity.get("weights")),
         "observed": any(name in spec["overrides"] for name in OBSERVATIONS),
+        "recorded": True,
         "started": record["provenance"].get("started") or "",
         "device": _machine(record["provenance"]),
         **_costs(record),
@@ -217,7 +255,7 @@ def _with_sections(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return runs
-    settings, variants, sections, methods = [], [], [], []
+    settings, variants, methods = [], [], []
     common = {
         task: frozenset.intersection(*together["options"])
         for task, together in runs.groupby("task")
@@ -232,11 +270,17 @@ def _with_sections(runs: pd.DataFrame) -> pd.DataFrame:
         variant = _as_text(own)
         settings.append(setting)
         variants.append(variant)
-        sections.append((run.task, run.profile, run.data_sha256, setting))
         methods.append(f"{run.pruner} ({variant})" if variant else run.pruner)
     titles = [
         f"{title} ({variant})" if variant else title
         for title, variant in zip(runs["pruner_title"], variants, strict=True)
+    ]
+    places = list(zip(runs["task"], runs["profile"], settings, strict=True))
+    # Nobody knows the data of what was left out: they are those of the others, if there are any.
+    known = {place: sha for place, sha in zip(places, runs["data_sha256"], strict=True) if sha}
+    sections = [
+        (task, profile, sha or known.get((task, profile, setting), ""), setting)
+        for (task, profile, setting), sha in zip(places, runs["data_sha256"], strict=True)
     ]
     return runs.assign(
         setting=settings, section=sections, method=methods, method_title=titles
@@ -247,16 +291,41 @@ def _as_text(overrides: Mapping[str, Any]) -> str:
     return without_paths(", ".join(f"{k}={v}" for k, v in sorted(overrides.items())))
 
 
-def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Leave one run of each seed: of the newest versions, most observed, begun last."""
+def _those_that_count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Leave the runs of the newest versions, and of each seed the most observed, begun last."""
     if runs.empty:
         return runs, []
+    notes = []
+    for what, place in (("task", ["section"]), ("pruner", ["section", "pruner"])):
+        older = _older(runs, f"{what}_version", place)
+        runs = runs[~runs["run_id"].isin(older)]
+        notes += [f"{run}: is of an older version of its {what}" for run in older]
     key = ["section", "method", "sparsity", "seed"]
-    ordered = runs.sort_values(["versions", "observed", "started", "run_id"], kind="stable")
+    ordered = runs.sort_values(["recorded", "observed", "started", "run_id"], kind="stable")
     kept = ordered.drop_duplicates(key, keep="last").sort_index()
-    dropped = sorted(set(runs["run_id"]) - set(kept["run_id"]))
-    notes = [f"{run}: another run of the same seed counts in its place" for run in dropped]
+    dropped = sorted(set(runs["run_id"][runs["recorded"].astype(bool)]) - set(kept["run_id"]))
+    notes += [f"{run}: another run of the same seed counts in its place" for run in dropped]
     return kept.reset_index(drop=True), notes
+
+
+def _older(runs: pd.DataFrame, version: str, place: list[str]) -> list[str]:
+    """Return the runs that another of the same place has a newer version than.
+
+    Of the versions of a plug-in, which are hashes, that of the run begun last is the newest.
+    """
+    together: dict[tuple[Any, ...], list[Row]] = {}
+    for run in runs.to_dict("records"):
+        if run["recorded"]:
+            together.setdefault(tuple(run[key] for key in place), []).append(run)
+    older = []
+    for same in together.values():
+        newest = max(same, key=lambda run: (_number(run[version]), run["started"]))[version]
+        older += [run["run_id"] for run in same if run[version] != newest]
+    return sorted(older)
+
+
+def _number(version: int | str) -> int:
+    return version if isinstance(version, int) else 0
 
 
 Row = Mapping[str, Any]

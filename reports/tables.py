@@ -7,13 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.intervals import Interval
+from harness.matrix import first_of
 from reports.groups import Group, Section
 from reports.quantities import COSTS, QUANTITIES, SPARSITY
+from reports.ranking import Ranking
 
 NONE = "\N{EN DASH}"
 """Stands where there is no number; its note says why."""
 
 MINUS = "\N{MINUS SIGN}"
+
+UNASKED = "no sparsity asked"
+"""Of methods that have theirs by nature, as narrow dense networks do."""
 
 TALK_ONLY = ("paper_disk", "current_allocation")
 """Shown beside the talk, and nowhere else."""
@@ -126,15 +131,33 @@ def result_table(section: Section) -> Table:
             if QUANTITIES[key].origin == "theoretical"
         ),
         stamp=section.stamp,
-        notes=_table_notes(section),
+        notes=[*_table_notes(section), *_endings([section])],
     )
+
+
+def _endings(sections: Sequence[Section]) -> list[str]:
+    """Say why methods have no whole result, each reason once."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for section in sections:
+        where = f" on {section.name}" if len(sections) > 1 else ""
+        for group in section.groups:
+            if group.status != "done" and group.reason is not None:
+                at = f" at {percent(group.sparsity)}" if group.sparsity else ""
+                ending = group.status, group.reason
+                together.setdefault(ending, []).append(f"{group.title}{at}{where}")
+    return [
+        f"{STATES[status][0]} {status}: {first_of(names)}: {reason}"
+        for (status, reason), names in sorted(together.items())
+    ]
 
 
 def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
-        f"{section.metric}: {better} is better. Means over the seeds; the best of each block is "
-        "bold, the second underlined. To dense: paired by seed."
+        f"{section.metric}: {better} is better. Means over the seeds, the metric's with its 95 % "
+        "interval (those of the costs are shown on pointing at them); the best of each block is "
+        "bold, the second underlined; a metric of fewer runs than were asked for, or of "
+        "collapsed ones, is neither. To dense: paired by seed."
     ]
     if section.baseline is not None:
         notes.append(f"Ignoring the input gives {section.metric} {number(section.baseline)}.")
@@ -148,8 +171,45 @@ def _table_notes(section: Section) -> list[str]:
     return notes
 
 
+def ranking_table(ranking: Ranking) -> Table:
+    """Return the methods across tasks, the best first."""
+    rows = []
+    for row in ranking.ranked:
+        score, over = row.score, row.over_next
+        cells = [Cell(f"{score.mean:.3f}", order=score.mean), Cell(_range(score, 3))]
+        if over is None:
+            cells += [Cell(NONE, "the last has no next"), Cell("")]
+        else:
+            probability = f"{over.mean:.2f} [{_range(over, 2)}]"
+            cells += [Cell(probability, order=over.mean), Cell(row.verdict)]
+        rows.append([Cell(row.title, order=row.title), *cells])
+    left_out = ", ".join(ranking.left_out)
+    return Table(
+        slug=ranking.slug,
+        title="Interquartile mean of normalised scores",
+        columns=[
+            *("Method", "Score", "95 % interval"),
+            *("Beats the next with probability", "So it is"),
+        ],
+        blocks=[Block("", rows)],
+        stamp=ranking.stamp,
+        notes=[
+            f"Over {'; '.join(ranking.cells)}. Runs that failed or diverged score 0. Interval: "
+            "stratified bootstrap over the seeds of each task, which takes the tasks as given.",
+            *([f"Not ranked here, since not run everywhere: {left_out}."] if left_out else []),
+        ],
+    )
+
+
+def _range(interval: Interval, digits: int) -> str:
+    return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}".replace("-", MINUS)
+
+
 def _block_title(kind: str, sparsity: float) -> str:
-    return "Dense" if kind == "dense" else f"{kind.capitalize()}, {percent(sparsity)} removed"
+    if kind == "dense":
+        return "Dense"
+    removed = f"{percent(sparsity)} removed" if sparsity else UNASKED
+    return f"{kind.capitalize()}, {removed}"
 
 
 def _blocks(section: Section, keys: Sequence[str]) -> list[tuple[str, float, list[list[Cell]]]]:
@@ -165,8 +225,8 @@ def _name(group: Group) -> Cell:
 
 
 def _seeds(group: Group) -> Cell:
-    text = str(group.runs)
-    return Cell(f"{text} ({group.remark})" if group.remark else text, order=group.runs)
+    text = str(group.tested)
+    return Cell(f"{text} ({group.remark})" if group.remark else text, order=group.tested)
 
 
 def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
@@ -174,13 +234,24 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
     if test is None:
         reason = group.reasons.get("test", "")
         return Cell(NONE, note=reason), Cell(NONE, note=reason)
-    value = Cell(number(test.mean), between(test), order=test.mean)
+    value = Cell(number(test.mean), between(test), order=test.mean, detail=_ends(test, number))
     difference = group.differences.get("test")
     if group.kind == "dense":
         return value, Cell(NONE, "the reference itself")
     if difference is None:
         return value, Cell(NONE, "no dense run of the same seed")
-    return value, Cell(signed(difference.mean), between(difference, signed), order=difference.mean)
+    return value, Cell(
+        signed(difference.mean),
+        between(difference, signed),
+        order=difference.mean,
+        detail=_ends(difference, signed),
+    )
+
+
+def _ends(interval: Interval, write: Callable[[float], str]) -> str:
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"{write(interval.low)} to {write(interval.high)}"
 
 
 def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
@@ -244,14 +315,15 @@ STATES: Mapping[str, tuple[str, str]] = {
     "failed": ("\N{MULTIPLICATION X}", "failed: an error, no result"),
     "skipped": ("\N{EMPTY SET}", "skipped: cannot be done"),
     "unknown": ("?", "no finite result"),
-    "missing": ("\N{MIDDLE DOT}", "not run"),
+    "missing": ("\N{HORIZONTAL ELLIPSIS}", "missing: asked for, no result yet"),
+    "unasked": ("\N{MIDDLE DOT}", "not run, and no matrix asked for it"),
 }
 """The symbol and the meaning of each state of a cell of the matrix."""
 
 
 def matrix(sections: Sequence[Section]) -> Table:
     """Return methods x tasks, each cell the difference to dense."""
-    columns = [(section, sparsity) for section in sections for sparsity in section.sparsities]
+    columns = [(section, sparsity) for section in sections for sparsity in _asked(section)]
     methods: dict[str, tuple[str, str]] = {}
     for section in sections:
         methods |= {g.method: (g.kind, g.title) for g in section.groups if g.kind != "dense"}
@@ -265,17 +337,23 @@ def matrix(sections: Sequence[Section]) -> Table:
         ]
         blocks.append(Block(kind.capitalize(), rows))
     headers = [
-        f"{section.name}, {percent(sparsity)}{_short_stamp(section)}"
+        f"{section.name}, {percent(sparsity) if sparsity else UNASKED}{_short_stamp(section)}"
         for section, sparsity in columns
     ]
-    stamps = [f"{section.name}: {section.stamp}" for section in sections if section.stamp]
+    stamps = [f"{section.name}: {section.stamp}." for section in sections if section.stamp]
     return Table(
         slug="matrix",
         title="Test metric relative to dense",
         columns=["Method", *headers],
         blocks=blocks,
-        notes=stamps,
+        notes=[*stamps, *_endings(sections)],
     )
+
+
+def _asked(section: Section) -> Sequence[float]:
+    """Return what was asked of its methods; last comes that nothing was."""
+    asked = {group.sparsity for group in section.groups if group.kind != "dense"}
+    return sorted(asked, key=lambda sparsity: (not sparsity, sparsity))
 
 
 def _short_stamp(section: Section) -> str:
@@ -288,9 +366,12 @@ def _kind_order(kind: str) -> tuple[int, str]:
 
 
 def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
-    found = [g for g in section.groups if g.method == method and g.sparsity == sparsity]
+    own = [group for group in section.groups if group.method == method]
+    found = [group for group in own if group.sparsity == sparsity]
+    if own and all(bool(group.sparsity) != bool(sparsity) for group in own):
+        return Cell(NONE, "another column has it")
     if not found:
-        return _state_cell("missing", "not run", "this was not asked for, or is not finished")
+        return _state_cell("unasked", "not run", "")
     group = found[0]
     difference = group.differences.get("test")
     if difference is None:

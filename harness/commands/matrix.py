@@ -16,7 +16,7 @@ from harness.dispatch import Dispatch, Tally
 from harness.errors import Interrupted, RequestError
 from harness.estimates import Estimates
 from harness.executor import Executor, Order, Outcome, Resources, find_executor
-from harness.matrix import Matrix, by_reason, first_of, plan_matrix, write_matrix
+from harness.matrix import Matrix, by_reason, first_of, plan_matrix, reasons, write_matrix
 from harness.registry import Registry
 from harness.stop import Urgency
 from harness.store import Store
@@ -39,9 +39,9 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)
+    command = shlex.join(["python", "-m", "harness", *arguments.words])
+    write_matrix(matrix, store.folder, command)
     if tally.waiting:
-        command = shlex.join(["python", "-m", "harness", *arguments.words])
-        write_matrix(matrix, store.folder, command)
         _carry_out(arguments, make, suite, matrix, store, tally, estimates)
     print(_summary(matrix, tally))
     if arguments.json:
@@ -172,15 +172,13 @@ def _summary(matrix: Matrix, tally: Tally) -> str:
     if tally.done_before:
         lines.append(f"  {tally.done_before} of them were done before")
     for status in ("failed", "skipped", "diverged", "collapsed"):
-        reasons = {
+        ended = {
             run_id: outcome.reason or ""
             for run_id, outcome in tally.outcomes.items()
             if outcome.status == status
         }
-        lines += [
-            f"  {status}: {first_of(runs)}: {why}" for why, runs in by_reason(reasons).items()
-        ]
-    for why, runs in by_reason(matrix.left_out).items():
+        lines += [f"  {status}: {first_of(runs)}: {why}" for why, runs in by_reason(ended).items()]
+    for why, runs in by_reason(reasons(matrix.left_out)).items():
         lines.append(f"  left out: {first_of(runs)}: {why}")
     return "\n".join(lines)
 
@@ -193,5 +191,5 @@ def _as_object(matrix: Matrix, tally: Tally) -> dict[str, Any]:
             for run_id, outcome in tally.outcomes.items()
         },
         "waiting": tally.waiting,
-        "left_out": dict(matrix.left_out),
+        "left_out": reasons(matrix.left_out),
     }

@@ -10,7 +10,14 @@ from records import record
 
 from harness.command_line import main
 from harness.executor import Outcome
-from harness.matrix import Matrix, plan_matrix, write_matrix
+from harness.matrix import (
+    Matrix,
+    matrix_files,
+    plan_matrix,
+    read_matrix,
+    reasons,
+    write_matrix,
+)
 from harness.registry import Registry
 from harness.store import Store
 from harness.suite import Axes, Names, Suite
@@ -27,7 +34,7 @@ def matrix() -> Matrix:
     planned = plan_matrix(
         Suite(**changes), registry, overrides={}, plugins=(), data_folder=Path("data")
     )
-    return Matrix("mine", planned.plans, {"snip on nyu seed 0": "no data"})
+    return Matrix("mine", planned.plans, {"snip on nyu seed 0": {"reason": "no data"}})
 
 
 def test_a_matrix_in_all_states(
@@ -68,6 +75,26 @@ def test_the_same_matrix_is_remembered_once(tmp_path: Path, matrix: Matrix) -> N
     assert len(list((tmp_path / "matrices").glob("*.json"))) == 1
 
 
+def test_what_was_asked_for_is_remembered_as_records(tmp_path: Path) -> None:
+    axes = Axes(Names(("digits", "nyu")), Names(("snip",)))
+    suite = Suite("mine", "Mine", (axes,), "paper")
+    registry = Registry()
+    planned = plan_matrix(suite, registry, overrides={}, plugins=(), data_folder=tmp_path)
+    embedded = Suite("mine", "Mine", (Axes(Names(("digits",)), Names(("snip",))),))
+    here = plan_matrix(embedded, registry, overrides={}, plugins=(), data_folder=tmp_path)
+    write_matrix(Matrix("mine", here.plans, planned.left_out), tmp_path, COMMAND)
+    (file,) = matrix_files(tmp_path)
+    written = read_matrix(file)
+    ((run_id, missing),) = written.runs.items()
+    assert (missing["run_id"], missing["status"]) == (run_id, "missing")
+    assert missing["provenance"]["command"].startswith("python -m harness run --task digits")
+    impossible = written.left_out["snip on digits seed 0"]
+    assert impossible["reason"] == "task 'digits' has no profile 'paper'"
+    assert impossible["spec"]["sparsity"] == missing["spec"]["sparsity"]
+    assert impossible["pruner"] == missing["pruner"]
+    assert written.left_out["snip on nyu seed 0"]["status"] == "skipped"
+
+
 def test_a_matrix_that_is_damaged_is_told(
     tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,7 +102,8 @@ def test_a_matrix_that_is_damaged_is_told(
     (file,) = (tmp_path / "matrices").glob("*.json")
     file.write_text("{")
     assert main(["status", "--results", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"error: {file}: is damaged; remove it\n"
+    why = "is damaged; remove it, or ask for the matrix again"
+    assert capsys.readouterr().err == f"error: {file}: {why}\n"
 
 
 class TestPlanning:
@@ -83,7 +111,7 @@ class TestPlanning:
         suite = Suite("mine", "Mine", (Axes(Names(tasks), Names(("dense",))),), profile)
         found = plan_matrix(suite, Registry(), overrides={}, plugins=(), data_folder=data_folder)
         assert not found.plans
-        return dict(found.left_out)
+        return reasons(found.left_out)
 
     def test_data_that_are_missing_cost_the_other_runs_nothing(self, tmp_path: Path) -> None:
         ((what, why),) = self.left_out(tmp_path, "paper", "ptb").items()

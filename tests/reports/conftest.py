@@ -13,12 +13,12 @@ from reports import report
 @pytest.fixture(scope="session")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder in which everything that can happen to a run has happened."""
-    return fabricated.save(tmp_path_factory.mktemp("eventful"), fabricated.eventful())
+    return fabricated.save_eventful(tmp_path_factory.mktemp("eventful"))
 
 
 @pytest.fixture(scope="session")
 def page(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the report on it, without the figures beside it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_all", lambda *arguments: None)
+        patch.setattr(report, "draw_all", lambda *arguments: {})
         return report.write(eventful, tmp_path_factory.mktemp("report"))

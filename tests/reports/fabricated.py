@@ -120,7 +120,7 @@ def record(
             "resumed": [],
         },
     }
-    if status in ("failed", "skipped"):
+    if status in ("failed", "skipped", "missing"):
         made |= {"cost": {}, "events": [], "sparsity": {"requested": sparsity}}
         made["provenance"] = {key: made["provenance"][key] for key in ("git", "command")}
     for path, value in changes.items():
@@ -209,6 +209,23 @@ def _events(
     return [*before, *([pruning] if sparsity else []), *after]
 
 
+def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> dict[str, Any]:
+    """Return the record of a narrow dense network, whose ``macs`` can be asked for."""
+    return record(
+        task,
+        "slim_dense",
+        0.0,
+        seed,
+        pruner__title="Slim dense",
+        pruner__group="control",
+        settings={**record()["settings"], "macs": 0.1},
+        quality__test=test,
+        cost__macs=macs,
+        run_id=f"{task}-slim_dense-{macs}-seed{seed}",
+        **changes,
+    )
+
+
 def save(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
     """Write records as a results folder has them and return the folder."""
     for each in records:
@@ -222,6 +239,30 @@ def save(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
                 ", line 1, in train\nRuntimeError: it broke\n"
             )
     return folder
+
+
+def save_matrix(
+    folder: Path, runs: Iterable[dict[str, Any]], left_out: Iterable[dict[str, Any]] = ()
+) -> Path:
+    """Let a results folder remember that these were asked for and return the folder."""
+    matrices = folder / "matrices"
+    matrices.mkdir(parents=True, exist_ok=True)
+    content = {
+        "name": "everything",
+        "command": "python -m harness matrix --suite everything",
+        "runs": {each["run_id"]: each for each in runs},
+        "left_out": {each["run_id"]: each for each in left_out},
+    }
+    (matrices / "everything-01234567.json").write_text(json.dumps(content))
+    return folder
+
+
+def left_out(task: str, pruner: str, sparsity: float, reason: str) -> dict[str, Any]:
+    """Return what stands for a run whose data are missing."""
+    nothing = {"source": None, "name": None, "sha256": None}
+    made = record(task, pruner, sparsity, status="skipped", reason=reason, spec__profile="paper")
+    run_id = f"{task}-{pruner}-{sparsity:g}-seed0-paper"
+    return {**made, "data": nothing, "run_id": run_id}
 
 
 def suite(
@@ -250,7 +291,7 @@ def two_thousand() -> list[dict[str, Any]]:
 
 
 def eventful() -> list[dict[str, Any]]:
-    """Return a matrix in which everything that can happen to a run has happened."""
+    """Return runs to which everything has happened that can happen to a run."""
     made = [
         each
         for each in suite()
@@ -276,9 +317,22 @@ def eventful() -> list[dict[str, Any]]:
                     reason=f"it {ending}, as tests have it",
                 )
             )
+    made += [slim("pictures", seed, 36_000, 91.0 + seed / 10) for seed in range(3)]
     made.append(
         record(
             "pole", "snap", 0.98, status="skipped", reason="0.98 is out of reach; nearest: 0.9512"
         )
     )
     return made
+
+
+def save_eventful(folder: Path) -> Path:
+    """Write them, and a matrix that asked for more, and return the folder."""
+    missing = [record("pole", "ltr", 0.98, seed, status="missing") for seed in range(3)]
+    missing.append(record("pictures", "snap", 0.98, 3, status="missing"))
+    impossible = [
+        left_out("words", pruner, sparsity, "words.txt: No such file or directory")
+        for pruner, sparsity in (("dense", 0.0), ("snip", 0.98), ("earlycrop_s", 0.98))
+    ]
+    made = eventful()
+    return save_matrix(save(folder, made), [*made, *missing], impossible)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fabricated import record, save
+
+from reports import report
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -117,6 +120,26 @@ def test_axes_can_be_logarithmic(opened: Opened) -> None:
     assert ", log" in cost.locator("svg").text_content()
 
 
+def test_a_wide_interval_does_not_take_the_figure(
+    browser: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 50 to 90 within two seeds: the interval reaches from -184 to 324, far below zero."""
+    monkeypatch.setattr(report, "draw_all", lambda *arguments: {})
+    tests = {"dense": (95.0, 95.0), "snip": (50.0, 90.0)}
+    records = [
+        record(pruner=p, seed=s, quality__test=test, cost__disk_bytes=1000 * (1 + 9 * s))
+        for p, both in tests.items()
+        for s, test in enumerate(both)
+    ]
+    opened = open_page(browser, report.write(save(tmp_path / "results", records), tmp_path / "out"))
+    ticks = chart(opened, "cost").locator('text[text-anchor="end"].faint').all_text_contents()
+    numbers = [float(tick.replace("\N{MINUS SIGN}", "-")) for tick in ticks if tick != "dense"]
+    assert 50 < min(numbers) < max(numbers) < 115
+    chart(opened, "cost").get_by_role("combobox", name="against").select_option("disk_bytes")
+    assert ", log" in chart(opened, "cost").locator("svg").text_content()
+    opened.page.context.close()
+
+
 def test_figures_can_be_relative_to_dense(opened: Opened) -> None:
     opened.page.get_by_role("checkbox", name="relative to dense").check()
     text = chart(opened, "cost").locator("svg").text_content()
@@ -163,6 +186,24 @@ def test_tables_sort_within_their_blocks(opened: Opened) -> None:
     assert block.locator("tr:not(.block)").evaluate_all(place) == sorted(values, reverse=True)
 
 
+def test_an_order_is_part_of_the_view(browser: playwright.Browser, page: Path) -> None:
+    opened = open_page(browser, page, view="#pictures-embedded-results.sort=2+down")
+    header = task(opened).locator("thead th", has_text="Test accuracy")
+    assert header.get_attribute("aria-sort") == "descending"
+    block = task(opened).locator("tbody", has_text="Structured, 98").first
+    assert block.locator("tr").nth(1).locator("th").inner_text() == "EarlyCroP-S"
+    opened.page.get_by_role("button", name="reset").click()
+    assert header.get_attribute("aria-sort") is None
+    assert block.locator("tr").nth(1).locator("th").inner_text() == "CroP-S"
+    opened.page.context.close()
+
+
+def test_another_view_can_be_put_into_the_address(opened: Opened) -> None:
+    with opened.page.expect_navigation():
+        opened.page.evaluate("location.hash = 'relative=1'")
+    assert opened.page.get_by_role("checkbox", name="relative to dense").is_checked()
+
+
 def test_a_view_can_be_sent(browser: playwright.Browser, page: Path) -> None:
     view = "#pictures-embedded.cost=disk_bytes&hide=snip%7Cltr&theme=dark&relative=1"
     opened = open_page(browser, page, view=view)
@@ -195,6 +236,30 @@ def test_a_point_leads_to_its_runs_by_keyboard(opened: Opened) -> None:
     assert "torch 2.14.1" in text
     opened.page.keyboard.press("Escape")
     assert not dialog.is_visible()
+
+
+def test_the_arrows_go_from_point_to_point(opened: Opened) -> None:
+    points = chart(opened, "cost").locator("g.point")
+    points.first.focus()
+    opened.page.keyboard.press("ArrowRight")
+    here = "document.activeElement.getAttribute('aria-label')"
+    assert opened.page.evaluate(here) == points.nth(1).get_attribute("aria-label")
+    assert chart(opened, "cost").locator('g.point[tabindex="0"]').count() == 1
+
+
+def test_a_missing_cell_leads_to_the_command_that_runs_it(opened: Opened) -> None:
+    opened.page.locator("#overview td.missing a").first.click()
+    text = opened.page.get_by_role("dialog").inner_text()
+    assert "missing: asked for, and not run yet" in text
+    assert "python -m harness run --task pole --pruner ltr" in text
+
+
+def test_a_task_without_results_has_no_charts(opened: Opened) -> None:
+    empty = opened.page.locator("#task-words-paper")
+    assert "nothing to draw" in empty.inner_text()
+    assert "words.txt: No such file or directory" in empty.inner_text()
+    assert empty.locator("figure").count() == 0
+    assert opened.complaints == []
 
 
 def test_a_failed_cell_leads_to_its_traceback(opened: Opened) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
+from fabricated import record, save, slim
 
 from harness.errors import RequestError
 from reports.claims import CLAIMS, Verdict, judge
@@ -149,7 +149,7 @@ statement = "Large and sparse beats small and dense."
 [[claim.test]]
 effect = "improvement"
 of = ["crop_s"]
-against = ["dense"]
+against = ["dense", "slim_dense"]
 equal = "macs"
 is = "above"
 threshold = 0
@@ -170,15 +170,25 @@ threshold = 0
                 )
                 for width, macs, test in ((8, 1100, 90.0), (16, 5000, 94.9))
             ),
+            *(
+                slim("pictures", seed, macs, test, spec__overrides=overrides)
+                for overrides, macs, test in (({"macs": 0.001}, 900, 93.0), ({}, 100_000, 99.0))
+            ),
         ]
     judged = verdict(tmp_path, claim, made)
-    assert judged.verdict == "supported"
-    assert [outcome.what for outcome in judged.outcomes] == ["CroP-S against Dense with width=8"]
+    assert [(outcome.what, outcome.verdict) for outcome in judged.outcomes] == [
+        ("CroP-S against Slim dense (macs=0.001)", "supported"),
+        ("CroP-S against Dense with width=8", "supported"),
+    ]
+    assert judged.missing == []
 
 
 def test_the_talks_claims_are_nine_and_understood(eventful: Path) -> None:
     verdicts = judge(sections(read(eventful)))
     assert len(verdicts) == 9
+    assert {o.test for each in verdicts for o in each.outcomes} <= {
+        test for each in verdicts for test in each.tests
+    }
     assert {each.verdict for each in verdicts} <= {"supported", "contradicted", "undecided"}
     energy = [o for each in verdicts for o in each.outcomes if "energy" in o.effect]
     assert energy

@@ -43,7 +43,8 @@ def test_the_same_results_give_the_same_bytes(twice: tuple[Path, Path]) -> None:
     first, second = map(hashes, twice)
     assert first == second
     assert {"index.html", "figures/pole-embedded-costs.png", "figures/ranking.svg"} <= first.keys()
-    assert {f"tables/matrix.{kind}" for kind in ("csv", "md", "tex")} <= first.keys()
+    for table in ("matrix", "ranking", "claims"):
+        assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= first.keys()
 
 
 def test_every_figure_and_table_of_synthetic_data_is_stamped(twice: tuple[Path, Path]) -> None:
@@ -63,7 +64,7 @@ def test_the_page_names_every_file_that_it_links_to(twice: tuple[Path, Path]) ->
 def test_it_tells_where_the_page_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reports.report.draw_all", lambda *arguments: None)
+    monkeypatch.setattr("reports.report.draw_all", lambda *arguments: {})
     save(tmp_path / "results", [record()])
     words = ["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     assert main(words) == 0
@@ -157,6 +158,15 @@ def test_tables_in_three_formats() -> None:
     latex = exports.to_latex(table)
     assert r"\caption{A \& B. SYNTHETIC}" in latex
     assert r"CroP\_S & \textbf{$-$1.5} & \underline{2} \\" in latex
+
+
+def test_in_csv_a_number_stands_alone() -> None:
+    row = [Cell("SNIP"), Cell("\N{MINUS SIGN}1.5", detail="n=3", state="worse", symbol="x")]
+    table = Table("t", "A", ["Method", "x"], [Block("", [row])])
+    assert exports.to_csv(table) == (
+        "Block,Method,x,x: interval or remark\n,SNIP,-1.5,worse (n=3)\n"
+    )
+    assert exports.to_markdown(table).splitlines()[-1] == ("| SNIP | x \N{MINUS SIGN}1.5 (n=3) |")
 
 
 def test_data_in_a_script_cannot_end_it() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save, suite
+from fabricated import left_out, record, save, save_matrix, slim, suite
 
 from harness.command_line import main
 from reports.groups import Group, Section, normalised, sections
@@ -99,6 +99,77 @@ def test_a_seed_is_never_counted_twice(tmp_path: Path) -> None:
     assert results.notes == ["old: another run of the same seed counts in its place"]
 
 
+@pytest.mark.parametrize("what", ["task", "pruner"])
+def test_runs_of_an_older_version_do_not_count(tmp_path: Path, what: str) -> None:
+    """Version 10 is newer than 9, and the runs of other seeds are not comparable with it."""
+    old = [record(seed=seed, run_id=f"old{seed}", **{f"{what}__version": 9}) for seed in range(3)]
+    new = record(seed=0, run_id="new", **{f"{what}__version": 10})
+    results = read(save(tmp_path, [*old, new]))
+    assert list(results.runs["run_id"]) == ["new"]
+    assert results.notes[0] == f"old0: is of an older version of its {what}"
+
+
+def test_of_a_plug_in_the_version_that_ran_last_counts(tmp_path: Path) -> None:
+    first = record(seed=1, run_id="a", pruner__version="f00d")
+    second = record(seed=2, run_id="b", pruner__version="beef")
+    assert list(read(save(tmp_path, [first, second])).runs["run_id"]) == ["b"]
+
+
+class TestWhatAMatrixAskedFor:
+    def test_a_run_that_is_not_there_is_missing(self, tmp_path: Path) -> None:
+        made = [record(pruner=p, seed=s) for p in ("dense", "snip") for s in range(3)]
+        save(tmp_path, made)
+        missing = record(seed=3, status="missing")
+        (section,) = sections(read(save_matrix(tmp_path, [*made, missing])))
+        snip = group(section, "snip")
+        assert (snip.status, snip.remark, snip.tested) == ("done", "1 missing of 4", 3)
+        assert snip.intervals["test"].n == 3
+        cell = matrix([section]).blocks[0].rows[0][1]
+        assert (cell.state, cell.detail) == ("worse", "1 missing of 4")
+
+    def test_why_it_is_missing(self, tmp_path: Path) -> None:
+        asked = [record(seed=seed, status="missing") for seed in range(2)]
+        save_matrix(tmp_path, asked)
+        begun = tmp_path / asked[0]["run_id"]
+        begun.mkdir()
+        (begun / "journal.jsonl").write_text("")
+        assert list(read(tmp_path).runs["reason"]) == [
+            "is not finished, and not counted",
+            "asked for, and not run yet",
+        ]
+
+    def test_a_task_of_which_nothing_could_be_run_is_there(self, tmp_path: Path) -> None:
+        impossible = left_out("words", "snip", 0.98, "no words.txt")
+        here, away = sections(read(save_matrix(save(tmp_path, [record()]), [], [impossible])))
+        assert (away.name, away.tested, away.stamp) == ("Many words, LSTM (paper)", False, None)
+        row = matrix([here, away]).blocks[0].rows[0]
+        assert [(cell.state, cell.note) for cell in row[1:]] == [
+            ("alone", "no dense run to compare with"),
+            ("skipped", "no words.txt"),
+        ]
+
+    def test_what_was_run_in_the_end_is_not_left_out(self, tmp_path: Path) -> None:
+        done = record(spec__profile="paper")
+        impossible = left_out("pictures", "snip", 0.98, "no pictures")
+        results = read(save_matrix(save(tmp_path, [done]), [], [impossible]))
+        assert list(results.runs["run_id"]) == [done["run_id"]]
+        assert results.notes == []
+
+    def test_what_nobody_ran_has_no_score(self, tmp_path: Path) -> None:
+        records = suite(("pole",), ("dense", "snip", "ltr"), (0.98,))
+        asked = [record("pole", "grasp", 0.98, seed, status="missing") for seed in range(3)]
+        (ranking,) = rankings(sections(read(save_matrix(save(tmp_path, records), asked))))
+        assert [row.method for row in ranking.ranked] == ["ltr", "snip"]
+
+    def test_a_damaged_matrix_is_told(self, tmp_path: Path) -> None:
+        save_matrix(save(tmp_path, [record()]), [])
+        (file,) = (tmp_path / "matrices").iterdir()
+        file.write_text('{"name": "everything", "command": "", "runs": ["a"], "left_out": {}}')
+        assert read(tmp_path).notes == [
+            f"matrices/{file.name}: is damaged; what it asked for is unknown"
+        ]
+
+
 def test_times_of_other_machines_are_not_pooled(sections_of: Read) -> None:
     (section,) = sections_of(
         record(seed=0, cost__step_ms=10.0),
@@ -178,10 +249,32 @@ class TestMatrix:
         table = matrix(sections(read(eventful)))
         cells = [cell for block in table.blocks for row in block.rows for cell in row[1:]]
         by_state = {cell.state: cell for cell in cells}
-        assert {"failed", "skipped", "collapsed", "diverged", "missing"} <= by_state.keys()
+        endings = {"failed", "skipped", "collapsed", "diverged", "missing", "unasked"}
+        assert endings <= by_state.keys()
         assert len({cell.symbol for cell in by_state.values()}) == len(by_state)
         assert by_state["diverged"].detail == "2 diverged of 3"
-        assert "0.98 is out of reach; nearest: 0.9512" in by_state["skipped"].note
+        skipped = {cell.note for cell in cells if cell.state == "skipped"}
+        assert skipped == {
+            "0.98 is out of reach; nearest: 0.9512",
+            "words.txt: No such file or directory",
+        }
+
+    def test_what_is_asked_for_no_sparsity_has_its_own_column(self, sections_of: Read) -> None:
+        table = matrix(sections_of(record(), slim("pictures", 0, 1000, 90.0)))
+        assert [name.rpartition(", ")[2] for name in table.columns[1:]] == [
+            "98\N{NO-BREAK SPACE}%",
+            "no sparsity asked",
+        ]
+        rows = {
+            row[0].text: [cell.text for cell in row[1:]] for b in table.blocks for row in b.rows
+        }
+        assert rows["SNIP"][1] == rows["Slim dense"][0] == "\N{EN DASH}"
+
+    def test_every_reason_is_told_once(self, sections_of: Read) -> None:
+        failed = [record(pruner=p, status="failed", reason="no memory") for p in ("snip", "grasp")]
+        (note,) = [n for n in matrix(sections_of(*failed)).notes if "no memory" in n]
+        at = "at 98\N{NO-BREAK SPACE}%"
+        assert note.endswith(f"failed: GraSP {at}, SNIP {at}: no memory")
 
 
 class TestResultTable:
@@ -269,7 +362,15 @@ class TestBadInput:
         [
             ("{", "bad: record.json: is damaged; remove it to run again"),
             ("[]", "bad: record.json: is damaged; remove it to run again"),
-            ('{"schema": 1}', "bad: the record is damaged (KeyError: 'spec')"),
+            ('{"schema": 1}', "bad: the record is damaged: status is missing"),
+            (
+                json.dumps(record(quality__test="good")),
+                "bad: the record is damaged: quality.test is 'good'",
+            ),
+            (
+                json.dumps(record(cost={})),
+                "bad: the record is damaged (KeyError: 'steps')",
+            ),
             (
                 json.dumps(record(schema=0)),
                 "bad: has schema 0, older than 1, the oldest that can be read",
@@ -290,6 +391,12 @@ class TestBadInput:
         results = read(tmp_path)
         assert results.notes == [note]
         assert len(results.runs) == 1
+
+    def test_what_is_no_finite_number_is_none(self, sections_of: Read) -> None:
+        infinite = record(quality__test=float("nan"), cost__step_ms=float("inf"))
+        (section,) = sections_of(infinite)
+        reasons = group(section, "snip").reasons
+        assert (reasons["test"], reasons["step_ms"]) == ("is no finite number", "not measured")
 
     def test_a_run_that_is_not_finished_is_named(self, tmp_path: Path) -> None:
         save(tmp_path, [record()])
