@@ -16,6 +16,7 @@ from harness.board import Board, counted
 from harness.dispatch import RETRIES, Dispatch, Tally
 from harness.estimates import Estimates
 from harness.executor import Executor, Order, Outcome
+from harness.lives import Lives
 from harness.spec import Plan
 from harness.stop import Urgency
 from harness.store import Store
@@ -93,6 +94,25 @@ def test_what_had_to_make_way_goes_on(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")] * 5 + [DONE])
     assert matrix.go() == [DONE]
     assert len(matrix.executor.orders) == 6
+
+
+def test_what_has_to_make_way_and_gets_no_further_is_given_up(bench: Workbench) -> None:
+    matrix = Matrix(bench, [Outcome("interrupted")])
+    reason = "was interrupted again and again and got no further"
+    assert matrix.go() == [Outcome("failed", reason)]
+    assert len(matrix.executor.orders) == 1 + RETRIES["interrupted"]
+
+
+def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> None:
+    times = 3 * RETRIES["interrupted"]
+    matrix = Matrix(bench, [Outcome("interrupted")] * times + [DONE])
+    lives = Lives(matrix.store.open_run(matrix.plans[0].run_id) / "lives.json")
+
+    def get_further() -> None:
+        lives.begin(len(lives.entries), {})
+
+    assert matrix.go(get_further) == [DONE]
+    assert len(matrix.executor.orders) == times + 1
 
 
 def test_an_executor_that_raises_has_lost_the_run(bench: Workbench) -> None:
