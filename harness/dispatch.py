@@ -44,6 +44,8 @@ class Tally:
     """What the runs said last that are at work."""
     began: dict[str, float] = field(default_factory=dict)
     """When they began, by the monotonic clock."""
+    urgency: int = 0
+    """How urgently it was asked to stop, as far as that has been heeded."""
 
     def hear(self, run_id: str, line: str) -> None:
         """Take a line of a run that is at work."""
@@ -84,7 +86,6 @@ class Dispatch:
     def __init__(self, executor: Executor, store: Store, tally: Tally, urgency: Urgency) -> None:
         self._executor, self._store, self._tally = executor, store, tally
         self._urgency = urgency
-        self._heeded = 0
         self._open = 0
         self._finished: queue.SimpleQueue[tuple[Order, Future[Outcome]]] = queue.SimpleQueue()
         self._lost: Counter[tuple[str, Status, int]] = Counter()
@@ -118,9 +119,9 @@ class Dispatch:
 
     def _heed(self) -> None:
         """Begin nothing new, stop what is at work, or end it: as urgent as it is wanted."""
-        while self._heeded < self._urgency.level:
-            self._heeded += 1
-            self._executor.shutdown(now=self._heeded > 1)
+        while self._tally.urgency < self._urgency.level:
+            self._tally.urgency += 1
+            self._executor.shutdown(now=self._tally.urgency > 1)
 
     def _take(self, order: Order, outcome: Outcome) -> None:
         """Settle a run, or have it carried out again."""

@@ -40,8 +40,6 @@ def execute(arguments: argparse.Namespace) -> int:
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)
     if tally.waiting:
-        command = shlex.join(["python", "-m", "harness", *arguments.words])
-        write_matrix(matrix, store.folder, command)
         _carry_out(arguments, make, suite, matrix, store, tally, estimates)
     print(_summary(matrix, tally))
     if arguments.json:
@@ -74,6 +72,8 @@ def _carry_out(
     urgency = Urgency()
     with urgency.listening():
         executor = make(resources, tally.hear, store.folder)
+        command = shlex.join(["python", "-m", "harness", *arguments.words])
+        write_matrix(matrix, store.folder, command)
         board = Board(matrix.name, matrix.plans, tally, estimates, executor.slots, sys.stderr)
         orders = [
             Order(

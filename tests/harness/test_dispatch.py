@@ -12,7 +12,7 @@ from filelock import FileLock
 from records import record
 from workbench import Workbench
 
-from harness.board import Board, counted
+from harness.board import STOPPING, Board, counted
 from harness.dispatch import RETRIES, Dispatch, Tally
 from harness.estimates import Estimates
 from harness.executor import Executor, Order, Outcome
@@ -182,6 +182,14 @@ class TestBoard:
             "[1/2] points-dense-0-seed0 done",
             "[2/2] points-dense-0-seed1 failed: boom",
         ]
+
+    def test_somebody_who_wants_it_to_stop_is_answered(self) -> None:
+        tally, log = Tally(1), io.StringIO()
+        board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
+        for urgency in (0, 1, 1, 2):
+            tally.urgency = urgency
+            board.show()
+        assert log.getvalue().splitlines() == [STOPPING[1], STOPPING[2]]
 
     def test_what_is_known_of_such_runs_says_how_long_it_takes(self, bench: Workbench) -> None:
         spec = {"task": "points", "pruner": "snip", "profile": "smoke"}
