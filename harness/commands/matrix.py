@@ -37,6 +37,9 @@ def execute(arguments: argparse.Namespace) -> int:
         plugins=[plugin.name for plugin in arguments.plugin],
         data_folder=arguments.data,
     )
+    if not matrix.plans:
+        reasons = "; ".join(by_reason(matrix.left_out))
+        raise RequestError(f"{matrix.name}: none of its runs can be carried out: {reasons}")
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)
     if tally.waiting:
