@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.measurement import Comparison, in_new_process
-from benchmarks.slots import equal_runs, matrix
+from harness.dispatch import Dispatch, Tally
 from harness.engine import carry_out
+from harness.executor import Order, Resources
+from harness.executors.local import Local
+from harness.matrix import plan_matrix
 from harness.registry import Registry
-from harness.stop import Stop
+from harness.spec import Plan
+from harness.stop import Stop, Urgency
 from harness.store import Store
+from harness.suite import Axes, Names, Suite
 
 RUNS = 4
 SECONDS = 1.0
@@ -21,17 +28,43 @@ SECONDS = 1.0
 
 
 def measure() -> list[Comparison]:
-    """Carry out runs one after the other by the executor, and each by itself in a new process."""
-    matrix(equal_runs(1), jobs=1)  # warms the fork server
-    alone = sum(in_new_process(_by_itself, run_id) for run_id in equal_runs(RUNS))
-    added = (matrix(equal_runs(RUNS), jobs=1) - alone) / RUNS
-    return [Comparison("a run by the executor, added", added, SECONDS, "s", 1)]
+    """Carry out runs by the executor, and each by itself in a new process, in turns."""
+    plans = _plans()
+    _by_the_executor(plans[0])  # warms the fork server
+    added = [
+        _by_the_executor(plan) - in_new_process(_by_itself, number)
+        for number, plan in enumerate(plans)
+    ]
+    return [Comparison("a run by the executor, added", statistics.median(added), SECONDS, "s", 1)]
 
 
-def _by_itself(run_id: str) -> float:
+def _plans() -> Sequence[Plan]:
+    """Return short dense runs that differ in their seeds only."""
+    axes = Axes(Names(("digits",)), Names(("dense",)), seeds=tuple(range(RUNS)))
+    suite = Suite("perrun", "Equal runs", (axes,), "smoke")
+    folder = Path("data")
+    matrix = plan_matrix(suite, Registry(), overrides={}, plugins=(), data_folder=folder)
+    return list(matrix.plans.values())
+
+
+def _by_the_executor(plan: Plan) -> float:
+    """Return the seconds of a matrix of one run, with one slot and one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        tally = Tally(1)
+        executor = Local(Resources(1, "cpu", threads=1), tally.hear, Path(folder))
+        order = Order(plan, (), Path(folder), checkpoint_every=60)
+        dispatch = Dispatch(executor, Store(Path(folder)), tally, Urgency())
+        began = time.perf_counter()
+        dispatch.carry_out([order], lambda: None)
+        seconds = time.perf_counter() - began
+        assert tally.count() == {"done": 1}
+    return seconds
+
+
+def _by_itself(number: int) -> float:
     """Return the seconds from a run's start to its record; imports are not counted."""
     torch.set_num_threads(1)
-    plan = equal_runs(RUNS)[run_id]
+    plan = _plans()[number]
     for entry in (plan.task, plan.pruner):
         entry.load()
     cpu = torch.device("cpu")

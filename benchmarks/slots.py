@@ -1,89 +1,105 @@
-"""What a second slot of the local executor brings, beside what it brings to bare loops."""
+"""What a second slot brings to the smoke suite, beside what a second process brings to bare loops.
+
+The matrix is the whole command, from its start to its end. The bare loops train the same tasks and
+nothing else: one process carries out all steps, or each of two half of them, and what they wait
+for before the first step is not counted. A process has one thread, on both sides.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.synchronize
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
 
 from benchmarks.measurement import Comparison
-from harness.dispatch import Dispatch, Tally
-from harness.executor import Order, Resources
-from harness.executors.local import Local
-from harness.matrix import plan_matrix
+from harness.network import build_task
 from harness.registry import Registry
-from harness.spec import Plan
-from harness.stop import Urgency
-from harness.store import Store
-from harness.suite import Axes, Names, Suite
+from harness.spec import plan
+from harness.suite import find_suite
 
-RUNS = 4
-STEPS = 150
-"""Of a bare training loop: some seconds."""
+SUITE = "smoke"
+STEPS = 60
+"""Of each task that the bare loops carry out: some ten seconds in all."""
+
+Seconds = Mapping[int, Sequence[float]]
+"""By the number of slots or processes."""
 
 
 def measure() -> list[Comparison]:
-    """Carry out a matrix with one slot and with two, beside bare loops."""
-    matrix(equal_runs(1), jobs=1)  # warms the fork server
-    one, two = matrix(equal_runs(RUNS), jobs=1), matrix(equal_runs(RUNS), jobs=2)
-    alone, together = _bare_loops(1), _bare_loops(2)
-    return [Comparison("two slots: bare / matrix", 2 * alone / together, one / two, "x", 1.05)]
+    """Let the matrix and the bare loops take turns."""
+    loops: dict[int, list[float]] = {1: [], 2: []}
+    matrices: dict[int, list[float]] = {1: [], 2: []}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn, initializer=_get_ready) as processes:
+        _train(processes, 2)
+        # The same backwards, so that what slowly becomes faster or slower meets all alike.
+        for slots in (2, 1, 2):
+            for number in loops:
+                loops[number].append(_train(processes, number))
+            matrices[slots].append(_matrix(slots))
+    return [Comparison("two slots: bare / matrix", _gain(loops), _gain(matrices), "x", 1.05)]
 
 
-def equal_runs(number: int) -> Mapping[str, Plan]:
-    """Return the plans of short dense runs that differ in their seeds only."""
-    axes = Axes(Names(("digits",)), Names(("dense",)), seeds=tuple(range(number)))
-    suite = Suite("slots", "Equal runs", (axes,), "smoke")
-    folder = Path("data")
-    return plan_matrix(suite, Registry(), overrides={}, plugins=(), data_folder=folder).plans
+def _gain(seconds: Seconds) -> float:
+    return statistics.median(seconds[1]) / statistics.median(seconds[2])
 
 
-def matrix(plans: Mapping[str, Plan], jobs: int) -> float:
-    """Return the seconds of a matrix with one thread for each run."""
-    with tempfile.TemporaryDirectory() as folder:
-        tally = Tally(len(plans))
-        executor = Local(Resources(jobs, "cpu", threads=1), tally.hear, Path(folder))
-        orders = [Order(plan, (), Path(folder), checkpoint_every=60) for plan in plans.values()]
-        dispatch = Dispatch(executor, Store(Path(folder)), tally, Urgency())
+def _matrix(slots: int) -> float:
+    """Return the seconds of the command."""
+    with tempfile.TemporaryDirectory() as results:
+        words = ["--suite", SUITE, "--device", "cpu", "--jobs", str(slots), "--results", results]
         began = time.perf_counter()
-        dispatch.carry_out(orders, lambda: None)
-        seconds = time.perf_counter() - began
-        assert tally.count() == {"done": len(plans)}
-    return seconds
+        subprocess.run(
+            [sys.executable, "-m", "harness", "matrix", *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return time.perf_counter() - began
 
 
-def _bare_loops(number: int) -> float:
-    """Return the seconds that bare loops take, each in a process of its own, all at once."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(number + 1)
-    loops = [context.Process(target=_bare_loop, args=(barrier,)) for _ in range(number)]
-    for loop in loops:
-        loop.start()
-    barrier.wait()
+def _train(processes: ProcessPoolExecutor, number: int) -> float:
+    """Return the seconds of all steps, divided between so many processes."""
     began = time.perf_counter()
-    barrier.wait()
-    seconds = time.perf_counter() - began
-    for loop in loops:
-        loop.join()
-    return seconds
+    list(processes.map(_bare_loops, [STEPS // number] * number))
+    return time.perf_counter() - began
 
 
-def _bare_loop(barrier: multiprocessing.synchronize.Barrier) -> None:
-    import torch
+_steps: list[Callable[[], None]] = []
+"""One for each task, in a process that trains."""
 
-    from benchmarks.laboratory import embedded_task
 
+def _get_ready() -> None:
+    """Build the tasks of the suite."""
     torch.set_num_threads(1)
-    task = embedded_task("digits")
+    suite, registry = find_suite(SUITE), Registry()
+    for axes in suite.axes:
+        _steps.extend(_step_of(name, suite.profile) for name in axes.tasks.among("task", registry))
+
+
+def _step_of(name: str, profile: str) -> Callable[[], None]:
+    task = build_task(plan(Registry(), name, "dense", profile=profile), torch.device("cpu"))
     model = task.model()
     stream = task.stream(model, 0)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    barrier.wait()
-    for _ in range(STEPS):
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step() -> None:
         optimiser.zero_grad()
         task.loss(model, stream.next(model)).backward()
         optimiser.step()
-    barrier.wait()
+
+    return step
+
+
+def _bare_loops(steps: int) -> None:
+    for step in _steps:
+        for _ in range(steps):
+            step()

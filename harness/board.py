@@ -20,6 +20,13 @@ from harness.summary import several
 MOST_ROWS = 12
 """Of runs at work that are shown."""
 
+STOPPING = {
+    1: "nothing new begins, and what is at work goes on to its end; Ctrl-C again: save it and stop",
+    2: "what is at work saves itself and stops; Ctrl-C again: end it",
+    3: "what is at work is ended",
+}
+"""What a matrix says when it is asked to stop, by `harness.stop.Urgency`."""
+
 
 class Board:
     """Shows a tally while it changes.
@@ -48,6 +55,7 @@ class Board:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._on_terminal = self._console.is_terminal
         self._told = set(tally.outcomes)
+        self._told_urgency = 0
 
     @contextmanager
     def showing(self) -> Iterator[None]:
@@ -63,6 +71,9 @@ class Board:
         for run_id in [run for run in self._tally.outcomes if run not in self._told]:
             self._told.add(run_id)
             self._console.print(self._line(run_id), markup=False)
+        if self._tally.urgency > self._told_urgency:
+            self._told_urgency = self._tally.urgency
+            self._console.print(STOPPING[min(self._told_urgency, max(STOPPING))], markup=False)
         if self._on_terminal:
             self._live.update(self._table(), refresh=True)
 
@@ -73,13 +84,13 @@ class Board:
         because = f": {outcome.reason}" if outcome.reason else ""
         left = self._seconds_left()
         rest = f"; {duration(left)} left" if left else ""
-        counted = f"[{len(tally.outcomes)}/{tally.total}]"
+        counted = f"[{len(self._told)}/{tally.total}]"
         return f"{counted} {run_id} {outcome.status}{took}{because}{rest}"
 
     def _table(self) -> Table:
         tally = self._tally
         left = self._seconds_left()
-        end = time.strftime("%H:%M", time.localtime(time.time() + left)) if left else "unknown"
+        end = "unknown" if left is None else _clock(left)
         table = Table(title=f"{self._name}: {counted(tally)}", caption=f"finished at about {end}")
         for heading in ("at work", "since", "says"):
             table.add_column(heading, no_wrap=True)
@@ -101,6 +112,11 @@ class Board:
                     return None
                 left += known
         return left / self._slots
+
+
+def _clock(seconds: float) -> str:
+    """Return what time it will be."""
+    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
 
 
 def counted(tally: Tally) -> str:

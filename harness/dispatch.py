@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from harness.errors import RunFailed
 from harness.executor import Executor, Order, Outcome, Status
 from harness.head import without_result
+from harness.lives import Lives
 from harness.lock import is_held
 from harness.stop import Urgency
 from harness.store import Store
 
 RETRIES: Mapping[Status, int] = {"lost": 1, "interrupted": 10}
 """How often a run is begun again whose process or machine was lost, or that had to make way for
-others, which it does after having saved itself.
+others without having got any further; one that gets further each time may do so for ever.
 """
 
 _TICK = 0.25
@@ -43,6 +44,8 @@ class Tally:
     """What the runs said last that are at work."""
     began: dict[str, float] = field(default_factory=dict)
     """When they began, by the monotonic clock."""
+    urgency: int = 0
+    """How urgently it was asked to stop, as far as that has been heeded."""
 
     def hear(self, run_id: str, line: str) -> None:
         """Take a line of a run that is at work."""
@@ -83,10 +86,9 @@ class Dispatch:
     def __init__(self, executor: Executor, store: Store, tally: Tally, urgency: Urgency) -> None:
         self._executor, self._store, self._tally = executor, store, tally
         self._urgency = urgency
-        self._heeded = 0
         self._open = 0
         self._finished: queue.SimpleQueue[tuple[Order, Future[Outcome]]] = queue.SimpleQueue()
-        self._lost: Counter[tuple[str, Status]] = Counter()
+        self._lost: Counter[tuple[str, Status, int]] = Counter()
         self._elsewhere: dict[str, Order] = {}
 
     def carry_out(self, orders: Iterable[Order], show: Callable[[], None]) -> None:
@@ -117,9 +119,9 @@ class Dispatch:
 
     def _heed(self) -> None:
         """Begin nothing new, stop what is at work, or end it: as urgent as it is wanted."""
-        while self._heeded < self._urgency.level:
-            self._heeded += 1
-            self._executor.shutdown(now=self._heeded > 1)
+        while self._tally.urgency < self._urgency.level:
+            self._tally.urgency += 1
+            self._executor.shutdown(now=self._tally.urgency > 1)
 
     def _take(self, order: Order, outcome: Outcome) -> None:
         """Settle a run, or have it carried out again."""
@@ -131,18 +133,25 @@ class Dispatch:
         elif outcome.status in RETRIES and not stopping and self._may_retry(run_id, outcome):
             self._tally.forget(run_id)
             self._submit(order)
-        elif outcome.status == "interrupted":
+        elif outcome.status == "interrupted" and stopping:
             self._tally.forget(run_id)
         else:
-            if outcome.status == "lost":
-                outcome = Outcome("failed", outcome.reason, outcome.details)
+            if outcome.status in RETRIES:
+                reason = outcome.reason or "was interrupted again and again and got no further"
+                outcome = Outcome("failed", reason, outcome.details)
             if outcome.status not in RESULTS:
                 self._record_failure(order, outcome)
             self._tally.settle(run_id, outcome)
 
     def _may_retry(self, run_id: str, outcome: Outcome) -> bool:
-        self._lost[run_id, outcome.status] += 1
-        return self._lost[run_id, outcome.status] <= RETRIES[outcome.status]
+        begun_at = self._begun_at(run_id) if outcome.status == "interrupted" else 0
+        self._lost[run_id, outcome.status, begun_at] += 1
+        return self._lost[run_id, outcome.status, begun_at] <= RETRIES[outcome.status]
+
+    def _begun_at(self, run_id: str) -> int:
+        """Return the step from which the last attempt at a run went on."""
+        lives = Lives(self._store.folder / run_id / "lives.json").entries
+        return int(lives[-1]["position"]) if lives else 0
 
     def _record_failure(self, order: Order, outcome: Outcome) -> None:
         """Leave a record of why, unless the run has done so itself."""

@@ -37,6 +37,9 @@ def execute(arguments: argparse.Namespace) -> int:
         plugins=[plugin.name for plugin in arguments.plugin],
         data_folder=arguments.data,
     )
+    if not matrix.plans:
+        reasons = "; ".join(by_reason(matrix.left_out))
+        raise RequestError(f"{matrix.name}: none of its runs can be carried out: {reasons}")
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)
     command = shlex.join(["python", "-m", "harness", *arguments.words])
@@ -74,6 +77,8 @@ def _carry_out(
     urgency = Urgency()
     with urgency.listening():
         executor = make(resources, tally.hear, store.folder)
+        command = shlex.join(["python", "-m", "harness", *arguments.words])
+        write_matrix(matrix, store.folder, command)
         board = Board(matrix.name, matrix.plans, tally, estimates, executor.slots, sys.stderr)
         orders = [
             Order(

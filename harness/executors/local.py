@@ -142,8 +142,9 @@ class Local:
 
     def _attempt(self, order: Order, slot: Slot) -> Outcome:
         """Carry out the run in a new process."""
-        with tempfile.NamedTemporaryFile(prefix="run-") as output:
-            attempt = self._begin(order, slot, output.name)
+        # It has no name, so that nothing is left of it, whatever happens to this process.
+        with tempfile.TemporaryFile() as output:
+            attempt = self._begin(order, slot, output.fileno())
             try:
                 outcome = self._watch(attempt, order)
             finally:
@@ -152,13 +153,15 @@ class Local:
                     attempt.process.join()
                     self._at_work.remove(attempt)
             if outcome is None:
-                details = Path(output.name).read_text(errors="replace")
+                output.seek(0)
+                details = output.read().decode(errors="replace")
                 outcome = Outcome("lost", _ending(attempt.process.exitcode), details)
             return outcome
 
-    def _begin(self, order: Order, slot: Slot, output: str) -> _Attempt:
+    def _begin(self, order: Order, slot: Slot, output: int) -> _Attempt:
         answers, answer = self._context.Pipe(duplex=False)
-        arguments = (order, slot, answer, output)
+        # A connection hands an open file on to the process, whatever kind of file it is.
+        arguments = (order, slot, answer, Connection(os.dup(output)))
         process = self._context.Process(target=_work, args=arguments, name=order.run_id)
         # Starting and joining look at all processes, so that only one thread at a time may.
         with self._starting:
@@ -236,13 +239,13 @@ def _tell_gpus(answer: Connection) -> None:
     answer.send(torch.cuda.device_count())
 
 
-def _work(order: Order, slot: Slot, answer: Connection, output: str) -> None:
+def _work(order: Order, slot: Slot, answer: Connection, output: Connection) -> None:
     """Carry out a run: what the new process does."""
     os.setsid()  # a terminal's Ctrl-C is for the matrix, which then decides
     os.environ.update(slot.environment)
-    with open(output, "wb") as file:
+    with output:
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
+            os.dup2(output.fileno(), stream.fileno())
     faulthandler.enable()
 
     import torch

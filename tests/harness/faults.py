@@ -93,3 +93,10 @@ def greedy(run: Run) -> None:
     while held:
         time.sleep(0.1)
         run.train(steps=1)
+
+
+@pruner("hoarding", title="Takes half a megabyte of snapshots", prunes=False)
+def hoarding(run: Run) -> None:
+    for _ in range(40):
+        run.snapshot()
+    run.train()

@@ -12,10 +12,11 @@ from filelock import FileLock
 from records import record
 from workbench import Workbench
 
-from harness.board import Board, counted
+from harness.board import STOPPING, Board, counted
 from harness.dispatch import RETRIES, Dispatch, Tally
 from harness.estimates import Estimates
 from harness.executor import Executor, Order, Outcome
+from harness.lives import Lives
 from harness.spec import Plan
 from harness.stop import Urgency
 from harness.store import Store
@@ -95,6 +96,25 @@ def test_what_had_to_make_way_goes_on(bench: Workbench) -> None:
     assert len(matrix.executor.orders) == 6
 
 
+def test_what_has_to_make_way_and_gets_no_further_is_given_up(bench: Workbench) -> None:
+    matrix = Matrix(bench, [Outcome("interrupted")])
+    reason = "was interrupted again and again and got no further"
+    assert matrix.go() == [Outcome("failed", reason)]
+    assert len(matrix.executor.orders) == 1 + RETRIES["interrupted"]
+
+
+def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> None:
+    times = 3 * RETRIES["interrupted"]
+    matrix = Matrix(bench, [Outcome("interrupted")] * times + [DONE])
+    lives = Lives(matrix.store.open_run(matrix.plans[0].run_id) / "lives.json")
+
+    def get_further() -> None:
+        lives.begin(len(lives.entries), {})
+
+    assert matrix.go(get_further) == [DONE]
+    assert len(matrix.executor.orders) == times + 1
+
+
 def test_an_executor_that_raises_has_lost_the_run(bench: Workbench) -> None:
     matrix = Matrix(bench, [OSError("no more processes")])
     (outcome,) = matrix.go()
@@ -162,6 +182,14 @@ class TestBoard:
             "[1/2] points-dense-0-seed0 done",
             "[2/2] points-dense-0-seed1 failed: boom",
         ]
+
+    def test_somebody_who_wants_it_to_stop_is_answered(self) -> None:
+        tally, log = Tally(1), io.StringIO()
+        board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
+        for urgency in (0, 1, 1, 2):
+            tally.urgency = urgency
+            board.show()
+        assert log.getvalue().splitlines() == [STOPPING[1], STOPPING[2]]
 
     def test_what_is_known_of_such_runs_says_how_long_it_takes(self, bench: Workbench) -> None:
         spec = {"task": "points", "pruner": "snip", "profile": "smoke"}

@@ -123,6 +123,18 @@ class TestPlanning:
         assert (what, why) == ("dense on digits seed 0", "task 'digits' has no profile 'paper'")
 
 
+def test_a_matrix_of_which_nothing_can_be_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["matrix", "--tasks", "digits", "--pruners", "dense,snip", "--profile", "paper"]
+    assert main([*words, "--results", str(tmp_path / "results")]) == 2
+    assert capsys.readouterr().err == (
+        "error: command-line: none of its runs can be carried out: "
+        "task 'digits' has no profile 'paper'\n"
+    )
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [(["done", "collapsed", "diverged", "skipped"], 0), (["done", "failed"], 1)],
