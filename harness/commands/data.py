@@ -64,8 +64,8 @@ def _fetch(task: Entry, data_folder: Path) -> None:
     folder = data_folder / task.name
     for line in by_hand:
         print(f"by hand, below {folder}: {line}")
-    for name, (url, md5, *wanted) in downloads.items():
-        is_new = download(url, folder / name, md5, progress.update)
+    for name, (url, checksum, *wanted) in downloads.items():
+        is_new = download(url, folder / name, checksum, progress.update)
         if "unpack" in wanted:
             is_new |= extract(folder / name, folder, progress.update)
         progress.clear()

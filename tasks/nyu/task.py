@@ -82,6 +82,14 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
             "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat",
             "08e3c3aea27130ac7c01ffd739a4535f",
         ),
+        "resnet18-f37072fd.pth": (
+            "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        ),
+        "resnet50-0676ba61.pth": (
+            "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        ),
     },
 )
 class NYUDepth(Task):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checksum import require_md5
+from harness.checksum import require_checksum
 from harness.data import DataDescription, Source
 from harness.errors import RequestError
 from tasks.ptb import documentation
@@ -103,7 +103,7 @@ def vocabulary(
 
 def _official(folder: Path, reader: str) -> list[list[str]]:
     for name, md5 in OFFICIAL_MD5.items():
-        require_md5(folder / name, md5, "ptb")
+        require_checksum(folder / name, md5, "ptb")
     parts = [_lines(folder / name) for name in OFFICIAL_MD5]
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
