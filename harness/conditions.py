@@ -10,12 +10,14 @@ DEFAULTS: Mapping[str, str | float] = {
     "scoring": "whole",
     "masks": "scored",
     "weights": "inherited",
+    "start": "new",
     "kernel": "off",
     "precision": "float32",
     "channels_last": "off",
     "floor": 0.0,
 }
-"""Learning-rate schedule; BatchNorm statistics while scoring; whether the tangent kernel is
+"""Learning-rate schedule; the run whose dense network this one begins from (`harness.start`), or a
+new one; BatchNorm statistics while scoring; whether the tangent kernel is
 measured; precision and memory layout of training steps (`harness.arithmetic`); the share of each
 layer's weights, or of each group's channels, that no method removes: with a floor of 0 the last
 channel of a group stays all the same, and layers of single weights may be emptied. The others are

@@ -37,6 +37,7 @@ def head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
             ("title", "group", "paper", "exceeds_budget"),
         ),
         "data": plan.data.as_dict(),
+        "start": None if plan.start is None else plan.start.as_dict(),
         "settings": {**plan.settings, **plan.options, **plan.conditions},
     }
 

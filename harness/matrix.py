@@ -44,6 +44,7 @@ def plan_matrix(
     overrides: Mapping[str, str],
     plugins: Sequence[str],
     data_folder: Path,
+    results: Path = Path("results"),
 ) -> Matrix:
     """Plan all runs of a suite.
 
@@ -53,6 +54,7 @@ def plan_matrix(
         overrides: changes of every run.
         plugins: the names of the plug-in files.
         data_folder: where official data lie.
+        results: where the run lies that others begin from.
 
     Raises:
         RequestError: something is not known or not permitted.
@@ -62,7 +64,7 @@ def plan_matrix(
     left_out: dict[str, str] = {}
     for request in requests(suite, registry):
         try:
-            wanted = _plan(request, registry, overrides, plugins, data_folder, describe)
+            wanted = _plan(request, registry, overrides, plugins, data_folder, results, describe)
         except CannotBePlanned as error:
             left_out[str(request)] = str(error)
         else:
@@ -76,6 +78,7 @@ def _plan(
     overrides: Mapping[str, str],
     plugins: Sequence[str],
     data_folder: Path,
+    results: Path,
     describe: _Describer,
 ) -> Plan:
     profiles = registry.find("task", request.task).arguments["profiles"]
@@ -91,6 +94,7 @@ def _plan(
         overrides={**request.overrides, **overrides},
         plugins=plugins,
         data_folder=data_folder,
+        results=results,
         describe=describe,
     )
 

@@ -36,6 +36,7 @@ def execute(arguments: argparse.Namespace) -> int:
         overrides=overrides(arguments.set),
         plugins=[plugin.name for plugin in arguments.plugin],
         data_folder=arguments.data,
+        results=arguments.results,
     )
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)

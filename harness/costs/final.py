@@ -16,11 +16,12 @@ import torch
 from harness.arithmetic import Arithmetic
 from harness.costs.memory import PeakMemory
 from harness.errors import Interrupted, RunFailed
-from harness.network import WEIGHTS, build_task, load_network
+from harness.network import build_task, load_network
 from harness.optimiser import build_optimiser
 from harness.registry import Registry
 from harness.spec import Plan
 from harness.stop import Stop, deaf
+from harness.store import WEIGHTS
 from harness.training import update
 from harness.units import all_masks
 

@@ -102,6 +102,9 @@ class Stereo(Task):
     Pixels count whose disparity is known and less than ``max_disparity``. Training sees random
     crops, and evaluation whole images, made larger at the top and at the right where the network
     needs it. With rendered scenes, the test includes a real pair, Middlebury's motorcycle.
+
+    The ``paper`` profile is the authors' recipe for SceneFlow. For KITTI they begin with the
+    network that was trained there (``start=RUN``), for 300 epochs.
     """
 
     def __init__(
