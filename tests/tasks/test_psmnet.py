@@ -18,7 +18,7 @@ from tasks.psmnet import data, motorcycle, scenes
 from tasks.psmnet.metrics import Errors
 from tasks.psmnet.model import NETWORKS
 from tasks.psmnet.pairs import Pair
-from tasks.psmnet.task import Stereo
+from tasks.psmnet.task import Stereo, _stacked
 
 SMOKE = plan(Registry(), "psmnet", "dense", profile="smoke").settings
 
@@ -188,10 +188,11 @@ def test_images_are_padded_at_the_top_and_at_the_right_and_cut_again(task: Stere
 
 def test_crops_of_a_pair_belong_together(task: Stereo) -> None:
     numbers = torch.arange(4)
-    left, right, known = task._random_crops(numbers, torch.Generator().manual_seed(0))
+    crops = task._random_crops(numbers, torch.Generator().manual_seed(0))
+    left, right, known = task._batch(*crops)
     assert left.shape == right.shape == (4, 3, 32, 64)
     assert known.shape == (4, 32, 64)
-    whole_left, _, whole = task._batch([task._training[0]])
+    whole_left, _, whole = task._batch(*_stacked([task._training[0]]))
     places = [
         (row, column)
         for row in range(scenes.HEIGHT - 31)
