@@ -39,7 +39,7 @@ def download(url: str, path: Path, expected: str, report: Report) -> bool:
         RunFailed: it is not to be had now, or what came is not the right file.
     """
     if path.exists():
-        if checksum(path, kind(expected)) != expected:
+        if not path.is_file() or checksum(path, kind(expected)) != expected:
             raise RequestError(
                 f"{path} is there, but it is not the official file: "
                 f"its {kind(expected)} is not {expected}; remove it to fetch it"

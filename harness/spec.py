@@ -139,7 +139,7 @@ def plan(
             raise RequestError(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
             )
-        value = _parse(name, text, defaults[owner][name], choices.get(name))
+        value = parse_setting(name, text, defaults[owner][name], choices.get(name))
         values[owner][name] = value
         if value != defaults[owner][name]:
             # A record names no folder of this machine; the data's own hash tells them apart.
@@ -219,8 +219,12 @@ def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
             owners[name] = owner
 
 
-def _parse(name: str, text: str, default: Any, choices: Sequence[str] | None) -> Any:
-    """Return the text as a value of the default's type."""
+def parse_setting(name: str, text: str, default: Any, choices: Sequence[str] | None) -> Any:
+    """Return the text as a value of the default's type.
+
+    Raises:
+        RequestError: it is none, or not one of the choices.
+    """
     if choices is not None and text not in choices:
         raise RequestError(f"{name}={text}: unknown value{nearest(text, choices)}")
     if isinstance(default, bool):

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.checksum import require_checksum
 from harness.data import DataDescription, Source
-from harness.errors import RequestError
+from harness.errors import RequestError, nearest
 from tasks.ptb import documentation
 
 END_OF_SENTENCE = "<eos>"
@@ -73,6 +73,10 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
         source, name = "official", "Penn Treebank (Mikolov)"
         parts = _official(data_folder / "ptb", settings["reader"])
     else:
+        if not Path(text).is_dir():
+            raise RequestError(
+                f"ptb: text={text}: is no folder{nearest(text, ('documentation', 'official'))}"
+            )
         name = f"text of {Path(text).name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
     train, validation, test = (part[:limit] for part in parts)

@@ -246,6 +246,12 @@ def test_a_batch_without_a_known_disparity_has_no_loss(task: Stereo) -> None:
     assert float(loss.detach()) == 0
 
 
+def test_too_few_scenes_for_a_validation_part_are_refused() -> None:
+    complaint = "training_scenes=19: is less than 20, of which one is for validation"
+    with pytest.raises(RequestError, match=complaint):
+        plan(Registry(), "psmnet", "dense", overrides={"training_scenes": "19"})
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "complaint"),
     [
@@ -282,4 +288,14 @@ def test_what_is_missing_is_said_by_the_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "check", "psmnet", "--data", str(tmp_path)]) == 2
-    assert "psmnet: no images at" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "psmnet: no images at" in said
+    assert "data fetch psmnet says where they are to be had" in said
+
+
+def test_each_data_set_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "check", "psmnet", "--data", str(tmp_path), "--set"]
+    assert main([*words, "dataset=kitti2015"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0 disparities at" in line
+    assert "Kitti2015" in line
