@@ -93,8 +93,15 @@ def vocabulary(
         minimum_count: how often a word must be seen.
         largest: size of the vocabulary, of which two are the end of a sentence and the unknown.
         reader: ``own``, or ``torchtext`` for its `build_vocab_from_iterator`: the same words.
+
+    Raises:
+        RequestError: there is no room for a word.
     """
     special = (END_OF_SENTENCE, UNKNOWN)
+    if largest <= len(special):
+        raise RequestError(
+            f"ptb: vocabulary={largest}: has no room for words beside {' and '.join(special)}"
+        )
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
 

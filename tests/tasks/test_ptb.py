@@ -142,6 +142,11 @@ def test_a_text_that_is_shorter_than_a_window_is_refused(make_task: MakeTask) ->
         make_task(window=1)
 
 
+def test_a_vocabulary_without_room_for_words_is_refused() -> None:
+    with pytest.raises(RequestError, match="vocabulary=2: has no room for words beside <eos> and"):
+        data.vocabulary(["a", EOS], 1, 2)
+
+
 # The official files
 
 
