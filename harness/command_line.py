@@ -243,6 +243,7 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
 def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="list|fetch|check")
     parser.add_argument("task", nargs="?", metavar="TASK", help="list: all tasks if left out")
+    _set_option(parser)
     _data_folder_option(parser)
     _plugin_option(parser)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 
-from harness import checksum
+from harness.checksum import checksum, kind
 from harness.errors import RequestError, RunFailed
 from harness.summary import size
 
@@ -22,7 +22,7 @@ Report = Callable[[str], None]
 """Takes a line that says how far a download has come."""
 
 
-def download(url: str, path: Path, md5: str, report: Report) -> bool:
+def download(url: str, path: Path, expected: str, report: Report) -> bool:
     """Download a file, unless it is there; return whether it was not.
 
     It grows in ``NAME.part``, where the next attempt goes on, and is moved to its place when it is
@@ -31,7 +31,7 @@ def download(url: str, path: Path, md5: str, report: Report) -> bool:
     Args:
         url: its address.
         path: its place.
-        md5: its checksum.
+        expected: its MD5 or SHA-256.
         report: takes lines of progress.
 
     Raises:
@@ -39,10 +39,10 @@ def download(url: str, path: Path, md5: str, report: Report) -> bool:
         RunFailed: it is not to be had now, or what came is not the right file.
     """
     if path.exists():
-        if checksum.md5(path) != md5:
+        if not path.is_file() or checksum(path, kind(expected)) != expected:
             raise RequestError(
-                f"{path} is there, but it is not the official file: its MD5 is not {md5}; "
-                "remove it to fetch it"
+                f"{path} is there, but it is not the official file: "
+                f"its {kind(expected)} is not {expected}; remove it to fetch it"
             )
         return False
     part = path.with_name(f"{path.name}.part")
@@ -56,9 +56,11 @@ def download(url: str, path: Path, md5: str, report: Report) -> bool:
                     start = file.truncate(0)
                 for piece in _pieces(response, url, path.name, start, report):
                     file.write(piece)
-        if checksum.md5(part) != md5:
+        if checksum(part, kind(expected)) != expected:
             part.unlink()
-            raise RunFailed(f"{url} is not the official file: its MD5 is not {md5}")
+            raise RunFailed(
+                f"{url} is not the official file: its {kind(expected)} is not {expected}"
+            )
         part.replace(path)
     except OSError as error:
         raise RequestError(f"cannot write {part}: {error.strerror}") from error

@@ -102,7 +102,7 @@ def _run(
     )
     ledger = Ledger(device, measure_energy=plan.spec.profile != "smoke")
     arithmetic = Arithmetic.of(plan.conditions)
-    trainer = Trainer(task, plan.spec.seed, plan.conditions["schedule"], arithmetic)
+    trainer = Trainer(task, plan.spec.seed, plan.conditions["schedule"], arithmetic, plan.start)
     journal, lives = Journal(folder / "journal.jsonl"), Lives(folder / "lives.json")
     run = Run(plan, registry, trainer, journal, checkpoints, ledger, stop, report)
     if run.resume():

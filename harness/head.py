@@ -48,6 +48,7 @@ def head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
         "reason": reason,
         **_which(plan.spec, plan.task, plan.pruner),
         "data": plan.data.as_dict(),
+        "start": None if plan.start is None else plan.start.as_dict(),
         "settings": {**plan.settings, **plan.options, **plan.conditions},
     }
 

@@ -46,6 +46,7 @@ def plan_matrix(
     overrides: Mapping[str, str],
     plugins: Sequence[str],
     data_folder: Path,
+    results: Path = Path("results"),
 ) -> Matrix:
     """Plan all runs of a suite.
 
@@ -55,6 +56,7 @@ def plan_matrix(
         overrides: changes of every run.
         plugins: the names of the plug-in files.
         data_folder: where official data lie.
+        results: where the run lies that others begin from.
 
     Raises:
         RequestError: something is not known or not permitted.
@@ -64,7 +66,7 @@ def plan_matrix(
     left_out: dict[str, Record] = {}
     for request in requests(suite, registry):
         try:
-            wanted = _plan(request, registry, overrides, plugins, data_folder, describe)
+            wanted = _plan(request, registry, overrides, plugins, data_folder, results, describe)
         except CannotBePlanned as error:
             left_out[str(request)] = _left_out(request, registry, overrides, plugins, str(error))
         else:
@@ -78,6 +80,7 @@ def _plan(
     overrides: Mapping[str, str],
     plugins: Sequence[str],
     data_folder: Path,
+    results: Path,
     describe: _Describer,
 ) -> Plan:
     profiles = registry.find("task", request.task).arguments["profiles"]
@@ -93,6 +96,7 @@ def _plan(
         overrides={**request.overrides, **overrides},
         plugins=plugins,
         data_folder=data_folder,
+        results=results,
         describe=describe,
     )
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.costs.disk import load_weights, save_weights
-from harness.errors import RunFailed
+from harness.errors import RequestError, RunFailed
 from harness.files import load_state, save_state
 from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
-from harness.store import Store
+from harness.start import Start
+from harness.store import WEIGHTS, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 
-WEIGHTS = "network.safetensors"
 UNITS = "units.pt"
 
 
@@ -75,7 +75,8 @@ def load(
         RequestError: there is no such run, or its task is not known.
         RunFailed: a file is missing or damaged.
     """
-    folder = Path(run)
+    named = Path(run)
+    folder = Store(named.parent).locate(named.name)
     spec = Store(folder.parent).find(folder.name)["spec"]
     registry = Registry([Path(plugin) for plugin in plugins])
     wanted = plan(
@@ -85,10 +86,33 @@ def load(
         sparsity=spec["sparsity"],
         seed=spec["seed"],
         profile=spec["profile"],
-        overrides={name: as_text(value) for name, value in spec["overrides"].items()},
+        # What the network began from does not matter any more, and need not be there.
+        overrides={
+            name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
+        },
         data_folder=Path(data_folder),
     )
     return load_network(folder, wanted, registry, torch.device("cpu")).model
+
+
+def begin_from(start: Start, model: nn.Module) -> None:
+    """Give a new network the weights from which its run begins.
+
+    Raises:
+        RequestError: they are damaged, or those of another network.
+    """
+    ours, theirs = model.state_dict(), load_weights(start.weights)
+    for name in ours | theirs:
+        here, there = (_shape(name, state) for state in (ours, theirs))
+        if here != there:
+            raise RequestError(
+                f"start={start.run}: is another network: its {name!r} is {there}, and here {here}"
+            )
+    model.load_state_dict(theirs)
+
+
+def _shape(name: str, state: Mapping[str, Tensor]) -> str:
+    return "x".join(map(str, state[name].shape)) or "a number" if name in state else "missing"
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:

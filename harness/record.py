@@ -105,9 +105,12 @@ def _finite(value: float) -> float | None:
 
 
 def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
-    batch = trainer.task.scoring_batches(plan.spec.seed)[0]
+    task, model = trainer.task, trainer.model.eval()
+    first, second, *_ = task.scoring_batches(plan.spec.seed)
     with torch.no_grad():
-        outputs = trainer.task.outputs(trainer.model.eval(), batch)
+        outputs = task.outputs(model, first)
+        if len(outputs) == 1:  # collapse shows only between samples
+            outputs = torch.cat([outputs, task.outputs(model, second)])
     if is_collapsed(outputs):
         return "collapsed", "the output no longer depends on the input"
     return "done", None

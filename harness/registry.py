@@ -73,9 +73,9 @@ def task(
         settings: every setting with its default; ``--set`` overrides them by name.
         profiles: for each profile that the task has, the settings that differ there.
         choices: the permitted values of settings that are names.
-        downloads: for each official file its address and MD5, and ``unpack`` for an archive that
-            is to be unpacked; ``data fetch`` puts them into the folder of the task's name in the
-            data folder.
+        downloads: for each official file its address and its MD5 or SHA-256, and ``unpack`` for an
+            archive that is to be unpacked; ``data fetch`` puts them into the folder of the task's
+            name in the data folder.
         by_hand: lines on files that cannot be downloaded for the user, because of a licence page
             or a registration: where in that folder they belong, and where they are to be had.
         sparsity: the default of ``--sparsity``.

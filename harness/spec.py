@@ -15,6 +15,7 @@ from harness import conditions
 from harness.data import DataDescription
 from harness.errors import RequestError, nearest
 from harness.registry import Entry, Registry
+from harness.start import Start, find_start
 
 ENGINE_VERSION = 1
 """Raised when the engine changes such that results are no longer comparable."""
@@ -55,6 +56,8 @@ class Plan:
     """The engine's settings (`harness.conditions`)."""
     data: DataDescription
     data_folder: Path
+    start: Start | None = None
+    """The network that the run begins from; None for a new one."""
 
     @property
     def identity(self) -> str:
@@ -69,6 +72,8 @@ class Plan:
             "overrides": dict(sorted(self.spec.overrides.items())),
             "data": self.data.sha256,
         }
+        if self.start is not None:
+            decisive["start"] = self.start.sha256
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
     @property
@@ -89,6 +94,7 @@ def plan(
     overrides: Mapping[str, str] | None = None,
     plugins: Sequence[str] = (),
     data_folder: Path = Path("data"),
+    results: Path = Path("results"),
     describe: Callable[..., DataDescription] | None = None,
 ) -> Plan:
     """Look up and check everything that a request names.
@@ -104,6 +110,7 @@ def plan(
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
         data_folder: where official data lie.
+        results: where the run lies that this one begins from.
         describe: stands in for `describe_data`, where many plans share their data.
 
     Raises:
@@ -132,12 +139,16 @@ def plan(
             raise RequestError(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
             )
-        value = _parse(name, text, defaults[owner][name], choices.get(name))
+        value = parse_setting(name, text, defaults[owner][name], choices.get(name))
         values[owner][name] = value
         if value != defaults[owner][name]:
             # A record names no folder of this machine; the data's own hash tells them apart.
             is_folder = isinstance(value, str) and Path(value).is_absolute()
             changed[name] = Path(value).name if is_folder else value
+    start = None
+    if "start" in changed:
+        start = find_start(values["engine"]["start"], task, results)
+        changed["start"] = values["engine"]["start"] = start.run
     spec = Spec(
         task=task,
         pruner=pruner,
@@ -156,6 +167,7 @@ def plan(
         conditions=values["engine"],
         data=(describe or describe_data)(task_entry, profile, values["task"], data_folder),
         data_folder=data_folder,
+        start=start,
     )
 
 
@@ -212,8 +224,12 @@ def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
             owners[name] = owner
 
 
-def _parse(name: str, text: str, default: Any, choices: Sequence[str] | None) -> Any:
-    """Return the text as a value of the default's type."""
+def parse_setting(name: str, text: str, default: Any, choices: Sequence[str] | None) -> Any:
+    """Return the text as a value of the default's type.
+
+    Raises:
+        RequestError: it is none, or not one of the choices.
+    """
     if choices is not None and text not in choices:
         raise RequestError(f"{name}={text}: unknown value{nearest(text, choices)}")
     if isinstance(default, bool):

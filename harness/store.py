@@ -13,7 +13,8 @@ from harness.errors import RequestError, enumerated, nearest
 SCHEMA = 1
 """Version of the record's layout."""
 
-RECORD = "record.json"
+RECORD, WEIGHTS = "record.json", "network.safetensors"
+"""In a run's folder."""
 
 Record = Mapping[str, Any]
 
@@ -108,13 +109,19 @@ class Store:
         Raises:
             RequestError: none fits, or several do.
         """
-        folder = Path(name).resolve()
-        if (folder / RECORD).exists():
-            record = Store(folder.parent).record(folder.name)
-        else:
-            record = self.record(self._complete(name))
+        folder = self.locate(name)
+        record = Store(folder.parent).record(folder.name)
         assert record is not None
         return record
+
+    def locate(self, name: str) -> Path:
+        """Return the folder of a run that is done, named as for `find`.
+
+        Raises:
+            RequestError: none fits, or several do.
+        """
+        folder = Path(name).resolve()
+        return folder if (folder / RECORD).exists() else self.folder / self._complete(name)
 
     def _complete(self, name: str) -> str:
         """Return the whole name of a run that is done."""

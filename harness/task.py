@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from harness.loading import loaded
 from harness.seeds import derive
 
 Batch = Any
 """What a task's stream yields and its loss understands: usually a tuple of tensors."""
 
 Split = Literal["validation", "test"]
+
+CPU = torch.device("cpu")
+
+_Draw = tuple[Tensor, Generator]
 
 
 class Stream(Protocol):
@@ -122,7 +128,11 @@ class ShuffledBatches:
         samples: size of the training set; the last batch of an epoch may be smaller.
         batch_size: samples in a batch.
         seed: the run's seed.
-        collate: makes a batch of sample numbers; the generator is for augmentation.
+        collate: makes a batch of sample numbers, or of what was read for them; the generator is
+            for augmentation.
+        read: reads what takes a while, into tensors on the CPU: ahead of its use if the device is
+            a GPU (`harness.loading`). It uses the same generator, before ``collate`` does.
+        device: where ``collate`` gets what was read.
     """
 
     companions: Sequence[nn.Module] = ()
@@ -132,12 +142,17 @@ class ShuffledBatches:
         samples: int,
         batch_size: int,
         seed: int,
-        collate: Callable[[Tensor, torch.Generator], Batch],
+        collate: Callable[[Any, Generator], Batch],
+        read: Callable[[Tensor, Generator], tuple[Tensor, ...]] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._samples = samples
         self._batch_size = batch_size
         self._seed = seed
         self._collate = collate
+        self._read = read
+        self._device = device
+        self._coming: Iterator[tuple[_Draw, tuple[Tensor, ...]]] | None = None
         self._position = 0
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
@@ -149,16 +164,27 @@ class ShuffledBatches:
 
     def next(self, model: nn.Module) -> Batch:
         """Return the batch at the current position and move on."""
-        epoch, index = divmod(self._position, self.batches_per_epoch)
+        material: Any
+        if (read := self._read) is None:
+            material, augmentation = self._draw(self._position)
+        else:
+            if self._coming is None:
+                draws = map(self._draw, itertools.count(self._position))
+                self._coming = loaded(lambda draw: read(*draw), draws, self._device)
+            (_, augmentation), material = next(self._coming)
+        self._position += 1
+        return self._collate(material, augmentation)
+
+    def _draw(self, position: int) -> _Draw:
+        """Return the sample numbers of a batch, and the generator of its augmentation."""
+        epoch, index = divmod(position, self.batches_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(derive(self._seed, "order", epoch))
+            generator = Generator().manual_seed(derive(self._seed, "order", epoch))
             self._order = torch.randperm(self._samples, generator=generator)
             self._epoch = epoch
         chosen = self._order[index * self._batch_size :][: self._batch_size]
-        augmentation = torch.Generator()
-        augmentation.manual_seed(derive(self._seed, "augmentation", self._position))
-        self._position += 1
-        return self._collate(chosen, augmentation)
+        augmentation = Generator().manual_seed(derive(self._seed, "augmentation", position))
+        return chosen, augmentation
 
     def state(self) -> dict[str, Any]:
         """Return the position."""
@@ -167,6 +193,7 @@ class ShuffledBatches:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go to a position."""
         self._position = state["position"]
+        self._coming = None
 
 
 def scoring_indices(samples: int, batch_size: int, seed: int) -> list[Tensor]:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from harness.arithmetic import FLOAT32, Arithmetic
 from harness.errors import Diverged
+from harness.network import begin_from
 from harness.optimiser import build_optimiser
 from harness.schedule import SCHEDULES
 from harness.seeds import derive
+from harness.start import Start
 from harness.task import Batch, Task
 from harness.units import Kept, Units, all_masks
 
@@ -38,14 +40,24 @@ class Trainer:
         seed: the run's seed.
         schedule: a name in `harness.schedule.SCHEDULES`.
         arithmetic: precision and layout of a step.
+        start: what the network begins from; None for a new one of the seed.
+
+    Raises:
+        RequestError: that is another network.
     """
 
     def __init__(
-        self, task: Task, seed: int, schedule: str, arithmetic: Arithmetic = FLOAT32
+        self,
+        task: Task,
+        seed: int,
+        schedule: str,
+        arithmetic: Arithmetic = FLOAT32,
+        start: Start | None = None,
     ) -> None:
         settings = task.settings
         self.task = task
         self.seed = seed
+        self._start = start
         self._begin()
         self.schedule = SCHEDULES[schedule](
             settings["learning_rate"], settings["epochs"] * task.steps_per_epoch
@@ -60,6 +72,8 @@ class Trainer:
         task = self.task
         torch.manual_seed(derive(self.seed, "weights"))
         self.model = task.model().to(task.device)
+        if self._start is not None:
+            begin_from(self._start, self.model)
         self.stream = task.stream(self.model, self.seed)
         self.optimiser = build_optimiser(self.model.parameters(), task.settings)
         self.units: dict[str, Units] = {}

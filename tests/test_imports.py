@@ -50,8 +50,8 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("checksum", "costs.operations", "data", "errors", "prunable", "registry", "run"),
-        *("scoring", "seeds", "task", "trigger", "units"),
+        *("checksum", "costs.operations", "data", "decoded", "errors", "loading", "prunable"),
+        *("registry", "run", "scoring", "seeds", "task", "trigger", "units"),
     )
 }
 """All of the harness that tasks and pruners see."""

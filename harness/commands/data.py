@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.archives import extract
+from harness.commands.run import overrides
 from harness.download import download
 from harness.errors import RequestError, nearest
 from harness.progress import Progress
 from harness.registry import Entry, Registry
-from harness.spec import describe_data
+from harness.spec import describe_data, parse_setting
 from harness.summary import columns
 
 ACTIONS = ("list", "fetch", "check")
@@ -28,21 +30,24 @@ def execute(arguments: argparse.Namespace) -> int:
     if name is None and action != "list":
         raise RequestError(f"data {action} needs a task{nearest('', tasks)}")
     chosen = list(tasks.values()) if name is None else [registry.find("task", name)]
+    changes = overrides(arguments.set)
+    if changes and (name is None or action == "fetch"):
+        raise RequestError("--set belongs to data list TASK and data check TASK")
     if action == "fetch":
         _fetch(chosen[0], folder)
         return 0
-    problems = _list(chosen, folder)
+    problems = _list(chosen, folder, changes)
     if problems and action == "check":
         raise RequestError("; ".join(problems))
     return 0
 
 
-def _list(tasks: Iterable[Entry], folder: Path) -> list[str]:
+def _list(tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str]) -> list[str]:
     """Print what each profile's data are; return why some cannot be used."""
     rows, problems = [("task", "profile", "source", "sha256", "data")], []
     for task in tasks:
-        for profile, changes in task.arguments["profiles"].items():
-            settings = {**task.arguments["settings"], **changes}
+        for profile in task.arguments["profiles"]:
+            settings = _settings(task, profile, changes)
             try:
                 data = describe_data(task, profile, settings, folder)
             except RequestError as error:
@@ -52,6 +57,17 @@ def _list(tasks: Iterable[Entry], folder: Path) -> list[str]:
                 rows.append((task.name, profile, data.source, data.sha256[:8], data.name))
     print(columns(rows))
     return list(dict.fromkeys(problems))
+
+
+def _settings(task: Entry, profile: str, changes: Mapping[str, str]) -> dict[str, Any]:
+    """Return a profile's settings, some of them changed."""
+    settings = {**task.arguments["settings"], **task.arguments["profiles"][profile]}
+    choices = task.arguments.get("choices") or {}
+    for name, text in changes.items():
+        if name not in settings:
+            raise RequestError(f"unknown setting {name!r} of {task.name}{nearest(name, settings)}")
+        settings[name] = parse_setting(name, text, settings[name], choices.get(name))
+    return settings
 
 
 def _fetch(task: Entry, data_folder: Path) -> None:
@@ -64,8 +80,8 @@ def _fetch(task: Entry, data_folder: Path) -> None:
     folder = data_folder / task.name
     for line in by_hand:
         print(f"by hand, below {folder}: {line}")
-    for name, (url, md5, *wanted) in downloads.items():
-        is_new = download(url, folder / name, md5, progress.update)
+    for name, (url, checksum, *wanted) in downloads.items():
+        is_new = download(url, folder / name, checksum, progress.update)
         if "unpack" in wanted:
             is_new |= extract(folder / name, folder, progress.update)
         progress.clear()

@@ -36,10 +36,11 @@ def execute(arguments: argparse.Namespace) -> int:
         overrides=overrides(arguments.set),
         plugins=[plugin.name for plugin in arguments.plugin],
         data_folder=arguments.data,
+        results=arguments.results,
     )
     if not matrix.plans:
-        reasons = "; ".join(by_reason(matrix.left_out))
-        raise RequestError(f"{matrix.name}: none of its runs can be carried out: {reasons}")
+        why = "; ".join(by_reason(reasons(matrix.left_out)))
+        raise RequestError(f"{matrix.name}: none of its runs can be carried out: {why}")
     store = Store(arguments.results)
     tally, estimates = _look(matrix, store)
     command = shlex.join(["python", "-m", "harness", *arguments.words])

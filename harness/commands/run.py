@@ -73,6 +73,7 @@ def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
         overrides=overrides(arguments.set),
         plugins=[plugin.name for plugin in arguments.plugin],
         data_folder=arguments.data,
+        results=arguments.results,
     )
 
 

@@ -16,10 +16,11 @@ import torch
 from harness.costs.memory import PeakMemory
 from harness.costs.rehearsal import STEPS, rehearse, training_step
 from harness.errors import Interrupted, RunFailed
-from harness.network import WEIGHTS, build_task, load_network
+from harness.network import build_task, load_network
 from harness.registry import Registry
 from harness.spec import Plan
 from harness.stop import Stop, deaf
+from harness.store import WEIGHTS
 from harness.units import all_masks
 
 MEASURED = (

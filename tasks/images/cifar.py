@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checksum import require_md5
-from tasks.images.cache import Create
+from harness.checksum import require_checksum
+from harness.decoded import Save
 
 MD5: Mapping[str, Mapping[str, str]] = {
     "cifar-10-batches-py": {
@@ -41,17 +41,17 @@ def verify(folder: Path, name: str) -> str:
         RequestError: a file is missing, or is not the official one.
     """
     for file, expected in MD5[name].items():
-        require_md5(folder / name / file, expected, folder.name)
+        require_checksum(folder / name / file, expected, folder.name)
     return hashlib.sha256(" ".join(MD5[name].values()).encode()).hexdigest()
 
 
-def decode(folder: Path, create: Create, name: str) -> None:
+def decode(folder: Path, save: Save, name: str) -> None:
     """Read the pickles through torchvision, which looks at the checksums again before it does."""
     from torchvision.datasets import CIFAR10, CIFAR100
 
     kinds = {kind.base_folder: kind for kind in (CIFAR10, CIFAR100)}
     for part, is_training in (("train", True), ("test", False)):
         data = kinds[name](folder, train=is_training)
-        images = create(f"{part}_images", (len(data), 3, 32, 32), np.uint8)
-        images[:] = data.data.transpose(0, 3, 1, 2)
-        create(f"{part}_labels", (len(data),), np.int64)[:] = data.targets
+        pixels = data.data.transpose(0, 3, 1, 2)
+        save(f"{part}_images", pixels.__getitem__, range(len(pixels)))
+        save(f"{part}_labels", np.int64, data.targets)

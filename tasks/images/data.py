@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data import DataDescription
+from harness.decoded import Array, Save, decoded
 from harness.errors import RequestError
 from tasks.images import cifar, drawings, tiny_imagenet
-from tasks.images.cache import Array, Create, decoded
 
 Part = Literal["train", "validation", "test"]
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 VALIDATION_SHARE = 10
 """One of so many training images is for validation."""
@@ -40,8 +42,8 @@ class DataSet:
     """Of red, green and blue in the official training images, of 1."""
     verify: Callable[[Path], str]
     """Returns a fingerprint of the official files in a folder, or refuses them."""
-    decode: Callable[[Path, Create], None]
-    """Fills the arrays ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``."""
+    decode: Callable[[Path, Save], None]
+    """Saves the `ARRAYS` of the official files in a folder."""
 
     def describe(
         self, profile: str, settings: Mapping[str, Any], data_folder: Path
@@ -82,7 +84,8 @@ class DataSet:
         """
         if settings["images"] == "official":
             folder = data_folder / self.folder
-            return decoded(folder, self.verify(folder), partial(self.decode, folder))
+            cache = folder / f"decoded-{self.verify(folder)[:16]}"
+            return decoded(cache, ARRAYS, partial(self.decode, folder))
         arrays: dict[str, Array] = {}
         for seed, part in enumerate(("train", "test")):
             count = settings[f"{part}_images"]

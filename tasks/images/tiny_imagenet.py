@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.checksum import require_md5
+from harness.checksum import require_checksum
+from harness.decoded import Save
 from harness.errors import RequestError
-from tasks.images.cache import Create
 
 ARCHIVE = "tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -29,11 +29,11 @@ def verify(folder: Path) -> str:
     Raises:
         RequestError: it is missing, or is not the official one.
     """
-    require_md5(folder / ARCHIVE, MD5, folder.name)
+    require_checksum(folder / ARCHIVE, MD5, folder.name)
     return hashlib.sha256(MD5.encode()).hexdigest()
 
 
-def decode(folder: Path, create: Create) -> None:
+def decode(folder: Path, save: Save) -> None:
     """Decode the training images, and those of ``val``, which are the test images here.
 
     The images of ``test`` have no published labels. Classes are numbered in the order of their
@@ -48,21 +48,18 @@ def decode(folder: Path, create: Create) -> None:
             classes = sorted(_lines(archive, "wnids.txt"))
             numbers = {name: number for number, name in enumerate(classes)}
             for part, samples in (("train", _train(archive)), ("test", _validation(archive))):
-                images = create(f"{part}_images", (len(samples), 3, SIZE, SIZE), np.uint8)
-                labels = create(f"{part}_labels", (len(samples),), np.int64)
-                for index, (member, name) in enumerate(samples):
-                    images[index] = _picture(archive, member)
-                    labels[index] = _number(name, numbers)
+                save(f"{part}_labels", lambda sample: _number(sample[1], numbers), samples)
+                save(f"{part}_images", lambda sample: _picture(archive, sample[0]), samples)
     except zipfile.BadZipFile as error:
         raise RequestError(f"tiny_imagenet: {path} is damaged: {error}") from None
     except KeyError as error:  # of the archive: there is no such member
         raise RequestError(f"tiny_imagenet: {path}: {error.args[0]}") from None
 
 
-def _number(name: str, numbers: Mapping[str, int]) -> int:
+def _number(name: str, numbers: Mapping[str, int]) -> np.int64:
     if name not in numbers:
         raise RequestError(f"tiny_imagenet: the class {name} is not in wnids.txt")
-    return numbers[name]
+    return np.int64(numbers[name])
 
 
 def _train(archive: zipfile.ZipFile) -> list[tuple[str, str]]:

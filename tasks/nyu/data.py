@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.checksum import require_md5
+from harness.checksum import require_checksum
 from harness.data import DataDescription
 from harness.errors import RequestError
 from tasks.nyu import labelled, rooms
-from tasks.nyu.decoded import Collection, Part, decoded
 from tasks.nyu.frames import SingleFrames
+from tasks.nyu.parts import Collection, Part, decoded_parts
+from tasks.nyu.pretrained import require_weights
 
 OFFICIAL_MD5: Mapping[str, str] = {
     labelled.FRAMES: "520609c519fba3ba5ac58c8fefcc3530",
@@ -36,12 +37,20 @@ def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> Da
     The setting ``frames`` asks for ``rooms``, which are rendered here; for ``labelled``, the
     official files in the folder ``nyu`` of the data folder; or for ``single``, the frames with a
     file each in the folder ``nyu/nyudepthv2`` there. No checksum tells these from other pictures
-    in that format, so that they count as real, but not as official.
+    in that format, so that they count as real, but not as official. An encoder's published weights
+    have to lie in the folder ``nyu``, too.
 
     Raises:
         RequestError: a file is missing or not the official one.
     """
     folder = data_folder / "nyu"
+    description = _frames(settings, folder)
+    if settings["init"] == "pretrained":
+        require_weights(settings["encoder"], folder)
+    return description
+
+
+def _frames(settings: Mapping[str, Any], folder: Path) -> DataDescription:
     match settings["frames"]:
         case "rooms":
             count, views = settings["rooms"], settings["views"]
@@ -49,7 +58,7 @@ def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> Da
             return DataDescription("synthetic", name, rooms.fingerprint(count, views))
         case "labelled":
             for file, md5 in OFFICIAL_MD5.items():
-                require_md5(folder / file, md5, "nyu", note=True)
+                require_checksum(folder / file, md5, "nyu", note=True)
             fingerprint = hashlib.sha256(" ".join(OFFICIAL_MD5.values()).encode()).hexdigest()
             return DataDescription("official", "NYU Depth v2, labelled", fingerprint)
         case _:
@@ -66,7 +75,7 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> dict[str, Part]:
     """
     fingerprint = describe("", settings, data_folder).sha256
     cache = data_folder / "nyu" / f"decoded-{CACHE_VERSION}-{fingerprint[:16]}"
-    return decoded(cache, partial(_opened, settings, data_folder / "nyu"))
+    return decoded_parts(cache, partial(_opened, settings, data_folder / "nyu"))
 
 
 @contextmanager

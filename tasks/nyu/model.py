@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from harness.errors import RequestError
+
 Block = type[BasicBlock] | type[Bottleneck]
 
 ENCODERS: Mapping[str, tuple[Block, Sequence[int]]] = {
@@ -17,6 +19,10 @@ ENCODERS: Mapping[str, tuple[Block, Sequence[int]]] = {
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
 """The block of an encoder, and how many of them each of its four stages has."""
+
+
+_SMALLEST = 1 << 5
+"""Channels of the features, of which the bridge and the four up-projections each keep a half."""
 
 
 class FCRN(nn.Module):
@@ -36,12 +42,20 @@ class FCRN(nn.Module):
         width: channels of the stem; all other widths are multiples of it.
         up: a name in `UP_PROJECTIONS`.
         dropout: share of the last features that training drops.
+
+    Raises:
+        RequestError: nothing would be left of so few channels.
     """
 
     def __init__(self, encoder: str, width: int, up: str = "fast", dropout: float = 0.0) -> None:
         super().__init__()
         block, depths = ENCODERS[encoder]
         features = 8 * width * block.expansion
+        if features < _SMALLEST:
+            raise RequestError(
+                f"nyu: width={width}: is too narrow for {encoder}, whose features are halved five "
+                f"times; {_SMALLEST // (8 * block.expansion)} is the least"
+            )
         self.encoder = residual_encoder(block, depths, width)
         self.bridge = nn.Sequential(
             nn.Conv2d(features, features // 2, 1), nn.BatchNorm2d(features // 2)

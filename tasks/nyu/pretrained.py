@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from harness.checksum import require_checksum
 from harness.errors import RequestError
 
-FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet50": "resnet50-0676ba61.pth"}
-"""Torchvision's first weights of each, the ones of the published results. A name ends with the
-beginning of the file's SHA-256."""
-ADDRESS = "https://download.pytorch.org/models/"
+if TYPE_CHECKING:
+    from torch import nn
+
+FILES: Mapping[str, tuple[str, str]] = {
+    "resnet18": (
+        "resnet18-f37072fd.pth",
+        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    ),
+    "resnet50": (
+        "resnet50-0676ba61.pth",
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+}
+"""Torchvision's first weights of each, the ones of the published results, and their SHA-256."""
+
+
+def require_weights(name: str, folder: Path) -> Path:
+    """Return the file of an encoder's published weights.
+
+    Args:
+        name: ``resnet18`` or ``resnet50``.
+        folder: where it lies.
+
+    Raises:
+        RequestError: it is missing or changed.
+    """
+    file, checksum = FILES[name]
+    require_checksum(folder / file, checksum, "nyu")
+    return folder / file
 
 
 def load_encoder(encoder: nn.Module, name: str, folder: Path) -> None:
@@ -27,17 +51,9 @@ def load_encoder(encoder: nn.Module, name: str, folder: Path) -> None:
     Raises:
         RequestError: the file is missing or changed, or the encoder has another width.
     """
-    path = folder / FILES[name]
-    hint = f"put {ADDRESS}{path.name} there, or train from scratch with init=scratch"
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(f"nyu: cannot read {path}: {error.strerror}; {hint}") from None
-    if not found.startswith(path.stem.rpartition("-")[2]):
-        raise RequestError(
-            f"nyu: {path} is truncated or changed: its SHA-256 begins with {found[:8]}; {hint}"
-        )
+    import torch
+
+    path = require_weights(name, folder)
     weights = torch.load(path, map_location="cpu", weights_only=True)
     try:
         encoder.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})

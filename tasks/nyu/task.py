@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.loading import loaded
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.nyu import data
@@ -82,6 +83,14 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
             "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat",
             "08e3c3aea27130ac7c01ffd739a4535f",
         ),
+        "resnet18-f37072fd.pth": (
+            "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        ),
+        "resnet50-0676ba61.pth": (
+            "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        ),
     },
 )
 class NYUDepth(Task):
@@ -120,22 +129,28 @@ class NYUDepth(Task):
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return shuffled and varied batches."""
-        return ShuffledBatches(self._samples, self.settings["batch_size"], seed, self._varied)
+        return ShuffledBatches(
+            self._samples,
+            self.settings["batch_size"],
+            seed,
+            self._varied,
+            lambda numbers, _: self._read(numbers),
+            self.device,
+        )
 
-    def _varied(self, numbers: Tensor, generator: torch.Generator) -> Batch:
-        images, depths = augmented(*self._frames(numbers), self.settings["zoom"], generator)
+    def _varied(self, frames: tuple[Tensor, Tensor], generator: torch.Generator) -> Batch:
+        images, depths = frames
+        images, depths = augmented(_pixels(images), depths, self.settings["zoom"], generator)
         return _normalised(images), depths
 
     def _batch(self, numbers: Tensor) -> Batch:
-        images, depths = self._frames(numbers)
-        return _normalised(centre_crop(images)), centre_crop(depths)
+        images, depths = (frames.to(self.device) for frames in self._read(numbers))
+        return _normalised(centre_crop(_pixels(images))), centre_crop(depths)
 
-    def _frames(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Return training images from 0 to 1, and their depths."""
-        part = self._parts["train"]
-        chosen = numbers.numpy()
-        images, depths = _pixels(part.images[chosen]), torch.from_numpy(part.depths[chosen])
-        return images.to(self.device), depths.to(self.device)
+    def _read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return training images as they are stored, and their depths."""
+        part, chosen = self._parts["train"], numbers.numpy()
+        return torch.from_numpy(part.images[chosen]), torch.from_numpy(part.depths[chosen])
 
     def scoring_batches(self, seed: int) -> list[Batch]:
         """Return five batches of the middles of training frames."""
@@ -166,16 +181,20 @@ class NYUDepth(Task):
     def _held_out(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Give images at half the resolution, and whole depths."""
         part, size = self._parts[split], self.settings["batch_size"]
-        for start in range(0, len(part.images), size):
-            images, depths = (array[start : start + size] for array in part)
-            yield _pixels(images).to(self.device), torch.from_numpy(depths).to(self.device)
+
+        def read(start: int) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(array[start : start + size]) for array in part)
+
+        starts = range(0, len(part.images), size)
+        for _, (images, depths) in loaded(read, starts, self.device):
+            yield _pixels(images), depths
 
     def baseline(self) -> float:
         """Return the test RMSE of the mean depth that each pixel has in training."""
         size = self._parts["train"].depths.shape[1:]
         total, known = torch.zeros(2, *size, device=self.device, dtype=torch.double)
         for numbers in torch.arange(self._samples).split(256):
-            _, depths = self._frames(numbers)
+            depths = self._read(numbers)[1].to(self.device)
             total += depths.sum(0)
             known += (depths > 0).sum(0)
         mean = (total / known.clamp(min=1))[None, None]
@@ -206,9 +225,9 @@ class NYUDepth(Task):
         return depths.sum()
 
 
-def _pixels(images: Any) -> Tensor:
+def _pixels(images: Tensor) -> Tensor:
     """Return images from 0 to 1."""
-    return torch.from_numpy(images).float().div(255)
+    return images.float().div(255)
 
 
 def _normalised(images: Tensor) -> Tensor:

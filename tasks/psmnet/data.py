@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import DataDescription
+from harness.errors import RequestError
 from tasks.psmnet import kitti, motorcycle, sceneflow, scenes
 from tasks.psmnet.pairs import PairFiles, Pairs, PairsOnDisk, Parts
 
@@ -30,10 +31,15 @@ def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> Da
     looked at in their first and last bytes only: the whole of SceneFlow has 270 GB.
 
     Raises:
-        RequestError: a file is missing, truncated or of another format.
+        RequestError: a file is missing, truncated or of another format, or there are too few.
     """
     name = settings["dataset"]
     if name == "scenes":
+        if settings["training_scenes"] < sceneflow.HELD_OUT:
+            raise RequestError(
+                f"psmnet: training_scenes={settings['training_scenes']}: is less than "
+                f"{sceneflow.HELD_OUT}, of which one is for validation"
+            )
         content = b"".join(map(Path.read_bytes, [Path(scenes.__file__), *motorcycle.files()]))
         counts = f"{settings['training_scenes']} {settings['test_scenes']}"
         return DataDescription(

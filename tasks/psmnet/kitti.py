@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RequestError
-from tasks.psmnet.pairs import PairFiles, Parts
+from tasks.psmnet.pairs import FETCH, PairFiles, Parts
 
 LEARNING = 160
 """The first pairs; as the authors of PSMNet divide them, the others are the test part."""
@@ -59,7 +59,7 @@ def find(folder: Path, benchmark: Benchmark) -> Parts[list[PairFiles]]:
     if len(pairs) <= LEARNING:
         raise RequestError(
             f"psmnet: {len(pairs)} disparities at {disparities / '*_10.png'}, "
-            f"of which {LEARNING} are trained on and the others tested"
+            f"where {LEARNING} are trained on and the others tested; {FETCH}"
         )
     return Parts(
         pairs[: LEARNING - HELD_OUT], pairs[LEARNING - HELD_OUT : LEARNING], pairs[LEARNING:]

@@ -13,6 +13,9 @@ from tasks.psmnet.formats import Disparity, Picture, inspect, read_disparity, re
 
 P = TypeVar("P", bound=Sized)
 
+FETCH = "python -m harness data fetch psmnet says where they are to be had"
+"""What to do about official files that are missing."""
+
 
 class Pair(NamedTuple):
     """Two images and the disparity of the left one, all of one size."""

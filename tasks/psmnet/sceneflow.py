@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import RequestError
-from tasks.psmnet.pairs import PairFiles, Parts
+from tasks.psmnet.pairs import FETCH, PairFiles, Parts
 
 HELD_OUT = 20
 """Of so many training films of FlyingThings3D, one is for validation."""
@@ -47,6 +47,11 @@ def find_flying_things(folder: Path) -> Parts[list[PairFiles]]:
         RequestError: as `find`.
     """
     films = _films(folder, "TRAIN/*/*")
+    if len(films) < HELD_OUT:
+        raise RequestError(
+            f"psmnet: {len(films)} training films in {folder}; {HELD_OUT} are the least, "
+            "of which one is for validation"
+        )
     validation = films[HELD_OUT - 1 :: HELD_OUT]
     training = [film for number, film in enumerate(films, 1) if number % HELD_OUT]
     test = _films(folder, "TEST/*/*")
@@ -58,7 +63,7 @@ def _films(subset: Path, pattern: str) -> list[Film]:
     frames = subset / "frames_cleanpass"
     folders = sorted(path.parent for path in frames.glob(f"{pattern}/left"))
     if not folders:
-        raise RequestError(f"psmnet: no images at {frames / pattern / 'left'}")
+        raise RequestError(f"psmnet: no images at {frames / pattern / 'left'}; {FETCH}")
     return [_film(subset, folder.relative_to(frames)) for folder in folders]
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import RequestError
+from harness.loading import loaded
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.psmnet import data, motorcycle
-from tasks.psmnet.formats import Picture
 from tasks.psmnet.metrics import Errors
 from tasks.psmnet.model import MULTIPLE, NETWORKS, REDUCTION, PSMNet
 from tasks.psmnet.pairs import Pair, Pairs, load
@@ -102,6 +102,9 @@ class Stereo(Task):
     Pixels count whose disparity is known and less than ``max_disparity``. Training sees random
     crops, and evaluation whole images, made larger at the top and at the right where the network
     needs it. With rendered scenes, the test includes a real pair, Middlebury's motorcycle.
+
+    The ``paper`` profile is the authors' recipe for SceneFlow. For KITTI they begin with the
+    network that was trained there (``start=RUN``), for 300 epochs.
     """
 
     def __init__(
@@ -137,21 +140,29 @@ class Stereo(Task):
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return shuffled batches of random crops."""
         return ShuffledBatches(
-            len(self._training), self.settings["batch_size"], seed, self._random_crops
+            len(self._training),
+            self.settings["batch_size"],
+            seed,
+            lambda stacked, _: self._batch(*stacked),
+            self._random_crops,
+            self.device,
         )
 
     def _random_crops(self, numbers: Tensor, generator: torch.Generator) -> Batch:
         return self._crops(numbers, torch.rand(len(numbers), 2, generator=generator))
 
+    def _middles(self, numbers: Tensor) -> Batch:
+        return self._batch(*self._crops(numbers, torch.full((len(numbers), 2), 0.5)))
+
     def _crops(self, numbers: Tensor, places: Tensor) -> Batch:
-        """Return a batch of crops.
+        """Return crops as they are stored, stacked.
 
         Args:
             numbers: of training pairs.
             places: of the crops (pairs, 2): shares of the rows and columns that are left over.
         """
         pairs = load(self._training, numbers.tolist())
-        return self._batch(
+        return _stacked(
             [self._crop(pair, *place) for pair, place in zip(pairs, places.tolist(), strict=True)]
         )
 
@@ -166,16 +177,14 @@ class Stereo(Task):
         window = np.s_[top : top + height, left : left + width]
         return Pair(pair.left[window], pair.right[window], pair.disparity[window])
 
-    def _batch(self, pairs: Sequence[Pair]) -> Batch:
-        left, right, disparity = zip(*pairs, strict=True)
-        known = torch.from_numpy(np.stack(disparity)).to(self.device)
-        return self._normalised(left), self._normalised(right), known
+    def _batch(self, left: Tensor, right: Tensor, known: Tensor) -> Batch:
+        """Return what is stored as the network gets it."""
+        return self._normalised(left), self._normalised(right), known.to(self.device)
 
-    def _normalised(self, pictures: Sequence[Picture]) -> Tensor:
+    def _normalised(self, pictures: Tensor) -> Tensor:
         # Channels come first in memory too: with channels last, oneDNN (torch 2.14) writes past the
         # end of a buffer in the backward pass of a 1x1 convolution of 4 channels with stride 2.
-        images = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
-        images = images.contiguous()
+        images = pictures.to(self.device).permute(0, 3, 1, 2).contiguous()
         mean, deviation = (
             torch.tensor(values, device=self.device).view(3, 1, 1) for values in (MEAN, DEVIATION)
         )
@@ -184,7 +193,7 @@ class Stereo(Task):
     def scoring_batches(self, seed: int) -> list[Batch]:
         """Return five batches of the middles of training images."""
         chosen = scoring_indices(len(self._training), self.settings["batch_size"], seed)
-        return [self._crops(numbers, torch.full((len(numbers), 2), 0.5)) for numbers in chosen]
+        return [self._middles(numbers) for numbers in chosen]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the smooth L1 loss in pixels, weighted over the outputs."""
@@ -226,8 +235,9 @@ class Stereo(Task):
 
     def _evaluate(self, model: nn.Module, pairs: Pairs) -> dict[str, float]:
         errors = Errors()
-        for number in range(len(pairs)):
-            left, right, known = self._batch([pairs[number]])
+        numbers = range(len(pairs))
+        for _, stored in loaded(lambda number: _stacked([pairs[number]]), numbers, self.device):
+            left, right, known = self._batch(*stored)
             errors.add(self._whole(model, left, right), known, self._valid(known))
         return {
             "end_point_error": errors.end_point_error,
@@ -275,13 +285,19 @@ class Stereo(Task):
 
     def one_sample(self) -> Batch:
         """Return the middle of one training pair."""
-        return self._crops(torch.zeros(1, dtype=torch.long), torch.full((1, 2), 0.5))
+        return self._middles(torch.zeros(1, dtype=torch.long))
 
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed matching costs of the last output for two images of ones."""
         side = REDUCTION * self.settings["pooling"]
         ones = torch.ones(1, 3, side, side, device=self.device, dtype=torch.double)
         return _psmnet(model).costs(ones, ones)[-1].sum()
+
+
+def _stacked(pairs: Sequence[Pair]) -> Batch:
+    """Return pairs of one size as they are stored: bytes (pairs, height, width, 3)."""
+    left, right, known = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
+    return left, right, known
 
 
 def _psmnet(model: nn.Module) -> PSMNet:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checksum import require_md5
+from harness.checksum import require_checksum
 from harness.data import DataDescription, Source
-from harness.errors import RequestError
+from harness.errors import RequestError, nearest
 from tasks.ptb import documentation
 
 END_OF_SENTENCE = "<eos>"
@@ -73,6 +73,10 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
         source, name = "official", "Penn Treebank (Mikolov)"
         parts = _official(data_folder / "ptb", settings["reader"])
     else:
+        if not Path(text).is_dir():
+            raise RequestError(
+                f"ptb: text={text}: is no folder{nearest(text, ('documentation', 'official'))}"
+            )
         name = f"text of {Path(text).name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
     train, validation, test = (part[:limit] for part in parts)
@@ -89,8 +93,15 @@ def vocabulary(
         minimum_count: how often a word must be seen.
         largest: size of the vocabulary, of which two are the end of a sentence and the unknown.
         reader: ``own``, or ``torchtext`` for its `build_vocab_from_iterator`: the same words.
+
+    Raises:
+        RequestError: there is no room for a word.
     """
     special = (END_OF_SENTENCE, UNKNOWN)
+    if largest <= len(special):
+        raise RequestError(
+            f"ptb: vocabulary={largest}: has no room for words beside {' and '.join(special)}"
+        )
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
 
@@ -103,7 +114,7 @@ def vocabulary(
 
 def _official(folder: Path, reader: str) -> list[list[str]]:
     for name, md5 in OFFICIAL_MD5.items():
-        require_md5(folder / name, md5, "ptb")
+        require_checksum(folder / name, md5, "ptb")
     parts = [_lines(folder / name) for name in OFFICIAL_MD5]
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader

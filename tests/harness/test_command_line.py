@@ -262,7 +262,10 @@ class TestBadRequests:
                 "run --task ptb --pruner snip --profile paper",
                 "data/ptb/ptb.train.txt: No such file",
             ),
-            ("run --task ptb --pruner snip --set text=/nowhere", "cannot read /nowhere/train.txt"),
+            (
+                "run --task ptb --pruner snip --set text=/nowhere",
+                "text=/nowhere: is no folder; known: documentation, official",
+            ),
             ("matrix", "--suite, or --tasks is missing (--tasks all means all)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
             ("matrix --suite smoke --jobs 0", "argument --jobs: '0' is less than 1"),
@@ -351,6 +354,20 @@ class TestData:
 
     def test_data_that_are_there_pass_the_check(self, command: Command) -> None:
         assert command("data", "check", "digits").code == 0
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            ("check ptb --set txt=official", "unknown setting 'txt' of ptb; did you mean 'text'?"),
+            ("check ptb --set reader=mine", "reader=mine: unknown value"),
+            ("list --set text=official", "--set belongs to data list TASK and data check TASK"),
+            ("fetch ptb --set text=official", "--set belongs to data list TASK and data check"),
+        ],
+    )
+    def test_settings_say_which_data(self, command: Command, words: str, complaint: str) -> None:
+        said = command("data", *words.split())
+        assert said.code == 2
+        assert complaint in said.err
 
 
 class TestShow:

@@ -179,6 +179,13 @@ def test_a_server_that_falls_silent(
     silence.set()
 
 
+def test_a_folder_in_its_place_is_left_alone(server: Server, path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(RequestError, match="is there, but it is not the official file"):
+        fetch(server, path)
+    assert path.is_dir()
+
+
 def test_a_place_that_cannot_be_written(server: Server, path: Path) -> None:
     path.parent.write_text("a file, not a folder")
     with pytest.raises(RequestError, match="cannot write"):

@@ -73,6 +73,27 @@ def test_augmentation_is_a_function_of_the_seed_and_the_position() -> None:
     assert len({*first, *other}) == 20
 
 
+def test_what_is_read_is_collated_as_it_is_drawn() -> None:
+    """Reading takes random numbers first, then the collation takes further ones."""
+
+    def read(chosen: Tensor, augmentation: torch.Generator) -> tuple[Tensor, ...]:
+        return chosen, torch.rand(1, generator=augmentation)
+
+    def collate(material: tuple[Tensor, Tensor], augmentation: torch.Generator) -> list[float]:
+        chosen, first = material
+        return [*chosen.tolist(), float(first), float(torch.rand(1, generator=augmentation))]
+
+    def inline(chosen: Tensor, augmentation: torch.Generator) -> list[float]:
+        return collate(read(chosen, augmentation), augmentation)  # type: ignore[arg-type]
+
+    plain = ShuffledBatches(40, 8, 0, inline)
+    stream = ShuffledBatches(40, 8, 0, collate, read)
+    assert take(stream, 12) == take(plain, 12)
+    for each in (stream, plain):
+        each.restore({"position": 3})
+    assert take(stream, 12) == take(plain, 12)
+
+
 def test_batches_take_nothing_from_the_random_numbers_of_dropout() -> None:
     before = torch.get_rng_state()
     take(ShuffledBatches(40, 8, 0, noise), 10)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
+from harness.errors import RequestError
 from pruners.channels.tracing import trace_channels
 from tasks.nyu.model import ENCODERS, FCRN, UP_PROJECTIONS, Interleaved, Unpooled, residual_encoder
 
@@ -110,3 +111,10 @@ def test_published_widths_have_as_many_groups_as_coupled_convolutions() -> None:
         graph = trace_channels(FCRN("resnet50", 64), (torch.empty(1, 3, 64, 64),))
     stem, stages, inside, bridge, ups = 1, 4, 2 * 16, 1, 2 * 4
     assert len(graph.groups) == stem + stages + inside + bridge + ups
+
+
+@pytest.mark.parametrize(("encoder", "least"), [("resnet18", 4), ("resnet50", 1)])
+def test_a_network_that_is_halved_to_nothing_is_refused(encoder: str, least: int) -> None:
+    FCRN(encoder, least)
+    with pytest.raises(RequestError, match=f"width={least - 1}: .*; {least} is the least"):
+        FCRN(encoder, least - 1)

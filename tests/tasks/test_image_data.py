@@ -7,7 +7,6 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from harness.command_line import main
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.images import cifar, tiny_imagenet
-from tasks.images.cache import Create, decoded
 from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET, DataSet, split
 
 OFFICIAL = {"images": "official", "train_images": 0, "test_images": 0}
@@ -266,7 +264,7 @@ def test_an_archive_whose_content_is_not_tiny_imagenet_is_refused(
     with pytest.raises(RequestError, match=f"^tiny_imagenet: .*{complaint}") as refused:
         TINY_IMAGENET.arrays(OFFICIAL, folder)
     assert "\n" not in str(refused.value)
-    assert [path.name for path in (folder / "tiny_imagenet").iterdir()] == [tiny_imagenet.ARCHIVE]
+    assert not [path for path in folder.glob("tiny_imagenet/*decoded*") if path.is_dir()]
 
 
 def test_data_check_says_what_is_missing_in_one_line(
@@ -292,57 +290,6 @@ def test_data_check_says_what_is_missing_in_one_line(
 def test_too_few_images_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
         CIFAR10.describe("paper", settings, Path())
-
-
-# The cache
-
-
-@pytest.fixture
-def fill() -> Iterator[Any]:
-    """A decoder that counts its calls."""
-    calls: list[int] = []
-
-    def decode(create: Create) -> None:
-        calls.append(1)
-        create("numbers", (3,), np.int64)[:] = [1, 2, 3]
-
-    decode.calls = calls  # type: ignore[attr-defined]
-    return decode
-
-
-def test_what_is_decoded_once_is_mapped_into_memory_ever_after(tmp_path: Path, fill: Any) -> None:
-    first = decoded(tmp_path, "abc", fill)["numbers"]
-    again = decoded(tmp_path, "abc", fill)["numbers"]
-    assert isinstance(again, np.memmap)
-    assert first.tolist() == again.tolist() == [1, 2, 3]
-    assert len(fill.calls) == 1
-    again[0] = 9
-    assert decoded(tmp_path, "abc", fill)["numbers"].tolist() == [1, 2, 3], "the file stays"
-    decoded(tmp_path, "other data", fill)
-    assert len(fill.calls) == 2
-
-
-def test_a_decoder_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    def fail(create: Create) -> None:
-        create("numbers", (3,), np.int64)
-        raise RequestError("the archive is damaged")
-
-    with pytest.raises(RequestError, match="the archive is damaged"):
-        decoded(tmp_path, "abc", fail)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_damaged_cache_says_what_to_remove(tmp_path: Path, fill: Any) -> None:
-    decoded(tmp_path, "abc", fill)
-    (file,) = tmp_path.glob("*/numbers.npy")
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(RequestError, match=r"decoded-abc is damaged; remove it"):
-        decoded(tmp_path, "abc", fill)
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, fill: Any) -> None:
-    with pytest.raises(RequestError, match=r"cannot write .*nowhere/decoded-abc: No such file"):
-        decoded(tmp_path / "nowhere", "abc", fill)
 
 
 # The parts

@@ -17,12 +17,12 @@ import scipy.io
 from harness.command_line import main
 from harness.errors import RequestError
 from harness.registry import Registry
-from tasks.nyu import data
+from tasks.nyu import data, pretrained
 from tasks.nyu.frames import SingleFrames
 from tasks.nyu.labelled import FRAMES, SPLIT, LabelledFrames, official_split
 
-LABELLED = {"frames": "labelled"}
-SINGLE = {"frames": "single"}
+LABELLED = {"frames": "labelled", "init": "scratch"}
+SINGLE = {"frames": "single", "init": "scratch"}
 SCENES = ["kitchen_0001", "kitchen_0001", "study_0002", "cafe_0003", "cafe_0003"]
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (5, 60, 80, 3), np.uint8).repeat(8, 1).repeat(8, 2)
@@ -204,7 +204,8 @@ def test_single_frames_are_real_since_no_checksum_tells_whose_they_are(single: P
 
 def test_what_is_downloaded_is_what_is_checked() -> None:
     arguments = Registry().find("task", "nyu").arguments
-    assert {name: md5 for name, (_, md5) in arguments["downloads"].items()} == data.OFFICIAL_MD5
+    downloads = {name: checksum for name, (_, checksum) in arguments["downloads"].items()}
+    assert downloads == {**data.OFFICIAL_MD5, **dict(pretrained.FILES.values())}
 
 
 def test_a_large_file_is_checked_once(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +223,8 @@ def test_describing_the_data_does_not_import_torch() -> None:
 import sys
 from pathlib import Path
 from tasks.nyu.data import describe
-print(describe("smoke", {"frames": "rooms", "rooms": 2, "views": 1}, Path()).source)
+rooms = {"frames": "rooms", "init": "scratch", "rooms": 2, "views": 1}
+print(describe("smoke", rooms, Path()).source)
 assert "torch" not in sys.modules
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -18,7 +18,7 @@ from tasks.psmnet import data, motorcycle, scenes
 from tasks.psmnet.metrics import Errors
 from tasks.psmnet.model import NETWORKS
 from tasks.psmnet.pairs import Pair
-from tasks.psmnet.task import Stereo
+from tasks.psmnet.task import Stereo, _stacked
 
 SMOKE = plan(Registry(), "psmnet", "dense", profile="smoke").settings
 
@@ -188,10 +188,11 @@ def test_images_are_padded_at_the_top_and_at_the_right_and_cut_again(task: Stere
 
 def test_crops_of_a_pair_belong_together(task: Stereo) -> None:
     numbers = torch.arange(4)
-    left, right, known = task._random_crops(numbers, torch.Generator().manual_seed(0))
+    crops = task._random_crops(numbers, torch.Generator().manual_seed(0))
+    left, right, known = task._batch(*crops)
     assert left.shape == right.shape == (4, 3, 32, 64)
     assert known.shape == (4, 32, 64)
-    whole_left, _, whole = task._batch([task._training[0]])
+    whole_left, _, whole = task._batch(*_stacked([task._training[0]]))
     places = [
         (row, column)
         for row in range(scenes.HEIGHT - 31)
@@ -245,6 +246,12 @@ def test_a_batch_without_a_known_disparity_has_no_loss(task: Stereo) -> None:
     assert float(loss.detach()) == 0
 
 
+def test_too_few_scenes_for_a_validation_part_are_refused() -> None:
+    complaint = "training_scenes=19: is less than 20, of which one is for validation"
+    with pytest.raises(RequestError, match=complaint):
+        plan(Registry(), "psmnet", "dense", overrides={"training_scenes": "19"})
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "complaint"),
     [
@@ -281,4 +288,14 @@ def test_what_is_missing_is_said_by_the_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "check", "psmnet", "--data", str(tmp_path)]) == 2
-    assert "psmnet: no images at" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "psmnet: no images at" in said
+    assert "data fetch psmnet says where they are to be had" in said
+
+
+def test_each_data_set_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "check", "psmnet", "--data", str(tmp_path), "--set"]
+    assert main([*words, "dataset=kitti2015"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0 disparities at" in line
+    assert "Kitti2015" in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -212,6 +213,13 @@ def test_a_pair_that_is_not_complete_is_refused(
     with pytest.raises(RequestError, match=complaint) as refusal:
         data.describe("paper", SCENE_FLOW, scene_flow)
     assert str(path) in str(refusal.value)
+
+
+def test_too_few_films_for_a_validation_part_are_refused(scene_flow: Path) -> None:
+    things = scene_flow / "psmnet" / "SceneFlow" / "FlyingThings3D"
+    shutil.rmtree(things / "frames_cleanpass" / "TRAIN" / "A" / "0000")
+    with pytest.raises(RequestError, match=r"19 training films in .*; 20 are the least"):
+        data.describe("paper", SCENE_FLOW, scene_flow)
 
 
 def test_a_missing_subset_is_refused(tmp_path: Path) -> None:

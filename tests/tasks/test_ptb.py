@@ -129,11 +129,22 @@ def test_a_bad_file_is_refused_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    complaint = "text=documentatoin: is no folder; did you mean 'documentation'"
+    with pytest.raises(RequestError, match=complaint):
+        data.read({"text": "documentatoin", "words": 0, "reader": "own"}, tmp_path)
+
+
 def test_a_text_that_is_shorter_than_a_window_is_refused(make_task: MakeTask) -> None:
     with pytest.raises(RequestError, match=r"a window of 9 words does not fit.* at most the 8 of"):
         make_task(window=9)
     with pytest.raises(RequestError, match="at least 2 words"):
         make_task(window=1)
+
+
+def test_a_vocabulary_without_room_for_words_is_refused() -> None:
+    with pytest.raises(RequestError, match="vocabulary=2: has no room for words beside <eos> and"):
+        data.vocabulary(["a", EOS], 1, 2)
 
 
 # The official files
