@@ -13,6 +13,7 @@ from pruners.channels.labels import (
     Axes,
     LabelledTensors,
     Labels,
+    constant,
     fixed,
     free,
     is_tracked,
@@ -118,7 +119,11 @@ def _split(
         return [fixed(size) for size in shape]
     rows = np.moveaxis(cube, keep, -1).reshape(-1, shape[keep])
     kept = rows[0].copy() if (rows == rows[0]).all() else trace.tie(rows)
-    return [kept if dim == keep else free(size) for dim, size in enumerate(shape)]
+    others = [
+        free(size) if asked and isinstance(asked[dim], Width) else constant(size)
+        for dim, size in enumerate(shape)
+    ]
+    return [*others[:keep], kept, *others[keep + 1 :]]
 
 
 def _constant_elsewhere(cube: Labels) -> int | None:

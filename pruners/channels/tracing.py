@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -13,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from harness.errors import RequestError, Skip, nearest
+from pruners.channels.attributes import size_attributes
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
 from pruners.channels.partition import Output, partition
 from pruners.channels.rules import FUNCTION_RULES, NORMS, RULES, Rule, elementwise, tensors_in
-from pruners.channels.sizes import Call, Width
+from pruners.channels.sizes import Call
 from pruners.channels.tensors import named_tensors, replaced
 
 
@@ -140,6 +142,7 @@ def _observe(
         model.train(training)
         stack.enter_context(torch.random.fork_rng(_devices(originals.values())))
         stack.enter_context(replaced(model, {id(originals[n]): t for n, t in stand_ins.items()}))
+        stack.enter_context(_sizes_followed(model, trace))
         returned = stack.enter_context(_watched(model, trace))
         stack.enter_context(torch.no_grad())
         labelling = stack.enter_context(_Labelling(trace, rules))
@@ -262,14 +265,16 @@ class _Sizes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func == _GET_SHAPE:
-            return self._shape(args[0])
-        if func is torch.Tensor.numel and args[0].dim() == 1:
-            return self._shape(args[0])[0]
+            return self._trace.shape(args[0])
+        if func is torch.Tensor.numel:
+            return math.prod(self._trace.shape(args[0]))
         if func is torch.Tensor.size:
-            shape = self._shape(args[0])
+            shape = self._trace.shape(args[0])
             dims = [*args[1:], *kwargs.values()]
             return shape[dims[0]] if dims and dims[0] is not None else shape
-        outer, self._trace.call = self._trace.call, Call(func, args, kwargs)
+        # Of a tensor whose shape is taken, the sizes count.
+        shaped = [args[0], self._trace.shape(args[1])] if func in _SHAPED_AS else args
+        outer, self._trace.call = self._trace.call, Call(func, shaped, kwargs)
         try:
             if func in FUNCTION_RULES:
                 return self._as_one(func, args, kwargs)
@@ -277,12 +282,6 @@ class _Sizes(TorchFunctionMode):
                 return func(*args, **kwargs)
         finally:
             self._trace.call = outer
-
-    def _shape(self, tensor: Tensor) -> torch.Size:
-        return torch.Size(
-            Width(size, axis.reshape(1, -1), self._trace.sets) if is_tracked(axis) else size
-            for size, axis in zip(tensor.shape, self._trace[tensor], strict=True)
-        )
 
     def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._labelling.paused = True
@@ -297,7 +296,25 @@ class _Sizes(TorchFunctionMode):
 
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a getset descriptor
+_SHAPED_AS = frozenset({torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.expand_as})
 _RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
+
+
+@contextmanager
+def _sizes_followed(model: nn.Module, trace: LabelledTensors) -> Iterator[None]:
+    """Let sizes that the code reads from modules remember their axes, as `shrink` changes them."""
+    before = []
+    for module in model.modules():
+        held = {**module._parameters, **module._buffers}
+        shapes = {name: trace.shape(t) for name, t in held.items() if t is not None}
+        sizes = size_attributes(module, shapes)
+        before.append((module, {name: module.__dict__[name] for name in sizes}))
+        module.__dict__.update(sizes)
+    try:
+        yield
+    finally:
+        for module, sizes in before:
+            module.__dict__.update(sizes)
 
 
 @contextmanager
