@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from pruners.channels.groups import ChannelGraph, Keep, Site
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Site
 from pruners.channels.shrinking import kept_positions
 from pruners.channels.tensors import named_tensors, replaced
 
@@ -22,7 +22,8 @@ class Gates:
 
     One factor serves all members of a group: its gradient adds up over them. With all factors at
     one the model's outputs are what they were, to the last bit. In a recurrent layer that is not
-    made of cells, the factors reach its outputs, and not what it feeds back to itself.
+    made of cells, the factors reach its outputs, and not what it feeds back to itself. A group of
+    which channels pass by no layer's output, as between bare parameters of a module, has none.
 
     Args:
         model: the model that was traced.
@@ -31,17 +32,17 @@ class Gates:
             normalisation then undoes them: only for evaluation mode.
 
     Attributes:
-        values: the factors (channels,) of each group, which require grad.
+        values: the factors (channels,) of each group that has any, which require grad.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, *, before_norm: bool = False) -> None:
         tensors = named_tensors(model)
         self._modules = dict(model.named_modules())
-        self._sites = [
-            (group.name, site)
-            for group in graph.groups
-            for site in (group.sites_before if before_norm else group.sites)
-        ]
+        sites = {
+            group.name: group.sites_before if before_norm else group.sites for group in graph.groups
+        }
+        gated = [group for group in graph.groups if _all_pass_by(group, sites[group.name])]
+        self._sites = [(group.name, site) for group in gated for site in sites[group.name]]
         self._handles: list[RemovableHandle] = []
         self.values: dict[str, Tensor] = {
             group.name: torch.ones(
@@ -50,7 +51,7 @@ class Gates:
                 device=tensors[group.members[0].tensor].device,
                 requires_grad=True,
             )
-            for group in graph.groups
+            for group in gated
         }
 
     def __enter__(self) -> Gates:
@@ -77,6 +78,11 @@ class Gates:
             return (gated, *output[1:]) if isinstance(output, tuple) else gated
 
         return gate
+
+
+def _all_pass_by(group: ChannelGroup, sites: Sequence[Site]) -> bool:
+    passing = {channel for site in sites for channel in site.channel.tolist()}
+    return passing >= set(range(group.size))
 
 
 @contextmanager

@@ -63,12 +63,21 @@ class LabelSets:
         self._pairs: list[tuple[Labels, Labels]] = []
         self._pins: list[tuple[Labels, str]] = []
         self._roots: Labels | None = None
+        self._starts: list[int] = []
+        self._owners: list[str] = []
 
-    def fresh(self, size: int) -> Labels:
-        """Return labels that have never been used."""
+    def fresh(self, size: int, owner: str = "") -> Labels:
+        """Return labels that have never been used, for an axis of a tensor with a name."""
         self._roots = None
+        self._starts.append(self._count)
+        self._owners.append(owner)
         self._count += size
         return np.arange(self._count - size, self._count)
+
+    def owner(self, labels: Labels) -> str:
+        """Return the name of the first tensor that is coupled with the first of the labels."""
+        first = self.roots(labels[labels >= 0])[0]
+        return self._owners[np.searchsorted(self._starts, first, side="right") - 1]
 
     def unite(self, first: Labels, second: Labels) -> None:
         """Make the labels of two arrays of one shape the same, position by position."""

@@ -41,8 +41,8 @@ def shrink(
         The graph of the smaller model.
 
     Raises:
-        RequestError: an unknown group, no channel to keep, a number that is out of range or
-            twice there, another model's graph, or optimiser state in an unknown form.
+        RequestError: an unknown group, no channel to keep, a number that is none, is out of range
+            or twice there, another model's graph, or optimiser state in an unknown form.
     """
     kept = _checked(graph, keep)
     tensors = named_tensors(model)
@@ -64,19 +64,25 @@ def shrink(
 
 def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
     """Return which channels stay, as a boolean for each channel of each group."""
-    sizes = graph.sizes()
-    kept = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
+    groups = {group.name: group for group in graph.groups}
+    kept = {name: torch.ones(group.size, dtype=torch.bool) for name, group in groups.items()}
     for name, channels in keep.items():
-        if name not in sizes:
-            raise RequestError(f"keep: no group {name!r}{nearest(name, sizes)}")
-        numbers = torch.as_tensor(channels, dtype=torch.long).cpu()
+        if name not in groups:
+            raise RequestError(f"keep: no group {name!r}{nearest(name, groups)}")
+        size, tensor = groups[name].size, groups[name].members[0].tensor
+        numbers = torch.as_tensor(channels).cpu()
         if not numbers.numel():
-            raise RequestError(f"keep: group {name!r} would vanish; keep at least one channel")
-        if numbers.min() < 0 or numbers.max() >= sizes[name]:
-            raise RequestError(f"keep: group {name!r} has channels 0 to {sizes[name] - 1} only")
-        if len(numbers.unique()) < len(numbers):
-            raise RequestError(f"keep: a channel of group {name!r} is named twice")
-        kept[name] = torch.zeros(sizes[name], dtype=torch.bool).index_fill(0, numbers, True)
+            wrong = "would vanish; keep at least one channel"
+        elif numbers.dtype is torch.bool or numbers.is_floating_point():
+            wrong = f"needs the numbers of channels, and not {numbers.dtype}"
+        elif numbers.min() < 0 or numbers.max() >= size:
+            wrong = f"has channels 0 to {size - 1} only"
+        elif len(numbers.unique()) < len(numbers):
+            wrong = "has a channel that is named twice"
+        else:
+            kept[name] = torch.zeros_like(kept[name]).index_fill(0, numbers.long(), True)
+            continue
+        raise RequestError(f"keep: group {name!r} ({tensor}) {wrong}")
     return kept
 
 

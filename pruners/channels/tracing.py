@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from harness.errors import RequestError, Skip, nearest
+from harness.errors import RequestError, RunFailed, Skip, nearest
 from pruners.channels.attributes import size_attributes
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
@@ -59,13 +60,14 @@ def trace_channels(
     Raises:
         UnknownOperation: an operation on labelled axes has no rule.
         Skip: no group is found.
-        RequestError: a parameter is never used, or ``pin`` names nothing.
+        RequestError: the forward pass fails, a parameter is never used, or ``pin`` names nothing.
     """
     inputs = [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
     tensors = named_tensors(model)
     trace = LabelledTensors()
     labels = {
-        name: [trace.sets.fresh(size) for size in tensor.shape] for name, tensor in tensors.items()
+        name: [trace.sets.fresh(size, owner=name) for size in tensor.shape]
+        for name, tensor in tensors.items()
     }
     for axis, reason in _asked_to_pin(labels, pin):
         trace.pin(axis, reason)
@@ -87,10 +89,9 @@ def trace_channels(
         )
     graph = partition(trace.sets, labels, outputs)
     if not graph.groups:
-        reason = next(iter(graph.pinned.values()), "it has no two layers in a row")
-        raise Skip(
-            f"{type(model).__name__} has no channel that can be removed (for example: {reason})"
-        )
+        pinned = (f"{axis}: {reason}" for axis, reason in graph.pinned.items())
+        why = "; ".join(islice(pinned, 4)) or "it has no two layers in a row"
+        raise Skip(f"{type(model).__name__} has no channel that can be removed ({why})")
     return graph
 
 
@@ -141,13 +142,23 @@ def _observe(
         stack.enter_context(_modes_kept(model))
         model.train(training)
         stack.enter_context(torch.random.fork_rng(_devices(originals.values())))
+        stack.enter_context(_plain_attention())
         stack.enter_context(replaced(model, {id(originals[n]): t for n, t in stand_ins.items()}))
         stack.enter_context(_sizes_followed(model, trace))
         returned = stack.enter_context(_watched(model, trace))
         stack.enter_context(torch.no_grad())
         labelling = stack.enter_context(_Labelling(trace, rules))
         stack.enter_context(_Sizes(trace, labelling))
-        result = forward(model, *inputs)
+        try:
+            result = forward(model, *inputs)
+        except (RequestError, RunFailed, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise RequestError(
+                f"the forward pass of {type(model).__name__} fails in "
+                f"{trace.module or 'the model'}, at {labelling.latest}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
     results = tensors_in(result)
     if not results:
         raise RequestError(f"the forward pass of {type(model).__name__} returns no tensor")
@@ -164,6 +175,7 @@ class _Labelling(TorchDispatchMode):
     """Applies the rule of each operation.
 
     Attributes:
+        latest: the operation that is carried out, and on what, for complaints.
         normalised: ids of the tensors that a normalisation has made.
         paused: whether operations go by unseen, inside a function that has a rule of its own.
     """
@@ -172,11 +184,14 @@ class _Labelling(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self._trace = trace
         self._rules = rules
+        self.latest = "its start"
         self.normalised: set[int] = set()
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in([args, kwargs]))
+        self.latest = f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
         out = func(*args, **kwargs)
         if not self.paused:
             self._label(func, out, args, kwargs)
@@ -209,11 +224,11 @@ class _Labelling(TorchDispatchMode):
         self, name: str, results: Sequence[Tensor], operands: Sequence[Tensor]
     ) -> None:
         """Let operations pass that no channel takes part in."""
-        axes = [axis for tensor in operands for axis in self._trace[tensor]]
-        if any(map(is_tracked, axes)):
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in operands)
+        tracked = (a for tensor in operands for a in self._trace[tensor] if is_tracked(a))
+        if (axis := next(tracked, None)) is not None:
             raise UnknownOperation(
-                f"no rule for aten::{name} on {shapes} in {self._trace.module or 'the model'}: "
+                f"no rule for {self.latest}, with channels of "
+                f"{self._trace.sets.owner(axis)}, in {self._trace.module or 'the model'}: "
                 f'pass extra_rules={{"{name}": rule}}; pruners.channels.rules says how'
             )
         new = fixed if operands else free
@@ -325,6 +340,17 @@ def _plain_operations() -> Iterator[None]:
         yield
     finally:
         torch.backends.mkldnn.set_flags(_enabled=before[0])
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Switch transformers' fast path off: it nests tensors, and hooks then break it."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -54,6 +54,14 @@ def test_every_channel_passes_a_site(name, kind):
         assert set(range(group.size)) <= set(passing.tolist())
 
 
+def test_what_passes_by_no_layer_has_no_gates():
+    """Heads of an attention in bare parameters: a gate without effect would call them worthless."""
+    _, model, _, graph = traced("einsum_attention")
+    gates = Gates(model, graph).values
+    assert set(gates) == {"embedding", "hidden"}
+    assert len(graph.groups) == 5
+
+
 def test_gates_are_after_normalisation_or_before():
     (group,) = traced("depthwise")[3].groups[1:]
     assert [site.module for site in group.sites] == ["2.1"]

@@ -270,10 +270,12 @@ def test_the_optimiser_forgets_the_old_parameters():
     ("keep", "complaint"),
     [
         ({"1": [0]}, "no group '1'; known: 0"),
-        ({"0": []}, "group '0' would vanish"),
+        ({"0": []}, r"group '0' \(0.weight\) would vanish"),
         ({"0": [0, 6]}, "channels 0 to 5 only"),
         ({"0": [-1]}, "channels 0 to 5 only"),
         ({"0": [2, 2]}, "named twice"),
+        ({"0": [True, False, True]}, "numbers of channels, and not torch.bool"),
+        ({"0": [0.5, 1.0]}, "numbers of channels, and not torch.float32"),
     ],
 )
 def test_bad_requests_change_nothing(keep, complaint):

@@ -506,7 +506,8 @@ class Accumulating(nn.Module):
 def test_an_unknown_operation_is_named_and_can_be_taught():
     model = nn.Sequential(Accumulating())
     with pytest.raises(
-        UnknownOperation, match=r'no rule for aten::renorm .* in 0: .*"renorm": rule'
+        UnknownOperation,
+        match=r'aten::renorm on \(2, 6\), with channels of 0.first.weight, in 0: .*"renorm": rule',
     ):
         trace_channels(model, torch.zeros(2, 3))
 
@@ -517,6 +518,38 @@ def test_an_unknown_operation_is_named_and_can_be_taught():
     assert graph.sizes() == {"0.first": 6}
 
 
+def test_a_forward_that_fails_names_the_module_and_the_tensor():
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x if x.mean().item() > 0 else -x)
+
+    model = nn.Sequential(Looking())
+    with pytest.raises(RequestError, match=r"in 0, at aten::_local_scalar_dense on \(\): .*meta"):
+        trace_channels(model, torch.zeros(2, 3, device="meta"))
+    with pytest.raises(RequestError, match=r"in 0\.first, at aten::\w+ on .*\(2, 4\).* shapes"):
+        trace_channels(model, torch.zeros(2, 4))
+
+
+def test_transformers_are_followed_and_not_their_fast_path():
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    model = nn.Sequential(
+        nn.Linear(3, 8), nn.TransformerEncoder(layer, 2, enable_nested_tensor=True), nn.Linear(8, 2)
+    )
+
+    def forward(model, x):
+        padded = torch.tensor([[False, False], [False, True]])
+        return model[2](model[1](model[0](x), src_key_padding_mask=padded))
+
+    graph = trace_channels(model, torch.zeros(2, 2, 3), forward=forward)
+    assert graph.sizes() == {"0": 4, "1.layers.0.linear1": 12, "1.layers.1.linear1": 12}
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_unused_parameters_are_refused():
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     model.register_parameter("forgotten", nn.Parameter(torch.zeros(3)))
@@ -525,7 +558,8 @@ def test_unused_parameters_are_refused():
 
 
 def test_a_network_without_hidden_channels_is_refused():
-    with pytest.raises(RequestError, match="Linear has no channel that can be removed"):
+    reason = r"Linear has no channel that can be removed \(weight:0: it reaches the model's output"
+    with pytest.raises(RequestError, match=reason):
         trace_channels(nn.Linear(3, 4), torch.zeros(2, 3))
 
 
