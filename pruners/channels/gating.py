@@ -22,8 +22,9 @@ class Gates:
 
     One factor serves all members of a group: its gradient adds up over them. With all factors at
     one the model's outputs are what they were, to the last bit. In a recurrent layer that is not
-    made of cells, the factors reach its outputs, and not what it feeds back to itself. A group of
-    which channels pass by no layer's output, as between bare parameters of a module, has none.
+    made of cells, the factors reach its outputs, and not what it feeds back to itself. They do not
+    reach the parameters that a module with parts holds itself; a group of which channels are on
+    no layer's output has none.
 
     Args:
         model: the model that was traced.

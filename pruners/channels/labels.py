@@ -77,7 +77,7 @@ class LabelSets:
     def owner(self, labels: Labels) -> str:
         """Return the name of the first tensor that is coupled with the first of the labels."""
         first = self.roots(labels[labels >= 0])[0]
-        return self._owners[np.searchsorted(self._starts, first, side="right") - 1]
+        return self._owners[int(np.searchsorted(self._starts, first, side="right")) - 1]
 
     def unite(self, first: Labels, second: Labels) -> None:
         """Make the labels of two arrays of one shape the same, position by position."""

@@ -16,6 +16,7 @@ To teach the tracer a new operation, add a function here, or pass it as ``extra_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -97,7 +98,8 @@ def elementwise(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> 
     return trace.broadcast(shape, *(trace[t] for t in tensors_in([args, kwargs])))
 
 
-@rule("fill", "zero", "uniform", "normal", "detach", "alias", "lift_fresh", "lift")
+@rule("fill", "zero", "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric")
+@rule("detach", "alias", "lift_fresh", "lift")
 def unchanged(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Labels are about places, whatever values are there."""
     return trace[x]
@@ -262,6 +264,32 @@ def _depthwise(
     if transposed:
         return np.repeat(trace.unite(incoming, first), multiplier)
     return trace.unite(np.repeat(incoming, multiplier), first)
+
+
+@function_rule(F.bilinear)
+def bilinear(
+    trace: LabelledTensors,
+    out: Tensor,
+    left: Tensor,
+    right: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> Axes:
+    """Unite the features on both sides with the weight's."""
+    outgoing, left_features, right_features = trace[weight]
+    trace.unite(trace[left][-1], left_features)
+    trace.unite(trace[right][-1], right_features)
+    batch = trace.broadcast(out.shape[:-1], trace[left][:-1], trace[right][:-1])
+    return [*batch, outgoing if bias is None else trace.unite(outgoing, trace[bias][0])]
+
+
+@rule("_cdist_forward")
+def distances(trace: LabelledTensors, out: Tensor, x: Tensor, y: Tensor, *args: Any) -> Axes:
+    """Unite the features whose differences are summed."""
+    *batch, rows, features = trace[x]
+    *other_batch, columns, same_features = trace[y]
+    trace.unite(features, same_features)
+    return [*trace.broadcast(out.shape[:-2], batch, other_batch), rows, columns]
 
 
 @function_rule(torch.functional.einsum)
@@ -511,6 +539,32 @@ def pixel_unshuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int)
     return [*batch, np.repeat(channels, factor**2), *map(constant, out.shape[-2:])]
 
 
+@rule("im2col")
+def im2col(trace: LabelledTensors, out: Tensor, x: Tensor, kernel: Any, *args: Any) -> Axes:
+    """Let each channel become the places under a kernel, which stay together."""
+    *batch, channels, _, _ = trace[x]
+    return [*batch, np.repeat(channels, math.prod(kernel)), constant(out.shape[-1])]
+
+
+@rule("col2im")
+def col2im(
+    trace: LabelledTensors, out: Tensor, x: Tensor, size: Any, kernel: Any, *args: Any
+) -> Axes:
+    """Tie the places under a kernel, which become one channel."""
+    *batch, columns, _ = trace[x]
+    channels = trace.tie(columns.reshape(-1, math.prod(kernel)).T)
+    return [*batch, channels, *map(constant, out.shape[-2:])]
+
+
+@rule("unfold")
+def unfold(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, size: int, step: int) -> Axes:
+    """Add an axis for the windows over another."""
+    axes = list(trace[x])
+    trace.pin(axes[dim], "cut into windows")
+    axes[dim] = constant(out.shape[dim])
+    return [*axes, constant(size)]
+
+
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, groups: int) -> Axes:
     """Tie channels at the same offset of each group, which stand side by side afterwards."""
@@ -672,6 +726,16 @@ def embedding(
     vocabulary, features = trace[weight]
     trace.pin(vocabulary, "the vocabulary of an embedding")
     return [*trace[index], features]
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(
+    trace: LabelledTensors, out: Any, weight: Tensor, index: Tensor, *args: Any
+) -> Axes:
+    """Keep the vocabulary; the features are channels."""
+    vocabulary, features = trace[weight]
+    trace.pin(vocabulary, "the vocabulary of an embedding")
+    return [constant(out[0].shape[0]), features]
 
 
 @rule("index", "_unsafe_index")

@@ -141,7 +141,7 @@ class Call:
         if self.function in _UNFLATTEN:
             tensor = next(arg for arg in self.args if isinstance(arg, Tensor))
             dim, sizes = int(numbers[0]) % tensor.dim(), numbers[1:]
-            numbers = [*map(int, tensor.shape[:dim]), *sizes, *map(int, tensor.shape[dim + 1 :])]
+            numbers = [*[-1] * dim, *sizes, *[-1] * (tensor.dim() - dim - 1)]
         elif self.function in {torch.full, torch.Tensor.new_full}:
             numbers = numbers[:dims]
         elif self.function is torch.eye and len(numbers) == 1:

@@ -13,7 +13,8 @@ from pruners.channels.tracing import trace_channels
 # Gates are placed on what layers return. They are not within recurrent layers that are not made
 # of cells, not on parameters that no layer holds, and no part of statistics over channels.
 UNLIKE_MASKS = {
-    "lstm", "lstm_bidirectional", "gru", "einsum_attention", "group_norm", "layer_norm"
+    "lstm", "lstm_bidirectional", "gru", "einsum_attention", "gathered", "group_norm",
+    "layer_norm",
 }  # fmt: skip
 GATED = [name for name in CASES if name not in UNLIKE_MASKS]
 

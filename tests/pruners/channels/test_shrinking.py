@@ -17,7 +17,8 @@ from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from pruners.channels.verification import verify_shrink
 
-EVERYDAY = ["resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",
+EVERYDAY = ["unet", "folded", "gathered",
+            "resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",
             "fcrn_pixel_shuffle", "psmnet_assigned", "psmm_tied", "lstm",
             "attention", "group_norm", "layer_norm"]  # fmt: skip
 
@@ -134,6 +135,20 @@ def test_attention_tells_the_new_sizes():
     assert model[2].normalized_shape == (6,)
     assert model.eval()(torch.zeros(2, 5, 3)).shape == (2, 5, 2)
     assert attention.in_proj_weight.shape == (18, 6)
+
+
+def test_heads_lose_the_same_features_of_queries_keys_and_values():
+    """Attention is scaled by the width of its heads, so that the smaller queries are enlarged."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.Linear(8, 2)).double().eval()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    graph = trace_channels(model, x)
+    smaller = copy.deepcopy(model)
+    shrink(smaller, graph, {"0": [0, 1, 3]})
+    with torch.no_grad():
+        smaller[1].attention.in_proj_weight[:6] *= (3 / 4) ** 0.5
+        smaller[1].attention.in_proj_bias[:6] *= (3 / 4) ** 0.5
+    assert verify_shrink(model, graph, {"0": [0, 1, 3]}, smaller, x, tolerance=1e-10) < 1e-10
 
 
 class SelfAttention(nn.Module):
