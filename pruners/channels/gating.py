@@ -24,7 +24,8 @@ class Gates:
     one the model's outputs are what they were, to the last bit. In a recurrent layer that is not
     made of cells, the factors reach its outputs, and not what it feeds back to itself. They do not
     reach the parameters that a module with parts holds itself; a group of which channels are on
-    no layer's output has none.
+    no layer's output has none. And a factor of zero removes a channel only if what follows maps
+    zero to zero, unlike a sigmoid.
 
     Args:
         model: the model that was traced.

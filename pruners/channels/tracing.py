@@ -323,8 +323,9 @@ def _sizes_followed(model: nn.Module, trace: LabelledTensors) -> Iterator[None]:
         held = {**module._parameters, **module._buffers}
         shapes = {name: trace.shape(t) for name, t in held.items() if t is not None}
         sizes = size_attributes(module, shapes)
-        before.append((module, {name: module.__dict__[name] for name in sizes}))
-        module.__dict__.update(sizes)
+        known = {name: value for name, value in module.__dict__.items() if name in sizes}
+        before.append((module, known))
+        module.__dict__.update({name: sizes[name] for name in known})
     try:
         yield
     finally:

@@ -193,6 +193,7 @@ def test_a_shrunk_network_can_be_built_again():
     again = case.model(seed=5)
     shrink(again, graph, saved["keep"])
     again.load_state_dict(saved["state"])
+    assert again.vocabulary.weight is again.embedding.weight
     inputs = case.inputs()
     assert torch.equal(case.run(again, inputs)[0], case.run(smaller, inputs)[0])
 

@@ -477,6 +477,12 @@ def test_a_graph_survives_json():
     assert again["lstm"].members[0].index.dtype == torch.long
 
 
+def test_a_graph_can_be_read():
+    graph = trace_channels(nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2)), torch.zeros(2, 3))
+    assert str(graph) == "0: 6 channels on 0.weight:0, 0.bias:0, 1.weight:1"
+    assert len(repr(graph)) < 500
+
+
 def test_parameters_that_only_training_uses_are_found():
     class Auxiliary(nn.Module):
         def __init__(self):
