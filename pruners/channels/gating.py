@@ -96,7 +96,7 @@ def masked(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     kept channels only. Enter it anew after every step of an optimiser.
 
     This is removal exactly, except where another operation counts the channels: a mean or softmax
-    over channels, attention that is scaled by the width of its heads.
+    over channels, normalised weights, attention that is scaled by the width of its heads.
     """
     parameters = dict(model.named_parameters())
     replacements: dict[int, Tensor] = {}

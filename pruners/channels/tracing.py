@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
@@ -379,7 +380,7 @@ def _watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[st
         def leave(module: nn.Module, args: Any, output: Any) -> None:
             running.pop()
             trace.module = running[-1]
-            if _is_layer(module) and tensors_in(output):
+            if _is_layer(name, module) and tensors_in(output):
                 tensor = tensors_in(output)[0]
                 returned.append((name, tensor, [axis.copy() for axis in trace[tensor]]))
 
@@ -394,10 +395,16 @@ def _watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[st
             handle.remove()
 
 
-def _is_layer(module: nn.Module) -> bool:
-    """Tell whether a module has tensors of its own and no parts."""
+def _is_layer(name: str, module: nn.Module) -> bool:
+    """Tell whether a module has tensors of its own and no parts.
+
+    A layer whose weight is computed from others is one, and what computes it is none.
+    """
+    if "parametrizations" in name.split("."):
+        return False
+    parts = {part for part, _ in module.named_children()} - {"parametrizations"}
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return bool(own) and not any(module.children())
+    return not parts and (bool(own) or is_parametrized(module))
 
 
 def _devices(tensors: Iterable[Tensor]) -> list[torch.device]:

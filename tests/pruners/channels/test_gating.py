@@ -6,6 +6,7 @@ import pytest
 import torch
 from networks import CASES, convolution, head
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from pruners.channels.gating import Gates, masked
 from pruners.channels.tracing import trace_channels
@@ -61,6 +62,13 @@ def test_what_passes_by_no_layer_has_no_gates():
     gates = Gates(model, graph).values
     assert set(gates) == {"embedding", "hidden"}
     assert len(graph.groups) == 5
+
+
+@pytest.mark.parametrize("normalised", [weight_norm, spectral_norm])
+def test_layers_with_computed_weights_are_gated_and_not_what_computes_them(normalised):
+    model = nn.Sequential(normalised(nn.Linear(3, 4)), normalised(nn.Linear(4, 2)))
+    (group,) = trace_channels(model, torch.zeros(2, 3)).groups
+    assert [(site.module, site.axis) for site in group.sites] == [("0", 1)]
 
 
 def test_gates_are_after_normalisation_or_before():
