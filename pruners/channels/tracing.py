@@ -144,7 +144,9 @@ def _observe(
         model.train(training)
         stack.enter_context(torch.random.fork_rng(_devices(originals.values())))
         stack.enter_context(_plain_attention())
-        stack.enter_context(replaced(model, {id(originals[n]): t for n, t in stand_ins.items()}))
+        counters = {id(buffer): buffer.clone() for buffer in model.buffers() if not buffer.dim()}
+        replacements = {id(originals[name]): tensor for name, tensor in stand_ins.items()}
+        stack.enter_context(replaced(model, counters | replacements))
         stack.enter_context(_sizes_followed(model, trace))
         returned = stack.enter_context(_watched(model, trace))
         stack.enter_context(torch.no_grad())

@@ -488,13 +488,17 @@ def test_parameters_that_only_training_uses_are_found():
         def __init__(self):
             super().__init__()
             self.body, self.main, self.auxiliary = nn.Linear(3, 6), nn.Linear(6, 2), nn.Linear(6, 2)
+            self.norm = nn.BatchNorm1d(6)
 
         def forward(self, x):
-            x = self.body(x)
+            x = self.norm(self.body(x))
             return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
 
-    (group,) = trace_channels(Auxiliary(), torch.zeros(2, 3)).groups
+    model = Auxiliary()
+    (group,) = trace_channels(model, torch.ones(2, 3)).groups
     assert ("auxiliary.weight", 1) in {(m.tensor, m.dim) for m in group.members}
+    assert model.norm.running_mean.tolist() == [0] * 6
+    assert model.norm.num_batches_tracked == 0
 
 
 # Refusals
