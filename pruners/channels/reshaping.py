@@ -27,7 +27,8 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
     Axes that are merged repeat their labels, row-major. An axis that is split again gets the same
     labels back. A labelled axis that is split anew, as into groups or heads, keeps its labels
     along the part whose size the code reads from a tensor, and channels at the same offset of the
-    other parts are tied: whatever is removed then, all parts stay equally long.
+    other parts are tied: whatever is removed then, all parts stay equally long. Halves that are
+    shuffled and split again and again, as in a ShuffleNet, are so tied to a single channel.
 
     Arrays that are not the input's own are read-only: a write could not reach the input.
     """
