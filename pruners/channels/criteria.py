@@ -34,12 +34,25 @@ def filter_norm(scoring: Scoring) -> Scores:
 
 
 def filter_magnitude(scoring: Scoring) -> Scores:
-    """``mean |W_j|``: the same for each weight, so that layers of all sizes can be compared."""
+    """``mean |W_j|``: what the weights of a channel are worth to `magnitude`, in the mean.
+
+    Over a whole filter the differences between weights average out: within a layer all channels
+    have almost the same score, and between layers it is the initial scale, one over the root of
+    the fan-in. With one threshold for all, the layers with the largest fan-in go first and whole.
+    """
     units = _channels(scoring)
     return {
         name: torch.cat(own, dim=1).detach().abs().mean(1)
         for name, own in filters(units.model, units.graph).items()
     }
+
+
+def relative_filter_magnitude(scoring: Scoring) -> Scores:
+    """``mean |W_j|`` over its mean in the group, so that layers of all scales can be compared.
+
+    That scores need it is an observation of Molchanov et al. 2017, arXiv:1611.06440.
+    """
+    return {name: score / score.mean() for name, score in filter_magnitude(scoring).items()}
 
 
 def norm_scale(scoring: Scoring) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from pruners.channels.groups import ChannelGraph, Keep, Site
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Site
 from pruners.channels.shrinking import kept_positions
 from pruners.channels.tensors import named_tensors, replaced
 
@@ -22,7 +22,10 @@ class Gates:
 
     One factor serves all members of a group: its gradient adds up over them. With all factors at
     one the model's outputs are what they were, to the last bit. In a recurrent layer that is not
-    made of cells, the factors reach its outputs, and not what it feeds back to itself.
+    made of cells, the factors reach its outputs, and not what it feeds back to itself. They do not
+    reach the parameters that a module with parts holds itself; a group of which channels are on
+    no layer's output has none. And a factor of zero removes a channel only if what follows maps
+    zero to zero, unlike a sigmoid.
 
     Args:
         model: the model that was traced.
@@ -31,17 +34,17 @@ class Gates:
             normalisation then undoes them: only for evaluation mode.
 
     Attributes:
-        values: the factors (channels,) of each group, which require grad.
+        values: the factors (channels,) of each group that has any, which require grad.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, *, before_norm: bool = False) -> None:
         tensors = named_tensors(model)
         self._modules = dict(model.named_modules())
-        self._sites = [
-            (group.name, site)
-            for group in graph.groups
-            for site in (group.sites_before if before_norm else group.sites)
-        ]
+        sites = {
+            group.name: group.sites_before if before_norm else group.sites for group in graph.groups
+        }
+        gated = [group for group in graph.groups if _all_pass_by(group, sites[group.name])]
+        self._sites = [(group.name, site) for group in gated for site in sites[group.name]]
         self._handles: list[RemovableHandle] = []
         self.values: dict[str, Tensor] = {
             group.name: torch.ones(
@@ -50,7 +53,7 @@ class Gates:
                 device=tensors[group.members[0].tensor].device,
                 requires_grad=True,
             )
-            for group in graph.groups
+            for group in gated
         }
 
     def __enter__(self) -> Gates:
@@ -79,6 +82,11 @@ class Gates:
         return gate
 
 
+def _all_pass_by(group: ChannelGroup, sites: Sequence[Site]) -> bool:
+    passing = {channel for site in sites for channel in site.channel.tolist()}
+    return passing >= set(range(group.size))
+
+
 @contextmanager
 def masked(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     """Hold the channels that are not kept at zero: the dense twin of a shrunk model.
@@ -88,7 +96,7 @@ def masked(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     kept channels only. Enter it anew after every step of an optimiser.
 
     This is removal exactly, except where another operation counts the channels: a mean or softmax
-    over channels, attention that is scaled by the width of its heads.
+    over channels, normalised weights, attention that is scaled by the width of its heads.
     """
     parameters = dict(model.named_parameters())
     replacements: dict[int, Tensor] = {}

@@ -28,7 +28,7 @@ class Member:
 
     tensor: str
     dim: int
-    index: Tensor
+    index: Tensor = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Site:
 
     module: str
     axis: int
-    channel: Tensor
+    channel: Tensor = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,14 @@ class ChannelGraph:
     def __getitem__(self, name: str) -> ChannelGroup:
         """Return the group of a name."""
         return {group.name: group for group in self.groups}[name]
+
+    def __str__(self) -> str:
+        """Return a line for each group: its name, its channels, and the axes they are on."""
+        return "\n".join(
+            f"{group.name}: {group.size} channels on "
+            + ", ".join(f"{member.tensor}:{member.dim}" for member in group.members)
+            for group in self.groups
+        )
 
     def sizes(self) -> dict[str, int]:
         """Return the number of channels in each group."""

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from pruners.channels.sizes import Call
+from pruners.channels.sizes import Call, Width
 
 Labels = npt.NDArray[np.int64]
 Axes = list[Labels]
@@ -33,6 +34,11 @@ def free(size: int) -> Labels:
 def fixed(size: int) -> Labels:
     """Return the labels of an axis that comes from outside."""
     return np.full(size, FIXED)
+
+
+def constant(size: int) -> Labels:
+    """Return the labels of an axis whose size no channel decides; a single place adapts."""
+    return fixed(size) if size > 1 else free(size)
 
 
 def is_tracked(labels: Labels) -> bool:
@@ -57,12 +63,21 @@ class LabelSets:
         self._pairs: list[tuple[Labels, Labels]] = []
         self._pins: list[tuple[Labels, str]] = []
         self._roots: Labels | None = None
+        self._starts: list[int] = []
+        self._owners: list[str] = []
 
-    def fresh(self, size: int) -> Labels:
-        """Return labels that have never been used."""
+    def fresh(self, size: int, owner: str = "") -> Labels:
+        """Return labels that have never been used, for an axis of a tensor with a name."""
         self._roots = None
+        self._starts.append(self._count)
+        self._owners.append(owner)
         self._count += size
         return np.arange(self._count - size, self._count)
+
+    def owner(self, labels: Labels) -> str:
+        """Return the name of the first tensor that is coupled with the first of the labels."""
+        first = self.roots(labels[labels >= 0])[0]
+        return self._owners[int(np.searchsorted(self._starts, first, side="right")) - 1]
 
     def unite(self, first: Labels, second: Labels) -> None:
         """Make the labels of two arrays of one shape the same, position by position."""
@@ -139,6 +154,13 @@ class LabelledTensors:
         self._axes[id(tensor)] = axes
         # What is labelled must stay alive: its id is its name.
         self._alive.append(tensor)
+
+    def shape(self, tensor: Tensor) -> torch.Size:
+        """Return the shape of a tensor, whose labelled sizes remember their axes."""
+        return torch.Size(
+            Width(size, axis.reshape(1, -1), self.sets) if is_tracked(axis) else size
+            for size, axis in zip(tensor.shape, self[tensor], strict=True)
+        )
 
     def used(self, tensors: Iterable[Tensor], *, by_norm: bool) -> None:
         """Note that an operation reads these tensors, and whether it normalises the first."""

@@ -13,6 +13,7 @@ from pruners.channels.labels import (
     Axes,
     LabelledTensors,
     Labels,
+    constant,
     fixed,
     free,
     is_tracked,
@@ -26,7 +27,8 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
     Axes that are merged repeat their labels, row-major. An axis that is split again gets the same
     labels back. A labelled axis that is split anew, as into groups or heads, keeps its labels
     along the part whose size the code reads from a tensor, and channels at the same offset of the
-    other parts are tied: whatever is removed then, all parts stay equally long.
+    other parts are tied: whatever is removed then, all parts stay equally long. Halves that are
+    shuffled and split again and again, as in a ShuffleNet, are so tied to a single channel.
 
     Arrays that are not the input's own are read-only: a write could not reach the input.
     """
@@ -118,7 +120,11 @@ def _split(
         return [fixed(size) for size in shape]
     rows = np.moveaxis(cube, keep, -1).reshape(-1, shape[keep])
     kept = rows[0].copy() if (rows == rows[0]).all() else trace.tie(rows)
-    return [kept if dim == keep else free(size) for dim, size in enumerate(shape)]
+    others = [
+        free(size) if asked and isinstance(asked[dim], Width) else constant(size)
+        for dim, size in enumerate(shape)
+    ]
+    return [*others[:keep], kept, *others[keep + 1 :]]
 
 
 def _constant_elsewhere(cube: Labels) -> int | None:

@@ -16,6 +16,7 @@ To teach the tracer a new operation, add a function here, or pass it as ``extra_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ from pruners.channels.labels import (
     Axes,
     LabelledTensors,
     Labels,
+    constant,
+    either,
     fixed,
     free,
     is_tracked,
@@ -95,19 +98,36 @@ def elementwise(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> 
     return trace.broadcast(shape, *(trace[t] for t in tensors_in([args, kwargs])))
 
 
-@rule("fill", "zero", "uniform", "normal", "detach", "alias", "lift_fresh", "lift")
+@rule("fill", "zero", "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric")
+@rule("detach", "alias", "lift_fresh", "lift")
 def unchanged(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Labels are about places, whatever values are there."""
     return trace[x]
 
 
-@rule("zeros", "ones", "empty", "full", "rand", "randn", "arange", "scalar_tensor", "eye")
+@rule("zeros", "ones", "empty", "full", "rand", "randn", "arange", "scalar_tensor")
 @rule("new_zeros", "new_ones", "new_empty", "new_full", "empty_strided", "new_empty_strided")
 def created(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Let sizes that the code has read from tensors follow them, and all others adapt."""
-    axes = [free(size) for size in out.shape]
-    requested = trace.call.shape(out.dim()) or out.shape
-    return [unite_with_size(trace, *pair) for pair in zip(axes, requested, strict=True)]
+    """Let sizes that the code has read from tensors follow them; those written in it stay.
+
+    Where the model's code names no shape, torch itself has chosen one, which adapts.
+    """
+    requested = trace.call.shape(out.dim())
+    if requested is None:
+        return [*map(free, out.shape)]
+    return [
+        unite_with_size(trace, free(size), asked) if isinstance(asked, Width) else constant(size)
+        for size, asked in zip(out.shape, requested, strict=True)
+    ]
+
+
+@rule("eye")
+def eye(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Let rows and columns be the same channels."""
+    rows, columns = created(trace, out)
+    if len(rows) == len(columns) and is_tracked(rows):
+        return [trace.unite(rows, columns)] * 2
+    return [*map(fixed, out.shape)]
 
 
 @rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
@@ -222,7 +242,7 @@ def convolution(
             outgoing = first
     if bias is not None:
         outgoing = trace.unite(outgoing, trace[bias][0])
-    return [batch, outgoing, *map(free, out.shape[2:])]
+    return [batch, outgoing, *map(constant, out.shape[2:])]
 
 
 def _tie_groups(trace: LabelledTensors, axis: Labels, groups: int) -> Labels:
@@ -244,6 +264,32 @@ def _depthwise(
     if transposed:
         return np.repeat(trace.unite(incoming, first), multiplier)
     return trace.unite(np.repeat(incoming, multiplier), first)
+
+
+@function_rule(F.bilinear)
+def bilinear(
+    trace: LabelledTensors,
+    out: Tensor,
+    left: Tensor,
+    right: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> Axes:
+    """Unite the features on both sides with the weight's."""
+    outgoing, left_features, right_features = trace[weight]
+    trace.unite(trace[left][-1], left_features)
+    trace.unite(trace[right][-1], right_features)
+    batch = trace.broadcast(out.shape[:-1], trace[left][:-1], trace[right][:-1])
+    return [*batch, outgoing if bias is None else trace.unite(outgoing, trace[bias][0])]
+
+
+@rule("_cdist_forward")
+def distances(trace: LabelledTensors, out: Tensor, x: Tensor, y: Tensor, *args: Any) -> Axes:
+    """Unite the features whose differences are summed."""
+    *batch, rows, features = trace[x]
+    *other_batch, columns, same_features = trace[y]
+    trace.unite(features, same_features)
+    return [*trace.broadcast(out.shape[:-2], batch, other_batch), rows, columns]
 
 
 @function_rule(torch.functional.einsum)
@@ -373,7 +419,7 @@ def _spatial(dims: int) -> Rule:
         sizes = tensors_in(out)[0].shape[-dims:]
         for axis in trace[x][-dims:]:
             trace.pin(axis, "pooled or resampled along this axis")
-        return [*trace[x][:-dims], *map(free, sizes)]
+        return [*trace[x][:-dims], *map(constant, sizes)]
 
     return spatial
 
@@ -459,17 +505,23 @@ def expand(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs:
     """Repeat axes of one place."""
     axes = trace.broadcast(out.shape, trace[x])
     requested = trace.call.shape(out.dim()) or [-1] * out.dim()
-    for axis, size in zip(axes, requested, strict=True):
-        if not (isinstance(size, Width) or size == -1):
-            trace.pin(axis, "expanded to sizes that are written in the code")
-    return [unite_with_size(trace, *pair) for pair in zip(axes, requested, strict=True)]
+    for dim, size in enumerate(requested):
+        if isinstance(size, Width):
+            axes[dim] = unite_with_size(trace, axes[dim], size)
+        elif size != -1:
+            trace.pin(axes[dim], "expanded to sizes that are written in the code")
+            axes[dim] = either(axes[dim], constant(size))
+    return axes
 
 
 @rule("repeat")
 def repeat(trace: LabelledTensors, out: Tensor, x: Tensor, times: Sequence[int]) -> Axes:
     """Repeat the labels as the values are."""
     axes = [*map(free, [1] * (out.dim() - x.dim())), *trace[x]]
-    return [np.tile(axis, int(number)) for axis, number in zip(axes, times, strict=True)]
+    repeated = [np.tile(axis, int(number)) for axis, number in zip(axes, times, strict=True)]
+    if trace.call.widths():
+        return repeated
+    return [either(axis, constant(len(axis))) for axis in repeated]
 
 
 @rule("pixel_shuffle")
@@ -477,14 +529,40 @@ def pixel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -
     """Tie the ``factor ** 2`` channels that become one."""
     *batch, channels, _, _ = trace[x]
     shuffled = trace.tie(channels.reshape(-1, factor**2).T)
-    return [*batch, shuffled, *map(free, out.shape[-2:])]
+    return [*batch, shuffled, *map(constant, out.shape[-2:])]
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -> Axes:
     """Let each channel become ``factor ** 2`` that stay together."""
     *batch, channels, _, _ = trace[x]
-    return [*batch, np.repeat(channels, factor**2), *map(free, out.shape[-2:])]
+    return [*batch, np.repeat(channels, factor**2), *map(constant, out.shape[-2:])]
+
+
+@rule("im2col")
+def im2col(trace: LabelledTensors, out: Tensor, x: Tensor, kernel: Any, *args: Any) -> Axes:
+    """Let each channel become the places under a kernel, which stay together."""
+    *batch, channels, _, _ = trace[x]
+    return [*batch, np.repeat(channels, math.prod(kernel)), constant(out.shape[-1])]
+
+
+@rule("col2im")
+def col2im(
+    trace: LabelledTensors, out: Tensor, x: Tensor, size: Any, kernel: Any, *args: Any
+) -> Axes:
+    """Tie the places under a kernel, which become one channel."""
+    *batch, columns, _ = trace[x]
+    channels = trace.tie(columns.reshape(-1, math.prod(kernel)).T)
+    return [*batch, channels, *map(constant, out.shape[-2:])]
+
+
+@rule("unfold")
+def unfold(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, size: int, step: int) -> Axes:
+    """Add an axis for the windows over another."""
+    axes = list(trace[x])
+    trace.pin(axes[dim], "cut into windows")
+    axes[dim] = constant(out.shape[dim])
+    return [*axes, constant(size)]
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
@@ -518,7 +596,7 @@ def _omit(parts: Sequence[Axes], dim: int) -> list[Axes]:
 def stack(trace: LabelledTensors, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
     """Unite all axes and insert a new one."""
     axes = [trace.unite(*same) for same in zip(*(trace[t] for t in tensors), strict=True)]
-    axes.insert(dim % out.dim(), free(len(tensors)))
+    axes.insert(dim % out.dim(), constant(len(tensors)))
     return axes
 
 
@@ -540,7 +618,7 @@ def split(
 def _keep_cuts(trace: LabelledTensors, axis: Labels, parts: list[Labels]) -> None:
     """See to it that a split will still cut where it does now."""
     if trace.call.is_split:
-        widths = trace.call.widths()
+        widths = [width for width in trace.call.widths() if width.follows]
         if len(widths) == 1:
             widths *= len(parts)
         if [int(width) for width in widths] == [len(part) for part in parts]:
@@ -593,13 +671,16 @@ def slice_axis(
 def _keep_bounds(trace: LabelledTensors, axis: Labels, start: int, end: int, step: int) -> None:
     """See to it that a slice will still have the bounds that it has now."""
     size = len(axis)
-    widths = {int(width) + size * (width < 0): width for width in trace.call.widths()}
+    widths = {
+        int(width) + size * (width < 0): width for width in trace.call.widths() if width.follows
+    }
     bounds = [bound + size * (bound < 0) for bound in (start, end) if bound != 0 and bound < size]
     if step != 1 or any(bound not in widths for bound in bounds):
         trace.pin(axis, "sliced at positions that are written in the code")
+        return
     for bound in bounds:
-        if widths.get(bound, 0) > 0:
-            unite_with_size(trace, axis[:bound], widths[bound])
+        part = axis[:bound] if widths[bound] > 0 else axis[bound:]
+        unite_with_size(trace, part, widths[bound])
 
 
 @rule("select")
@@ -645,6 +726,16 @@ def embedding(
     vocabulary, features = trace[weight]
     trace.pin(vocabulary, "the vocabulary of an embedding")
     return [*trace[index], features]
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(
+    trace: LabelledTensors, out: Any, weight: Tensor, index: Tensor, *args: Any
+) -> Axes:
+    """Keep the vocabulary; the features are channels."""
+    vocabulary, features = trace[weight]
+    trace.pin(vocabulary, "the vocabulary of an embedding")
+    return [constant(out[0].shape[0]), features]
 
 
 @rule("index", "_unsafe_index")

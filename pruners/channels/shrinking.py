@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from harness.errors import RequestError, nearest
+from pruners.channels.attributes import size_attributes
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site
 from pruners.channels.tensors import named_tensors, places, put
 
@@ -42,8 +41,8 @@ def shrink(
         The graph of the smaller model.
 
     Raises:
-        RequestError: an unknown group, no channel to keep, a number that is out of range or
-            twice there, another model's graph, or optimiser state in an unknown form.
+        RequestError: an unknown group, no channel to keep, a number that is none, is out of range
+            or twice there, another model's graph, or optimiser state in an unknown form.
     """
     kept = _checked(graph, keep)
     tensors = named_tensors(model)
@@ -65,19 +64,25 @@ def shrink(
 
 def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
     """Return which channels stay, as a boolean for each channel of each group."""
-    sizes = graph.sizes()
-    kept = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
+    groups = {group.name: group for group in graph.groups}
+    kept = {name: torch.ones(group.size, dtype=torch.bool) for name, group in groups.items()}
     for name, channels in keep.items():
-        if name not in sizes:
-            raise RequestError(f"keep: no group {name!r}{nearest(name, sizes)}")
-        numbers = torch.as_tensor(channels, dtype=torch.long).cpu()
+        if name not in groups:
+            raise RequestError(f"keep: no group {name!r}{nearest(name, groups)}")
+        size, tensor = groups[name].size, groups[name].members[0].tensor
+        numbers = torch.as_tensor(channels).cpu()
         if not numbers.numel():
-            raise RequestError(f"keep: group {name!r} would vanish; keep at least one channel")
-        if numbers.min() < 0 or numbers.max() >= sizes[name]:
-            raise RequestError(f"keep: group {name!r} has channels 0 to {sizes[name] - 1} only")
-        if len(numbers.unique()) < len(numbers):
-            raise RequestError(f"keep: a channel of group {name!r} is named twice")
-        kept[name] = torch.zeros(sizes[name], dtype=torch.bool).index_fill(0, numbers, True)
+            wrong = "would vanish; keep at least one channel"
+        elif numbers.dtype is torch.bool or numbers.is_floating_point():
+            wrong = f"needs the numbers of channels, and not {numbers.dtype}"
+        elif numbers.min() < 0 or numbers.max() >= size:
+            wrong = f"has channels 0 to {size - 1} only"
+        elif len(numbers.unique()) < len(numbers):
+            wrong = "has a channel that is named twice"
+        else:
+            kept[name] = torch.zeros_like(kept[name]).index_fill(0, numbers.long(), True)
+            continue
+        raise RequestError(f"keep: group {name!r} ({tensor}) {wrong}")
     return kept
 
 
@@ -167,9 +172,6 @@ def _hand_over(
                     optimiser.state[replacements[id(old)]] = states[id(old)]
 
 
-# Attributes of modules that tell sizes
-
-
 def _new_sizes(
     model: nn.Module, tensors: Mapping[str, Tensor], cuts: Cuts, replacements: Mapping[int, Tensor]
 ) -> list[tuple[nn.Module, dict[str, Any]]]:
@@ -185,85 +187,10 @@ def _new_sizes(
             for name, tensor in held.items()
             if tensor is not None
         }
-        if isinstance(module, _ConvNd):
-            return _convolution(module, shapes, cut_of.get(id(held.get("weight")), {}))
-        return next((read(module, shapes) for kind, read in _SIZES if isinstance(module, kind)), {})
+        kept_outputs = cut_of.get(id(held.get("weight")), {}).get(0)
+        return size_attributes(module, shapes, kept_outputs)
 
     return [(module, sizes(module)) for module in changed]
-
-
-Shapes = Mapping[str, torch.Size]
-
-
-def _convolution(module: Any, shapes: Shapes, cut: Mapping[int, Tensor]) -> dict[str, Any]:
-    if "weight" not in shapes:  # parametrised: its weight is computed
-        return {}
-    first, second = shapes["weight"][:2]
-    groups = module.groups
-    if 0 in cut:  # depthwise, a group goes with its channel; else each group keeps some
-        groups = int(cut[0].view(groups, -1).any(dim=1).sum())
-    if module.transposed:
-        return {"groups": groups, "in_channels": first, "out_channels": second * groups}
-    return {"groups": groups, "in_channels": second * groups, "out_channels": first}
-
-
-def _linear(module: Any, shapes: Shapes) -> dict[str, Any]:
-    if "weight" not in shapes:
-        return {}
-    return dict(zip(("out_features", "in_features"), shapes["weight"], strict=True))
-
-
-def _embedding(module: Any, shapes: Shapes) -> dict[str, Any]:
-    return dict(zip(("num_embeddings", "embedding_dim"), shapes["weight"], strict=True))
-
-
-def _batch_norm(module: Any, shapes: Shapes) -> dict[str, Any]:
-    return {"num_features": shapes["weight" if "weight" in shapes else "running_mean"][0]}
-
-
-def _layer_norm(module: Any, shapes: Shapes) -> dict[str, Any]:
-    return {"normalized_shape": tuple(shapes["weight"])}
-
-
-def _group_norm(module: Any, shapes: Shapes) -> dict[str, Any]:
-    channels = shapes["weight"][0]
-    one_each = module.num_groups == module.num_channels
-    return {"num_channels": channels, "num_groups": channels if one_each else module.num_groups}
-
-
-def _recurrent(module: Any, shapes: Shapes) -> dict[str, Any]:
-    rows, inputs = shapes["weight_ih_l0"]
-    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
-    sizes = {"input_size": inputs, "hidden_size": rows // gates}
-    return sizes | ({"proj_size": shapes["weight_hr_l0"][0]} if module.proj_size else {})
-
-
-def _recurrent_cell(module: Any, shapes: Shapes) -> dict[str, Any]:
-    return {"input_size": shapes["weight_ih"][1], "hidden_size": shapes["weight_hh"][1]}
-
-
-def _attention(module: Any, shapes: Shapes) -> dict[str, Any]:
-    packed = "in_proj_weight" in shapes
-    width = shapes["in_proj_weight"][1] if packed else shapes["q_proj_weight"][0]
-    key, value = (
-        (width, width) if packed else (shapes["k_proj_weight"][1], shapes["v_proj_weight"][1])
-    )
-    heads = width // module.num_heads
-    return {"embed_dim": width, "head_dim": heads, "kdim": key, "vdim": value}
-
-
-_SIZES: tuple[tuple[type[nn.Module], Callable[[Any, Shapes], dict[str, Any]]], ...] = (
-    (nn.Linear, _linear),
-    (nn.Embedding, _embedding),
-    (_NormBase, _batch_norm),
-    (nn.LayerNorm, _layer_norm),
-    (nn.RMSNorm, _layer_norm),
-    (nn.GroupNorm, _group_norm),
-    (nn.RNNBase, _recurrent),
-    (nn.RNNCellBase, _recurrent_cell),
-    (nn.MultiheadAttention, _attention),
-    (nn.PReLU, lambda module, shapes: {"num_parameters": shapes["weight"][0]}),
-)
 
 
 # The graph of the smaller model

@@ -2,7 +2,8 @@
 
 Whether ``x[:, :8]`` or ``x.view(b, 4, 16)`` survives the removal of channels depends on where the
 numbers come from. While a model is traced, the size of a labelled axis is therefore a `Width`: an
-integer that remembers its axis. A plain integer was written in the code.
+integer that remembers its axis, also where the code reads it from a module, as in
+``conv.out_channels``. A plain integer was written in the code.
 """
 
 from __future__ import annotations
@@ -36,29 +37,43 @@ class Width(int):
         width.origin = origin
         return width
 
+    @property
+    def follows(self) -> bool:
+        """Whether it is known to be the size of an axis after any removal."""
+        return self.rows is not None
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        """Let copies be plain numbers: models may keep a size."""
+        return int, (int(self),)
+
     def __floordiv__(self, parts: int) -> int:
         size = int(self) // parts
-        if self.rows is None or int(self) % parts:
+        if self.rows is None or self <= 0 or int(self) % parts:
             return Width(size, None, self.origin)
         return Width(size, self.rows.reshape(-1, size), self.origin)
 
     def __add__(self, other: int) -> int:
+        if not isinstance(other, int):
+            return NotImplemented
         size = int(self) + int(other)
-        if not isinstance(other, Width):
-            return size
+        if not (isinstance(other, Width) and self > 0 and other > 0):
+            return Width(size, None, self.origin)
         if self.rows is None or other.rows is None or len(self.rows) + len(other.rows) > 2:
             return Width(size, None, self.origin)
         return Width(size, np.concatenate([self.rows, other.rows], axis=1), self.origin)
 
+    __radd__ = __add__
+
     def __mul__(self, factor: int) -> int:
         if not isinstance(factor, int):
             return NotImplemented
-        return Width(int(self) * int(factor), None, self.origin)
+        rows = self.rows if int(factor) == 1 else None
+        return Width(int(self) * int(factor), rows, self.origin)
 
     __rmul__ = __mul__
 
     def __neg__(self) -> int:
-        return Width(-int(self), None, self.origin)
+        return Width(-int(self), self.rows, self.origin)
 
 
 _SHAPED: frozenset[Any] = frozenset(
@@ -70,6 +85,9 @@ _SHAPED: frozenset[Any] = frozenset(
         torch.unflatten,
         torch.Tensor.expand,
         torch.Tensor.broadcast_to,
+        torch.Tensor.view_as,
+        torch.Tensor.reshape_as,
+        torch.Tensor.expand_as,
         torch.broadcast_to,
         torch.Tensor.new_zeros,
         torch.Tensor.new_ones,
@@ -81,6 +99,8 @@ _SHAPED: frozenset[Any] = frozenset(
         torch.full,
         torch.rand,
         torch.randn,
+        torch.arange,
+        torch.eye,
     }
 )
 _UNFLATTEN: tuple[Any, ...] = (torch.Tensor.unflatten, torch.unflatten)
@@ -121,9 +141,11 @@ class Call:
         if self.function in _UNFLATTEN:
             tensor = next(arg for arg in self.args if isinstance(arg, Tensor))
             dim, sizes = int(numbers[0]) % tensor.dim(), numbers[1:]
-            numbers = [*map(int, tensor.shape[:dim]), *sizes, *map(int, tensor.shape[dim + 1 :])]
+            numbers = [*[-1] * dim, *sizes, *[-1] * (tensor.dim() - dim - 1)]
         elif self.function in {torch.full, torch.Tensor.new_full}:
             numbers = numbers[:dims]
+        elif self.function is torch.eye and len(numbers) == 1:
+            numbers *= 2
         return numbers if len(numbers) == dims else None
 
 

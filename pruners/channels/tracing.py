@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from harness.errors import RequestError, Skip, nearest
+from harness.errors import RequestError, RunFailed, Skip, nearest
+from pruners.channels.attributes import size_attributes
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
 from pruners.channels.partition import Output, partition
 from pruners.channels.rules import FUNCTION_RULES, NORMS, RULES, Rule, elementwise, tensors_in
-from pruners.channels.sizes import Call, Width
+from pruners.channels.sizes import Call
 from pruners.channels.tensors import named_tensors, replaced
 
 
@@ -57,13 +61,14 @@ def trace_channels(
     Raises:
         UnknownOperation: an operation on labelled axes has no rule.
         Skip: no group is found.
-        RequestError: a parameter is never used, or ``pin`` names nothing.
+        RequestError: the forward pass fails, a parameter is never used, or ``pin`` names nothing.
     """
     inputs = [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
     tensors = named_tensors(model)
     trace = LabelledTensors()
     labels = {
-        name: [trace.sets.fresh(size) for size in tensor.shape] for name, tensor in tensors.items()
+        name: [trace.sets.fresh(size, owner=name) for size in tensor.shape]
+        for name, tensor in tensors.items()
     }
     for axis, reason in _asked_to_pin(labels, pin):
         trace.pin(axis, reason)
@@ -85,10 +90,9 @@ def trace_channels(
         )
     graph = partition(trace.sets, labels, outputs)
     if not graph.groups:
-        reason = next(iter(graph.pinned.values()), "it has no two layers in a row")
-        raise Skip(
-            f"{type(model).__name__} has no channel that can be removed (for example: {reason})"
-        )
+        pinned = (f"{axis}: {reason}" for axis, reason in graph.pinned.items())
+        why = "; ".join(islice(pinned, 4)) or "it has no two layers in a row"
+        raise Skip(f"{type(model).__name__} has no channel that can be removed ({why})")
     return graph
 
 
@@ -139,12 +143,25 @@ def _observe(
         stack.enter_context(_modes_kept(model))
         model.train(training)
         stack.enter_context(torch.random.fork_rng(_devices(originals.values())))
-        stack.enter_context(replaced(model, {id(originals[n]): t for n, t in stand_ins.items()}))
+        stack.enter_context(_plain_attention())
+        counters = {id(buffer): buffer.clone() for buffer in model.buffers() if not buffer.dim()}
+        replacements = {id(originals[name]): tensor for name, tensor in stand_ins.items()}
+        stack.enter_context(replaced(model, counters | replacements))
+        stack.enter_context(_sizes_followed(model, trace))
         returned = stack.enter_context(_watched(model, trace))
         stack.enter_context(torch.no_grad())
         labelling = stack.enter_context(_Labelling(trace, rules))
         stack.enter_context(_Sizes(trace, labelling))
-        result = forward(model, *inputs)
+        try:
+            result = forward(model, *inputs)
+        except (RequestError, RunFailed, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise RequestError(
+                f"the forward pass of {type(model).__name__} fails in "
+                f"{trace.module or 'the model'}, at {labelling.latest}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
     results = tensors_in(result)
     if not results:
         raise RequestError(f"the forward pass of {type(model).__name__} returns no tensor")
@@ -161,6 +178,7 @@ class _Labelling(TorchDispatchMode):
     """Applies the rule of each operation.
 
     Attributes:
+        latest: the operation that is carried out, and on what, for complaints.
         normalised: ids of the tensors that a normalisation has made.
         paused: whether operations go by unseen, inside a function that has a rule of its own.
     """
@@ -169,11 +187,14 @@ class _Labelling(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self._trace = trace
         self._rules = rules
+        self.latest = "its start"
         self.normalised: set[int] = set()
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in([args, kwargs]))
+        self.latest = f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
         out = func(*args, **kwargs)
         if not self.paused:
             self._label(func, out, args, kwargs)
@@ -206,11 +227,11 @@ class _Labelling(TorchDispatchMode):
         self, name: str, results: Sequence[Tensor], operands: Sequence[Tensor]
     ) -> None:
         """Let operations pass that no channel takes part in."""
-        axes = [axis for tensor in operands for axis in self._trace[tensor]]
-        if any(map(is_tracked, axes)):
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in operands)
+        tracked = (a for tensor in operands for a in self._trace[tensor] if is_tracked(a))
+        if (axis := next(tracked, None)) is not None:
             raise UnknownOperation(
-                f"no rule for aten::{name} on {shapes} in {self._trace.module or 'the model'}: "
+                f"no rule for {self.latest}, with channels of "
+                f"{self._trace.sets.owner(axis)}, in {self._trace.module or 'the model'}: "
                 f'pass extra_rules={{"{name}": rule}}; pruners.channels.rules says how'
             )
         new = fixed if operands else free
@@ -262,14 +283,16 @@ class _Sizes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func == _GET_SHAPE:
-            return self._shape(args[0])
-        if func is torch.Tensor.numel and args[0].dim() == 1:
-            return self._shape(args[0])[0]
+            return self._trace.shape(args[0])
+        if func is torch.Tensor.numel:
+            return math.prod(self._trace.shape(args[0]))
         if func is torch.Tensor.size:
-            shape = self._shape(args[0])
+            shape = self._trace.shape(args[0])
             dims = [*args[1:], *kwargs.values()]
             return shape[dims[0]] if dims and dims[0] is not None else shape
-        outer, self._trace.call = self._trace.call, Call(func, args, kwargs)
+        # Of a tensor whose shape is taken, the sizes count.
+        shaped = [args[0], self._trace.shape(args[1])] if func in _SHAPED_AS else args
+        outer, self._trace.call = self._trace.call, Call(func, shaped, kwargs)
         try:
             if func in FUNCTION_RULES:
                 return self._as_one(func, args, kwargs)
@@ -277,12 +300,6 @@ class _Sizes(TorchFunctionMode):
                 return func(*args, **kwargs)
         finally:
             self._trace.call = outer
-
-    def _shape(self, tensor: Tensor) -> torch.Size:
-        return torch.Size(
-            Width(size, axis.reshape(1, -1), self._trace.sets) if is_tracked(axis) else size
-            for size, axis in zip(tensor.shape, self._trace[tensor], strict=True)
-        )
 
     def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._labelling.paused = True
@@ -297,7 +314,26 @@ class _Sizes(TorchFunctionMode):
 
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a getset descriptor
+_SHAPED_AS = frozenset({torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.expand_as})
 _RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
+
+
+@contextmanager
+def _sizes_followed(model: nn.Module, trace: LabelledTensors) -> Iterator[None]:
+    """Let sizes that the code reads from modules remember their axes, as `shrink` changes them."""
+    before = []
+    for module in model.modules():
+        held = {**module._parameters, **module._buffers}
+        shapes = {name: trace.shape(t) for name, t in held.items() if t is not None}
+        sizes = size_attributes(module, shapes)
+        known = {name: value for name, value in module.__dict__.items() if name in sizes}
+        before.append((module, known))
+        module.__dict__.update({name: sizes[name] for name in known})
+    try:
+        yield
+    finally:
+        for module, sizes in before:
+            module.__dict__.update(sizes)
 
 
 @contextmanager
@@ -308,6 +344,17 @@ def _plain_operations() -> Iterator[None]:
         yield
     finally:
         torch.backends.mkldnn.set_flags(_enabled=before[0])
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Switch transformers' fast path off: it nests tensors, and hooks then break it."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
@@ -335,7 +382,7 @@ def _watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[st
         def leave(module: nn.Module, args: Any, output: Any) -> None:
             running.pop()
             trace.module = running[-1]
-            if _is_layer(module) and tensors_in(output):
+            if _is_layer(name, module) and tensors_in(output):
                 tensor = tensors_in(output)[0]
                 returned.append((name, tensor, [axis.copy() for axis in trace[tensor]]))
 
@@ -350,10 +397,16 @@ def _watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[st
             handle.remove()
 
 
-def _is_layer(module: nn.Module) -> bool:
-    """Tell whether a module has tensors of its own and no parts."""
+def _is_layer(name: str, module: nn.Module) -> bool:
+    """Tell whether a module has tensors of its own and no parts.
+
+    A layer whose weight is computed from others is one, and what computes it is none.
+    """
+    if "parametrizations" in name.split("."):
+        return False
+    parts = {part for part, _ in module.named_children()} - {"parametrizations"}
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return bool(own) and not any(module.children())
+    return not parts and (bool(own) or is_parametrized(module))
 
 
 def _devices(tensors: Iterable[Tensor]) -> list[torch.device]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.costs.operations import operations_by_weight
-from harness.errors import RequestError
+from harness.errors import RequestError, Skip
 from harness.prunable import prunable_weights
 from harness.registry import units
 from harness.scoring import Scores, scoring_mode
@@ -64,8 +64,16 @@ class Channels:
 
     @contextmanager
     def as_variables(self, model: nn.Module) -> Iterator[dict[str, Tensor]]:
-        """Give a gate for each channel, in a network that has them."""
+        """Give a gate for each channel, in a network that has them.
+
+        Groups that cannot have gates (see `Gates`) have no scores either, and so stay whole.
+
+        Raises:
+            Skip: no group can have any.
+        """
         with Gates(model, self._graph) as gates:
+            if not gates.values:
+                raise Skip("the network has no layers whose outputs could be gated")
             yield gates.values
 
     def alive(self) -> Kept:

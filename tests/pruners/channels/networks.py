@@ -175,6 +175,21 @@ class DenseUnit(nn.Module):
         return torch.cat([x, self.conv(F.relu(self.norm(x)))], dim=1)
 
 
+class UNet(nn.Module):
+    """Features of each size pass by the smaller ones, cropped and beside the enlarged ones."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.down, self.bottom = convolution(3, width), convolution(width, 2 * width)
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.last = nn.Sequential(convolution(2 * width, width), nn.Conv2d(width, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.down(x)
+        x = self.up(self.bottom(F.max_pool2d(before, 2)))
+        return self.last(torch.cat([before[:, :, : x.shape[2], : x.shape[3]], x], dim=1))
+
+
 class ActorCritic(nn.Module):
     def __init__(self, hidden: int = 12) -> None:
         super().__init__()
@@ -469,6 +484,38 @@ class EinsumAttention(nn.Module):
         return torch.einsum("...hk,hkd->...d", mixed, self.out)
 
 
+class Gathered(nn.Module):
+    """Advanced indexing, windows, distances and a bilinear form around the channels."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.words = nn.EmbeddingBag(20, width)
+        self.positions = nn.Parameter(torch.randn(9, width))
+        self.left, self.right = nn.Linear(width, 5), nn.Linear(width, 4)
+        self.form = nn.Bilinear(5, 4, 7)
+        self.out = nn.Linear(7, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens.unfold(1, 3, 1).flatten(0, 1)).unflatten(0, (len(tokens), 3))
+        x = x + self.positions[torch.arange(3)]
+        near = torch.cdist(x, self.positions[[0, 4, 2]])
+        x = torch.einsum("bst,btc->bsc", near, x[:, [2, 0, 1]])
+        return self.out(F.relu(self.form(self.left(x), self.right(x))))
+
+
+class Folded(nn.Module):
+    """A convolution as a product with the places under its kernel, and back."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.first, self.mixed = convolution(3, width), nn.Linear(4 * width, 4 * 5)
+        self.last = nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = F.unfold(self.first(x), 2, stride=2)
+        return self.last(F.fold(self.mixed(places.mT).mT, x.shape[2:], 2, stride=2))
+
+
 class TokenMixer(nn.Module):
     """Embedded words through one residual block."""
 
@@ -509,6 +556,9 @@ CASES = {
         images(),
         3,
     ),
+    "unet": Case(UNet, images(9), 4),
+    "folded": Case(Folded, images(), 2),
+    "gathered": Case(Gathered, windows, 4),
     "actor_critic": Case(ActorCritic, lambda: (torch.randn(5, 4, dtype=torch.float64),), 2),
     "fcrn_zero_insertion": Case(lambda: FCRN("zero_insertion"), images(16), 8),
     "fcrn_constant_transposition": Case(lambda: FCRN("constant_transposition"), images(16), 8),

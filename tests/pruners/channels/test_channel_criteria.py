@@ -15,6 +15,7 @@ from pruners.channels.criteria import (
     filter_magnitude,
     filter_norm,
     norm_scale,
+    relative_filter_magnitude,
 )
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
@@ -83,6 +84,18 @@ def test_filter_norms_add_up_over_coupled_layers() -> None:
     second.weight.data *= 2
     (magnitudes,) = filter_magnitude(scoring).values()
     assert magnitudes.tolist() == [(1 + 2 + 6) / 4, (4 + 2 + 2) / 4]
+
+
+def test_relative_magnitudes_do_not_depend_on_the_scale_of_a_layer() -> None:
+    model = perceptron()
+    model[2].weight.data = torch.tensor(
+        [[1.0, -1, 1, 1], [2, 2, -2, 2], [3, 3, 3, 3]], dtype=torch.double
+    )
+    assert filter_magnitude(scoring_of(model))["2"].tolist() == [1, 2, 3]
+    assert relative_filter_magnitude(scoring_of(model))["2"].tolist() == [0.5, 1, 1.5]
+    model[2].weight.data *= 0.25
+    assert filter_magnitude(scoring_of(model))["2"].tolist() == [0.25, 0.5, 0.75]
+    assert relative_filter_magnitude(scoring_of(model))["2"].tolist() == [0.5, 1, 1.5]
 
 
 def test_filters_are_what_computes_a_channel_whatever_the_layer() -> None:

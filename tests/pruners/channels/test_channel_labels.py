@@ -66,7 +66,7 @@ def test_merging_axes_repeats_labels_and_splitting_undoes_it():
     (_, merged) = reshape(trace, [free(2), channels, free(4)], (2, 12))
     assert merged.tolist() == np.repeat(channels, 4).tolist()
     axes = reshape(trace, [free(2), merged], (2, 3, 2, 2))
-    assert [axis.tolist() for axis in axes[1:]] == [channels.tolist(), [FREE] * 2, [FREE] * 2]
+    assert [axis.tolist() for axis in axes[1:]] == [channels.tolist(), [FIXED] * 2, [FIXED] * 2]
     assert len(set(trace.sets.roots(channels).tolist())) == 3
 
 

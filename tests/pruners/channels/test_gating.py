@@ -6,6 +6,7 @@ import pytest
 import torch
 from networks import CASES, convolution, head
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from pruners.channels.gating import Gates, masked
 from pruners.channels.tracing import trace_channels
@@ -13,7 +14,8 @@ from pruners.channels.tracing import trace_channels
 # Gates are placed on what layers return. They are not within recurrent layers that are not made
 # of cells, not on parameters that no layer holds, and no part of statistics over channels.
 UNLIKE_MASKS = {
-    "lstm", "lstm_bidirectional", "gru", "einsum_attention", "group_norm", "layer_norm"
+    "lstm", "lstm_bidirectional", "gru", "einsum_attention", "gathered", "group_norm",
+    "layer_norm",
 }  # fmt: skip
 GATED = [name for name in CASES if name not in UNLIKE_MASKS]
 
@@ -52,6 +54,21 @@ def test_every_channel_passes_a_site(name, kind):
     for group in traced(name)[3].groups:
         passing = torch.cat([site.channel for site in getattr(group, kind)])
         assert set(range(group.size)) <= set(passing.tolist())
+
+
+def test_what_passes_by_no_layer_has_no_gates():
+    """Heads of an attention in bare parameters: a gate without effect would call them worthless."""
+    _, model, _, graph = traced("einsum_attention")
+    gates = Gates(model, graph).values
+    assert set(gates) == {"embedding", "hidden"}
+    assert len(graph.groups) == 5
+
+
+@pytest.mark.parametrize("normalised", [weight_norm, spectral_norm])
+def test_layers_with_computed_weights_are_gated_and_not_what_computes_them(normalised):
+    model = nn.Sequential(normalised(nn.Linear(3, 4)), normalised(nn.Linear(4, 2)))
+    (group,) = trace_channels(model, torch.zeros(2, 3)).groups
+    assert [(site.module, site.axis) for site in group.sites] == [("0", 1)]
 
 
 def test_gates_are_after_normalisation_or_before():

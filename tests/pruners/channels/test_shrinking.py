@@ -17,7 +17,8 @@ from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from pruners.channels.verification import verify_shrink
 
-EVERYDAY = ["resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",
+EVERYDAY = ["unet", "folded", "gathered",
+            "resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",
             "fcrn_pixel_shuffle", "psmnet_assigned", "psmm_tied", "lstm",
             "attention", "group_norm", "layer_norm"]  # fmt: skip
 
@@ -136,6 +137,20 @@ def test_attention_tells_the_new_sizes():
     assert attention.in_proj_weight.shape == (18, 6)
 
 
+def test_heads_lose_the_same_features_of_queries_keys_and_values():
+    """Attention is scaled by the width of its heads, so that the smaller queries are enlarged."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.Linear(8, 2)).double().eval()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    graph = trace_channels(model, x)
+    smaller = copy.deepcopy(model)
+    shrink(smaller, graph, {"0": [0, 1, 3]})
+    with torch.no_grad():
+        smaller[1].attention.in_proj_weight[:6] *= (3 / 4) ** 0.5
+        smaller[1].attention.in_proj_bias[:6] *= (3 / 4) ** 0.5
+    assert verify_shrink(model, graph, {"0": [0, 1, 3]}, smaller, x, tolerance=1e-10) < 1e-10
+
+
 class SelfAttention(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
@@ -178,6 +193,7 @@ def test_a_shrunk_network_can_be_built_again():
     again = case.model(seed=5)
     shrink(again, graph, saved["keep"])
     again.load_state_dict(saved["state"])
+    assert again.vocabulary.weight is again.embedding.weight
     inputs = case.inputs()
     assert torch.equal(case.run(again, inputs)[0], case.run(smaller, inputs)[0])
 
@@ -270,10 +286,12 @@ def test_the_optimiser_forgets_the_old_parameters():
     ("keep", "complaint"),
     [
         ({"1": [0]}, "no group '1'; known: 0"),
-        ({"0": []}, "group '0' would vanish"),
+        ({"0": []}, r"group '0' \(0.weight\) would vanish"),
         ({"0": [0, 6]}, "channels 0 to 5 only"),
         ({"0": [-1]}, "channels 0 to 5 only"),
         ({"0": [2, 2]}, "named twice"),
+        ({"0": [True, False, True]}, "numbers of channels, and not torch.bool"),
+        ({"0": [0.5, 1.0]}, "numbers of channels, and not torch.float32"),
     ],
 )
 def test_bad_requests_change_nothing(keep, complaint):

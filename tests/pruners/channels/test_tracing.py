@@ -178,10 +178,34 @@ def test_slices_at_a_size_read_from_a_tensor_are_followed():
     assert sizes(lambda x: x[:, : x.shape[1] // 2], outgoing=4) == [4]
 
 
+def test_a_size_stands_for_its_own_axis_and_not_for_another_that_is_as_long():
+    """Behind the first 8 of 16 channels are the other 8, and behind the last 8 the first."""
+
+    class Joined(nn.Module):
+        def __init__(self, part):
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
+            self.part, self.last = part, nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            left, right = self.left(x), self.right(x)
+            return self.last(self.part(torch.cat([left, right], 1), left.size(1), right.size(1)))
+
+    def names(part):
+        return set(trace_channels(Joined(part), torch.zeros(2, 3, 4, 4)).sizes())
+
+    assert names(lambda x, left, right: x[:, left:]) == {"left", "right"}
+    assert names(lambda x, left, right: x[:, -right:]) == {"left", "right"}
+    assert names(lambda x, left, right: x[:, right:]) == {"left"}, "as wide as each other"
+    assert names(lambda x, left, right: x[:, -left:]) == {"left"}
+
+
 def test_slices_at_a_number_are_pinned():
     assert "written in the code" in reason(lambda x: x[:, :6], outgoing=6)
     assert "written in the code" in reason(lambda x: x[:, ::2], outgoing=4)
     assert "written in the code" in reason(lambda x: x.split([6, 2], 1)[0], outgoing=6)
+    assert "written in the code" in reason(lambda x: x[:, : x.shape[1] * 3 // 4], outgoing=6)
+    assert "written in the code" in reason(lambda x: x.split(x.shape[1] * 3 // 4, 1)[0], outgoing=6)
 
 
 def test_reshaping_to_sizes_read_from_a_tensor_is_followed():
@@ -192,11 +216,110 @@ def test_reshaping_to_sizes_read_from_a_tensor_is_followed():
     assert sizes(groups_side_by_side) == [4]
     assert sizes(lambda x: x.unflatten(1, (2, x.shape[1] // 2)).flatten(1, 2)) == [4]
     assert sizes(lambda x: x.reshape(2, -1, 4, 4)) == [8]
+    assert sizes(lambda x: x.reshape(2, x.numel() // 32, 4, 4)) == [8]
+    assert sizes(lambda x: x.flatten(1).view_as(x)) == [8]
 
 
 def test_reshaping_to_numbers_is_pinned():
     assert "written in the code" in reason(lambda x: x.view(2, 8, 16).view(2, 8, 4, 4))
     assert "written in the code" in reason(lambda x: x.view(2, 2, 4, 4, 4).flatten(1, 2))
+
+
+def test_new_tensors_are_as_large_as_the_code_says():
+    assert sizes(lambda x: x + torch.zeros(2, x.shape[1], 1, 1)) == [8]
+    assert sizes(lambda x: x + torch.arange(x.shape[1])[:, None, None]) == [8]
+    assert sizes(lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(x.shape[1]))) == [8]
+    assert "outside" in reason(lambda x: x + torch.zeros(2, 8, 1, 1))
+    assert "outside" in reason(lambda x: x + torch.arange(8)[:, None, None])
+    assert "outside" in reason(lambda x: x + x.new_ones(1, 1, 1, 1).expand(-1, 8, -1, -1))
+    assert "outside" in reason(lambda x: x + x.new_ones(1, 1, 1, 1).repeat(1, 8, 1, 1))
+
+
+def test_sizes_that_the_code_reads_from_modules_are_followed():
+    class State(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.cell, self.out = nn.GRUCell(3, 6), nn.Linear(6, 2)
+            self.width = width
+
+        def forward(self, x):
+            return self.out(self.cell(x, torch.zeros(len(x), self.width(self))))
+
+    state = State(lambda model: model.cell.hidden_size)
+    assert trace_channels(state, torch.zeros(2, 3)).sizes() == {"cell": 6}
+    assert type(state.cell.hidden_size) is int
+    with pytest.raises(RequestError, match="no channel that can be removed"):
+        trace_channels(State(lambda model: 6), torch.zeros(2, 3))
+
+
+def test_a_size_that_the_model_keeps_is_a_plain_number_in_copies():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            self.shape = x.shape
+            return self.last(x.view(len(x), self.shape[1], -1).mean(2))
+
+    model = Keeps()
+    assert trace_channels(model, torch.zeros(2, 3, 4, 4)).sizes() == {"first": 4}
+    assert [type(size) for size in copy.deepcopy(model).shape] == [int] * 4
+
+
+# Axes that are no channels, but meet some
+
+
+class Chosen(nn.Module):
+    """Two branches, added up in a proportion that the input decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Linear(3, 8) for _ in range(2))
+        self.proportion, self.last = nn.Linear(3, 2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        outputs = torch.stack([branch(x) for branch in self.branches], 1)
+        return self.last((outputs * self.proportion(x).unsqueeze(2)).sum(1))
+
+
+class TokenMixing(nn.Module):
+    """A layer over the places of an image, whose outputs are added to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.last = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 2)
+        self.mix, self.mixed = nn.Linear(16, 5), nn.Linear(5, 16)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2)
+        return self.last((x + self.mixed(torch.relu(self.mix(x)))).mT)
+
+
+class HeadScales(nn.Module):
+    """A factor for each head."""
+
+    def __init__(self):
+        super().__init__()
+        self.value, self.scale, self.last = nn.Linear(3, 8), nn.Linear(3, 2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last((self.value(x).view(len(x), 2, -1) * self.scale(x)[..., None]).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "stays", "groups"),
+    [
+        (Chosen, (4, 3), "proportion", {"branches.0": 8}),
+        (TokenMixing, (2, 3, 8, 8), "mixed", {"patches": 6, "mix": 5}),
+        (HeadScales, (4, 3), "scale", {"value": 4}),
+    ],
+)
+def test_the_number_of_branches_places_and_heads_stays(network, shape, stays, groups):
+    graph = trace_channels(network(), torch.zeros(shape))
+    assert graph.sizes() == groups
+    assert "outside" in graph.pinned[f"{stays}.weight:0"]
 
 
 def test_padding_keeps_its_number_of_channels():
@@ -354,18 +477,28 @@ def test_a_graph_survives_json():
     assert again["lstm"].members[0].index.dtype == torch.long
 
 
+def test_a_graph_can_be_read():
+    graph = trace_channels(nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2)), torch.zeros(2, 3))
+    assert str(graph) == "0: 6 channels on 0.weight:0, 0.bias:0, 1.weight:1"
+    assert len(repr(graph)) < 500
+
+
 def test_parameters_that_only_training_uses_are_found():
     class Auxiliary(nn.Module):
         def __init__(self):
             super().__init__()
             self.body, self.main, self.auxiliary = nn.Linear(3, 6), nn.Linear(6, 2), nn.Linear(6, 2)
+            self.norm = nn.BatchNorm1d(6)
 
         def forward(self, x):
-            x = self.body(x)
+            x = self.norm(self.body(x))
             return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
 
-    (group,) = trace_channels(Auxiliary(), torch.zeros(2, 3)).groups
+    model = Auxiliary()
+    (group,) = trace_channels(model, torch.ones(2, 3)).groups
     assert ("auxiliary.weight", 1) in {(m.tensor, m.dim) for m in group.members}
+    assert model.norm.running_mean.tolist() == [0] * 6
+    assert model.norm.num_batches_tracked == 0
 
 
 # Refusals
@@ -383,7 +516,8 @@ class Accumulating(nn.Module):
 def test_an_unknown_operation_is_named_and_can_be_taught():
     model = nn.Sequential(Accumulating())
     with pytest.raises(
-        UnknownOperation, match=r'no rule for aten::renorm .* in 0: .*"renorm": rule'
+        UnknownOperation,
+        match=r'aten::renorm on \(2, 6\), with channels of 0.first.weight, in 0: .*"renorm": rule',
     ):
         trace_channels(model, torch.zeros(2, 3))
 
@@ -394,6 +528,38 @@ def test_an_unknown_operation_is_named_and_can_be_taught():
     assert graph.sizes() == {"0.first": 6}
 
 
+def test_a_forward_that_fails_names_the_module_and_the_tensor():
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x if x.mean().item() > 0 else -x)
+
+    model = nn.Sequential(Looking())
+    with pytest.raises(RequestError, match=r"in 0, at aten::_local_scalar_dense on \(\): .*meta"):
+        trace_channels(model, torch.zeros(2, 3, device="meta"))
+    with pytest.raises(RequestError, match=r"in 0\.first, at aten::\w+ on .*\(2, 4\).* shapes"):
+        trace_channels(model, torch.zeros(2, 4))
+
+
+def test_transformers_are_followed_and_not_their_fast_path():
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    model = nn.Sequential(
+        nn.Linear(3, 8), nn.TransformerEncoder(layer, 2, enable_nested_tensor=True), nn.Linear(8, 2)
+    )
+
+    def forward(model, x):
+        padded = torch.tensor([[False, False], [False, True]])
+        return model[2](model[1](model[0](x), src_key_padding_mask=padded))
+
+    graph = trace_channels(model, torch.zeros(2, 2, 3), forward=forward)
+    assert graph.sizes() == {"0": 4, "1.layers.0.linear1": 12, "1.layers.1.linear1": 12}
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_unused_parameters_are_refused():
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     model.register_parameter("forgotten", nn.Parameter(torch.zeros(3)))
@@ -402,7 +568,8 @@ def test_unused_parameters_are_refused():
 
 
 def test_a_network_without_hidden_channels_is_refused():
-    with pytest.raises(RequestError, match="Linear has no channel that can be removed"):
+    reason = r"Linear has no channel that can be removed \(weight:0: it reaches the model's output"
+    with pytest.raises(RequestError, match=reason):
         trace_channels(nn.Linear(3, 4), torch.zeros(2, 3))
 
 
