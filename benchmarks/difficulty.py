@@ -16,10 +16,10 @@ import numpy.typing as npt
 from sklearn.linear_model import RidgeClassifierCV
 
 from benchmarks.laboratory import CPU, embedded, embedded_task
+from harness.durability.stop import Stop
 from harness.engine import carry_out
 from harness.registry import Registry
-from harness.stop import Stop
-from harness.store import Store
+from harness.results.store import Store
 from tasks.images.classification import ImageClassification
 from tasks.images.data import Part
 

@@ -8,7 +8,7 @@ from harness.network import build_task
 from harness.registry import Registry
 from harness.spec import Plan, plan
 from harness.task import Task
-from harness.training import Trainer
+from harness.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

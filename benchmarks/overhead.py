@@ -14,14 +14,14 @@ from torch import nn
 
 from benchmarks.laboratory import CPU, embedded, embedded_task, embedded_trainer
 from benchmarks.measurement import Comparison, alternate
-from harness.checkpoint import Checkpoints
-from harness.journal import Journal
-from harness.ledger import Ledger
+from harness.costs.ledger import Ledger
+from harness.durability.checkpoint import Checkpoints
+from harness.durability.journal import Journal
 from harness.registry import Registry
 from harness.run import Run
 from harness.seeds import derive
 from harness.task import Split, Task
-from harness.training import Trainer
+from harness.training.trainer import Trainer
 
 EPOCHS = 8
 CHECKPOINT_INTERVAL = 15.0

@@ -16,9 +16,9 @@ import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from harness.intervals import mean_interval, ratio_interval
-from harness.store import Record, Store
-from harness.summary import table
+from harness.results.intervals import mean_interval, ratio_interval
+from harness.results.store import Record, Store
+from harness.results.summary import table
 
 COSTS: Mapping[str, str] = {
     "step": "step_ms",

@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.measurement import Comparison, in_new_process
-from harness.dispatch import Dispatch, Tally
+from harness.durability.stop import Stop, Urgency
 from harness.engine import carry_out
-from harness.executor import Order, Resources
 from harness.executors.local import Local
-from harness.matrix import plan_matrix
+from harness.matrix.dispatch import Dispatch, Tally
+from harness.matrix.executor import Order, Resources
+from harness.matrix.plan import plan_matrix
+from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
+from harness.results.store import Store
 from harness.spec import Plan
-from harness.stop import Stop, Urgency
-from harness.store import Store
-from harness.suite import Axes, Names, Suite
 
 RUNS = 4
 SECONDS = 1.0
@@ -63,7 +63,7 @@ def _by_the_executor(plan: Plan) -> float:
 
 def _by_itself(number: int) -> float:
     """Return the seconds from a run's start to its record; imports are not counted."""
-    import harness.preload  # noqa: F401  # what the fork server has imported
+    import harness.matrix.preload  # noqa: F401  # what the fork server has imported
 
     torch.set_num_threads(1)
     plan = _plans()[number]

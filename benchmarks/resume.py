@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.measurement import Comparison, in_new_process
-from harness.head import head, no_quality
-from harness.matrix import plan_matrix
+from harness.matrix.plan import plan_matrix
+from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
+from harness.results.head import head, no_quality
 from harness.spec import Plan
-from harness.suite import Axes, Names, Suite
 
 DONE, QUEUED = 2_000, 10_000
 SECONDS_FOR_DONE, SECONDS_FOR_QUEUED, BYTES_FOR_QUEUED = 2.0, 5.0, 500_000_000

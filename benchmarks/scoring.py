@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.laboratory import CPU, embedded_task, embedded_trainer
 from benchmarks.measurement import Comparison, alternate, in_new_process
 from harness.costs.memory import PeakMemory
-from harness.pruning import weight_scoring
+from harness.pruning.event import weight_scoring
 from harness.scoring import Scoring, scoring_mode
 from pruners.criteria import crop, snip
 

@@ -20,10 +20,10 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from benchmarks.measurement import Comparison
+from harness.matrix.suite import find_suite
 from harness.network import build_task
 from harness.registry import Registry
 from harness.spec import plan
-from harness.suite import find_suite
 
 SUITE = "smoke"
 STEPS = 60

@@ -14,7 +14,7 @@ import math
 
 from benchmarks.laboratory import embedded_task
 from harness.prunable import prunable_weights
-from harness.training import Trainer
+from harness.training.trainer import Trainer
 from pruners.triggers import lazy_regime
 
 TASKS = ("digits", "ptb")

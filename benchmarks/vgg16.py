@@ -13,10 +13,10 @@ from benchmarks.laboratory import CPU
 from benchmarks.measurement import Comparison, in_new_process
 from harness.costs.final import measure as measure_network
 from harness.network import build_task, save_network
-from harness.pruning import prune
+from harness.pruning.event import prune
 from harness.registry import Registry
 from harness.spec import plan
-from harness.training import Trainer
+from harness.training.trainer import Trainer
 from pruners.channels.units import Channels
 from pruners.criteria import crop
 from pruners.distributions import whole_network

@@ -18,10 +18,10 @@ DEFAULTS: Mapping[str, str | float] = {
 }
 """Learning-rate schedule; the run whose dense network this one begins from (`harness.start`), or a
 new one; BatchNorm statistics while scoring; whether the tangent kernel is measured; precision and
-memory layout of training steps (`harness.arithmetic`); the share of each layer's weights, or of
-each group's channels, that no method removes: with a floor of 0 the last channel of a group stays
-all the same, and layers of single weights may be emptied. The others are the sanity checks of
-Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094): scoring with fewer
+memory layout of training steps (`harness.training.arithmetic`); the share of each layer's weights,
+or of each group's channels, that no method removes: with a floor of 0 the last channel of a group
+stays all the same, and layers of single weights may be emptied. The others are the sanity checks
+of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094): scoring with fewer
 than half of the scoring batches; masks that are shuffled within each layer after scoring, or made
 of the smallest scores; weights that are drawn anew after each pruning."""
 

@@ -17,20 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.connectivity import is_collapsed
+from harness.durability.stop import Stop
 from harness.engine import carry_out
 from harness.errors import Interrupted
-from harness.evaluation import evaluate
 from harness.network import build_task
 from harness.prunable import prunable_weights
-from harness.pruning import digest
+from harness.pruning.connectivity import is_collapsed
+from harness.pruning.event import digest
 from harness.registry import Entry, Registry
+from harness.results.store import Record, Store, outcome
 from harness.scoring import magnitudes, scoring_mode
 from harness.spec import Plan, plan
-from harness.stop import Stop
-from harness.store import Record, Store, outcome
 from harness.task import Task
-from harness.training import Trainer
+from harness.training.evaluation import evaluate
+from harness.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -8,25 +8,26 @@ from pathlib import Path
 
 import torch
 
-from harness import files, provenance
-from harness.arithmetic import Arithmetic
-from harness.checkpoint import Checkpoints
+from harness.costs.ledger import Ledger
 from harness.costs.rehearsal import rehearse
+from harness.durability import files
+from harness.durability.checkpoint import Checkpoints
+from harness.durability.failure import failure_recorded
+from harness.durability.journal import Journal
+from harness.durability.lives import Lives
+from harness.durability.lock import alone
+from harness.durability.stop import Stop
 from harness.errors import Diverged, RunFailed, Skip
-from harness.failure import failure_recorded
-from harness.journal import Journal
-from harness.ledger import Ledger
-from harness.lives import Lives
-from harness.lock import alone
 from harness.network import Network, build_task, save_network
-from harness.record import Finished, assemble
+from harness.pruning.sparsity import weight_sparsity
 from harness.registry import Registry
+from harness.results import provenance
+from harness.results.record import Finished, assemble
+from harness.results.store import Record, Store
 from harness.run import Run
-from harness.sparsity import weight_sparsity
 from harness.spec import Plan
-from harness.stop import Stop
-from harness.store import Record, Store
-from harness.training import Trainer
+from harness.training.arithmetic import Arithmetic
+from harness.training.trainer import Trainer
 from harness.units import UnreachableSparsity
 
 CHECKPOINT_INTERVAL = 60.0

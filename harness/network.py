@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.costs.disk import load_weights, save_weights
+from harness.durability.files import load_state, save_state
 from harness.errors import RequestError, RunFailed
-from harness.files import load_state, save_state
 from harness.registry import Registry
+from harness.results.store import WEIGHTS, Store
 from harness.spec import Plan, as_text, plan
 from harness.start import Start
-from harness.store import WEIGHTS, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 

@@ -68,8 +68,8 @@ def task(
         metric: the key of the main metric in what ``evaluate`` returns.
         goal: whether more or less of the metric is better.
         data: ``module:function`` of a function ``(profile, settings, data_folder)`` that returns
-            the `harness.data.DataDescription` without importing torch. ``:function`` means the
-            task's own module, which a plug-in of one file has to use.
+            the `harness.data.description.DataDescription` without importing torch.
+            ``:function`` means the task's own module, which a plug-in of one file has to use.
         settings: every setting with its default; ``--set`` overrides them by name.
         profiles: for each profile that the task has, the settings that differ there.
         choices: the permitted values of settings that are names.

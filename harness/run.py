@@ -11,20 +11,20 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from harness.checkpoint import Checkpoints
+from harness.costs.ledger import Ledger
+from harness.durability.checkpoint import Checkpoints
+from harness.durability.journal import Entry, Journal, fingerprint, plain
 from harness.errors import Diverged, Interrupted, RunFailed
-from harness.evaluation import evaluate
-from harness.journal import Entry, Journal, fingerprint, plain
-from harness.ledger import Ledger
 from harness.prunable import prunable_weights
-from harness.pruning import digest, prune, select
+from harness.pruning.event import digest, prune, select
+from harness.pruning.sparsity import dense_shapes, layers, weight_sparsity
+from harness.pruning.theory import TangentKernel
 from harness.registry import Registry
 from harness.scoring import Criterion, Scores
 from harness.seeds import derive
-from harness.sparsity import dense_shapes, layers, weight_sparsity
 from harness.spec import Plan, Spec
-from harness.theory import TangentKernel
-from harness.training import Penalty, Trainer
+from harness.training.evaluation import evaluate
+from harness.training.trainer import Penalty, Trainer
 from harness.trigger import Trigger
 from harness.units import Scope, ScoreError, Units
 

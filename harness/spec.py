@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import conditions
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 from harness.errors import RequestError, nearest
 from harness.registry import Entry, Registry
 from harness.start import Start, find_start

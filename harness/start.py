@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.checksum import checksum
+from harness.data.checksum import checksum
 from harness.errors import RequestError
-from harness.store import WEIGHTS, Store
+from harness.results.store import WEIGHTS, Store
 
 
 @dataclass(frozen=True)

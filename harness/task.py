@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from harness.loading import loaded
+from harness.data.loading import loaded
 from harness.seeds import derive
 
 Batch = Any
@@ -131,7 +131,7 @@ class ShuffledBatches:
         collate: makes a batch of sample numbers, or of what was read for them; the generator is
             for augmentation.
         read: reads what takes a while, into tensors on the CPU: ahead of its use if the device is
-            a GPU (`harness.loading`). It uses the same generator, before ``collate`` does.
+            a GPU (`harness.data.loading`). It uses the same generator, before ``collate`` does.
         device: where ``collate`` gets what was read.
     """
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.intervals import Interval
-from harness.store import Record
+from harness.results.intervals import Interval
+from harness.results.store import Record
 from reports.groups import QUALITIES, Group, Section
 from reports.quantities import QUANTITIES
 from reports.results import Results

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_interval
+from harness.results.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_interval
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
 from reports.results import energy_is_estimated, paired, values

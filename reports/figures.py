@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from harness.intervals import Interval
+from harness.results.intervals import Interval
 from reports.groups import Group, Section
 from reports.quantities import QUANTITIES
 from reports.ranking import THRESHOLDS, Ranking

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import sub, truediv
 
-from harness.intervals import Interval, mean_interval, ratio_interval
+from harness.results.intervals import Interval, mean_interval, ratio_interval
 from reports.quantities import ENERGY, QUANTITIES
 from reports.results import (
     TESTED,

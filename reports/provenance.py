@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.summary import summarise_events
+from harness.results.summary import summarise_events
 
 TAIL = 12
 """Lines of a log that are shown."""

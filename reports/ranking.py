@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.intervals import FEWEST_SEEDS, Interval
+from harness.results.intervals import FEWEST_SEEDS, Interval
 from reports.groups import Section, normalised
 from reports.statistics import (
     Array,

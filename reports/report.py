@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import files
+from harness.durability import files
 from harness.errors import RequestError
 from reports import exports
 from reports.charts import chart_data, methods

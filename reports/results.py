@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import RequestError
-from harness.matrix import matrix_files, read_matrix
-from harness.store import SCHEMA, Record, Store
+from harness.matrix.plan import matrix_files, read_matrix
+from harness.results.store import SCHEMA, Record, Store
 from reports.damage import damage
 from reports.provenance import details, without_paths
 from reports.quantities import COSTS, ENERGY, QUANTITIES

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
-from harness.intervals import CONFIDENCE, Interval
+from harness.results.intervals import CONFIDENCE, Interval
 
 Array = NDArray[np.float64]
 Scores = Sequence[Array]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.intervals import Interval
-from harness.matrix import first_of
+from harness.matrix.plan import first_of
+from harness.results.intervals import Interval
 from reports.groups import Group, Section
 from reports.quantities import COSTS, QUANTITIES, SPARSITY
 from reports.ranking import Ranking

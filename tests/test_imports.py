@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness.registry import Registry
+from harness.results.store import Store
 from harness.spec import plan
-from harness.store import Store
 from tests.harness.records import record
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -50,8 +50,9 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("checksum", "costs.operations", "data", "decoded", "errors", "loading", "prunable"),
-        *("registry", "run", "scoring", "seeds", "task", "trigger", "units"),
+        *("data.checksum", "data.decoded", "data.description", "data.loading"),
+        *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
+        *("trigger", "units"),
     )
 }
 """All of the harness that tasks and pruners see."""

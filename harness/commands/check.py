@@ -6,7 +6,7 @@ import argparse
 
 from harness.errors import RequestError, nearest
 from harness.registry import Registry
-from harness.summary import several
+from harness.results.summary import several
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.intervals import Interval, mean_interval
-from harness.store import RECORD, Store
-from harness.summary import COSTS, number, percent, table
+from harness.results.intervals import Interval, mean_interval
+from harness.results.store import RECORD, Store
+from harness.results.summary import COSTS, number, percent, table
 
 Record = Mapping[str, Any]
 

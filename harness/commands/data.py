@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.archives import extract
 from harness.commands.run import overrides
-from harness.download import download
+from harness.data.archives import extract
+from harness.data.download import download
 from harness.errors import RequestError, nearest
 from harness.progress import Progress
 from harness.registry import Entry, Registry
+from harness.results.summary import columns
 from harness.spec import describe_data, parse_setting
-from harness.summary import columns
 
 ACTIONS = ("list", "fetch", "check")
 

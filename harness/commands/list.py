@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError, nearest
-from harness.estimates import Estimates, duration
-from harness.matrix import first_of
+from harness.matrix.estimates import Estimates, duration
+from harness.matrix.plan import first_of
+from harness.matrix.suite import own_suites, read_suite, requests
 from harness.registry import Entry, Kind, Registry
-from harness.store import Store
-from harness.suite import own_suites, read_suite, requests
-from harness.summary import columns, several
+from harness.results.store import Store
+from harness.results.summary import columns, several
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"

@@ -10,17 +10,17 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.board import Board, counted, ended_badly
 from harness.commands.run import overrides, split_pairing
-from harness.dispatch import Dispatch, Tally
+from harness.durability.stop import Urgency
 from harness.errors import Interrupted, RequestError
-from harness.estimates import Estimates
-from harness.executor import Executor, Order, Outcome, Resources, find_executor
-from harness.matrix import Matrix, by_reason, first_of, plan_matrix, reasons, write_matrix
+from harness.matrix.board import Board, counted, ended_badly
+from harness.matrix.dispatch import Dispatch, Tally
+from harness.matrix.estimates import Estimates
+from harness.matrix.executor import Executor, Order, Outcome, Resources, find_executor
+from harness.matrix.plan import Matrix, by_reason, first_of, plan_matrix, reasons, write_matrix
+from harness.matrix.suite import ALL, Axes, Names, Suite, check_profile, find_suite
 from harness.registry import Registry
-from harness.stop import Urgency
-from harness.store import Store
-from harness.suite import ALL, Axes, Names, Suite, check_profile, find_suite
+from harness.results.store import Store
 
 Value = TypeVar("Value")
 

@@ -7,13 +7,13 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from harness import files
-from harness.checkpoint import Checkpoints
+from harness.durability import files
+from harness.durability.checkpoint import Checkpoints
+from harness.durability.lock import alone
+from harness.durability.stop import Stop
 from harness.errors import RequestError
-from harness.lock import alone
-from harness.stop import Stop
-from harness.store import RECORD, Store, outcome
-from harness.summary import number
+from harness.results.store import RECORD, Store, outcome
+from harness.results.summary import number
 
 _TAKEN, _KNOWN, _CONFLICT = "taken", "here before", "in conflict"
 

@@ -7,12 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 
+from harness.durability.stop import Stop
 from harness.errors import RequestError, RunFailed, nearest
 from harness.registry import Registry
+from harness.results.store import Record, Store
+from harness.results.summary import summarise
 from harness.spec import Plan, plan
-from harness.stop import Stop
-from harness.store import Record, Store
-from harness.summary import summarise
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 
-from harness.board import counted
-from harness.dispatch import Tally
+from harness.durability.lock import is_held
 from harness.errors import RequestError
-from harness.executor import Outcome
-from harness.lock import is_held
-from harness.matrix import Written, by_reason, first_of, matrix_files, read_matrix, reasons
-from harness.store import Store
+from harness.matrix.board import counted
+from harness.matrix.dispatch import Tally
+from harness.matrix.executor import Outcome
+from harness.matrix.plan import Written, by_reason, first_of, matrix_files, read_matrix, reasons
+from harness.results.store import Store
 
 
 def execute(arguments: argparse.Namespace) -> int:

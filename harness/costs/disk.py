@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from harness import files
+from harness.durability import files
 from harness.errors import RequestError
 
 _FORMAT = "pruning-benchmark/1"

@@ -15,12 +15,12 @@ import torch
 
 from harness.costs.memory import PeakMemory
 from harness.costs.rehearsal import STEPS, rehearse, training_step
+from harness.durability.stop import Stop, deaf
 from harness.errors import Interrupted, RunFailed
 from harness.network import build_task, load_network
 from harness.registry import Registry
+from harness.results.store import WEIGHTS
 from harness.spec import Plan
-from harness.stop import Stop, deaf
-from harness.store import WEIGHTS
 from harness.units import all_masks
 
 MEASURED = (

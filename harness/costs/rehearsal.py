@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.arithmetic import Arithmetic
 from harness.network import Network
-from harness.optimiser import build_optimiser
 from harness.spec import Plan
 from harness.task import Batch
-from harness.training import update
+from harness.training.arithmetic import Arithmetic
+from harness.training.optimiser import build_optimiser
+from harness.training.trainer import update
 
 STEPS = 2
 """The first makes the optimiser's moments; from the second on steps are alike."""

@@ -21,13 +21,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from harness import pressure
+from harness.durability.stop import Stop
 from harness.errors import RequestError
-from harness.executor import Order, Outcome, Report, Resources
-from harness.slots import BYTES_PER_RUN, Slot, divide, too_large, visible_gpus
-from harness.stop import Stop
-from harness.summary import several, size
-from harness.worker import carry_out_order
+from harness.matrix import pressure
+from harness.matrix.executor import Order, Outcome, Report, Resources
+from harness.matrix.slots import BYTES_PER_RUN, Slot, divide, too_large, visible_gpus
+from harness.matrix.worker import carry_out_order
+from harness.results.summary import several, size
 
 GRACE = 20.0
 """Seconds that a run has to save itself when it is asked to stop."""
@@ -89,7 +89,7 @@ class Local:
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["harness.preload"])
+        self._context.set_forkserver_preload(["harness.matrix.preload"])
         self._resources, self._report = resources, report
         gpus = [] if resources.device == "cpu" else visible_gpus(self._count_gpus())
         slots = divide(resources, gpus)

@@ -19,8 +19,8 @@ from typing import Any
 import ray
 
 from harness.errors import RequestError
-from harness.executor import Order, Outcome, Report, Resources
 from harness.executors.local import Local
+from harness.matrix.executor import Order, Outcome, Report, Resources
 
 ANSWER_SECONDS = 30
 """After which a cluster that does not answer is given up."""

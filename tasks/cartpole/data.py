@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 
 SEMANTICS = (
     "CartPole-v0: Euler steps of 0.02 s, reward 1 per step, "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 
 TRAIN, VALIDATION, TEST = 898, 180, 719
 """Sizes of the three parts."""

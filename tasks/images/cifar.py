@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checksum import require_checksum
-from harness.decoded import Save
+from harness.data.checksum import require_checksum
+from harness.data.decoded import Save
 
 MD5: Mapping[str, Mapping[str, str]] = {
     "cifar-10-batches-py": {

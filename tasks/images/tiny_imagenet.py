@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.checksum import require_checksum
-from harness.decoded import Save
+from harness.data.checksum import require_checksum
+from harness.data.decoded import Save
 from harness.errors import RequestError
 
 ARCHIVE = "tiny-imagenet-200.zip"

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.checksum import require_checksum
-from harness.data import DataDescription
+from harness.data.checksum import require_checksum
+from harness.data.description import DataDescription
 from harness.errors import RequestError
 from tasks.nyu import labelled, rooms
 from tasks.nyu.frames import SingleFrames

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.decoded import Save, decoded
+from harness.data.decoded import Save, decoded
 from tasks.nyu.crop import HALF
 
 PARTS = ("train", "validation", "test")

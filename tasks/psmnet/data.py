@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 from harness.errors import RequestError
 from tasks.psmnet import kitti, motorcycle, sceneflow, scenes
 from tasks.psmnet.pairs import PairFiles, Pairs, PairsOnDisk, Parts

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.data.loading import loaded
 from harness.errors import RequestError
-from harness.loading import loaded
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.psmnet import data, motorcycle

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from workbench import CPU, NOT_MEASURED, Workbench
 
-from harness import files
 from harness.costs.final import MEASURED
+from harness.durability import files
+from harness.durability.stop import Stop
 from harness.engine import carry_out
+from harness.results.store import Record, Store
 from harness.spec import Plan
-from harness.stop import Stop
-from harness.store import Record, Store
 
 OFTEN = 0.0
 """Seconds between checkpoints: one at every chance."""
@@ -123,7 +123,7 @@ class Attempts:
         """Carry out the run, or go on with it."""
         unmeasured = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.record.measure_elsewhere", lambda *arguments: unmeasured)
+            patch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: unmeasured)
             # What takes most of the time of such short runs, and changes nothing here.
             patch.setattr(os, "fsync", lambda file: None)
             patch.setattr(gc, "collect", lambda: 0)

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from workbench import Workbench
 
-from harness import training
 from harness.prunable import prunable_weights
-from harness.pruning import digest
-from harness.store import Record
+from harness.pruning.event import digest
+from harness.results.store import Record
 from harness.task import Batch, Split, Task
-from harness.training import Trainer
+from harness.training import trainer as training
+from harness.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 from harness.prunable import prunable_weights
 from harness.registry import task
 from harness.task import Batch, ShuffledBatches, Split, Task, scoring_indices

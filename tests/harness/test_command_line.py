@@ -19,7 +19,7 @@ from workbench import NOT_MEASURED, POINTS
 from harness.command_line import COMMANDS, main
 from harness.costs.final import MEASURED
 from harness.errors import RunFailed
-from harness.store import SCHEMA, Store
+from harness.results.store import SCHEMA, Store
 
 THIRD_PARTY = '''\
 """A method that somebody else has thought of."""
@@ -96,7 +96,7 @@ Refused = Callable[..., str]
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare runs the process that measures their final network."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.record.measure_elsewhere", lambda *arguments: costs)
+    monkeypatch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: costs)
 
 
 @pytest.fixture

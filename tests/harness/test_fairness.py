@@ -19,12 +19,12 @@ from workbench import NOT_MEASURED, Begun, Workbench
 from harness.command_line import main
 from harness.errors import RequestError, RunFailed
 from harness.prunable import prunable_weights
-from harness.pruning import digest
+from harness.pruning.event import digest
 from harness.registry import Registry
+from harness.results.summary import summarise
 from harness.scoring import Criterion
-from harness.summary import summarise
 from harness.task import Task
-from harness.training import Trainer
+from harness.training.trainer import Trainer
 from pruners import criteria
 from pruners.weights import Weights
 

@@ -14,7 +14,7 @@ from workbench import Begun, Workbench
 
 from harness.errors import RequestError, RunFailed
 from harness.prunable import prunable_weights
-from harness.pruning import digest
+from harness.pruning.event import digest
 from harness.run import Trained
 from harness.scoring import Scores, Scoring
 from harness.units import Units, UnreachableSparsity

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
@@ -196,7 +196,10 @@ class TestBadRequests:
         ("function", "complaint"),
         [
             ("nowhere:describe", "No module named 'nowhere'"),
-            ("harness.data:describe", "module 'harness.data' has no attribute 'describe'"),
+            (
+                "harness.data.description:describe",
+                "module 'harness.data.description' has no attribute 'describe'",
+            ),
         ],
     )
     def test_a_task_whose_data_nothing_describes(

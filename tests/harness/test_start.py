@@ -14,9 +14,9 @@ from workbench import POINTS, Workbench
 import harness
 from harness.costs.disk import load_weights, save_weights
 from harness.errors import RequestError
-from harness.pruning import digest
+from harness.pruning.event import digest
+from harness.results.store import RECORD, WEIGHTS, Record
 from harness.spec import plan
-from harness.store import RECORD, WEIGHTS, Record
 
 
 @pytest.fixture

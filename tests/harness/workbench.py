@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoint import Checkpoints
 from harness.costs.final import MEASURED
+from harness.costs.ledger import Ledger
+from harness.durability.checkpoint import Checkpoints
+from harness.durability.journal import Journal
+from harness.durability.stop import Stop
 from harness.engine import carry_out
-from harness.journal import Journal
-from harness.ledger import Ledger
 from harness.network import build_task
 from harness.registry import Registry
+from harness.results.store import Record, Store
 from harness.run import Run
 from harness.spec import Plan, plan
-from harness.stop import Stop
-from harness.store import Record, Store
 from harness.task import Task
-from harness.training import Trainer
+from harness.training.trainer import Trainer
 
 POINTS = Path(__file__).parent / "points.py"
 CPU = torch.device("cpu")
@@ -116,7 +116,7 @@ class Workbench:
             "reasons": dict.fromkeys(MEASURED, NOT_MEASURED),
         }
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.record.measure_elsewhere", lambda *arguments: unmeasured)
+            patch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: unmeasured)
             return carry_out(
                 wanted, self.registry, Store(self.folder), CPU, lambda line: None, Stop()
             )

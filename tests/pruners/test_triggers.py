@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.journal import fingerprint
+from harness.durability.journal import fingerprint
 from harness.trigger import Reading, Trigger
 from pruners.criteria import random
 from pruners.triggers import MaskDistance, at_epoch, lazy_regime, mask_distance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from harness.intervals import mean_interval, ratio_interval
+from harness.results.intervals import mean_interval, ratio_interval
 from reports.statistics import (
     interquartile_mean,
     performance_profile,

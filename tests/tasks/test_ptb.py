@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data import DataDescription
+from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.registry import Registry
+from harness.results.head import head
 from harness.scoring import magnitudes
+from harness.spec import plan
 from harness.task import Split
 from tasks.ptb import data, documentation
 from tasks.ptb.model import PSMM, State
@@ -133,6 +136,14 @@ def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Pat
     complaint = "text=documentatoin: is no folder; did you mean 'documentation'"
     with pytest.raises(RequestError, match=complaint):
         data.read({"text": "documentatoin", "words": 0, "reader": "own"}, tmp_path)
+
+
+def test_a_record_names_the_text_and_not_the_folder_where_it_lies(text: Path) -> None:
+    wanted = plan(Registry(), "ptb", "dense", overrides={"text": str(text)})
+    assert wanted.settings["text"] == str(text)
+    said = head(wanted, "done", None)
+    assert said["settings"]["text"] == "letters"
+    assert str(text.parent) not in json.dumps(said)
 
 
 def test_a_text_that_is_shorter_than_a_window_is_refused(make_task: MakeTask) -> None:

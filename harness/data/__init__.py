@@ -1,0 +1,1 @@
+"""What a run's data are, and official data: fetched, checked, unpacked."""

@@ -1,0 +1,114 @@
+"""What a run's program has done so far, verb by verb."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.durability import files
+from harness.errors import RunFailed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One verb that was carried out."""
+
+    verb: str
+    arguments: str
+    """A fingerprint: the same arguments have the same, in every process."""
+    returned: dict[str, Any]
+    event: dict[str, Any]
+    """What the record says of it."""
+
+
+class Journal:
+    """The verbs of a run in their order, kept in a file with one JSON document a line.
+
+    Each line has its checksum. One that is damaged or unfinished is as if never written, and so
+    are those after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries = list(_read(path)) if path.exists() else []
+        self.truncate(len(self.entries))
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry; it is on the disk when this returns."""
+        files.append(self._path, _line(len(self.entries), entry))
+        self.entries.append(entry)
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first entries."""
+        del self.entries[length:]
+        files.write(self._path, b"".join(map(_line, range(length), self.entries)))
+
+
+def _line(number: int, entry: Entry) -> bytes:
+    content = asdict(entry)
+    document = {"sha256": _checksum(number, content), "entry": content}
+    return (json.dumps(document, allow_nan=False) + "\n").encode()
+
+
+def _read(path: Path) -> Iterator[Entry]:
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+        try:
+            document = json.loads(line)
+            intact = document["sha256"] == _checksum(number, document["entry"])
+        except (ValueError, TypeError, KeyError):
+            return
+        if not (intact and line.endswith(b"\n")):
+            return
+        yield Entry(**document["entry"])
+
+
+def _checksum(number: int, content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([number, content]).encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """Return nested containers as they come back from JSON, None for what it has no number for."""
+    match value:
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def fingerprint(value: object) -> str:
+    """Return a text that is the same for the same value in every process.
+
+    Raises:
+        RunFailed: a value of this type has no such text.
+    """
+    match value:
+        case None | bool() | int() | float() | str():
+            return repr(value)
+        case list() | tuple():
+            return f"[{', '.join(fingerprint(item) for item in value)}]"
+        case Mapping():
+            return f"{{{', '.join(f'{key}: {fingerprint(item)}' for key, item in value.items())}}}"
+        case partial():
+            arguments = [*value.args, dict(sorted(value.keywords.items()))]
+            return f"{fingerprint(value.func)}{fingerprint(arguments)}"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        made_with = [field.name for field in dataclasses.fields(value) if field.repr]
+        values = {name: getattr(value, name) for name in made_with}
+        return f"{type(value).__qualname__}{fingerprint(values)}"
+    if isinstance(value, type | Callable) and hasattr(value, "__qualname__"):
+        name: str = value.__qualname__
+        return name
+    raise RunFailed(
+        f"an argument of type {type(value).__name__} cannot be recorded; "
+        "use numbers, names, functions or dataclasses"
+    )

@@ -1,0 +1,66 @@
+"""What runs took that are done, and so what runs like them will take."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+
+from harness.results.store import Record
+from harness.spec import Plan, Spec
+
+PROCESS_BYTES = 400_000_000
+"""What a process holds that has torch imported and no network yet."""
+
+Kind = tuple[str, ...]
+
+
+class Estimates:
+    """Durations and memory by task, profile and pruner.
+
+    Args:
+        records: runs that are done.
+    """
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._seconds: dict[Kind, list[float]] = defaultdict(list)
+        self._bytes: dict[Kind, list[int]] = defaultdict(list)
+        for record in records:
+            spec, cost = record["spec"], record["cost"]
+            for kind in _kinds(spec["task"], spec["profile"], spec["pruner"]):
+                if cost["train_seconds"] is not None:
+                    self._seconds[kind].append(cost["train_seconds"])
+                if cost["peak_run_bytes"] is not None:
+                    self._bytes[kind].append(cost["peak_run_bytes"])
+
+    def seconds(self, task: str, profile: str, pruner: str) -> float | None:
+        """Return the median training time of the runs most like it, None if there are none."""
+        for kind in _kinds(task, profile, pruner):
+            if kind in self._seconds:
+                return statistics.median(self._seconds[kind])
+        return None
+
+    def bytes(self, plan: Plan) -> int | None:
+        """Return the most memory that runs like it needed, None if there are none."""
+        for kind in _of(plan.spec):
+            if kind in self._bytes:
+                return max(self._bytes[kind]) + PROCESS_BYTES
+        return None
+
+
+def _of(spec: Spec) -> tuple[Kind, Kind]:
+    return _kinds(spec.task, spec.profile, spec.pruner)
+
+
+def _kinds(task: str, profile: str, pruner: str) -> tuple[Kind, Kind]:
+    """Return what a run is alike in to others, the closest first."""
+    return (task, profile, pruner), (task, profile)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

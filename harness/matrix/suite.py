@@ -1,0 +1,282 @@
+"""Suites: files that say which runs a matrix consists of.
+
+    title = "Every pairing on embedded data"
+    profile = "embedded"              # smoke, embedded (where nothing is said) or paper
+
+    [[runs]]                          # every combination of its axes; there may be several
+    tasks = "all"                     # all that is registered; or ["digits", "ptb"];
+    pruners = {all_except = ["ltr"]}  # or all but some
+    sparsities = [0.9, 0.98]          # as the task says where nothing is said
+    seeds = [0, 1, 2]                 # 0 where nothing is said
+    options = [{}, {epochs = 40}]     # what --set changes
+
+    [resources]                       # of one run; the command line's word counts more
+    hours = 2.0                       # after which it is ended
+    gigabytes = 8.0                   # of memory, likewise
+    threads = 1
+
+This project's own suites are in ``benchmarks/suites``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RequestError, nearest
+from harness.registry import Kind, Registry
+from harness.spec import PROFILES, as_text
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
+
+
+@dataclass(frozen=True)
+class Names:
+    """An axis of tasks or pruners."""
+
+    listed: tuple[str, ...] = ()
+    all_except: bool = False
+    """Whether the listed ones are left out of all that are registered."""
+
+    def among(self, kind: Kind, registry: Registry) -> list[str]:
+        """Return the names, in their order.
+
+        Raises:
+            RequestError: one of them is not registered.
+        """
+        for name in self.listed:
+            registry.find(kind, name)
+        if self.all_except:
+            return [name for name in registry.of_kind(kind) if name not in self.listed]
+        return list(self.listed)
+
+
+ALL = Names(all_except=True)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Some runs: every combination of these."""
+
+    tasks: Names
+    pruners: Names
+    sparsities: tuple[float | None, ...] = (None,)
+    """None for the task's own."""
+    seeds: tuple[int, ...] = (0,)
+    options: tuple[Mapping[str, str], ...] = ({},)
+    """As ``--set`` takes them."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A matrix as it is asked for."""
+
+    name: str
+    title: str
+    axes: tuple[Axes, ...]
+    profile: str = "embedded"
+    hours: float | None = None
+    gigabytes: float | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of a suite."""
+
+    task: str
+    pruner: str
+    sparsity: float | None
+    seed: int
+    profile: str
+    overrides: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from others."""
+        options = tuple(sorted(self.overrides.items()))
+        return self.task, self.pruner, self.sparsity, self.seed, self.profile, options
+
+    def __str__(self) -> str:
+        words = [f"{self.pruner} on {self.task}"]
+        words += [] if self.sparsity is None else [f"{self.sparsity:g}"]
+        return " ".join([*words, f"seed {self.seed}", *map("=".join, self.overrides.items())])
+
+
+def requests(suite: Suite, registry: Registry) -> list[Request]:
+    """Return the runs of a suite, each once: a method that prunes nothing runs once per seed.
+
+    Raises:
+        RequestError: a name is not registered, or the suite has no runs.
+    """
+    found = {
+        request.key: request for axes in suite.axes for request in _combine(axes, suite, registry)
+    }
+    if not found:
+        raise RequestError(f"suite {suite.name}: has no runs")
+    return list(found.values())
+
+
+def _combine(axes: Axes, suite: Suite, registry: Registry) -> Iterator[Request]:
+    """Go through the combinations, seeds first: one of everything comes before two of anything."""
+    tasks, pruners = axes.tasks.among("task", registry), axes.pruners.among("pruner", registry)
+    for seed, options, sparsity, task, pruner in itertools.product(
+        axes.seeds, axes.options, axes.sparsities, tasks, pruners
+    ):
+        prunes = registry.find("pruner", pruner).arguments.get("prunes", True)
+        yield Request(task, pruner, sparsity if prunes else None, seed, suite.profile, options)
+
+
+def own_suites() -> list[Path]:
+    """Return the files of this project's suites."""
+    return sorted(FOLDER.glob("*.toml"))
+
+
+def find_suite(name: str) -> Suite:
+    """Return a suite by its file, or by its name if it is one of this project.
+
+    Raises:
+        RequestError: there is none, or it is not one.
+    """
+    known = {path.stem: path for path in own_suites()}
+    if name in known:
+        return read_suite(known[name])
+    if not name.endswith(".toml"):
+        raise RequestError(f"unknown suite {name!r}{nearest(name, known)}")
+    return read_suite(Path(name))
+
+
+def read_suite(path: Path) -> Suite:
+    """Return the suite that a file describes.
+
+    Raises:
+        RequestError: it does not describe one.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"suite {path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RequestError(f"suite {path}: is not TOML: {error}") from None
+    try:
+        return _suite(path.stem, content)
+    except RequestError as error:
+        raise RequestError(f"suite {path}: {error}") from None
+
+
+def _suite(name: str, content: Mapping[str, Any]) -> Suite:
+    _known(content, ("title", "profile", "runs", "resources"))
+    resources = _value("resources", content.get("resources", {}), dict)
+    _known(resources, ("hours", "gigabytes", "threads"))
+    tables = _value("runs", content.get("runs", []), list)
+    axes = tuple(_axes(_value("runs", table, dict)) for table in tables)
+    _refuse_duplicates(axes)
+    return Suite(
+        name,
+        _value("title", content.get("title", name), str),
+        axes,
+        check_profile(_value("profile", content.get("profile", "embedded"), str)),
+        **{
+            key: _positive(key, resources[key], float)
+            for key in ("hours", "gigabytes")
+            if key in resources
+        },
+        threads=_positive("threads", resources["threads"], int) if "threads" in resources else None,
+    )
+
+
+def check_profile(name: str) -> str:
+    """Return the name of a profile.
+
+    Raises:
+        RequestError: there is no such profile.
+    """
+    if name not in PROFILES:
+        raise RequestError(f"unknown profile {name!r}{nearest(name, PROFILES)}")
+    return name
+
+
+def _axes(table: Mapping[str, Any]) -> Axes:
+    _known(table, ("tasks", "pruners", "sparsities", "seeds", "options"))
+    for axis in ("tasks", "pruners"):
+        if axis not in table:
+            raise RequestError(f"the axis {axis!r} is missing from [[runs]]")
+    axes: dict[str, Any] = {axis: _names(axis, table[axis]) for axis in ("tasks", "pruners")}
+    if "sparsities" in table:
+        axes["sparsities"] = _values("sparsities", table["sparsities"], float)
+    if "seeds" in table:
+        axes["seeds"] = _values("seeds", table["seeds"], int)
+    if "options" in table:
+        changes = _values("options", table["options"], dict)
+        axes["options"] = tuple({key: as_text(change[key]) for key in change} for change in changes)
+    return Axes(**axes)
+
+
+def _names(axis: str, value: Any) -> Names:
+    if value == "all":
+        return ALL
+    if isinstance(value, dict):
+        _known(value, ("all_except",))
+        return Names(_values(axis, value.get("all_except", []), str), all_except=True)
+    if isinstance(value, str):
+        raise RequestError(f"{axis} = {value!r}: is neither a list of names nor 'all'")
+    return Names(_values(axis, value, str))
+
+
+def _known(table: Mapping[str, Any], keys: Sequence[str]) -> None:
+    for key in table:
+        if key not in keys:
+            raise RequestError(f"unknown key {key!r}{nearest(key, keys)}")
+
+
+_KINDS: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    dict: "a table",
+    list: "a list",
+}
+
+
+def _value(key: str, value: Any, kind: type) -> Any:
+    """Return a value of that type; a whole number is a number, and true is not."""
+    accepted = (int, float) if kind is float else kind
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise RequestError(f"{key}: {value!r} is not {_KINDS[kind]}")
+    return value
+
+
+def _positive(key: str, value: Any, kind: type) -> Any:
+    if _value(key, value, kind) <= 0:
+        raise RequestError(f"{key}: {value!r} is not more than 0")
+    return value
+
+
+def _values(axis: str, values: Any, kind: type) -> tuple[Any, ...]:
+    """Return an axis of values of one type."""
+    checked = tuple(_value(axis, value, kind) for value in _value(axis, values, list))
+    if not checked:
+        raise RequestError(f"the axis {axis!r} is empty")
+    for number, value in enumerate(checked):
+        if value in checked[:number]:
+            raise RequestError(f"the axis {axis!r} has {value!r} twice")
+    return checked
+
+
+def _refuse_duplicates(axes: Sequence[Axes]) -> None:
+    """Refuse parts that overlap, as far as they name their tasks and pruners."""
+    seen: set[tuple[Any, ...]] = set()
+    for part in axes:
+        if part.tasks.all_except or part.pruners.all_except:
+            continue
+        for task, pruner, sparsity, seed, options in itertools.product(
+            part.tasks.listed, part.pruners.listed, part.sparsities, part.seeds, part.options
+        ):
+            request = Request(task, pruner, sparsity, seed, "", options)
+            if request.key in seen:
+                raise RequestError(f"has this run twice: {request}")
+            seen.add(request.key)

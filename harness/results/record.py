@@ -1,0 +1,131 @@
+"""What a run leaves behind: quality, sparsity, costs, events and provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.costs.final import measure_elsewhere
+from harness.costs.ledger import Ledger
+from harness.durability.journal import Journal
+from harness.durability.lives import Lives
+from harness.durability.stop import Stop
+from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
+from harness.pruning.sparsity import weight_sparsity
+from harness.results import provenance
+from harness.results.head import head, no_quality
+from harness.run import Run
+from harness.spec import Plan
+from harness.training.evaluation import evaluate
+from harness.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run as its program left it, to be tested and measured."""
+
+    plan: Plan
+    folder: Path
+    """The run's folder, where the network is saved already."""
+    run: Run
+    trainer: Trainer
+    """Holds the last weights."""
+    journal: Journal
+    ledger: Ledger
+    lives: Lives
+    diverged: str | None
+    """Why the training had to end early, None where it did not."""
+
+
+def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
+    """Test the last weights, once, measure the final network and return the record.
+
+    Args:
+        finished: what to test and measure.
+        plugins: files that the measuring process needs.
+        stop: ends the measuring.
+
+    Raises:
+        Interrupted: the process was asked to stop.
+    """
+    plan, trainer, lives = finished.plan, finished.trainer, finished.lives
+    device = trainer.task.device
+    costs = finished.ledger.close()
+    status, reason, quality = "diverged", finished.diverged, no_quality(plan.task)
+    if finished.diverged is None:
+        status, reason = _status(plan, trainer)
+        quality = _quality(plan, trainer)
+    final = measure_elsewhere(finished.folder, plan, plugins, device, stop)
+    return {
+        **head(plan, status, reason),
+        "quality": quality,
+        "sparsity": _sparsity(plan, finished.run, trainer),
+        "cost": {
+            **costs,
+            "epochs": trainer.spent / trainer.task.steps_per_epoch,
+            "steps": trainer.spent,
+            **final,
+            "reasons": {**costs["reasons"], **final["reasons"]},
+        },
+        "events": [entry.event for entry in finished.journal.entries],
+        "provenance": {
+            "git": provenance.commit(),
+            **provenance.environment(device),
+            "runs_on_device": max(life["runs_on_device"] for life in lives.entries),
+            "command": provenance.command(plan.spec),
+            "started": lives.entries[0]["started"],
+            "resumed": lives.entries[1:],
+            "initial_weights_sha256": finished.run.initial_digest,
+        },
+    }
+
+
+def _quality(plan: Plan, trainer: Trainer) -> dict[str, Any]:
+    metric = plan.task.arguments["metric"]
+    validation = evaluate(trainer.task, trainer.model, "validation")
+    test = evaluate(trainer.task, trainer.model, "test")
+    further = {name: _finite(value) for name, value in test.items() if name != metric}
+    return {
+        **no_quality(plan.task),
+        "validation": _finite(validation[metric]),
+        "test": _finite(test[metric]),
+        "baseline": _finite(trainer.task.baseline()),
+        "further": further,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return the number, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
+    task, model = trainer.task, trainer.model.eval()
+    first, second, *_ = task.scoring_batches(plan.spec.seed)
+    with torch.no_grad():
+        outputs = task.outputs(model, first)
+        if len(outputs) == 1:  # collapse shows only between samples
+            outputs = torch.cat([outputs, task.outputs(model, second)])
+    if is_collapsed(outputs):
+        return "collapsed", "the output no longer depends on the input"
+    return "done", None
+
+
+def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> dict[str, Any]:
+    counts = run.layers()
+    masks = trainer.masks()
+    effective = effective_masks(trainer.task.flow, trainer.model, masks)
+    working = sum(int(mask.sum()) for mask in effective.values())
+    return {
+        "requested": plan.spec.sparsity,
+        "weights": weight_sparsity(counts),
+        "nodes": next((n for u in trainer.units.values() if (n := u.nodes()) is not None), None),
+        "effective": 1 - working / sum(layer["weights"] for layer in counts),
+        "emptied_layers": emptied_layers(masks),
+        "per_layer": counts,
+    }

@@ -1,0 +1,245 @@
+"""The training loop: one model, one optimiser, one stream of batches, two clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import Diverged
+from harness.network import begin_from
+from harness.seeds import derive
+from harness.start import Start
+from harness.task import Batch, Task
+from harness.training.arithmetic import FLOAT32, Arithmetic
+from harness.training.optimiser import build_optimiser
+from harness.training.schedule import SCHEDULES
+from harness.units import Kept, Units, all_masks
+
+Penalty = Callable[[nn.Module], Tensor]
+"""A term that is added to the training loss."""
+
+AfterBackward = Callable[[nn.Module], None]
+"""Looks at the gradients of a step."""
+
+UnitsOf = Callable[[str], type[Units]]
+"""Finds units by the name under which they are registered."""
+
+
+class Trainer:
+    """A model in training.
+
+    ``position`` (in steps) is rewound and drives schedule and data order; ``spent`` is never
+    rewound and drives budget and cost. All randomness of a step is a function of the seed and
+    the position, so that no generator's state needs to be kept.
+
+    Args:
+        task: what is trained.
+        seed: the run's seed.
+        schedule: a name in `harness.training.schedule.SCHEDULES`.
+        arithmetic: precision and layout of a step.
+        start: what the network begins from; None for a new one of the seed.
+
+    Raises:
+        RequestError: that is another network.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        seed: int,
+        schedule: str,
+        arithmetic: Arithmetic = FLOAT32,
+        start: Start | None = None,
+    ) -> None:
+        settings = task.settings
+        self.task = task
+        self.seed = seed
+        self._start = start
+        self._begin()
+        self.schedule = SCHEDULES[schedule](
+            settings["learning_rate"], settings["epochs"] * task.steps_per_epoch
+        )
+        self.spent = 0
+        self.anchor: int | None = None
+        self._clip = float(settings["clip"])
+        self._arithmetic = arithmetic
+
+    def _begin(self) -> None:
+        """Build the dense network of the seed, its batches and its optimiser."""
+        task = self.task
+        torch.manual_seed(derive(self.seed, "weights"))
+        self.model = task.model().to(task.device)
+        if self._start is not None:
+            begin_from(self._start, self.model)
+        self.stream = task.stream(self.model, self.seed)
+        self.optimiser = build_optimiser(self.model.parameters(), task.settings)
+        self.units: dict[str, Units] = {}
+        self.position = 0
+        self._loss_sum = torch.zeros((), device=task.device)
+        self._loss_count = 0
+
+    @property
+    def end(self) -> int:
+        """The position at which the budget ends."""
+        return self.schedule.length(self.anchor)
+
+    def masks(self) -> Kept:
+        """Return the masks of the weights that are zeroed but still there, by name."""
+        return all_masks(self.units.values())
+
+    def step(
+        self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
+    ) -> None:
+        """Take one optimiser step."""
+        self._seed_step()
+        batch = self.stream.next(self.model)
+        self._set_rate()
+        self.model.train()
+        loss = update(
+            self.task,
+            self.model,
+            self.optimiser,
+            tuple(self.units.values()),
+            batch,
+            self._clip,
+            penalty,
+            after_backward,
+            self._arithmetic,
+        )
+        self._loss_sum += loss
+        self._loss_count += 1
+        self.position += 1
+        self.spent += 1
+
+    def _seed_step(self) -> None:
+        seed = derive(self.seed, "step", self.position)
+        # The generator's own method takes a hundredth of the time of torch.manual_seed.
+        torch.default_generator.manual_seed(seed)
+        if self.task.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def mean_loss(self) -> float:
+        """Return the mean training loss since the last call.
+
+        Raises:
+            Diverged: it is not a finite number, or the last step has left such weights behind.
+        """
+        mean = float(self._loss_sum) / max(self._loss_count, 1)
+        self._loss_sum.zero_()
+        self._loss_count = 0
+        if mean - mean != 0:
+            raise Diverged(f"the training loss became {mean} before step {self.position}")
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise Diverged(f"the weights were no finite numbers after step {self.position}")
+        return mean
+
+    def _set_rate(self) -> None:
+        rate = self.schedule.at(self.position, self.anchor)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate.learning_rate
+            if rate.momentum is not None and "betas" in group:
+                group["betas"] = (rate.momentum, group["betas"][1])
+            elif rate.momentum is not None:
+                group["momentum"] = rate.momentum
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what rewinding brings back: weights, optimiser, place in schedule and data."""
+        return {
+            "units": {name: units.state() for name, units in self.units.items()},
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "stream": self.stream.state(),
+            "position": self.position,
+            "loss": [float(self._loss_sum), self._loss_count],
+        }
+
+    def rewind(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot; what was pruned since stays pruned.
+
+        The network may have been larger then. So it is built anew, dense, cut to what it was,
+        filled, and cut again to what it is now.
+        """
+        kinds = {name: type(units) for name, units in self.units.items()}
+        pruned = {name: units.state() for name, units in self.units.items()}
+        self._begin()
+        self._load(snapshot, kinds.__getitem__)
+        self._remove(pruned, kinds.__getitem__)
+        self.anchor = None if self.anchor is None else self.position
+
+    def remove_again(self) -> None:
+        """Remove what was pruned from weights that are no numbers."""
+        for units in self.units.values():
+            units.apply(self.model, self.optimiser, self.stream.companions, units.alive())
+
+    def redraw(self) -> None:
+        """Draw new weights for what is left of the network; what was pruned stays pruned."""
+        torch.manual_seed(derive(self.seed, "redrawn weights"))
+        drawn = self.task.model().to(self.task.device)
+        for units in self.units.values():
+            type(units)(drawn, self.task.forward).restore(drawn, units.state())
+        for model in (self.model, *self.stream.companions):
+            model.load_state_dict(drawn.state_dict())
+        self.optimiser.state.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is needed to go on from here in another process."""
+        return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor}
+
+    def restore(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
+        """Go on from a state in a new process; ``units_of`` finds units by name."""
+        self._load(state, units_of)
+        self.spent = state["spent"]
+        self.anchor = state["anchor"]
+
+    def _load(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
+        """Cut the dense network that was just built like that of a state, and fill it."""
+        self._remove(state["units"], units_of)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.stream.restore(state["stream"])
+        self.position = state["position"]
+        self._loss_sum.fill_(state["loss"][0])
+        self._loss_count = state["loss"][1]
+
+    def _remove(self, states: Mapping[str, Mapping[str, Any]], units_of: UnitsOf) -> None:
+        """Remove what is gone in the states of units."""
+        for name, state in states.items():
+            if name not in self.units:
+                self.units[name] = units_of(name)(self.model, self.task.forward)
+            self.units[name].restore(self.model, state, self.optimiser, self.stream.companions)
+
+
+def update(
+    task: Task,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    units: Sequence[Units],
+    batch: Batch,
+    clip: float,
+    penalty: Penalty | None = None,
+    after_backward: AfterBackward | None = None,
+    arithmetic: Arithmetic = FLOAT32,
+) -> Tensor:
+    """Do the arithmetic of one training step and return its loss, detached.
+
+    What was pruned is kept out of the gradient norm and of the optimiser's moments, and is
+    still gone afterwards.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    with arithmetic.autocast(task.device):
+        loss = task.loss(model, arithmetic.laid_out(batch))
+    objective = loss if penalty is None else loss + penalty(model)
+    objective.backward()
+    if after_backward is not None:
+        after_backward(model)
+    for each in units:
+        each.before_step(model)
+    if clip > 0:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimiser.step()
+    for each in units:
+        each.after_step(model)
+    return loss.detach()

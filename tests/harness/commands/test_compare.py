@@ -1,0 +1,174 @@
+"""Two runs, or two results folders, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import RECORD, record
+
+from harness.command_line import main
+from harness.results.store import Store
+
+Compare = Callable[[dict[str, Any], dict[str, Any]], list[str]]
+
+
+@pytest.fixture
+def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
+    """Save two records and return what ``compare`` prints of them."""
+
+    def compared(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+        store = Store(tmp_path)
+        for name, each in (("one", first), ("other", second)):
+            store.open_run(name)
+            store.save({**each, "run_id": name})
+        assert main(["compare", "one", "other", "--results", str(tmp_path)]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return compared
+
+
+def cells(lines: list[str], name: str) -> list[str]:
+    """Return the cells of a row: A, B and B / A."""
+    (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+    cells = line.removeprefix(f"  {name} ").split("  ")
+    return [cell.strip() for cell in cells if cell.strip()]
+
+
+def test_figures_and_their_ratios(compare: Compare) -> None:
+    lines = compare(RECORD, record(cost__step_ms=10.0, quality__test=98.0, cost__macs=None))
+    assert lines[:2] == ["A  one", "B  other"]
+    assert cells(lines, "test accuracy") == ["97.25", "98", "1.01"]
+    assert cells(lines, "training step") == ["20 ms", "10 ms", "0.5"]
+    assert cells(lines, "size on disk") == ["8.5 kB", "8.5 kB", "1"]
+    assert cells(lines, "weights removed") == ["98 %", "98 %"]
+    assert cells(lines, "multiply-accumulates") == ["123,456", "-"]
+
+
+def test_columns_are_aligned(compare: Compare) -> None:
+    lines = compare(RECORD, record(cost__step_ms=10.0))[3:]
+    header = lines[0]
+    assert header.split() == ["A", "B", "B", "/", "A"]
+    step = next(line for line in lines if line.startswith("  training step"))
+    assert step.index("20 ms") + len("20 ms") == header.index("A") + 1
+    assert max(map(len, lines)) <= 100
+
+
+def test_only_what_was_asked_for_differently_is_named(compare: Compare) -> None:
+    lines = compare(
+        RECORD,
+        record(
+            spec__pruner="snip",
+            spec__overrides={"width": 8},
+            settings__width=8,
+            status="collapsed",
+        ),
+    )
+    assert cells(lines, "pruner") == ["earlycrop_u", "snip"]
+    assert cells(lines, "width") == ["32", "8"]
+    assert cells(lines, "status") == ["done", "collapsed"]
+    assert not any(line.strip().startswith(("seed", "profile", "data")) for line in lines)
+
+
+def test_other_data_are_named(compare: Compare) -> None:
+    lines = compare(RECORD, record(data__sha256="b" * 64))
+    assert cells(lines, "data") == ["a" * 8, "b" * 8]
+
+
+@pytest.mark.parametrize("change", [{"provenance__device": "X"}, {"provenance__threads": 3}])
+def test_times_and_energy_of_other_machines_are_not_compared(
+    compare: Compare, change: dict[str, Any]
+) -> None:
+    lines = compare(RECORD, record(**change))
+    assert lines[-1].startswith("Times and energy are not compared")
+    for name in ("training time", "energy", "emissions", "training step", "inference of a batch"):
+        assert not any(line.startswith(f"  {name} ") for line in lines)
+    assert cells(lines, "parameters") == ["2,010", "2,010", "1"]
+
+
+def test_other_metrics_are_not_compared(compare: Compare) -> None:
+    lines = compare(RECORD, record(quality__metric="perplexity"))
+    assert lines[-1] == "Different metrics are not compared."
+    assert not any(line.startswith("  test") for line in lines)
+
+
+class TestFolders:
+    @staticmethod
+    def save(folder: Path, *records: dict[str, Any]) -> None:
+        store = Store(folder)
+        for each in records:
+            store.open_run(each["run_id"])
+            store.save(each)
+
+    def test_runs_are_paired_by_what_was_asked_for(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def of(seed: int, **changes: Any) -> dict[str, Any]:
+            return record(run_id=f"run-{seed}", spec__seed=seed, **changes)
+
+        self.save(tmp_path / "one", of(0), of(1), of(2), of(3))
+        moved = of(1, quality__test=50.0)
+        diverged = of(3, quality__test=None, status="diverged")
+        self.save(tmp_path / "other", of(0), moved, diverged, of(4))
+        assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        run = ["digits", "earlycrop_u", "0.98", "seed"]
+        assert lines[3:9] == [
+            ["run", "metric", "A", "B"],
+            [*run, "0", "embedded", "accuracy", "97.25", "97.25", "equal"],
+            [*run, "1", "embedded", "accuracy", "97.25", "50", "differs"],
+            [*run, "2", "embedded", "accuracy", "97.25", "-", "only", "in", "A"],
+            [*run, "3", "embedded", "accuracy", "97.25", "diverged", "differs"],
+            [*run, "4", "embedded", "accuracy", "-", "97.25", "only", "in", "B"],
+        ]
+
+    @pytest.mark.parametrize(
+        ("moved", "verdict"),
+        [
+            ([-1.0, -1.2, -0.8], ["-1", "-1.497", "to", "-0.5032", "3", "more", "than", "noise"]),
+            ([-1.0, 2.0, -0.5], ["+0.1667", "-3.826", "to", "+4.159", "3", "within", "noise"]),
+            ([-1.0, -1.0], ["-1", "-1", "to", "-1", "2", "too", "few", "seeds", "to", "tell"]),
+            ([-1.0], ["-1", "-", "1", "too", "few", "seeds", "to", "tell"]),
+        ],
+    )
+    def test_a_change_is_held_against_the_noise_between_seeds(
+        self,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        moved: list[float],
+        verdict: list[str],
+    ) -> None:
+        runs = [record(run_id=f"run-{s}", spec__seed=s) for s in range(len(moved))]
+        self.save(tmp_path / "one", *runs)
+        test = RECORD["quality"]["test"]
+        for each, by in zip(runs, moved, strict=True):
+            each["quality"] = each["quality"] | {"test": test + by}
+        self.save(tmp_path / "other", *runs)
+        assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
+        last = capsys.readouterr().out.splitlines()[-1].split()
+        assert last == ["digits", "earlycrop_u", "0.98", "embedded", "accuracy", *verdict]
+
+    @pytest.mark.parametrize("part", ["status", "quality__validation", "sparsity__weights"])
+    def test_runs_with_any_other_outcome_differ(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
+    ) -> None:
+        self.save(tmp_path / "one", RECORD)
+        self.save(tmp_path / "other", record(**{part: 0.5}))
+        main(["compare", str(tmp_path / "one"), str(tmp_path / "other")])
+        assert capsys.readouterr().out.rstrip().endswith("differs")
+
+    def test_two_empty_folders_are_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
+        assert "holds a run that is done" in capsys.readouterr().err
+
+    def test_a_folder_and_a_run_are_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.save(tmp_path, RECORD)
+        run = str(tmp_path / RECORD["run_id"])
+        assert main(["compare", str(tmp_path), run]) == 2
+        assert f"{tmp_path} is a results folder; the other is not" in capsys.readouterr().err

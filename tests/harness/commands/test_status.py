@@ -1,0 +1,162 @@
+"""What a results folder tells of a matrix, whoever carries it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from records import record
+
+from harness.command_line import main
+from harness.matrix.executor import Outcome
+from harness.matrix.plan import (
+    Matrix,
+    matrix_files,
+    plan_matrix,
+    read_matrix,
+    reasons,
+    write_matrix,
+)
+from harness.matrix.suite import Axes, Names, Suite
+from harness.registry import Registry
+from harness.results.store import Store
+
+COMMAND = "python -m harness matrix --suite mine"
+
+
+@pytest.fixture
+def matrix() -> Matrix:
+    axes = Axes(Names(("digits",)), Names(("dense",)), seeds=(0, 1, 2, 3))
+    suite = Suite("mine", "Mine", (axes, Axes(Names(("ptb",)), Names(("dense",)))), "paper")
+    changes = {**vars(suite), "profile": "embedded"}
+    registry = Registry()
+    planned = plan_matrix(
+        Suite(**changes), registry, overrides={}, plugins=(), data_folder=Path("data")
+    )
+    return Matrix("mine", planned.plans, {"snip on nyu seed 0": {"reason": "no data"}})
+
+
+def test_a_matrix_in_all_states(
+    tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    write_matrix(matrix, tmp_path, COMMAND)
+    done, failed, at_work, skipped, waiting = matrix.plans
+    for run_id in (done, failed, at_work, skipped):
+        store.open_run(run_id)
+    store.save(record(run_id=done))
+    store.save_failure(record(run_id=failed, status="failed", reason="boom"), "")
+    store.save_failure(record(run_id=skipped, status="skipped", reason="no channels"), "")
+    with FileLock(tmp_path / at_work / "lock"):
+        assert main(["status", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "mine: 5 runs: 1 done, 1 failed, 1 skipped, 1 at work, 1 waiting",
+        f"  at work: {at_work}",
+        f"  failed: {failed}: boom",
+        f"  skipped: {skipped}: no channels",
+        "  left out: snip on nyu seed 0: no data",
+        f"  to go on: {COMMAND}",
+    ]
+    assert not (tmp_path / waiting).exists()
+
+
+def test_runs_of_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    store.open_run("digits-dense")
+    store.save(record(run_id="digits-dense", status="collapsed"))
+    assert main(["status", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "other runs: 1 run: 1 collapsed\n"
+
+
+def test_the_same_matrix_is_remembered_once(tmp_path: Path, matrix: Matrix) -> None:
+    write_matrix(matrix, tmp_path, COMMAND)
+    write_matrix(matrix, tmp_path, COMMAND)
+    assert len(list((tmp_path / "matrices").glob("*.json"))) == 1
+
+
+def test_what_was_asked_for_is_remembered_as_records(tmp_path: Path) -> None:
+    axes = Axes(Names(("digits", "nyu")), Names(("snip",)))
+    suite = Suite("mine", "Mine", (axes,), "paper")
+    registry = Registry()
+    planned = plan_matrix(suite, registry, overrides={}, plugins=(), data_folder=tmp_path)
+    embedded = Suite("mine", "Mine", (Axes(Names(("digits",)), Names(("snip",))),))
+    here = plan_matrix(embedded, registry, overrides={}, plugins=(), data_folder=tmp_path)
+    write_matrix(Matrix("mine", here.plans, planned.left_out), tmp_path, COMMAND)
+    (file,) = matrix_files(tmp_path)
+    written = read_matrix(file)
+    ((run_id, missing),) = written.runs.items()
+    assert (missing["run_id"], missing["status"]) == (run_id, "missing")
+    assert missing["provenance"]["command"].startswith("python -m harness run --task digits")
+    impossible = written.left_out["snip on digits seed 0"]
+    assert impossible["reason"] == "task 'digits' has no profile 'paper'"
+    assert impossible["spec"]["sparsity"] == missing["spec"]["sparsity"]
+    assert impossible["pruner"] == missing["pruner"]
+    assert written.left_out["snip on nyu seed 0"]["status"] == "skipped"
+
+
+def test_a_matrix_that_is_damaged_is_told(
+    tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_matrix(matrix, tmp_path, COMMAND)
+    (file,) = (tmp_path / "matrices").glob("*.json")
+    file.write_text("{")
+    assert main(["status", "--results", str(tmp_path)]) == 2
+    why = "is damaged; remove it, or ask for the matrix again"
+    assert capsys.readouterr().err == f"error: {file}: {why}\n"
+
+
+class TestPlanning:
+    def left_out(self, data_folder: Path, profile: str, *tasks: str) -> dict[str, str]:
+        suite = Suite("mine", "Mine", (Axes(Names(tasks), Names(("dense",))),), profile)
+        found = plan_matrix(suite, Registry(), overrides={}, plugins=(), data_folder=data_folder)
+        assert not found.plans
+        return reasons(found.left_out)
+
+    def test_data_that_are_missing_cost_the_other_runs_nothing(self, tmp_path: Path) -> None:
+        ((what, why),) = self.left_out(tmp_path, "paper", "ptb").items()
+        assert what == "dense on ptb seed 0"
+        assert "ptb.train.txt: No such file or directory" in why
+
+    def test_a_task_without_the_profile_is_left_out(self, tmp_path: Path) -> None:
+        ((what, why),) = self.left_out(tmp_path, "paper", "digits").items()
+        assert (what, why) == ("dense on digits seed 0", "task 'digits' has no profile 'paper'")
+
+
+def test_a_matrix_of_which_nothing_can_be_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["matrix", "--tasks", "digits", "--pruners", "dense,snip", "--profile", "paper"]
+    assert main([*words, "--results", str(tmp_path / "results")]) == 2
+    assert capsys.readouterr().err == (
+        "error: command-line: none of its runs can be carried out: "
+        "task 'digits' has no profile 'paper'\n"
+    )
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [(["done", "collapsed", "diverged", "skipped"], 0), (["done", "failed"], 1)],
+)
+def test_the_exit_code_of_a_matrix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[str], code: int
+) -> None:
+    from harness.commands import matrix as command
+
+    def carry_out(
+        arguments: object,
+        make: object,
+        suite: object,
+        matrix: Matrix,
+        store: object,
+        tally: command.Tally,
+        estimates: object,
+    ) -> None:
+        for run_id, status in zip(matrix.plans, statuses, strict=True):
+            tally.settle(run_id, Outcome(status, "why"))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "_carry_out", carry_out)
+    seeds = ",".join(map(str, range(len(statuses))))
+    words = ["matrix", "--tasks", "digits", "--pruners", "dense", "--seeds", seeds]
+    assert main([*words, "--results", str(tmp_path)]) == code

@@ -1,0 +1,239 @@
+"""Runs in processes of their own: what ends badly is told apart and costs the others nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from workbench import Workbench
+
+from harness.contracts import outcome
+from harness.durability.lives import Lives
+from harness.durability.stop import Urgency
+from harness.executors import local
+from harness.matrix.dispatch import Dispatch, Tally
+from harness.matrix.executor import Order, Resources
+from harness.registry import Registry
+from harness.results.store import Store
+from harness.spec import Plan, plan
+
+FAULTS = Path(__file__).parent.parent / "faults.py"
+REGISTRY = Registry([FAULTS])
+
+GOOD = ("dense", "snip", "crop_u", "random_u")
+BAD = ("segfaulting", "killed", "hanging", "raising")
+
+
+def line_of(text: str) -> int:
+    """Return the number of the first line of the faults that contains a text."""
+    return next(n for n, line in enumerate(FAULTS.read_text().splitlines(), 1) if text in line)
+
+
+def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
+    return plan(REGISTRY, "quick_points", pruner, profile="smoke", seed=seed, overrides=overrides)
+
+
+def dispatch(
+    plans: list[Plan], results: Path, resources: Resources, urgency: Urgency | None = None
+) -> Tally:
+    """Carry out runs on this machine's processors, and return how they ended."""
+    tally = Tally(len(plans))
+    executor = local.Local(resources, tally.hear, results)
+    orders = [Order(each, (FAULTS,), results, checkpoint_every=60) for each in plans]
+    wanted = urgency or Urgency()
+    Dispatch(executor, Store(results), tally, wanted).carry_out(orders, lambda: None)
+    return tally
+
+
+def lives(results: Path, run: Plan) -> int:
+    return len(Lives(results / run.run_id / "lives.json").entries)
+
+
+@pytest.fixture(scope="module")
+def patience() -> Iterator[None]:
+    """A run that is asked to stop and does not is ended soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "GRACE", 0.3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("eight")
+
+
+@pytest.fixture(scope="module")
+def plans(folder: Path) -> dict[str, Plan]:
+    plans = {name: planned(name) for name in (*GOOD, *BAD) if name != "hanging"}
+    return {**plans, "hanging": planned("hanging", sleeper=str(folder / "sleeper"))}
+
+
+@pytest.fixture(scope="module")
+def tally(folder: Path, plans: dict[str, Plan], patience: None) -> Tally:
+    order = [plans[name] for pair in zip(BAD, GOOD, strict=True) for name in pair]
+    # Long enough for those that end well, on whatever machine.
+    return dispatch(order, folder / "results", Resources(2, "cpu", time_limit=8))
+
+
+class TestEightCells:
+    """Four methods that end well and four that do not, on two slots."""
+
+    @pytest.mark.parametrize("name", GOOD)
+    def test_those_that_end_well_do(
+        self, folder: Path, plans: dict[str, Plan], tally: Tally, bench: Workbench, name: str
+    ) -> None:
+        assert tally.outcomes[plans[name].run_id].status == "done"
+        record = Store(folder / "results").record(plans[name].run_id)
+        assert record is not None
+        assert outcome(record) == outcome(bench.carry_out(name))
+        assert record["provenance"]["runs_on_device"] == 2
+        assert lives(folder / "results", plans[name]) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("segfaulting", "its process was ended by SIGSEGV (Segmentation fault)"),
+            ("killed", "its process was ended by SIGKILL (Killed)"),
+            ("hanging", "did not end within 8 seconds, the limit for a run"),
+            (
+                "raising",
+                f"faults.py, line {line_of('boom')}: ValueError: boom (more in failure.txt)",
+            ),
+        ],
+    )
+    def test_those_that_do_not_say_why(
+        self, folder: Path, plans: dict[str, Plan], tally: Tally, name: str, reason: str
+    ) -> None:
+        ended = tally.outcomes[plans[name].run_id]
+        assert (ended.status, ended.reason) == ("failed", reason)
+        failure = Store(folder / "results").failure(plans[name].run_id)
+        assert failure is not None
+        assert (failure["status"], failure["reason"]) == ("failed", reason)
+
+    @pytest.mark.usefixtures("tally")
+    def test_only_those_whose_process_was_lost_are_tried_again(
+        self, folder: Path, plans: dict[str, Plan]
+    ) -> None:
+        tried = {name: lives(folder / "results", plans[name]) for name in BAD}
+        assert tried == {"segfaulting": 2, "killed": 2, "hanging": 1, "raising": 1}
+
+    @pytest.mark.usefixtures("tally")
+    def test_the_place_of_a_segmentation_fault_is_told(
+        self, folder: Path, plans: dict[str, Plan]
+    ) -> None:
+        text = (folder / "results" / plans["segfaulting"].run_id / "failure.txt").read_text()
+        assert f'faults.py", line {line_of("string_at")} in segfaulting' in text
+
+    @pytest.mark.usefixtures("tally")
+    def test_what_a_run_has_started_ends_with_it(self, folder: Path) -> None:
+        process = int((folder / "sleeper").read_text())
+        if psutil.pid_exists(process):
+            assert psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+
+    def test_all_are_accounted_for(self, tally: Tally) -> None:
+        assert dict(tally.count()) == {"done": 4, "failed": 4}
+        assert (tally.waiting, tally.at_work) == (0, {})
+
+
+def test_a_run_that_was_killed_goes_on_by_itself(tmp_path: Path) -> None:
+    run = planned("killed_once", witness=str(tmp_path / "witness"))
+    tally = dispatch([run], tmp_path / "results", Resources(1, "cpu"))
+    assert tally.outcomes[run.run_id].status == "done"
+    assert lives(tmp_path / "results", run) == 2
+    assert Store(tmp_path / "results").failure(run.run_id) is None
+
+
+def test_a_run_that_holds_too_much_memory_is_ended(tmp_path: Path, patience: None) -> None:
+    run = planned("greedy", epochs="1000000")
+    resources = Resources(1, "cpu", memory_limit=1_200_000_000)
+    ended = dispatch([run], tmp_path, resources).outcomes[run.run_id]
+    assert ended.status == "failed"
+    assert ended.reason is not None
+    assert ended.reason.endswith("GB of memory, and the limit for a run is 1.2 GB")
+
+
+def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Workbench
+) -> None:
+    runs = [planned("dense", seed, epochs="150") for seed in range(2)]
+    told: list[str] = []
+
+    def available() -> int:
+        """Nothing is left once both are at work, until one has saved itself."""
+        begun = all(lives(tmp_path, run) for run in runs)
+        saved = list(tmp_path.glob("*/checkpoint-*.pt"))
+        told.extend(path.parent.name for path in saved)
+        return 0 if begun and not told else 10**12
+
+    monkeypatch.setattr(local.pressure, "available", available)
+    tally = dispatch(runs, tmp_path, Resources(2, "cpu"))
+    assert dict(tally.count()) == {"done": 2}
+    assert sorted(lives(tmp_path, run) for run in runs) == [1, 2]
+    for run in runs:
+        record = Store(tmp_path).record(run.run_id)
+        assert record is not None
+        assert outcome(record) == outcome(
+            bench.carry_out("dense", seed=run.spec.seed, epochs="150")
+        )
+
+
+def test_a_run_that_needs_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    run = planned("dense")
+    executor = local.Local(Resources(1, "cpu"), lambda run_id, line: None, tmp_path)
+    order = Order(run, (FAULTS,), tmp_path, checkpoint_every=60, bytes_expected=10**18)
+    refused = executor.submit(order).result()
+    executor.shutdown()
+    assert refused.status == "failed"
+    assert str(refused.reason).startswith("such a run needs 1e+09 GB of memory, and this machine")
+
+
+def test_two_at_once_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
+    runs = [planned("dense", seed) for seed in range(4)]
+    tallies: list[Tally] = []
+
+    def work() -> None:
+        tallies.append(dispatch(runs, tmp_path, Resources(1, "cpu")))
+
+    both = [threading.Thread(target=work) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert [dict(tally.count()) for tally in tallies] == [{"done": 4}] * 2
+    assert [lives(tmp_path, run) for run in runs] == [1] * 4
+
+
+@pytest.mark.parametrize(("level", "status"), [(1, "done"), (2, None)])
+def test_being_asked_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int, status: str | None
+) -> None:
+    """Once lets what is at work finish; twice lets it save itself. Nothing new begins."""
+    urgency, runs = Urgency(), [planned("dense", seed, epochs="200") for seed in range(3)]
+    tally = Tally(3)
+
+    def hear(run_id: str, line: str) -> None:
+        tally.hear(run_id, line)
+        if "epoch" in line:
+            urgency.level = level
+
+    executor = local.Local(Resources(1, "cpu"), hear, tmp_path)
+    orders = [Order(each, (FAULTS,), tmp_path, checkpoint_every=60) for each in runs]
+    Dispatch(executor, Store(tmp_path), tally, urgency).carry_out(orders, lambda: None)
+    first = tally.outcomes.get(runs[0].run_id)
+    assert (first and first.status) == status
+    assert tally.waiting == (2 if status else 3)
+    assert (tmp_path / runs[0].run_id / "checkpoint-000001.pt").exists() == (status is None)
+    assert not (tmp_path / runs[1].run_id).exists()
+
+
+def test_the_environment_of_a_slot_is_that_of_its_run(tmp_path: Path) -> None:
+    """A run on a processor sees no GPU, and computes with its share of the cores."""
+    run = planned("dense")
+    dispatch([run], tmp_path, Resources(1, "cpu", threads=1))
+    record = Store(tmp_path).record(run.run_id)
+    assert record is not None
+    assert record["provenance"]["threads"] == 1
+    assert record["provenance"]["runs_on_device"] == 1

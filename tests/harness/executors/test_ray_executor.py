@@ -1,0 +1,106 @@
+"""Runs on a Ray cluster of two nodes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from workbench import Workbench
+
+from harness.contracts import outcome
+from harness.durability.stop import Urgency
+from harness.matrix.dispatch import Dispatch, Tally
+from harness.matrix.executor import Order, Resources, find_executor
+from harness.registry import Registry
+from harness.results.store import Store
+from harness.spec import Plan, plan
+
+FAULTS = Path(__file__).parent.parent / "faults.py"
+REGISTRY = Registry([FAULTS])
+GOOD = ("dense", "snip", "crop_u", "random_u")
+BAD = {
+    "segfaulting": "its process was ended by SIGSEGV (Segmentation fault)",
+    "killed": "its process was ended by SIGKILL (Killed)",
+    "hanging": "did not end within 20 seconds, the limit for a run",
+    "raising": "ValueError: boom",
+    "greedy": "GB of memory, and the limit for a run is 1.2 GB",
+}
+HEAD, OTHER, PORT = "127.0.0.2", "127.0.0.3", 6399
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two nodes; what was started for them is ended, and nothing else."""
+    pytest.importorskip("ray")
+    before = {process.pid for process in psutil.process_iter()}
+    folder = tmp_path_factory.mktemp("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", f"{HEAD}:{PORT}")
+        patch.setenv("PYTHONPATH", f"{FAULTS.parents[2]}:{FAULTS.parent}")
+        _start("--head", f"--port={PORT}", f"--node-ip-address={HEAD}", f"--temp-dir={folder}")
+        _start(f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}")
+        yield
+    for process in psutil.process_iter():
+        if process.pid not in before and "ray" in " ".join(process.cmdline()[:4]):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _start(*words: str) -> None:
+    ray = Path(sys.executable).with_name("ray")
+    node = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+    subprocess.run([ray, "start", *words, *node], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nine")
+
+
+@pytest.fixture(scope="module")
+def plans(folder: Path) -> dict[str, Plan]:
+    options = {"greedy": {"epochs": "1000000"}, "hanging": {"sleeper": str(folder / "sleeper")}}
+    return {
+        name: plan(REGISTRY, "quick_points", name, profile="smoke", overrides=options.get(name, {}))
+        for name in (*BAD, *GOOD)
+    }
+
+
+@pytest.fixture(scope="module")
+def tally(cluster: None, folder: Path, plans: dict[str, Plan]) -> Tally:
+    tally = Tally(len(plans))
+    # Long enough for those that end well, on whatever machine.
+    resources = Resources(device="cpu", time_limit=20, memory_limit=1_200_000_000)
+    executor = find_executor("ray")(resources, tally.hear, folder)
+    assert executor.slots == 2
+    orders = [Order(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
+    Dispatch(executor, Store(folder), tally, Urgency()).carry_out(orders, lambda: None)
+    return tally
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")
+class TestNineCells:
+    """Four methods that end well and five that do not, on two nodes."""
+
+    @pytest.mark.parametrize("name", GOOD)
+    def test_those_that_end_well_do(
+        self, folder: Path, plans: dict[str, Plan], tally: Tally, bench: Workbench, name: str
+    ) -> None:
+        assert tally.outcomes[plans[name].run_id].status == "done"
+        record = Store(folder).record(plans[name].run_id)
+        assert record is not None
+        assert outcome(record) == outcome(bench.carry_out(name, sparsity=0.8))
+
+    @pytest.mark.parametrize(("name", "reason"), BAD.items())
+    def test_those_that_do_not_say_why(
+        self, plans: dict[str, Plan], tally: Tally, name: str, reason: str
+    ) -> None:
+        ended = tally.outcomes[plans[name].run_id]
+        assert ended.status == "failed"
+        assert reason in str(ended.reason)

@@ -1,0 +1,154 @@
+"""Runs on a Slurm cluster of one node, which the script beside ``tests/slurm`` starts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from workbench import Workbench
+
+from harness.contracts import outcome
+from harness.durability.lives import Lives
+from harness.durability.stop import Urgency
+from harness.errors import RequestError
+from harness.matrix.dispatch import Dispatch, Tally
+from harness.matrix.executor import Order, Resources, find_executor
+from harness.registry import Registry
+from harness.results.store import Store
+from harness.spec import Plan, plan
+
+FAULTS = Path(__file__).parent.parent / "faults.py"
+CLUSTER = Path(__file__).parent.parent.parent / "slurm" / "cluster"
+REGISTRY = Registry([FAULTS])
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster; the tests are skipped where Slurm is not installed."""
+    if shutil.which("slurmctld") is None:
+        pytest.skip("Slurm is not installed: tests/slurm/cluster install")
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([CLUSTER, "up", folder], check=True, capture_output=True, timeout=120)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        patch.setenv("PYTHONPATH", f"{FAULTS.parents[2]}:{FAULTS.parent}")
+        yield folder
+    subprocess.run([CLUSTER, "down", folder], check=True, timeout=120)
+
+
+def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
+    return plan(REGISTRY, "quick_points", pruner, profile="smoke", seed=seed, overrides=overrides)
+
+
+def dispatch(
+    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: object
+) -> Tally:
+    tally = Tally(len(plans))
+    given = {"jobs": 2, "device": "cpu", "memory_limit": 2 * 10**9, "time_limit": 600.0}
+    executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.hear, results)
+    orders = [Order(each, (FAULTS,), results, checkpoint_every=1) for each in plans]
+    Dispatch(executor, Store(results), tally, Urgency()).carry_out(orders, show)
+    return tally
+
+
+def lives(results: Path, run: Plan) -> int:
+    return len(Lives(results / run.run_id / "lives.json").entries)
+
+
+@pytest.mark.slurm
+def test_what_ends_badly_costs_the_others_nothing(
+    slurm: Path, tmp_path: Path, bench: Workbench
+) -> None:
+    good, bad = ("dense", "snip", "crop_u", "random_u"), ("segfaulting", "killed", "raising")
+    plans = {name: planned(name) for name in (*bad, *good)}
+    plans["hanging"] = planned("hanging", sleeper=str(tmp_path / "sleeper"))
+    tally = dispatch(list(plans.values()), tmp_path, jobs=4, time_limit=60.0)
+    assert dict(tally.count()) == {"done": 4, "failed": 4}
+    for name in good:
+        record = Store(tmp_path).record(plans[name].run_id)
+        assert record is not None
+        assert outcome(record) == outcome(bench.carry_out(name))
+    reasons = {name: str(tally.outcomes[plans[name].run_id].reason) for name in (*bad, "hanging")}
+    assert "was lost" in reasons["segfaulting"]
+    assert "was lost" in reasons["killed"]
+    assert "ValueError: boom" in reasons["raising"]
+    assert "did not end within the limit for a run" in reasons["hanging"]
+    tried = {name: lives(tmp_path, plans[name]) for name in (*bad, "hanging")}
+    assert tried == {"segfaulting": 2, "killed": 2, "raising": 1, "hanging": 1}
+
+
+@pytest.mark.slurm
+def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
+    slurm: Path, tmp_path: Path, bench: Workbench
+) -> None:
+    """The first two have to make way for a better job, and the first is longer than the limit."""
+    epochs = ["12000", "3000", *["4"] * 6]
+    runs = [planned("dense", seed, epochs=number) for seed, number in enumerate(epochs)]
+    long, preempted = runs[:2]
+    better: list[str] = []
+
+    def preempt() -> None:
+        """Take all processors, once there is something to go on from."""
+        if not better and list((tmp_path / preempted.run_id).glob("checkpoint-*.pt")):
+            better.extend(["sbatch", "--partition=high", "--cpus-per-task=4", "--wrap=sleep 5"])
+            subprocess.run([*better, "--output=/dev/null"], check=True, capture_output=True)
+
+    tally = dispatch(runs, tmp_path, preempt, time_limit=60.0)
+    assert dict(tally.count()) == {"done": 8}
+    assert better
+    for run, number in zip(runs, epochs, strict=True):
+        record = Store(tmp_path).record(run.run_id)
+        assert record is not None
+        assert outcome(record) == outcome(
+            bench.carry_out("dense", seed=run.spec.seed, epochs=number)
+        )
+    assert lives(tmp_path, long) > 2
+    assert lives(tmp_path, preempted) > 1
+    assert [lives(tmp_path, run) for run in runs[2:]] == [1] * 6
+
+
+@pytest.mark.slurm
+def test_a_run_that_is_told_to_make_way_goes_on_from_its_checkpoint(
+    slurm: Path, tmp_path: Path, bench: Workbench
+) -> None:
+    run = planned("dense", epochs="3000")
+    told: list[str] = []
+
+    def preempt() -> None:
+        """Send what Slurm sends before it takes a node away."""
+        if not told and list((tmp_path / run.run_id).glob("checkpoint-*.pt")):
+            told.extend(["scancel", "--signal=TERM", "--name=pruning-benchmark"])
+            subprocess.run(told, check=True)
+
+    tally = dispatch([run], tmp_path, preempt)
+    assert dict(tally.count()) == {"done": 1}
+    assert told
+    record = Store(tmp_path).record(run.run_id)
+    assert record is not None
+    assert record["provenance"]["resumed"][0]["position"] > 0
+    assert outcome(record) == outcome(bench.carry_out("dense", epochs="3000"))
+
+
+@pytest.mark.slurm
+def test_a_cluster_that_begins_nothing_is_given_up(slurm: Path, tmp_path: Path) -> None:
+    subprocess.run(["scontrol", "update", "partition=low", "state=down"], check=True)
+    began = time.monotonic()
+    tally = dispatch([planned("dense")], tmp_path, patience=5.0)
+    subprocess.run(["scontrol", "update", "partition=low", "state=up"], check=True)
+    (ended,) = tally.outcomes.values()
+    assert ended.status == "failed"
+    assert "the cluster has not begun it for 5 s (PENDING)" in str(ended.reason)
+    assert time.monotonic() - began < 60
+
+
+def test_without_sbatch_it_is_said_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RequestError, match="executor 'slurm': there is no sbatch here; it belongs"):
+        find_executor("slurm")(Resources(), lambda run_id, line: None, tmp_path)

@@ -1,0 +1,201 @@
+"""Suites say which runs a matrix consists of, and what is wrong with them."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from harness.command_line import parse
+from harness.commands.matrix import requested_suite
+from harness.errors import RequestError
+from harness.matrix.suite import Suite, find_suite, own_suites, read_suite, requests
+from harness.registry import Registry
+
+REGISTRY = Registry()
+
+
+def suite(folder: Path, text: str) -> Suite:
+    path = folder / "mine.toml"
+    path.write_text(textwrap.dedent(text))
+    return read_suite(path)
+
+
+def names(wanted: Suite) -> list[str]:
+    return [str(request) for request in requests(wanted, REGISTRY)]
+
+
+def test_every_combination_is_a_run_and_what_prunes_nothing_runs_once_per_seed(
+    tmp_path: Path,
+) -> None:
+    wanted = suite(
+        tmp_path,
+        """
+        [[runs]]
+        tasks = ["digits"]
+        pruners = ["dense", "snip"]
+        sparsities = [0.9, 0.98]
+        seeds = [0, 1]
+        """,
+    )
+    assert names(wanted) == [
+        "dense on digits seed 0",
+        "snip on digits 0.9 seed 0",
+        "snip on digits 0.98 seed 0",
+        "dense on digits seed 1",
+        "snip on digits 0.9 seed 1",
+        "snip on digits 0.98 seed 1",
+    ]
+
+
+def test_options_are_an_axis(tmp_path: Path) -> None:
+    wanted = suite(
+        tmp_path,
+        """
+        [[runs]]
+        tasks = ["digits"]
+        pruners = ["dense"]
+        options = [{}, {epochs = 40, schedule = "onecycle"}]
+        """,
+    )
+    assert names(wanted) == [
+        "dense on digits seed 0",
+        "dense on digits seed 0 epochs=40 schedule=onecycle",
+    ]
+
+
+def test_all_means_what_is_registered(tmp_path: Path) -> None:
+    wanted = suite(
+        tmp_path,
+        """
+        [[runs]]
+        tasks = {all_except = ["digits"]}
+        pruners = "all"
+        """,
+    )
+    found = requests(wanted, REGISTRY)
+    assert {request.pruner for request in found} == set(REGISTRY.of_kind("pruner"))
+    assert {request.task for request in found} == set(REGISTRY.of_kind("task")) - {"digits"}
+
+
+def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
+    part = '[[runs]]\ntasks = "all"\npruners = ["dense"]\n'
+    assert names(suite(tmp_path, part + part)) == names(suite(tmp_path, part))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("titel = 'x'", "unknown key 'titel'; did you mean 'title'?"),
+        ("title = 3", "title: 3 is not a text"),
+        ("profile = 'papr'", "unknown profile 'papr'; did you mean 'paper'?"),
+        ("runs = 3", "runs: 3 is not a list"),
+        ("[[runs]]\ntasks = ['digits']", "the axis 'pruners' is missing from [[runs]]"),
+        ("[[runs]]\ntask = ['digits']", "unknown key 'task'; did you mean 'tasks'?"),
+        (
+            "[[runs]]\ntasks = 'ptb'\npruners = 'all'",
+            "tasks = 'ptb': is neither a list of names nor 'all'",
+        ),
+        ("[[runs]]\ntasks = []\npruners = 'all'", "the axis 'tasks' is empty"),
+        ("[[runs]]\ntasks = ['ptb', 'ptb']\npruners = 'all'", "the axis 'tasks' has 'ptb' twice"),
+        ("[[runs]]\ntasks = [1]\npruners = 'all'", "tasks: 1 is not a text"),
+        ("[[runs]]\ntasks = {but = []}\npruners = 'all'", "unknown key 'but'; known: all_except"),
+        ("[resources]\nhours = -1", "hours: -1 is not more than 0"),
+        ("[resources]\nthreads = 1.5", "threads: 1.5 is not a whole number"),
+        ("[resources]\ngpu = 1", "unknown key 'gpu'; known: gigabytes, hours, threads"),
+        ("[[runs]", "is not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        suite(tmp_path, text)
+    assert str(refusal.value).startswith(f"suite {tmp_path / 'mine.toml'}: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("axis", "complaint"),
+    [
+        ("seeds = [0, 0]", "the axis 'seeds' has 0 twice"),
+        ("seeds = [true]", "seeds: True is not a whole number"),
+        ("seeds = [0.5]", "seeds: 0.5 is not a whole number"),
+        ("sparsities = ['lots']", "sparsities: 'lots' is not a number"),
+        ("options = [3]", "options: 3 is not a table"),
+    ],
+)
+def test_values_of_the_wrong_type(tmp_path: Path, axis: str, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        suite(tmp_path, f"[[runs]]\ntasks = 'all'\npruners = 'all'\n{axis}")
+
+
+def test_a_run_that_is_asked_for_twice(tmp_path: Path) -> None:
+    part = "[[runs]]\ntasks = ['digits']\npruners = ['snip', 'crop_u']\nsparsities = [0.9]\n"
+    with pytest.raises(RequestError, match=r"has this run twice: snip on digits 0\.9 seed 0"):
+        suite(tmp_path, part + part.replace(", 'crop_u'", ""))
+
+
+def test_names_that_are_not_registered(tmp_path: Path) -> None:
+    wanted = suite(tmp_path, "[[runs]]\ntasks = ['digist']\npruners = 'all'")
+    with pytest.raises(RequestError, match="unknown task 'digist'; did you mean 'digits'"):
+        requests(wanted, REGISTRY)
+    with pytest.raises(RequestError, match="suite empty: has no runs"):
+        requests(Suite("empty", "Empty", ()), REGISTRY)
+
+
+def test_suites_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="unknown suite 'smoek'; did you mean 'smoke'"):
+        find_suite("smoek")
+    with pytest.raises(RequestError, match=r"nowhere.toml: cannot be read: No such file"):
+        find_suite(str(tmp_path / "nowhere.toml"))
+
+
+@pytest.mark.parametrize("path", own_suites(), ids=lambda path: path.stem)
+def test_our_own_suites_can_be_planned(path: Path) -> None:
+    assert requests(read_suite(path), REGISTRY)
+
+
+def test_our_own_suites_are_those_that_are_promised() -> None:
+    promised = {"smoke", "embedded", "example", "sparsity_curve", "structured", "unstructured"}
+    promised |= {"reinforcement_learning"}
+    talk = {"talk_image_classification", "talk_large_models", "talk_other_tasks"}
+    assert {path.stem for path in own_suites()} == promised | talk
+
+
+class TestCommandLine:
+    """Axes on the command line stand in for those of the suite, or need none."""
+
+    def asked(self, *words: str) -> Suite:
+        return requested_suite(parse(["matrix", *words]))
+
+    def refused(self, *words: str) -> str:
+        with pytest.raises(RequestError) as refusal:
+            self.asked(*words)
+        return str(refusal.value)
+
+    def test_without_a_suite(self) -> None:
+        wanted = self.asked("--tasks", "digits", "--pruners", "snip,dense", "--sparsities", "0.9")
+        assert names(wanted) == ["snip on digits 0.9 seed 0", "dense on digits seed 0"]
+        assert wanted.profile == "embedded"
+        assert names(self.asked("--pairing", "digits-snip")) == ["snip on digits seed 0"]
+
+    def test_instead_of_the_suites(self) -> None:
+        wanted = self.asked("--suite", "smoke", "--task", "digits", "--seeds", "5")
+        found = requests(wanted, REGISTRY)
+        assert {(request.task, request.seed) for request in found} == {("digits", 5)}
+        assert wanted.profile == "smoke"
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            ("", "--suite, or --tasks is missing (--tasks all means all)"),
+            ("--tasks digits", "--suite, or --pruners is missing (--pruners all means all)"),
+            ("--pairing digits", "--pairing digits: is not of the form TASK-PRUNER, as in ptb-ear"),
+            ("--pairing digits-snip --tasks ptb", "--pairing stands in place of --tasks and --"),
+            ("--tasks , --pruners all", "--tasks: is empty"),
+            ("--tasks ptb,ptb --pruners all", "--tasks ptb,ptb: has a value twice"),
+            ("--suite smoke --seeds 0,x", "--seeds 0,x: is not a list of numbers, as in 0,1,2"),
+            ("--suite smoke --profile smok", "unknown profile 'smok'; did you mean 'smoke'?"),
+        ],
+    )
+    def test_what_is_wrong_with_it(self, words: str, complaint: str) -> None:
+        assert self.refused(*words.split()).startswith(complaint)

@@ -1,0 +1,191 @@
+"""What people read of a record."""
+
+from __future__ import annotations
+
+import pytest
+from records import RECORD, record
+
+from harness.results.summary import (
+    WIDTH,
+    columns,
+    count,
+    number,
+    percent,
+    several,
+    size,
+    summarise,
+    summarise_events,
+    table,
+)
+
+
+def test_a_run_in_a_few_lines() -> None:
+    assert summarise(RECORD) == "\n".join(
+        [
+            "digits-earlycrop_u-0.98-seed0-0123456789ab: done",
+            "  accuracy         97.25 test, 96.5 validation; higher is better, "
+            "ignoring the input gives 10.01",
+            "  data             real: scikit-learn digits",
+            "  weights removed  98 % of 2,000, 98 % were asked for; "
+            "98.5 % no longer have an effect",
+            "  pruned           to 98 % after 1 epoch, when the trigger fired; "
+            "gradient flow 2 -> 1.25",
+            "  training         4 epochs, 40 steps in 12.5 s, peak memory 50 MB",
+            "  energy           1.5 Wh, 0.5 g CO2e; measured nvml, the run's GPU",
+            "  training step    20 ms, peak memory 25 MB",
+            "  inference        5 ms a batch",
+            "  network          2,010 parameters, 8.5 kB on disk",
+            "  operations       123,456 multiply-accumulates a sample, "
+            "1,234 of them by weights that are left",
+            "                   (which is no speed-up)",
+            "  measured on      Abacus 1, 2 threads",
+        ]
+    )
+
+
+def test_its_course_epoch_by_epoch() -> None:
+    assert summarise_events(RECORD) == "\n".join(
+        [
+            "  epoch  step  loss  validation accuracy  trigger",
+            "      1    10   1.5                   80    0.015",
+            "           10  the trigger fired",
+            "           10  pruned weights to 98 %",
+            "      2    20   0.5                   90",
+            "      3    30   0.5                   95",
+            "      4    40   0.5                 96.5",
+        ]
+    )
+
+
+def test_a_course_without_a_trigger_has_no_column_for_it() -> None:
+    assert "trigger" not in summarise_events(record(events=RECORD["events"][2:]))
+
+
+def test_a_course_that_goes_back_counts_what_was_spent() -> None:
+    events = [
+        {"verb": "snapshot", "position": 10, "spent": 10},
+        {"verb": "rewind", "position": 10, "spent": 40},
+        {
+            "verb": "train",
+            "position": 20,
+            "spent": 50,
+            "ended_by": "cap",
+            "epochs": [
+                {"position": 20, "spent": 50, "loss": 0.25, "validation": {"accuracy": 97.0}}
+            ],
+        },
+    ]
+    assert summarise_events(record(events=events)).splitlines()[1:] == [
+        "           10  took a snapshot",
+        "           40  rewound to step 10",
+        "      5    50  0.25                   97",
+        "           50  the cap was reached",
+    ]
+
+
+def test_pruning_before_training_is_called_that() -> None:
+    prune = {**RECORD["events"][1], "position": 0, "spent": 0}
+    assert "to 98 % before training; gradient" in summarise(record(events=[prune]))
+
+
+def test_a_run_that_diverged_at_once_is_told() -> None:
+    text = summarise(
+        record(
+            status="diverged",
+            reason="the training loss became nan before step 1",
+            quality__test=None,
+            quality__validation=None,
+            cost__steps=0,
+            cost__epochs=0.0,
+            events=[{**RECORD["events"][1], "position": 0, "spent": 0}],
+        )
+    )
+    assert ": diverged\n  because          the training loss became nan" in text
+    assert "accuracy         not tested" in text
+    assert "0 epochs, 0 steps" in text
+
+
+def test_what_is_unusual_is_told() -> None:
+    text = summarise(
+        record(
+            spec__overrides={"width": 8, "masks": "shuffled"},
+            sparsity__emptied_layers=["second.weight"],
+            provenance__resumed=[{}],
+            provenance__threads=1,
+            data__source="synthetic",
+        )
+    )
+    assert "settings         width=8, masks=shuffled" in text
+    assert "nothing is left of second.weight" in " ".join(text.split())
+    assert "interrupted      1 time; costs are of all lives together" in text
+    assert text.endswith("Abacus 1, 1 thread")
+    assert "data             SYNTHETIC: " in text
+
+
+def test_what_was_not_measured_has_a_dash_and_a_reason() -> None:
+    killed = "the measuring process was killed"
+    text = summarise(
+        record(
+            cost__energy_kwh=None,
+            cost__emissions_g=None,
+            cost__step_ms=None,
+            cost__macs=None,
+            cost__reasons={
+                "energy_kwh": "no counter",
+                "emissions_g": "no counter",
+                "step_ms": killed,
+                "macs": killed,
+            },
+        )
+    )
+    assert "training step    -, peak memory 25 MB" in text
+    assert "not measured     energy, emissions: no counter" in text
+    assert f"not measured     training step, multiply-accumulates: {killed}" in text
+
+
+def test_no_line_is_longer_than_the_width() -> None:
+    long = record(
+        data__name="a text " * 30,
+        sparsity__emptied_layers=[f"layers.{number}.weight" for number in range(20)],
+        spec__overrides={f"setting_{number}": number for number in range(20)},
+    )
+    lines = f"{summarise(long)}\n{summarise_events(long)}".splitlines()
+    assert max(map(len, lines)) <= WIDTH
+
+
+class TestFigures:
+    def test_numbers_have_four_digits(self) -> None:
+        assert [number(x) for x in (None, 1 / 3, 12345.6, 0.0)] == ["-", "0.3333", "1.235e+04", "0"]
+
+    def test_fractions_in_percent_are_as_long_as_they_need_to_be(self) -> None:
+        assert [percent(x) for x in (0.98, 0.9799954, 0.0)] == ["98 %", "97.9995 %", "0 %"]
+
+    def test_bytes_have_units(self) -> None:
+        sizes = [size(x) for x in (None, 0, 999, 1000, 12_345_678, 5_000_000_000)]
+        assert sizes == ["-", "0 B", "999 B", "1 kB", "12.3 MB", "5 GB"]
+
+    def test_counts_have_separators(self) -> None:
+        assert [count(x) for x in (None, 12, 1_234_567)] == ["-", "12", "1,234,567"]
+
+    @pytest.mark.parametrize(
+        ("amount", "text"), [(0, "0 epochs"), (1, "1 epoch"), (1.5, "1.5 epochs"), (2, "2 epochs")]
+    )
+    def test_one_is_singular(self, amount: float, text: str) -> None:
+        assert several(amount, "epoch") == text
+
+
+class TestTables:
+    def test_columns_are_aligned_to_the_right_but_for_the_first(self) -> None:
+        rows = [("", "A", "B"), ("name", "1", "22"), ("n", "333", "")]
+        assert table(rows, left=1) == "          A   B\n  name    1  22\n  n     333"
+
+    def test_a_short_row_ends_in_text(self) -> None:
+        assert table([("a", "b", "c"), ("1", "some text")]) == "  a  b  c\n  1  some text"
+
+    def test_the_last_of_columns_is_wrapped(self) -> None:
+        text = columns([("a", "word " * 30), ("bcd", "word")])
+        first, second, third = text.splitlines()
+        assert first.startswith("  a    word word")
+        assert second.startswith("       word")
+        assert third == "  bcd  word"
+        assert len(first) <= WIDTH
