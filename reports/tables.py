@@ -189,7 +189,7 @@ def ranking_table(ranking: Ranking) -> Table:
         title="Interquartile mean of normalised scores",
         columns=[
             *("Method", "Score", "95 % interval"),
-            *("Beats the next with probability", "So it is"),
+            *("Beats the next, probability", "So it is"),
         ],
         blocks=[Block("", rows)],
         stamp=ranking.stamp,
