@@ -72,7 +72,7 @@ def read(folder: Path) -> Results:
                     unread[run_id] = "is not finished, and not counted"
                 continue
             record = {**record, "run_id": run_id}
-            row, shown[run_id] = flatten(record), details(record, _traceback(record, path))
+            row, shown[run_id] = flatten(record), details(record, _traceback(record, store))
         except RequestError as error:
             unread[run_id] = str(error).removeprefix(f"{path}/")
             continue
@@ -95,12 +95,10 @@ def read(folder: Path) -> Results:
     return Results(runs, records, shown, [*notes, *superseded])
 
 
-def _traceback(record: Record, folder: Path) -> str | None:
+def _traceback(record: Record, store: Store) -> str | None:
     """Return what a failed run left."""
-    path = folder / "failure.txt"
-    if record["status"] != "failed" or not path.exists():
-        return None
-    return without_paths(path.read_text(encoding="utf-8", errors="replace"))
+    left = store.failure_details(record["run_id"]) if record["status"] == "failed" else ""
+    return without_paths(left) if left else None
 
 
 def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:

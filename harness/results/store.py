@@ -14,6 +14,7 @@ SCHEMA = 1
 """Version of the record's layout."""
 
 RECORD, WEIGHTS = "record.json", "network.safetensors"
+FAILURE, DETAILS = "failure.json", "failure.txt"
 """In a run's folder."""
 
 Record = Mapping[str, Any]
@@ -76,20 +77,25 @@ class Store:
     def save_failure(self, record: Record, details: str) -> None:
         """Leave a failed run's record and its traceback, which do not count as a result."""
         folder = self.folder / str(record["run_id"])
-        files.write(folder / "failure.txt", details.encode())
-        files.write(folder / "failure.json", _as_json(record))
+        files.write(folder / DETAILS, details.encode())
+        files.write(folder / FAILURE, _as_json(record))
 
     def failure(self, run_id: str) -> Record | None:
         """Return the record of a run whose last attempt failed, None otherwise."""
         try:
-            record: Record = _from_json((self.folder / run_id / "failure.json").read_bytes())
+            record: Record = _from_json((self.folder / run_id / FAILURE).read_bytes())
         except (OSError, ValueError):
             return None
         return record
 
+    def failure_details(self, run_id: str) -> str:
+        """Return what a failed run has left besides its record, its traceback, if anything."""
+        path = self.folder / run_id / DETAILS
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
     def forget_failure(self, run_id: str) -> None:
         """Remove what `save_failure` left: the run is tried again."""
-        for name in ("failure.json", "failure.txt"):
+        for name in (FAILURE, DETAILS):
             files.remove(self.folder / run_id / name)
 
     def run_ids(self) -> list[str]:

@@ -69,6 +69,34 @@ def test_a_conflict_is_shown_and_ours_is_kept(
     assert Store(tmp_path / "ours").record(RUN) == RECORD
 
 
+def test_a_failure_is_taken_unless_the_run_was_tried_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = record(status="failed", reason="out of memory")
+    theirs = Store(tmp_path / "theirs")
+    theirs.open_run(RUN)
+    theirs.save_failure(failed, "Traceback")
+    assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
+    assert capsys.readouterr().out == "1 taken that failed\n"
+    ours = Store(tmp_path / "ours")
+    assert ours.failure(RUN) == failed
+    assert ours.failure_details(RUN) == "Traceback"
+
+    done = store(tmp_path / "done")
+    assert merge(tmp_path / "done", tmp_path / "theirs") == 0
+    assert capsys.readouterr().out == "no runs\n"
+    assert done.failure(RUN) is None
+
+
+def test_what_was_asked_for_there_is_remembered_here(tmp_path: Path) -> None:
+    store(tmp_path / "theirs")
+    asked = tmp_path / "theirs" / "matrices" / "smoke-0a1b2c3d.json"
+    asked.parent.mkdir()
+    asked.write_text("{}")
+    assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
+    assert (tmp_path / "ours" / "matrices" / asked.name).read_text() == "{}"
+
+
 @pytest.mark.parametrize(
     ("folder", "complaint"), [("nowhere", "there is none"), ("ours", "is the one to merge into")]
 )
@@ -83,8 +111,10 @@ def test_folders_that_cannot_be_merged(
 def test_a_folder_of_a_newer_schema_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Nothing is taken then, from another folder either."""
+    store(tmp_path / "readable")
     store(tmp_path / "theirs", schema=SCHEMA + 1)
-    assert merge(tmp_path / "ours", tmp_path / "theirs") == 2
+    assert merge(tmp_path / "ours", tmp_path / "readable", tmp_path / "theirs") == 2
     assert f"newer than {SCHEMA}" in capsys.readouterr().err
     assert json.loads((tmp_path / "theirs" / RUN / "record.json").read_text())
     assert Store(tmp_path / "ours").run_ids() == []
