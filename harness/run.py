@@ -352,6 +352,8 @@ class Run:
                 if until is not None:
                     reading = until.after_epoch(self._shown_to(until))
                     epoch["trigger"] = reading.value
+                    if reading.threshold is not None:
+                        epoch["threshold"] = reading.threshold
                     fired = reading.fired
         capped = until is not None and not fired
         event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}

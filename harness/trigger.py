@@ -19,6 +19,8 @@ class Reading:
     value: float | None
     """What it watches; None while it has no value yet."""
     fired: bool
+    threshold: float | None = None
+    """It fires when the value is below; None where no such number decides."""
 
 
 @dataclass(frozen=True)

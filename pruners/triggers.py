@@ -55,8 +55,9 @@ class LazyRegime:
         first, before, now = self._deltas[1], *self._deltas[-2:]
         value = abs(now - before) / abs(first) if first else math.nan
         if not math.isfinite(value):
-            return Reading(value=None, fired=False)
-        return Reading(value, fired=len(self._deltas) > 2 and value < self.threshold)
+            return Reading(value=None, fired=False, threshold=self.threshold)
+        fired = len(self._deltas) > 2 and value < self.threshold
+        return Reading(value, fired, self.threshold)
 
     def state(self) -> dict[str, Any]:
         """Return the reference and every Delta so far."""
@@ -134,9 +135,9 @@ class MaskDistance:
         older = self._masks[-(self.epochs - 1) :]
         self._masks = [*older, newest]
         if len(older) < self.epochs - 1:
-            return Reading(value=None, fired=False)
+            return Reading(value=None, fired=False, threshold=self.threshold)
         distance = max(float((newest != mask.to(newest.device)).double().mean()) for mask in older)
-        return Reading(distance, fired=distance < self.threshold)
+        return Reading(distance, distance < self.threshold, self.threshold)
 
     def state(self) -> dict[str, Any]:
         """Return the latest masks."""

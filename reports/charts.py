@@ -148,8 +148,10 @@ def _trigger(group: Group, results: Results) -> dict[str, Any] | None:
     if not any(series):
         return None
     endings = [e["ended_by"] for r in records for e in r["events"] if e["verb"] == "train"]
+    thresholds = (epoch.get("threshold") for r in records for _, epoch in _epochs(r))
     return {
         "points": _mean_curve(series),
+        "threshold": next((rounded(each) for each in thresholds if each is not None), None),
         "pruned": [rounded(x) for x in group.pruned_after],
         "fired": endings.count("trigger"),
         "capped": endings.count("cap"),

@@ -22,6 +22,7 @@ EPOCH: Shape = {
     "loss": NUMBER,
     "validation": {"*": NUMBER},
     "trigger?": NUMBER,
+    "threshold?": NUMBER,
     "kernel?": {"*": NUMBER},
 }
 

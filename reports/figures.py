@@ -300,13 +300,20 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         look = looks[chart["groups"][index]["method"]]
         _curve(left, chart["curves"][index], look)
         if chart["triggers"][index]:
-            _curve(right, chart["triggers"][index], look)
+            trigger = chart["triggers"][index]
+            _curve(right, trigger, look)
+            if trigger["threshold"] is not None:
+                style = _look(look)
+                right.axhline(
+                    trigger["threshold"], color=style["color"], linestyle=":", linewidth=1
+                )
     left.set_ylabel(f"Validation {section.metric}")
     right.set_ylabel("What the trigger watched")
     if right.lines:
         right.set_yscale("log")
     for axes in (left, right):
         axes.set_xlabel("Epochs spent (diamonds: pruned)")
+    right.set_xlabel("Epochs spent (diamonds: pruned; dotted: fires below)")
     _legend(figure, [chart["groups"][index]["method"] for index in shown], looks)
     return figure
 

@@ -279,12 +279,18 @@ function curves(figure, kind) {
     method: group.method, line: true, bare: true, dash: DASHES[group.kind] ?? "", marks: every[group.index].pruned,
     points: every[group.index].points.map(([x, mean, low, high]) => ({ x: [x, null, null], y: [mean, low, high], text: "" })),
   })).filter((each) => each.points.length);
-  plot(figure.querySelector(".plot"), { series, stamp: section.stamp, bars: is("intervals", true),
+  // Below its dotted line a trigger fires.
+  const thresholds = groups.filter((group) => typeof every[group.index]?.threshold === "number" && every[group.index].points.length).map((group) => {
+    const { points, threshold } = every[group.index];
+    return { method: group.method, line: true, bare: true, dash: "1 4",
+      points: [points[0][0], points.at(-1)[0]].map((x) => ({ x: [x, null, null], y: [threshold, null, null], text: "" })) };
+  });
+  plot(figure.querySelector(".plot"), { series: [...series, ...thresholds], stamp: section.stamp, bars: is("intervals", true),
     x: { title: "Epochs spent", log: false },
     y: { title: kind === "training" ? `Validation ${section.metric}` : "What the trigger watched", log },
     label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}, last values: ${series.map((each) => `${methods.get(each.method).title} ${written(each.points.at(-1).y[0])}`).join(", ")}` });
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
-    .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings.";
+    .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings; below its dotted line a trigger fires.";
 }
 const times = (count) => (count === 1 ? "once" : `${count} times`);
 function density(figure) {

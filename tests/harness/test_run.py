@@ -21,7 +21,7 @@ from harness.units import Units, UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.distributions import per_layer
-from pruners.triggers import at_epoch, mask_distance
+from pruners.triggers import at_epoch, lazy_regime, mask_distance
 from pruners.weights import Weights
 
 STEPS_PER_EPOCH = 5
@@ -107,6 +107,12 @@ def test_until_ends_the_training_at_the_end_of_the_epoch_in_which_it_fires(begun
     assert begun.run.train(until=at_epoch(2), at_most=3) == Trained(7, fired=True)
     assert last_event(begun)["ended_by"] == "trigger"
     assert [epoch["trigger"] for epoch in last_event(begun)["epochs"]] == [1, 2]
+
+
+def test_a_threshold_is_remembered_with_what_is_held_against_it(begun: Begun) -> None:
+    begun.run.train(until=lazy_regime(threshold=0.25), at_most=1)
+    (epoch,) = last_event(begun)["epochs"]
+    assert (epoch["trigger"], epoch["threshold"]) == (1, 0.25)
 
 
 def test_at_most_caps_until(begun: Begun) -> None:

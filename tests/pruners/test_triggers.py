@@ -65,7 +65,7 @@ def test_weights_that_keep_moving_never_fire() -> None:
 )
 def test_what_has_no_value_never_fires(trajectory: list[list[float]]) -> None:
     readings = watch(lazy_regime(threshold=0.5), trajectory)
-    assert readings == [Reading(value=None, fired=False)] * len(readings)
+    assert readings == [Reading(value=None, fired=False, threshold=0.5)] * len(readings)
 
 
 def test_the_reference_is_a_copy_of_the_weights_at_the_start() -> None:
@@ -136,7 +136,8 @@ def test_a_restored_mask_distance_remembers_the_masks() -> None:
     for mask in masks[:2]:
         first.after_epoch(mask)
     second.restore(first.state())
-    assert second.after_epoch(masks[2]) == first.after_epoch(masks[2]) == Reading(0.2, fired=False)
+    reading = Reading(0.2, fired=False, threshold=second.threshold)
+    assert second.after_epoch(masks[2]) == first.after_epoch(masks[2]) == reading
 
 
 def test_a_trigger_is_known_by_its_parameters() -> None:

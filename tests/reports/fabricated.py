@@ -190,7 +190,11 @@ def _events(
                     "spent": epoch * STEPS,
                     "loss": 2.0 / epoch,
                     "validation": {metric: test * (1 - 0.5 / epoch) + chance.gauss(0, 0.3)},
-                    **({"trigger": 1.0 / epoch**2} if fired and epoch <= moment else {}),
+                    **(
+                        {"trigger": 1.0 / epoch**2, "threshold": 0.02}
+                        if fired and epoch <= moment
+                        else {}
+                    ),
                 }
                 for epoch in range(first + 1, last + 1)
             ],

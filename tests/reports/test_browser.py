@@ -280,9 +280,9 @@ def test_the_front_and_what_it_dominates(opened: Opened) -> None:
 
 def test_pruning_is_marked_and_the_trigger_told(opened: Opened) -> None:
     assert chart(opened, "training").locator("path.moment").count() >= 10
-    assert (
-        "EarlyCroP-U: fired 3 times" in chart(opened, "trigger").locator("figcaption").inner_text()
-    )
+    trigger = chart(opened, "trigger")
+    assert "EarlyCroP-U: fired 3 times" in trigger.locator("figcaption").inner_text()
+    assert trigger.locator('path[stroke-dasharray="1 4"]').count() >= 1
     sparsity = chart(opened, "training").get_by_role("combobox", name="at", exact=True)
     sparsity.select_option("0.9")
     assert "pictures-embedded.at=0.9" in state(opened)
