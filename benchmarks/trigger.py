@@ -19,6 +19,7 @@ from pruners.triggers import lazy_regime
 
 TASKS = ("digits", "ptb")
 SPARSITIES = (0.80, 0.90, 0.95, 0.98)
+NORMS = {2: "squared distances", 1: "distances (norm_power=1)"}
 
 
 def main() -> None:
@@ -28,27 +29,29 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for name in arguments.tasks:
-        values = curve(name, arguments.seed)
-        print(f"{name}, seed {arguments.seed}: relative change of the weights in each epoch")
-        print("  " + "  ".join(f"{value:.4f}" for value in values))
-        for sparsity in SPARSITIES:
-            print(f"  {sparsity:.0%}: {verdict(values, 1 - sparsity)}")
+        for norm_power, values in curves(name, arguments.seed).items():
+            print(f"{name}, seed {arguments.seed}, {NORMS[norm_power]}, after each epoch")
+            print("  " + "  ".join(f"{value:.4f}" for value in values))
+            for sparsity in SPARSITIES:
+                print(f"  {sparsity:.0%}: {verdict(values, 1 - sparsity)}")
 
 
-def curve(task_name: str, seed: int) -> list[float]:
-    """Return the trigger's value at the end of each epoch up to the cap, half of the budget."""
+def curves(task_name: str, seed: int) -> dict[int, list[float]]:
+    """Return the trigger's values up to the cap, half of the budget, by the power of its norm."""
     task = embedded_task(task_name)
     trainer = Trainer(task, seed, "equal")
-    trigger = lazy_regime(threshold=0.0)
     weights = prunable_weights(trainer.model)
-    trigger.begin(weights)
-    values = []
+    triggers = {power: lazy_regime(threshold=0.0, norm_power=power) for power in NORMS}
+    for trigger in triggers.values():
+        trigger.begin(weights)
+    values: dict[int, list[float]] = {power: [] for power in NORMS}
     for _ in range(task.settings["epochs"] // 2):
         for _ in range(task.steps_per_epoch):
             trainer.step()
         trainer.mean_loss()
-        value = trigger.after_epoch(weights).value
-        values.append(math.nan if value is None else value)
+        for power, trigger in triggers.items():
+            value = trigger.after_epoch(weights).value
+            values[power].append(math.nan if value is None else value)
     return values
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from harness.errors import RequestError
 from harness.scoring import Criterion
 from harness.trigger import Masks, Reading
 from harness.units import Units
@@ -35,12 +36,19 @@ class LazyRegime:
 
     Args:
         threshold: one minus the target sparsity in the paper.
+        norm_power: 2 for squared distances, as in the paper; 1 for distances, as in the code.
     """
 
     watches: ClassVar[None] = None
     threshold: float
+    norm_power: int = 2
     _start: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     _deltas: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no norm."""
+        if self.norm_power not in (1, 2):
+            raise RequestError(f"norm_power={self.norm_power}: unknown value; known: 1, 2")
 
     def begin(self, weights: Mapping[str, Tensor]) -> None:
         """Copy the weights: the reference of all that follows."""
@@ -51,7 +59,8 @@ class LazyRegime:
         """Compare the way covered in this epoch with that of the first."""
         start = {name: self._start[name].to(weight.device) for name, weight in weights.items()}
         moved = {name: weight.detach() - start[name] for name, weight in weights.items()}
-        self._deltas.append((_squared_norm(moved) / _squared_norm(start)).item())
+        relative = (_squared_norm(moved) / _squared_norm(start)).item()
+        self._deltas.append(relative if self.norm_power == 2 else math.sqrt(relative))
         first, before, now = self._deltas[1], *self._deltas[-2:]
         value = abs(now - before) / abs(first) if first else math.nan
         if not math.isfinite(value):

@@ -12,13 +12,16 @@ from pruners.triggers import lazy_regime, mask_distance
 
 
 @pruner("earlycrop_s", title="EarlyCroP-S", group="structured", paper="arXiv:2206.10451")
-def earlycrop_s(run: Run, *, mixed: bool = False, before_norm: bool = False) -> None:
+def earlycrop_s(
+    run: Run, *, mixed: bool = False, before_norm: bool = False, norm_power: int = 2
+) -> None:
     """Prune once with CroP-S, as soon as training turns lazy; for the options see ``crop_s``.
 
     Deviations from the official code: those of ``earlycrop_u``; and the threshold is one minus
     the sparsity, where theirs is 0.1 less, which is never reached from 90 % on.
     """
-    run.train(until=lazy_regime(threshold=1 - run.sparsity), at_most=run.budget // 2)
+    lazy = lazy_regime(threshold=1 - run.sparsity, norm_power=norm_power)
+    run.train(until=lazy, at_most=run.budget // 2)
     run.prune(Channels, crop_on_gates(mixed, before_norm), run.sparsity)
     run.train()
 

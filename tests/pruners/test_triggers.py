@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.durability.journal import fingerprint
+from harness.errors import RequestError
 from harness.trigger import Reading, Trigger
 from pruners.criteria import random
 from pruners.triggers import MaskDistance, at_epoch, lazy_regime, mask_distance
@@ -33,6 +34,17 @@ def test_the_lazy_regime_compares_each_epoch_with_the_first() -> None:
     readings = watch(lazy_regime(threshold=0.1), [*TRAJECTORY, [5.0, 4.0]])
     assert values(readings) == pytest.approx([1, 0.25, 0.0625, 0, 0.3125], abs=1e-6)
     assert [reading.fired for reading in readings] == [False, False, True, True, False]
+
+
+def test_distances_in_place_of_squared_ones() -> None:
+    # The distances are 2, 2.236, 2.291, 2.291: their changes, relative to the first, fall faster.
+    readings = watch(lazy_regime(threshold=0.1, norm_power=1), TRAJECTORY)
+    assert values(readings) == pytest.approx([1, 0.1180, 0.0276, 0], abs=1e-4)
+
+
+def test_a_norm_of_another_power_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"^norm_power=3: unknown value; known: 1, 2$"):
+        lazy_regime(threshold=0.1, norm_power=3)
 
 
 def test_a_higher_sparsity_waits_longer() -> None:
@@ -143,7 +155,7 @@ def test_a_restored_mask_distance_remembers_the_masks() -> None:
 def test_a_trigger_is_known_by_its_parameters() -> None:
     used = lazy_regime(threshold=0.02)
     watch(used, TRAJECTORY)
-    assert repr(used) == "LazyRegime(threshold=0.02)"
+    assert repr(used) == "LazyRegime(threshold=0.02, norm_power=2)"
     assert repr(at_epoch(3)) == "AtEpoch(epoch=3)"
     assert fingerprint(settling()) == (
         "MaskDistance{units: Weights, criterion: random, target: 0.5, threshold: 0.1, epochs: 5}"
