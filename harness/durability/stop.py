@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -24,21 +24,15 @@ class Stop:
         """Return whether it was."""
         return self.requested
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Take signals until the end of the context; a second one interrupts at once."""
 
-        def receive(number: int, frame: object) -> None:
+        def receive(number: int) -> None:
             if self.requested:
                 raise KeyboardInterrupt
             self.requested = True
 
-        before = {number: signal.signal(number, receive) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return _signals_to(receive)
 
 
 @dataclass
@@ -51,19 +45,26 @@ class Urgency:
 
     level: int = 0
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Take signals until the end of the context."""
 
-        def receive(number: int, frame: object) -> None:
+        def receive(number: int) -> None:
             self.level = max(self.level + 1, 2 if number == signal.SIGTERM else 1)
 
-        before = {number: signal.signal(number, receive) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return _signals_to(receive)
+
+
+@contextmanager
+def _signals_to(receive: Callable[[int], None]) -> Iterator[None]:
+    """Hand signals on, by their numbers, until the end of the context."""
+    before = {
+        number: signal.signal(number, lambda number, frame: receive(number)) for number in SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

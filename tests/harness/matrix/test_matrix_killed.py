@@ -20,7 +20,7 @@ from harness.contracts import outcome
 from harness.results.store import Store
 
 WORDS = ["matrix", "--suite", "smoke", "--jobs", "2", "--device", "cpu", "--checkpoint-every", "1"]
-ROOT = Path(__file__).parent.parents[2]
+ROOT = Path(__file__).parents[3]
 RUNS, KILLS = 32, 20
 LEFT = {
     "journal.jsonl",
