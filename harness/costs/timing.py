@@ -42,7 +42,8 @@ def time_call(
     be full of them, and are then many times slower (pytorch issue 46180). The call runs in a
     thread of its own, because this is a property of a thread, which torch's workers inherit
     from the thread that starts them: workers that exist already would not flush. A
-    ``torch.no_grad`` must therefore stand inside the call.
+    ``torch.no_grad`` must therefore stand inside the call. The thread has as many workers as the
+    caller's: unless it is told, the libraries below torch take one for each core.
 
     Args:
         call: what is timed.
@@ -53,10 +54,13 @@ def time_call(
     if device.type == "cuda":
         with torch.cuda.device(device):
             return _time(call, at_most_seconds)
-    with ThreadPoolExecutor(
-        max_workers=1, initializer=torch.set_flush_denormal, initargs=(True,)
-    ) as thread:
+    with ThreadPoolExecutor(1, initializer=_prepare, initargs=(torch.get_num_threads(),)) as thread:
         return thread.submit(_time, call, at_most_seconds).result()
+
+
+def _prepare(workers: int) -> None:
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(workers)
 
 
 def _time(call: Callable[[], object], at_most_seconds: float) -> Timing:

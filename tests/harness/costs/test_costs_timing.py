@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, cycle, repeat
 
@@ -95,3 +98,36 @@ def test_torch_keeps_its_number_of_threads():
 def test_what_the_call_raises_comes_through():
     with pytest.raises(ZeroDivisionError):
         time_call(lambda: 1 / 0, CPU)
+
+
+ONE_THREAD = """
+import os, torch
+from harness.costs.timing import time_call
+
+torch.set_num_threads(1)
+network, batch = torch.nn.Linear(128, 128), torch.randn(128, 128)
+threads = set()
+
+def call():
+    with torch.no_grad():
+        network(batch)
+    threads.add(len(os.listdir("/proc/self/task")))
+
+before = len(os.listdir("/proc/self/task"))
+time_call(call, torch.device("cpu"))
+print(max(threads) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_what_is_timed_uses_no_more_threads_than_the_run() -> None:
+    """One is the timing itself. The machine's own default must be more for this to say much."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    ended = subprocess.run(
+        [sys.executable, "-c", ONE_THREAD],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(ended.stdout) == 1
