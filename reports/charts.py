@@ -45,7 +45,7 @@ def chart_data(section: Section, results: Results) -> dict[str, Any]:
     return {
         "title": section.name,
         "stamp": section.stamp,
-        "metric": section.metric,
+        "metric": section.metric_title,
         "higher": section.higher_is_better,
         "qualities": _quality_names(section),
         "sparsities": list(section.sparsities),
@@ -68,7 +68,10 @@ def quantity_data() -> dict[str, Any]:
 def _quality_names(section: Section) -> dict[str, str]:
     keys = sorted({key for group in section.groups for key in group.intervals} - set(QUANTITIES))
     keys = [*(key for key in QUALITIES if key in keys), *(k for k in keys if k not in QUALITIES)]
-    names = {"test": f"Test {section.metric}", "validation": f"Validation {section.metric}"}
+    names = {
+        "test": f"Test {section.metric_title}",
+        "validation": f"Validation {section.metric_title}",
+    }
     return {key: names.get(key, key.removeprefix("further:").replace("_", " ")) for key in keys}
 
 

@@ -206,7 +206,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
     if not keys:
         return None
     figure, panels = _panels(
-        section, len(keys), min(3, len(keys)), f"{section.metric} against cost"
+        section, len(keys), min(3, len(keys)), f"{section.metric_title} against cost"
     )
     for axes, key in zip(panels, keys, strict=True):
         pairs = _pairs(section, key)
@@ -221,7 +221,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         _dense_line(axes, section)
         _limit(axes, [test for _, _, test in pairs])
         _name_axis(axes, key)
-    panels[0].set_ylabel(f"Test {section.metric}")
+    panels[0].set_ylabel(f"Test {section.metric_title}")
     _legend(figure, dict.fromkeys(g.method for g in section.tried), looks)
     return figure
 
@@ -262,7 +262,7 @@ def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
             _name_axis(axes, key)
             if key != "weight_sparsity" and all(x > 0 for _, x, _ in pairs) and pairs:
                 _logarithmic(axes)
-        panels[0].set_ylabel(f"Test {section.metric}")
+        panels[0].set_ylabel(f"Test {section.metric_title}")
         _legend(figure, pruning, looks)
         return figure
 
@@ -307,7 +307,7 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
                 right.axhline(
                     trigger["threshold"], color=style["color"], linestyle=":", linewidth=1
                 )
-    left.set_ylabel(f"Validation {section.metric}")
+    left.set_ylabel(f"Validation {section.metric_title}")
     right.set_ylabel("What the trigger watched")
     if right.lines:
         right.set_yscale("log")

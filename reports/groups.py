@@ -150,6 +150,11 @@ class Section:
         return sorted({group.sparsity for group in self.groups if group.sparsity})
 
     @property
+    def metric_title(self) -> str:
+        """The metric as people write it."""
+        return self.metric.replace("_", " ")
+
+    @property
     def higher_is_better(self) -> bool:
         """Whether the metric is to be large."""
         return self.goal == "max"

@@ -77,6 +77,10 @@ class Table:
     notes: Sequence[str] = ()
 
 
+ROUNDING = 1e-9
+"""A difference that is smaller is one of rounding."""
+
+
 def number(value: float) -> str:
     """Return a number with four digits and a true minus."""
     size = abs(value)
@@ -88,7 +92,8 @@ def number(value: float) -> str:
 
 def signed(value: float) -> str:
     """Return a number with its sign."""
-    return f"{'+' if value > 0 else ''}{_short(value)}"
+    known = 0.0 if abs(value) < ROUNDING else value
+    return f"{'+' if known > 0 else ''}{_short(known)}"
 
 
 def _short(value: float) -> str:
@@ -119,7 +124,7 @@ def result_table(section: Section) -> Table:
         _ranked(Block(_block_title(kind, sparsity), rows), section, keys)
         for kind, sparsity, rows in _blocks(section, keys)
     ]
-    columns = ["Method", "Seeds", f"Test {section.metric}", "To dense"]
+    columns = ["Method", "Seeds", f"Test {section.metric_title}", "To dense"]
     return Table(
         slug=f"{section.slug}-results",
         title=section.name,
@@ -154,13 +159,13 @@ def _endings(sections: Sequence[Section]) -> list[str]:
 def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
-        f"{section.metric}: {better} is better. Means over the seeds, the metric's with its 95 % "
-        "interval (those of the costs are shown on pointing at them); the best of each block is "
-        "bold, the second underlined; a metric of fewer runs than were asked for, or of "
+        f"{section.metric_title}: {better} is better. Means over the seeds, the metric's with its "
+        "95 % interval (those of the costs are shown on pointing at them); the best of each block "
+        "is bold, the second underlined; a metric of fewer runs than were asked for, or of "
         "collapsed ones, is neither. To dense: paired by seed."
     ]
     if section.baseline is not None:
-        notes.append(f"Ignoring the input gives {section.metric} {number(section.baseline)}.")
+        notes.append(f"Ignoring the input gives {section.metric_title} {number(section.baseline)}.")
     if section.device:
         notes.append(f"Times, memory and energy were measured on {section.device}.")
     if len(section.devices) > 1:

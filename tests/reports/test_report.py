@@ -15,7 +15,7 @@ from reports import exports
 from reports.page import embedded
 from reports.provenance import without_paths
 from reports.report import write
-from reports.tables import Block, Cell, Table
+from reports.tables import Block, Cell, Table, signed
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \\input{x} $x$ |`=1+1"
 
@@ -158,6 +158,11 @@ def test_tables_in_three_formats() -> None:
     latex = exports.to_latex(table)
     assert r"\caption{A \& B. SYNTHETIC}" in latex
     assert r"CroP\_S & \textbf{$-$1.5} & \underline{2} \\" in latex
+
+
+def test_a_difference_of_rounding_is_none() -> None:
+    assert signed(98.7 - 98.6 - 0.1) == "0"
+    assert (signed(0.046), signed(-0.0021)) == ("+0.046", "\N{MINUS SIGN}0.0021")
 
 
 def test_in_csv_a_number_stands_alone() -> None:
