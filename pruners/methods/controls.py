@@ -47,24 +47,26 @@ def magnitude_initial_u(run: Run) -> None:
 
 
 @pruner("dense_observed", title="Dense, triggers observed", group="control", prunes=False)
-def dense_observed(run: Run, *, target: float = 0.98, scales: bool = True) -> None:
+def dense_observed(
+    run: Run, *, weights: float = 0.98, channels: float = 0.98, scales: bool = True
+) -> None:
     """Train the whole network and record what each trigger reads after each epoch.
 
     Until the first pruning every method trains the same network on the same batches. So this
     one training shows when each trigger would fire, whatever its threshold: lazy regime in the
     paper's reading, with distances that are not squared, and as in the official code; and
-    EarlyBird's distance of the masks for ``target``: of weights by their magnitude, and of channels
-    by their scales, but trained without its penalty. A network without normalisation has no scales:
-    ``scales=false``.
+    EarlyBird's distance of masks, at one sparsity for ``weights``, by their magnitude, and at one
+    for ``channels``, by their scales, but trained without its penalty. A network without
+    normalisation has no scales: ``scales=false``.
     """
     observed: dict[str, Trigger] = {
-        "lazy_regime": LazyRegime(1 - target),
-        "lazy_regime_not_squared": LazyRegime(1 - target, norm_power=1),
-        "lazy_regime_official": LazyRegime(1 - target, norm_power=1, reference="first_epoch"),
-        "mask_distance_u": MaskDistance(Weights, magnitude, target),
+        "lazy_regime": LazyRegime(1 - weights),
+        "lazy_regime_not_squared": LazyRegime(1 - weights, norm_power=1),
+        "lazy_regime_official": LazyRegime(1 - weights, norm_power=1, reference="first_epoch"),
+        "mask_distance_u": MaskDistance(Weights, magnitude, weights),
     }
     if scales:
-        observed["mask_distance_s"] = MaskDistance(Channels, norm_scale, target)
+        observed["mask_distance_s"] = MaskDistance(Channels, norm_scale, channels)
     run.train(observe=observed)
 
 

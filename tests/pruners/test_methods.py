@@ -43,9 +43,7 @@ class Noted:
         self.lengths.append(steps)
         return Trained(steps, fired=False, scores={} if kind == "watch" else None)
 
-    def prune(
-        self, units: object, criterion: object, target: Any, scope: object = None
-    ) -> Pruned:
+    def prune(self, units: object, criterion: object, target: Any, scope: object = None) -> Pruned:
         self.verbs.append("prune")
         self.targets += target if isinstance(target, list) else [target]
         return Pruned(self.targets[-1])
