@@ -36,7 +36,7 @@ title = "When to prune {task}"
 tasks = ["{task}"]
 pruners = ["dense_observed"]
 seeds = {seeds}
-options = [{{kernel = "on", weights = {weights}, channels = {channels}, scales = {scales}}}]
+options = [{{kernel = "on", {observed}}}]
 
 [[runs]]
 tasks = ["{task}"]
@@ -95,6 +95,8 @@ def main() -> int:
 
 
 def _suite(task: str, weights: float, channels: float, seeds: int) -> str:
+    observed = f"weight_sparsity = {weights}, channel_sparsity = {channels}"
+    observed += "" if _has_scales(task) else ", scales = false"
     options = [f"{{moment = {moment}}}" for moment in MOMENTS]
     options += [f"{{moment = {moment}, steps = 0}}" for moment in MOMENTS]
     return SUITE.format(
@@ -102,7 +104,7 @@ def _suite(task: str, weights: float, channels: float, seeds: int) -> str:
         weights=weights,
         channels=channels,
         seeds=list(range(seeds)),
-        scales=str(_has_scales(task)).lower(),
+        observed=observed,
         moments=", ".join(options),
     )
 

@@ -48,25 +48,27 @@ def magnitude_initial_u(run: Run) -> None:
 
 @pruner("dense_observed", title="Dense, triggers observed", group="control", prunes=False)
 def dense_observed(
-    run: Run, *, weights: float = 0.98, channels: float = 0.98, scales: bool = True
+    run: Run, *, weight_sparsity: float = 0.98, channel_sparsity: float = 0.98, scales: bool = True
 ) -> None:
     """Train the whole network and record what each trigger reads after each epoch.
 
     Until the first pruning every method trains the same network on the same batches. So this
     one training shows when each trigger would fire, whatever its threshold: lazy regime in the
     paper's reading, with distances that are not squared, and as in the official code; and
-    EarlyBird's distance of masks, at one sparsity for ``weights``, by their magnitude, and at one
-    for ``channels``, by their scales, but trained without its penalty. A network without
-    normalisation has no scales: ``scales=false``.
+    EarlyBird's distance of masks, of weights by their magnitude and of channels by their scales,
+    each at a sparsity of its own, but trained without its penalty. A network without normalisation
+    has no scales: ``scales=false``.
     """
     observed: dict[str, Trigger] = {
-        "lazy_regime": LazyRegime(1 - weights),
-        "lazy_regime_not_squared": LazyRegime(1 - weights, norm_power=1),
-        "lazy_regime_official": LazyRegime(1 - weights, norm_power=1, reference="first_epoch"),
-        "mask_distance_u": MaskDistance(Weights, magnitude, weights),
+        "lazy_regime": LazyRegime(1 - weight_sparsity),
+        "lazy_regime_not_squared": LazyRegime(1 - weight_sparsity, norm_power=1),
+        "lazy_regime_official": LazyRegime(
+            1 - weight_sparsity, norm_power=1, reference="first_epoch"
+        ),
+        "mask_distance_u": MaskDistance(Weights, magnitude, weight_sparsity),
     }
     if scales:
-        observed["mask_distance_s"] = MaskDistance(Channels, norm_scale, channels)
+        observed["mask_distance_s"] = MaskDistance(Channels, norm_scale, channel_sparsity)
     run.train(observe=observed)
 
 
