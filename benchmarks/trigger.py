@@ -4,7 +4,7 @@
 
 Until the first pruning every method trains the same network on the same batches, and the
 threshold only decides where on the curve to stop: so one dense training up to the cap gives the
-reading for every sparsity.
+reading for every sparsity. `benchmarks.moment` shows what that moment is worth.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.laboratory import embedded_task
 from harness.prunable import prunable_weights
 from harness.training.trainer import Trainer
 from pruners.triggers import lazy_regime
+from reports.moments import lazy_threshold
 
 TASKS = ("digits", "ptb")
 SPARSITIES = (0.80, 0.90, 0.95, 0.98)
@@ -33,7 +34,9 @@ def main() -> None:
             print(f"{name}, seed {arguments.seed}, {NORMS[norm_power]}, after each epoch")
             print("  " + "  ".join(f"{value:.4f}" for value in values))
             for sparsity in SPARSITIES:
-                print(f"  {sparsity:.0%}: {verdict(values, 1 - sparsity)}")
+                for units in ("weights", "channels"):
+                    said = verdict(values, lazy_threshold(units, sparsity))
+                    print(f"  {sparsity:.0%} by {units}: {said}")
 
 
 def curves(task_name: str, seed: int) -> dict[int, list[float]]:
@@ -59,8 +62,8 @@ def verdict(values: list[float], threshold: float) -> str:
     """Say which comes first: a value below the threshold from the second epoch on, or the cap."""
     for epoch, value in enumerate(values, start=1):
         if epoch > 1 and value < threshold:
-            return f"fires after epoch {epoch} ({value:.4f} < {threshold:.2f})"
-    return f"never below {threshold:.2f}: the cap prunes after epoch {len(values)}"
+            return f"fires after epoch {epoch} ({value:.4f} < {threshold:.3f})"
+    return f"never below {threshold:.3f}: the cap prunes after epoch {len(values)}"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.errors import RequestError
+
 DEFAULTS: Mapping[str, str | float] = {
     "schedule": "equal",
+    "warmup": 0.0,
     "statistics": "batch",
     "scoring": "whole",
     "masks": "scored",
@@ -16,14 +19,16 @@ DEFAULTS: Mapping[str, str | float] = {
     "channels_last": "off",
     "floor": 0.0,
 }
-"""Learning-rate schedule; the run whose dense network this one begins from (`harness.start`), or a
-new one; BatchNorm statistics while scoring; whether the tangent kernel is measured; precision and
-memory layout of training steps (`harness.training.arithmetic`); the share of each layer's weights,
-or of each group's channels, that no method removes: with a floor of 0 the last channel of a group
-stays all the same, and layers of single weights may be emptied. The others are the sanity checks
-of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094): scoring with fewer
-than half of the scoring batches; masks that are shuffled within each layer after scoring, or made
-of the smallest scores; weights that are drawn anew after each pruning."""
+"""Learning-rate schedule; the share of the budget over which the rate of ``equal`` rises to its
+constant value (0.05 was the default of engine version 1); the run whose dense network this one
+begins from (`harness.start`), or a new one; BatchNorm statistics while scoring; whether the tangent
+kernel is measured; precision and memory layout of training steps (`harness.training.arithmetic`);
+the share of each layer's weights, or of each group's channels, that no method removes: with a floor
+of 0 the last channel of a group stays all the same, and layers of single weights may be emptied.
+The others are the sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020
+(arXiv:2009.11094): scoring with fewer than half of the scoring batches; masks that are shuffled
+within each layer after scoring, or made of the smallest scores; weights that are drawn anew after
+each pruning."""
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "schedule": ("equal", "onecycle", "official"),
@@ -37,3 +42,22 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "optimiser": ("adam", "adamw", "sgd"),
 }
 """The permitted values; ``optimiser`` is a setting that every task has."""
+
+
+def check(values: Mapping[str, str | float]) -> None:
+    """Refuse conditions that contradict each other.
+
+    Raises:
+        RequestError: they do.
+    """
+    warmup = float(values["warmup"])
+    if warmup > 0.5:
+        raise RequestError(
+            f"warmup={warmup:g}: is above 0.5, where the rate begins to fall; "
+            "it is a share of the budget, as in warmup=0.05"
+        )
+    if warmup and values["schedule"] != "equal":
+        raise RequestError(
+            f"warmup={warmup:g}: belongs to schedule=equal; "
+            f"the schedule {values['schedule']!r} has its own beginning"
+        )

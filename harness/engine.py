@@ -103,7 +103,14 @@ def _run(
     )
     ledger = Ledger(device, measure_energy=plan.spec.profile != "smoke")
     arithmetic = Arithmetic.of(plan.conditions)
-    trainer = Trainer(task, plan.spec.seed, plan.conditions["schedule"], arithmetic, plan.start)
+    trainer = Trainer(
+        task,
+        plan.spec.seed,
+        plan.conditions["schedule"],
+        arithmetic,
+        plan.start,
+        plan.conditions["warmup"],
+    )
     journal, lives = Journal(folder / "journal.jsonl"), Lives(folder / "lives.json")
     run = Run(plan, registry, trainer, journal, checkpoints, ledger, stop, report)
     if run.resume():

@@ -136,7 +136,8 @@ class Run:
             if plan.conditions["kernel"] == "on"
             else None
         )
-        self._measure_kernel()  # the first is what later ones are held against
+        if self._kernel is not None:
+            self._kernel.start(trainer.model, trainer.masks())
         self._verb_number = 0
         self._covered = 0
         self._underway: str | None = None
@@ -162,6 +163,7 @@ class Run:
         only: Learning | None = None,
         penalty: Penalty | None = None,
         watch: Watch | None = None,
+        observe: Mapping[str, Trigger] | None = None,
     ) -> Trained:
         """Train to the end of the budget, or less.
 
@@ -173,6 +175,7 @@ class Run:
             only: picks the parameters that learn.
             penalty: is added to the loss.
             watch: accumulates scores, which are returned.
+            observe: triggers by name, whose readings are recorded and end nothing.
         """
         limits = [
             epochs * self.steps_per_epoch if epochs is not None else None,
@@ -183,11 +186,12 @@ class Run:
 
         def action(progress: Progress | None) -> tuple[Trained, dict[str, Any]]:
             with _learning(self._trainer.model, only):
-                return self._train(progress, longest, until, penalty, watch)
+                return self._train(progress, longest, until, penalty, watch, observe or {})
 
-        returned = self._carry_out(
-            "train", [epochs, steps, until, at_most, only, penalty, watch], action
-        )
+        arguments: list[object] = [epochs, steps, until, at_most, only, penalty, watch]
+        if observe:
+            arguments.append(observe)
+        returned = self._carry_out("train", arguments, action)
         assert isinstance(returned, Trained)
         return returned
 
@@ -234,6 +238,8 @@ class Run:
 
         def action(progress: Progress | None) -> tuple[None, dict[str, Any]]:
             self._trainer.rewind(self._checkpoints.snapshot(snapshot.number))
+            if self._kernel is not None:
+                self._kernel.measure(self._trainer.model, self._trainer.masks())
             return None, {}
 
         self._carry_out("rewind", [snapshot], action)
@@ -317,17 +323,20 @@ class Run:
         until: Trigger | None,
         penalty: Penalty | None,
         watch: Watch | None,
+        observe: Mapping[str, Trigger],
     ) -> tuple[Trained, dict[str, Any]]:
         trainer = self._trainer
         start, fired = trainer.position, False
         epochs: list[dict[str, Any]] = []
+        triggers = [*observe.values()] if until is None else [until, *observe.values()]
+        watchers: list[Trigger | Watch] = [*triggers] if watch is None else [*triggers, watch]
         if progress is not None:
             start, epochs = progress["start"], progress["epochs"]
-            for watcher, state in zip((until, watch), progress["watchers"], strict=True):
-                if watcher is not None:
-                    watcher.restore(state)
-        elif until is not None:
-            until.begin(self._shown_to(until))
+            for watcher, state in zip(watchers, progress["watchers"], strict=True):
+                watcher.restore(state)
+        else:
+            for trigger in triggers:
+                trigger.begin(self._shown_to(trigger))
         stop = trainer.end if longest is None else min(trainer.end, start + longest)
         after_backward = (
             None
@@ -336,7 +345,7 @@ class Run:
         )
         while trainer.position < stop and not fired:
             if self._checkpoints.due or self._interrupted():
-                states = [None if each is None else each.state() for each in (until, watch)]
+                states = [watcher.state() for watcher in watchers]
                 self.save({"start": start, "epochs": epochs, "watchers": states})
             if trainer.spent >= trainer.end and not self._may_exceed_budget:
                 raise RunFailed(
@@ -355,6 +364,11 @@ class Run:
                     if reading.threshold is not None:
                         epoch["threshold"] = reading.threshold
                     fired = reading.fired
+                if observe:
+                    epoch["observed"] = {
+                        name: trigger.after_epoch(self._shown_to(trigger)).value
+                        for name, trigger in observe.items()
+                    }
         capped = until is not None and not fired
         event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
         scores = None if watch is None else watch.scores()
@@ -387,14 +401,9 @@ class Run:
             "loss": loss,
             "validation": validation,
         }
-        kernel = self._measure_kernel()
-        return epoch if kernel is None else {**epoch, "kernel": kernel}
-
-    def _measure_kernel(self) -> dict[str, float] | None:
-        """Return how the tangent kernel has changed since the start, None if that is not asked."""
-        if self._kernel is None:
-            return None
-        return self._kernel.measure(self._trainer.model, self._trainer.masks())
+        if self._kernel is not None:
+            epoch["kernel"] = self._kernel.after_epoch(trainer.model, trainer.masks())
+        return epoch
 
     def _prune(
         self,
@@ -405,7 +414,8 @@ class Run:
         scope: Scope | None,
     ) -> tuple[Pruned, dict[str, Any]]:
         trainer = self._trainer
-        kernel_before = self._measure_kernel()
+        if self._kernel is not None and not self._epoch_ends:
+            self._kernel.measure(trainer.model, trainer.masks())
         try:
             event = prune(
                 trainer,
@@ -424,8 +434,8 @@ class Run:
         if self._plan.conditions["weights"] == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
-        if kernel_before is not None:
-            event["kernel"] = {"before": kernel_before, "after": self._measure_kernel()}
+        if self._kernel is not None:
+            event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
         realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
         return Pruned(realised), {"units": name, "target": targets[-1], **event}

@@ -17,8 +17,8 @@ from harness.errors import RequestError, nearest
 from harness.registry import Entry, Registry
 from harness.start import Start, find_start
 
-ENGINE_VERSION = 1
-"""Raised when the engine changes such that results are no longer comparable."""
+ENGINE_VERSION = 2
+"""Raised when the engine changes such that results are no longer comparable; see CHANGELOG.md."""
 
 PROFILES = ("smoke", "embedded", "paper")
 
@@ -139,12 +139,14 @@ def plan(
             raise RequestError(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
             )
-        value = parse_setting(name, text, defaults[owner][name], choices.get(name))
+        least = 0 if owner == "pruner" else 1
+        value = parse_setting(name, text, defaults[owner][name], choices.get(name), least)
         values[owner][name] = value
         if value != defaults[owner][name]:
             # A record names no folder of this machine; the data's own hash tells them apart.
             is_folder = isinstance(value, str) and Path(value).is_absolute()
             changed[name] = Path(value).name if is_folder else value
+    conditions.check(values["engine"])
     start = None
     if "start" in changed:
         start = find_start(values["engine"]["start"], task, results)
@@ -224,8 +226,17 @@ def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
             owners[name] = owner
 
 
-def parse_setting(name: str, text: str, default: Any, choices: Sequence[str] | None) -> Any:
+def parse_setting(
+    name: str, text: str, default: Any, choices: Sequence[str] | None, least: int = 1
+) -> Any:
     """Return the text as a value of the default's type.
+
+    Args:
+        name: for the error.
+        text: the value as the user wrote it.
+        default: gives the type; what is positive by default may not be negative.
+        choices: the permitted values, if they are listed.
+        least: the smallest whole number that may stand in place of a positive one.
 
     Raises:
         RequestError: it is none, or not one of the choices.
@@ -243,8 +254,8 @@ def parse_setting(name: str, text: str, default: Any, choices: Sequence[str] | N
         raise RequestError(f"{name}={text}: is not {kind}, as in {name}={default}") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise RequestError(f"{name}={text}: is not a finite number")
-    if isinstance(value, int) and value < 1 <= default:
-        raise RequestError(f"{name}={text}: is less than 1")
+    if isinstance(value, int) and value < least <= default:
+        raise RequestError(f"{name}={text}: is less than {least}")
     if isinstance(value, float) and value < 0 <= default:
         raise RequestError(f"{name}={text}: is negative")
     return value

@@ -18,6 +18,8 @@ from harness.scoring import Criterion
 from harness.trigger import Masks, Reading
 from harness.units import Units
 
+REFERENCES = ("start", "first_epoch")
+
 
 @dataclass
 class LazyRegime:
@@ -30,33 +32,49 @@ class LazyRegime:
 
         |Delta_t - Delta_(t-1)| / |Delta_1| < threshold
 
-    Deviations from the published code, which differs from the paper: the reference is the start
-    and not the end of the first epoch, norms are squared, and biases and norms do not count.
-    Weights that did not move in the first epoch, or are no longer finite, never fire it.
+    The published code differs from the paper. Its reference is the end of the first epoch, so that
+    ``Delta_1`` is the way covered in the second epoch, and its norms are not squared:
+    ``reference="first_epoch"`` and ``norm_power=1`` do the same. It also counts biases and
+    normalisation, which are left out here. Weights that did not move in the first epoch, or are
+    not finite, never fire the trigger.
 
     Args:
         threshold: one minus the target sparsity in the paper.
         norm_power: 2 for squared distances, as in the paper; 1 for distances, as in the code.
+        reference: "start" for the initial weights, as in the paper; "first_epoch" for those at
+            the end of the first epoch, as in the code.
     """
 
     watches: ClassVar[None] = None
     threshold: float
     norm_power: int = 2
+    reference: str = "start"
     _start: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     _deltas: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what is no norm."""
+        """Refuse unknown norms and references."""
         if self.norm_power not in (1, 2):
             raise RequestError(f"norm_power={self.norm_power}: unknown value; known: 1, 2")
+        if self.reference not in REFERENCES:
+            known = ", ".join(REFERENCES)
+            raise RequestError(f"reference={self.reference}: unknown value; known: {known}")
 
     def begin(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights: the reference of all that follows."""
+        """Copy the weights, which are the reference unless that is the end of the first epoch."""
+        self._deltas = []
+        if self.reference == "start":
+            self._refer_to(weights)
+
+    def _refer_to(self, weights: Mapping[str, Tensor]) -> None:
         self._start = {name: weight.detach().clone() for name, weight in weights.items()}
         self._deltas = [0.0]
 
     def after_epoch(self, weights: Mapping[str, Tensor]) -> Reading:
         """Compare the way covered in this epoch with that of the first."""
+        if not self._deltas:
+            self._refer_to(weights)
+            return Reading(value=None, fired=False, threshold=self.threshold)
         start = {name: self._start[name].to(weight.device) for name, weight in weights.items()}
         moved = {name: weight.detach() - start[name] for name, weight in weights.items()}
         relative = (_squared_norm(moved) / _squared_norm(start)).item()

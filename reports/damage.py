@@ -23,7 +23,7 @@ EPOCH: Shape = {
     "validation": {"*": NUMBER},
     "trigger?": NUMBER,
     "threshold?": NUMBER,
-    "kernel?": {"*": NUMBER},
+    "kernel?": {"change": NUMBER, "alignment": NUMBER},
 }
 
 EVENT: Shape = {
@@ -33,7 +33,7 @@ EVENT: Shape = {
     "epochs?": [EPOCH],
     "target?": int | float,
     "gradient_flow?": {"before": NUMBER, "after": NUMBER},
-    "kernel?": {"before": {"*": NUMBER}, "after": {"*": NUMBER}},
+    "kernel?": {"*": object},
 }
 
 RECORD: Shape = {

@@ -48,27 +48,66 @@ class TangentKernel:
         self._batch = batch
         self._seed = seed
         self._batch_statistics = batch_statistics
-        self.reference: Tensor | None = None
+        self._kernels: dict[str, Tensor] = {}
 
-    def measure(self, model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, float]:
-        """Compare the kernel with the first one that was measured.
+    def start(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        """Measure the initial kernel."""
+        self._kernels = {"initial": self.kernel(model, masks)}
+        self._kernels["latest"] = self._kernels["initial"]
+
+    def after_epoch(self, model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Compare the kernel with the initial one and with the one measured before.
+
+        That is the kernel at the end of the epoch before, or after a pruning or rewinding in
+        between. Norms are Frobenius norms.
 
         Args:
             model: whose kernel it is.
             masks: the weights that are left, by name, where some were removed.
 
         Returns:
-            change: ‖K - K₀‖ / ‖K₀‖ in the Frobenius norm.
+            change: ‖K - K₀‖ / ‖K₀‖.
             alignment: ⟨K, K₀⟩ / (‖K‖ ‖K₀‖), 1 where only the scale differs.
+            epoch_change: ‖Kₜ - Kₜ₋₁‖ / ‖Kₜ₋₁‖.
+            drift: ‖Kₜ - Kₜ₋₁‖ / ‖K₁ - K₀‖, which is 1 for the first epoch.
+            matrix: the kernel, rows of samples.
         """
-        kernel = self.kernel(model, masks)
-        if self.reference is None:
-            self.reference = kernel
-        first = self.reference
+        initial, before = self._kernels["initial"], self._kernels["latest"]
+        kernel = self._kernels["latest"] = self.kernel(model, masks)
+        first = self._kernels.setdefault("after_first_epoch", kernel)
+        moved = distance(kernel, before)
         return {
-            "change": float((kernel - first).norm() / first.norm()),
-            "alignment": float((kernel * first).sum() / (kernel.norm() * first.norm())),
+            "change": relative(distance(kernel, initial), initial),
+            "alignment": alignment(kernel, initial),
+            "epoch_change": relative(moved, before),
+            "drift": relative(moved, first - initial),
+            "matrix": rows_of(kernel),
         }
+
+    def after_pruning(self, model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Compare the kernel with the one before the pruning, which was measured last.
+
+        Args:
+            model: whose kernel it is.
+            masks: the weights that are left, by name.
+
+        Returns:
+            change: ‖K_after - K_before‖ / ‖K_before‖.
+            alignment: ⟨K_after, K_before⟩ / (‖K_after‖ ‖K_before‖).
+            before, after: the kernels, rows of samples.
+        """
+        before = self._kernels["latest"]
+        kernel = self._kernels["latest"] = self.kernel(model, masks)
+        return {
+            "change": relative(distance(kernel, before), before),
+            "alignment": alignment(kernel, before),
+            "before": rows_of(before),
+            "after": rows_of(kernel),
+        }
+
+    def measure(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        """Make the model's kernel the one that the next is compared with."""
+        self._kernels["latest"] = self.kernel(model, masks)
 
     def kernel(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Tensor:
         """Return the kernel (samples, samples) in double precision.
@@ -93,13 +132,35 @@ class TangentKernel:
         rows = torch.stack(jacobian).double()
         return rows @ rows.T
 
-    def state(self) -> dict[str, Any]:
-        """Return the reference kernel."""
-        return {} if self.reference is None else {"reference": self.reference}
+    def state(self) -> dict[str, Tensor]:
+        """Return the kernels that later ones are compared with."""
+        return dict(self._kernels)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take a reference kernel."""
-        self.reference = state.get("reference")
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a state."""
+        self._kernels = dict(state)
+
+
+def distance(kernel: Tensor, other: Tensor) -> float:
+    """Return the Frobenius norm of the difference of two kernels."""
+    return float((kernel - other).norm())
+
+
+def alignment(kernel: Tensor, other: Tensor) -> float | None:
+    """Return the cosine of the angle between two kernels; None if one of them is zero."""
+    norms = float(kernel.norm() * other.norm())
+    return float((kernel * other).sum()) / norms if norms else None
+
+
+def relative(length: float, reference: Tensor) -> float | None:
+    """Return a length as a multiple of the norm of the reference; None if that is zero."""
+    norm = float(reference.norm())
+    return length / norm if norm else None
+
+
+def rows_of(kernel: Tensor) -> list[list[float]]:
+    """Return a kernel with seven significant digits, as the record keeps it."""
+    return [[float(f"{value:.7g}") for value in row] for row in kernel.tolist()]
 
 
 class _Probe(nn.Module):

@@ -32,15 +32,22 @@ class Schedule(Protocol):
 
 
 class Equal:
-    """Warm-up over the first 5 %, constant to the middle, cosine to zero.
+    """Constant from the first step to the middle, then cosine to zero.
 
     Pruning never restarts it, so that a method may prune anywhere in the constant part under
-    equal conditions, and a trigger there watches training and not the schedule.
+    equal conditions, and a trigger there watches training and not the schedule. The first epoch
+    belongs to the constant part because the lazy-regime trigger compares all later ones with it.
+
+    Args:
+        peak: the constant rate.
+        steps: the budget.
+        warmup: the share of the budget over which the rate first rises from zero.
     """
 
-    def __init__(self, peak: float, steps: int) -> None:
+    def __init__(self, peak: float, steps: int, warmup: float = 0.0) -> None:
         self._peak = peak
         self._steps = steps
+        self._warmup = warmup
 
     def length(self, anchor: int | None) -> int:
         """Return the budget."""
@@ -48,9 +55,10 @@ class Equal:
 
     def at(self, position: int, anchor: int | None) -> Rate:
         """Return the rate at a position."""
-        progress = (position + 1) / self._steps
-        if progress <= 0.05:
-            factor = progress / 0.05
+        rising = (position + 1) / self._steps
+        progress = position / self._steps
+        if rising < self._warmup:
+            factor = rising / self._warmup
         elif progress <= 0.5:
             factor = 1.0
         else:
@@ -111,3 +119,10 @@ SCHEDULES: dict[str, type[Equal] | type[OneCycle] | type[Official]] = {
     "onecycle": OneCycle,
     "official": Official,
 }
+
+
+def build_schedule(name: str, peak: float, steps: int, warmup: float = 0.0) -> Schedule:
+    """Return a schedule by its name; only `Equal` has a warm-up of its own to set."""
+    if warmup:
+        return Equal(peak, steps, warmup)
+    return SCHEDULES[name](peak, steps)

@@ -15,7 +15,7 @@ from harness.start import Start
 from harness.task import Batch, Task
 from harness.training.arithmetic import FLOAT32, Arithmetic
 from harness.training.optimiser import build_optimiser
-from harness.training.schedule import SCHEDULES
+from harness.training.schedule import build_schedule
 from harness.units import Kept, Units, all_masks
 
 Penalty = Callable[[nn.Module], Tensor]
@@ -41,6 +41,7 @@ class Trainer:
         schedule: a name in `harness.training.schedule.SCHEDULES`.
         arithmetic: precision and layout of a step.
         start: what the network begins from; None for a new one of the seed.
+        warmup: the share of the budget over which the learning rate rises.
 
     Raises:
         RequestError: that is another network.
@@ -53,15 +54,15 @@ class Trainer:
         schedule: str,
         arithmetic: Arithmetic = FLOAT32,
         start: Start | None = None,
+        warmup: float = 0.0,
     ) -> None:
         settings = task.settings
         self.task = task
         self.seed = seed
         self._start = start
         self._begin()
-        self.schedule = SCHEDULES[schedule](
-            settings["learning_rate"], settings["epochs"] * task.steps_per_epoch
-        )
+        steps = settings["epochs"] * task.steps_per_epoch
+        self.schedule = build_schedule(schedule, settings["learning_rate"], steps, warmup)
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(settings["clip"])

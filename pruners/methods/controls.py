@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from harness.errors import RequestError
 from harness.registry import pruner
 from harness.run import Run
-from pruners.channels.units import ChannelsByOperations
+from harness.trigger import Trigger
+from pruners.channels.criteria import crop_on_gates, norm_scale
+from pruners.channels.units import Channels, ChannelsByOperations
 from pruners.criteria import crop, magnitude, random
 from pruners.distributions import erdos_renyi_kernel, per_layer
 from pruners.schedules import halving_steps
+from pruners.triggers import LazyRegime, MaskDistance
 from pruners.weights import Weights
 
 
@@ -42,12 +46,61 @@ def magnitude_initial_u(run: Run) -> None:
     run.train()
 
 
-@pruner("earlycrop_u_fixed", title="EarlyCroP-U at the cap", group="control")
-def earlycrop_u_fixed(run: Run) -> None:
-    """Prune like EarlyCroP at the latest time it may, whatever its trigger would say."""
-    run.train(epochs=run.budget // 2)
-    run.prune(Weights, crop, halving_steps(run.sparsity))
+@pruner("dense_observed", title="Dense, triggers observed", group="control", prunes=False)
+def dense_observed(
+    run: Run, *, weight_sparsity: float = 0.98, channel_sparsity: float = 0.98, scales: bool = True
+) -> None:
+    """Train the whole network and record what each trigger reads after each epoch.
+
+    Until the first pruning every method trains the same network on the same batches. So this
+    one training shows when each trigger would fire, whatever its threshold: lazy regime in the
+    paper's reading, with distances that are not squared, and as in the official code; and
+    EarlyBird's distance of masks, of weights by their magnitude and of channels by their scales,
+    each at a sparsity of its own, but trained without its penalty. A network without normalisation
+    has no scales: ``scales=false``.
+    """
+    observed: dict[str, Trigger] = {
+        "lazy_regime": LazyRegime(1 - weight_sparsity),
+        "lazy_regime_not_squared": LazyRegime(1 - weight_sparsity, norm_power=1),
+        "lazy_regime_official": LazyRegime(
+            1 - weight_sparsity, norm_power=1, reference="first_epoch"
+        ),
+        "mask_distance_u": MaskDistance(Weights, magnitude, weight_sparsity),
+    }
+    if scales:
+        observed["mask_distance_s"] = MaskDistance(Channels, norm_scale, channel_sparsity)
+    run.train(observe=observed)
+
+
+@pruner("earlycrop_u_fixed", title="EarlyCroP-U, moment fixed", group="control", version=2)
+def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
+    """Prune like EarlyCroP-U after a fixed share of the budget, whatever its trigger would say."""
+    run.train(epochs=_epochs(run, moment))
+    run.prune(Weights, crop, halving_steps(run.sparsity, steps))
     run.train()
+
+
+@pruner("earlycrop_s_fixed", title="EarlyCroP-S, moment fixed", group="control")
+def earlycrop_s_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
+    """Prune like EarlyCroP-S after a fixed share of the budget, whatever its trigger would say."""
+    run.train(epochs=_epochs(run, moment))
+    run.prune(Channels, crop_on_gates(), halving_steps(run.sparsity, steps))
+    run.train()
+
+
+def _epochs(run: Run, moment: float) -> int:
+    """Return the whole number of epochs that is nearest to a share of the budget.
+
+    Raises:
+        RequestError: the budget has no such share that leaves an epoch to train afterwards.
+    """
+    epochs = round(moment * run.budget)
+    if epochs >= run.budget:
+        raise RequestError(
+            f"moment={moment:g}: leaves no epoch after the pruning; "
+            "it is a share of the budget, as in moment=0.5"
+        )
+    return epochs
 
 
 @pruner("slim_dense", title="Slim dense", group="control", paper="arXiv:1810.05270", prunes=False)

@@ -49,6 +49,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
     @functools.cache
     def see(pruner: str, **request: Any) -> Observation:
+        if pruner == "dense_observed":
+            request["channel_sparsity"] = "0.8"  # the points have no channels to spare
         return observe(Workbench(tmp_path_factory.mktemp("results")), pruner, **request)
 
     return see
@@ -189,7 +191,7 @@ def test_a_method_that_trains_for_less_fails(bench: Workbench) -> None:
 @pytest.mark.parametrize("pruner", ["snip", "earlycrop_u", "ltr"])
 def test_pruning_never_restarts_the_schedule(seen: Seen, pruner: str, schedule: str) -> None:
     dense = {step.position: step.rate for step in seen("dense", schedule=schedule).steps}
-    assert len(set(dense.values())) > 10
+    assert len(set(dense.values())) >= 10, "half of the 20 steps or more have rates of their own"
     for step in seen(pruner, schedule=schedule).steps:
         assert step.rate == dense[step.position]
 

@@ -115,6 +115,14 @@ def test_a_threshold_is_remembered_with_what_is_held_against_it(begun: Begun) ->
     assert (epoch["trigger"], epoch["threshold"]) == (1, 0.25)
 
 
+def test_observed_triggers_are_recorded_and_end_nothing(begun: Begun) -> None:
+    observed = {"second": at_epoch(2), "lazy": lazy_regime(threshold=9.0)}
+    assert begun.run.train(observe=observed, epochs=3) == Trained(15, fired=False)
+    readings = [epoch["observed"] for epoch in last_event(begun)["epochs"]]
+    assert [reading["second"] for reading in readings] == [1, 2, 3]
+    assert readings[0]["lazy"] == 1
+
+
 def test_at_most_caps_until(begun: Begun) -> None:
     assert begun.run.train(until=at_epoch(3), at_most=2) == Trained(10, fired=False)
     assert last_event(begun)["ended_by"] == "cap"
@@ -167,7 +175,7 @@ def test_a_penalty_is_added_to_the_loss_that_is_differentiated(bench: Workbench)
     plain.run.train(steps=1)
     penalised.run.train(steps=1, penalty=bias_of_the_head)
     assert changed(penalised.trainer.model, plain.trainer.model.state_dict()) == {"4.bias"}
-    # One step of SGD in the warm-up, at a rate of 0.1 * (1 / 20) / (5 / 100).
+    # One step of SGD at a rate of 0.1.
     moved, expected = (b.trainer.model.get_parameter("4.bias") for b in (penalised, plain))
     torch.testing.assert_close(moved, expected - 0.1 * 3)
 

@@ -90,7 +90,10 @@ class Workbench:
     ) -> Begun:
         """Begin a run without its program, for the test to drive."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
-        trainer = Trainer(build_task(wanted, CPU), seed, wanted.conditions["schedule"])
+        conditions = wanted.conditions
+        trainer = Trainer(
+            build_task(wanted, CPU), seed, conditions["schedule"], warmup=conditions["warmup"]
+        )
         folder = self.folder / f"begun-{len(list(self.folder.glob('begun-*')))}"
         folder.mkdir()
         journal = Journal(folder / "journal.jsonl")

@@ -11,8 +11,11 @@ import pytest
 
 from harness.errors import RequestError
 from harness.run import Pruned, Trained
+from pruners.methods.controls import earlycrop_s_fixed, earlycrop_u_fixed
+from pruners.methods.early import earlycrop_u
 from pruners.methods.structured_after_training import gate_decorators
-from pruners.methods.structured_early import earlybird
+from pruners.methods.structured_early import earlybird, earlycrop_s
+from pruners.triggers import LazyRegime
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Noted:
     verbs: list[str] = field(default_factory=list)
     targets: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    until: Any = None
 
     def train(self, **arguments: Any) -> Trained:
         end = self.budget * self.steps_per_epoch
@@ -34,16 +38,15 @@ class Noted:
         steps = min(wanted, end - self.position)
         self.position += steps
         kind = next((k for k in ("watch", "until", "penalty") if k in arguments), "train")
+        self.until = arguments.get("until", self.until)
         self.verbs.append(kind)
         self.lengths.append(steps)
         return Trained(steps, fired=False, scores={} if kind == "watch" else None)
 
-    def prune(
-        self, units: object, criterion: object, target: float, scope: object = None
-    ) -> Pruned:
+    def prune(self, units: object, criterion: object, target: Any, scope: object = None) -> Pruned:
         self.verbs.append("prune")
-        self.targets.append(target)
-        return Pruned(target)
+        self.targets += target if isinstance(target, list) else [target]
+        return Pruned(self.targets[-1])
 
 
 def decorated(**arguments: Any) -> Noted:
@@ -92,6 +95,43 @@ def test_the_penalty_of_earlybird_stays_on_after_pruning() -> None:
     earlybird(run)  # type: ignore[arg-type]
     assert run.verbs == ["until", "prune", "penalty"]
     assert run.lengths == [1000, 1000], "pruned at the cap, half of the budget"
+
+
+@pytest.mark.parametrize(
+    ("method", "threshold"),
+    [
+        (earlycrop_u, 0.02),  # 1 - rho
+        # A share p of the nodes takes 1 - (1 - p)^2 of the weights: 1 - p = sqrt(1 - rho).
+        (earlycrop_s, 0.02**0.5),
+    ],
+)
+def test_earlycrop_waits_for_the_lazy_regime_and_prunes_in_steps(
+    method: Any, threshold: float
+) -> None:
+    run = Noted(sparsity=0.98)
+    method(run)
+    assert run.verbs == ["until", "prune", "train"]
+    assert run.until == LazyRegime(pytest.approx(threshold), norm_power=2)
+    assert run.lengths[0] == 1000, "the cap is half of the budget"
+    assert run.targets == pytest.approx([0.5, 0.74, 0.86, 0.92, 0.95, 0.965, 0.98])
+
+
+@pytest.mark.parametrize("method", [earlycrop_u, earlycrop_s])
+def test_earlycrop_takes_another_threshold_and_prunes_in_one_shot(method: Any) -> None:
+    run = Noted(sparsity=0.98)
+    method(run, threshold=0.3, steps=0, norm_power=1)
+    assert run.until == LazyRegime(0.3, norm_power=1)
+    assert run.targets == [0.98]
+
+
+@pytest.mark.parametrize("method", [earlycrop_u_fixed, earlycrop_s_fixed])
+def test_a_fixed_moment_is_a_share_of_the_budget(method: Any) -> None:
+    run = Noted()
+    method(run, moment=0.1, steps=0)
+    assert run.lengths == [4 * 50, 36 * 50]
+    assert run.targets == [0.98]
+    with pytest.raises(RequestError, match=r"^moment=1: leaves no epoch after the pruning"):
+        method(Noted(), moment=1.0)
 
 
 def _trainings(run: Noted) -> list[str]:

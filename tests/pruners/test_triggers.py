@@ -42,6 +42,21 @@ def test_distances_in_place_of_squared_ones() -> None:
     assert values(readings) == pytest.approx([1, 0.1180, 0.0276, 0], abs=1e-4)
 
 
+def test_the_official_reading_starts_at_the_end_of_the_first_epoch() -> None:
+    # From (5, 4): distances 0, 1, 1.118 (= sqrt 1.25), 4.153; normalised by the second epoch's 1.
+    official = lazy_regime(threshold=0.2, norm_power=1, reference="first_epoch")
+    readings = watch(official, TRAJECTORY)
+    expected = [1.25**0.5 - 1, (16 + 1.25) ** 0.5 - 1.25**0.5]
+    assert readings[0].value is None
+    assert values(readings[1:]) == pytest.approx([1, *expected])
+    assert [reading.fired for reading in readings] == [False, False, True, False]
+
+
+def test_an_unknown_reference_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"^reference=end: unknown value; known: start, first_"):
+        lazy_regime(threshold=0.1, reference="end")
+
+
 def test_a_norm_of_another_power_is_refused() -> None:
     with pytest.raises(RequestError, match=r"^norm_power=3: unknown value; known: 1, 2$"):
         lazy_regime(threshold=0.1, norm_power=3)
@@ -88,7 +103,14 @@ def test_the_reference_is_a_copy_of_the_weights_at_the_start() -> None:
     assert trigger.after_epoch(weights).value == 1
 
 
-@pytest.mark.parametrize("make", [lambda: lazy_regime(threshold=0.3), lambda: at_epoch(4)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: lazy_regime(threshold=0.3),
+        lambda: lazy_regime(threshold=0.3, reference="first_epoch"),
+        lambda: at_epoch(4),
+    ],
+)
 def test_a_restored_trigger_goes_on_as_if_nothing_had_happened(make: type[Trigger]) -> None:
     first, second = make(), make()
     expected = watch(first, TRAJECTORY)
@@ -155,7 +177,7 @@ def test_a_restored_mask_distance_remembers_the_masks() -> None:
 def test_a_trigger_is_known_by_its_parameters() -> None:
     used = lazy_regime(threshold=0.02)
     watch(used, TRAJECTORY)
-    assert repr(used) == "LazyRegime(threshold=0.02, norm_power=2)"
+    assert repr(used) == "LazyRegime(threshold=0.02, norm_power=2, reference='start')"
     assert repr(at_epoch(3)) == "AtEpoch(epoch=3)"
     assert fingerprint(settling()) == (
         "MaskDistance{units: Weights, criterion: random, target: 0.5, threshold: 0.1, epochs: 5}"

@@ -92,7 +92,9 @@ class Sampled:
 def test_fingerprints_say_what_something_was_made_with() -> None:
     assert fingerprint([1, 0.5, "a", None]) == "[1, 0.5, 'a', None]"
     assert fingerprint(crop) == "crop"
-    assert fingerprint(lazy_regime(threshold=0.1)) == "LazyRegime{threshold: 0.1, norm_power: 2}"
+    assert fingerprint(lazy_regime(threshold=0.1)) == (
+        "LazyRegime{threshold: 0.1, norm_power: 2, reference: 'start'}"
+    )
     assert fingerprint(partial(round, ndigits=2)) == "round[{ndigits: 2}]"
 
 

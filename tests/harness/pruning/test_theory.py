@@ -121,6 +121,18 @@ class Products(nn.Module):
         return outputs.unsqueeze(1)
 
 
+# With X the identity the kernel is diag(u^2) times the square of the direction of the one output.
+SCALE = float(torch.randn(1, generator=torch.Generator().manual_seed(derive(0, "probe"))) ** 2)
+
+
+def moving(*trajectory: list[float]) -> list[dict[str, Any]]:
+    """The kernel's readings after each epoch, from ``u`` at the start and at the end of each."""
+    kernel = kernel_on(torch.eye(2))
+    start, *epochs = trajectory
+    kernel.start(Products(start), {})
+    return [kernel.after_epoch(Products(u), {}) for u in epochs]
+
+
 @pytest.mark.parametrize(
     ("now", "change", "alignment"),
     [
@@ -131,22 +143,64 @@ class Products(nn.Module):
         ([1.0, 1.0], 1, 0.5**0.5),
     ],
 )
-def test_change_and_alignment_are_relative_to_the_first_kernel(
+def test_change_and_alignment_are_relative_to_the_initial_kernel(
     now: list[float], change: float, alignment: float
 ) -> None:
+    (reading,) = moving([1.0, 0.0], now)
+    assert reading["change"] == pytest.approx(change)
+    assert reading["alignment"] == pytest.approx(alignment)
+
+
+def test_drift_is_the_distance_between_kernels_and_not_a_difference_of_distances() -> None:
+    # The kernels are diag(4, 0), diag(1, 0), diag(4, 3), diag(4, -) with sqrt(3) for u_2.
+    first, second = moving([2.0, 0.0], [1.0, 0.0], [2.0, 3**0.5])
+    assert first["drift"] == 1
+    assert first["epoch_change"] == pytest.approx(3 / 4)
+    # Both are 3 away from the initial kernel, and sqrt(9 + 9) from each other.
+    assert first["change"] == pytest.approx(3 / 4)
+    assert second["change"] == pytest.approx(3 / 4)
+    assert second["drift"] == pytest.approx(18**0.5 / 3)
+    assert second["epoch_change"] == pytest.approx(18**0.5 / 1)
+
+
+def test_a_kernel_is_kept_as_its_matrix() -> None:
+    (reading,) = moving([1.0, 0.0], [2.0, 1.0])
+    assert torch.tensor(reading["matrix"]).numpy() == diagonal(4, 1)
+
+
+def diagonal(first: float, second: float) -> Any:
+    """A kernel as the record keeps it."""
+    return pytest.approx(SCALE * torch.diag(torch.tensor([first, second])).double().numpy())
+
+
+def test_pruning_is_compared_with_the_kernel_before_it() -> None:
     kernel = kernel_on(torch.eye(2))
-    assert kernel.measure(Products([1.0, 0.0]), {}) == {"change": 0, "alignment": 1}
-    measured = kernel.measure(Products(now), {})
-    assert measured == {"change": pytest.approx(change), "alignment": pytest.approx(alignment)}
+    kernel.start(Products([1.0, 0.0]), {})
+    kernel.after_epoch(Products([2.0, 1.0]), {})
+    pruned = kernel.after_pruning(Products([2.0, 0.0]), {})
+    # From diag(4, 1) to diag(4, 0).
+    assert pruned["change"] == pytest.approx(1 / 17**0.5)
+    assert pruned["alignment"] == pytest.approx(16 / (4 * 17**0.5))
+    assert torch.tensor(pruned["before"]).numpy() == diagonal(4, 1)
+    assert torch.tensor(pruned["after"]).numpy() == diagonal(4, 0)
+    # The epoch after it is compared with the pruned kernel.
+    assert kernel.after_epoch(Products([2.0, 0.0]), {})["epoch_change"] == 0
 
 
-def test_a_restored_kernel_compares_with_the_same_reference() -> None:
+def test_a_kernel_of_zero_has_neither_direction_nor_relative_change() -> None:
+    (reading,) = moving([0.0, 0.0], [0.0, 0.0])
+    assert reading["change"] is None
+    assert reading["alignment"] is None
+    assert reading["drift"] is None
+
+
+def test_a_restored_kernel_is_compared_with_the_same_ones() -> None:
     kernel, restored = kernel_on(torch.eye(2)), kernel_on(torch.eye(2))
-    kernel.measure(Products([1.0, 0.0]), {})
-    restored.measure(Products([0.0, 1.0]), {})
+    kernel.start(Products([1.0, 0.0]), {})
+    kernel.after_epoch(Products([2.0, 0.0]), {})
     restored.restore(kernel.state())
     later = Products([2.0, 1.0])
-    assert restored.measure(later, {}) == kernel.measure(later, {})
+    assert restored.after_epoch(later, {}) == kernel.after_epoch(later, {})
 
 
 @pytest.mark.parametrize("batch_statistics", [True, False])
@@ -173,12 +227,25 @@ def test_with_kernel_on_each_evaluation_and_each_prune_has_its_kernel(bench: Wor
     epochs = [*before["epochs"], *after["epochs"]]
     assert len(epochs) == 4
     kernels = [epoch["kernel"] for epoch in epochs]
-    assert all(kernel.keys() == {"change", "alignment"} for kernel in kernels)
-    assert all(kernel["change"] > 0 for kernel in kernels)
+    assert all(
+        kernel.keys() == {"change", "alignment", "epoch_change", "drift", "matrix"}
+        for kernel in kernels
+    )
+    assert [kernel["drift"] == 1 for kernel in kernels] == [True, False, False, False]
     assert all(-1 <= kernel["alignment"] <= 1 for kernel in kernels)
     # Nothing happened between the second evaluation and the pruning.
-    assert prune["kernel"]["before"] == kernels[1]
+    assert prune["kernel"]["before"] == kernels[1]["matrix"]
     assert prune["kernel"]["after"] != prune["kernel"]["before"]
+
+
+def test_a_pruning_between_two_epochs_is_compared_with_the_kernel_just_before_it(
+    bench: Workbench,
+) -> None:
+    begun = bench.begin(kernel="on")
+    begun.run.train(steps=begun.run.steps_per_epoch + 3)
+    begun.run.prune(Weights, criteria.snip, 0.8)
+    train, prune = events_of(begun)
+    assert prune["kernel"]["before"] != train["epochs"][0]["kernel"]["matrix"]
 
 
 def test_with_kernel_off_it_is_not_measured(bench: Workbench) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from harness.training.schedule import SCHEDULES, Equal, Official, OneCycle
+from harness.training.schedule import SCHEDULES, Equal, Official, OneCycle, build_schedule
 
 STEPS = 120
 
@@ -14,20 +16,32 @@ STEPS = 120
 @pytest.mark.parametrize(
     ("position", "rate"),
     [
-        (0, 0.2 / 6),  # the first of six steps of warm-up
-        (2, 0.1),
-        (5, 0.2),
+        (0, 0.2),  # from the first step
         (29, 0.2),
-        (59, 0.2),  # constant to the middle
-        (79, 0.15),  # a third of the cosine
-        (89, 0.1),
-        (119, 0.0),
+        (60, 0.2),  # to the middle
+        (80, 0.15),  # a third of the cosine
+        (90, 0.1),
+        (119, 0.2 * 0.5 * (1 - math.cos(math.pi / 60))),  # a step before zero
     ],
 )
-def test_equal_warms_up_stays_and_falls_to_zero(position: int, rate: float) -> None:
+def test_equal_is_constant_to_the_middle_and_falls_to_zero(position: int, rate: float) -> None:
     at = Equal(0.2, STEPS).at(position, None)
     assert at.learning_rate == pytest.approx(rate, abs=1e-12)
     assert at.momentum is None
+
+
+@pytest.mark.parametrize(
+    ("position", "rate"),
+    [
+        (0, 0.2 / 6),  # the first of six steps
+        (2, 0.1),
+        (5, 0.2),
+        (90, 0.1),  # in the cosine, as without it
+    ],
+)
+def test_a_warm_up_rises_over_its_share_of_the_budget(position: int, rate: float) -> None:
+    schedule = build_schedule("equal", 0.2, STEPS, warmup=0.05)
+    assert schedule.at(position, None).learning_rate == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("schedule", [Equal, OneCycle])

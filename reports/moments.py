@@ -1,0 +1,264 @@
+"""Accuracy against the moment of pruning, and the moments that triggers would have chosen.
+
+Drawn where a results folder holds runs of methods that prune at a fixed moment (an option
+``moment``) and a dense run whose triggers were observed: until the first pruning all methods train
+the same network, so one dense training of a seed serves all triggers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.results.intervals import Interval, mean_interval
+from harness.results.store import Record
+
+Threshold = Callable[[str, float], float]
+"""From the units and the sparsity of weights to the value below which a trigger fires."""
+
+
+def lazy_threshold(units: str, sparsity: float) -> float:
+    """Return EarlyCroP's threshold: one minus the share of weights, or of nodes, removed."""
+    return 1 - sparsity if units == "weights" else math.sqrt(1 - sparsity)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A trigger whose readings are in the record of an observed dense run.
+
+    Attributes:
+        title: what it is called.
+        key: under which name its readings are recorded.
+        threshold: below which it fires.
+        units: the only units that it is for; None for all.
+    """
+
+    title: str
+    key: str
+    threshold: Threshold
+    units: str | None = None
+
+
+TRIGGERS = (
+    Observed("lazy regime", "lazy_regime", lazy_threshold),
+    Observed("not squared", "lazy_regime_not_squared", lazy_threshold),
+    Observed("official code", "lazy_regime_official", lazy_threshold),
+    Observed("EarlyBird, magnitudes", "mask_distance_u", lambda units, sparsity: 0.1, "weights"),
+    Observed("EarlyBird, scales", "mask_distance_s", lambda units, sparsity: 0.1, "channels"),
+    Observed("kernel below 10 %", "kernel", lambda units, sparsity: 0.10),
+    Observed("kernel below 5 %", "kernel", lambda units, sparsity: 0.05),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Test metrics by the epoch after which a method pruned.
+
+    Attributes:
+        units: "weights" or "channels".
+        sparsity: of the weights.
+        one_shot: whether all was removed at once.
+        points: for each epoch the mean with its interval over the seeds, and the seeds' values.
+    """
+
+    units: str
+    sparsity: float
+    one_shot: bool
+    points: Mapping[float, tuple[Interval, Sequence[float]]]
+
+    @property
+    def title(self) -> str:
+        """How it prunes."""
+        return "in one shot" if self.one_shot else "in steps"
+
+    def best(self, higher_is_better: bool) -> float:
+        """Return the epoch with the best mean."""
+        pick = max if higher_is_better else min
+        return pick(self.points, key=lambda epoch: self.points[epoch][0].mean)
+
+
+@dataclass(frozen=True)
+class Firing:
+    """The epochs after which a trigger fires, by seed; None where it never does."""
+
+    title: str
+    threshold: float
+    epochs: Mapping[int, float | None]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """One task's curves, and what the triggers would have chosen."""
+
+    curves: Sequence[Curve]
+    dense: Interval | None
+    epochs: float
+    firings: Mapping[tuple[str, float], Sequence[Firing]]
+    """By units and sparsity."""
+
+
+def moments(records: Iterable[Record]) -> Moments | None:
+    """Return the moments of one task's runs; None where no run prunes at a fixed one.
+
+    Args:
+        records: runs of one task in one setting, which came to their end.
+    """
+    tested = [record for record in records if record["quality"]["test"] is not None]
+    curves = _curves(record for record in tested if "moment" in record["settings"])
+    if not curves:
+        return None
+    dense = [record for record in tested if record["pruner"]["group"] == "dense"]
+    observed = [record for record in tested if _readings(record, "lazy_regime")]
+    return Moments(
+        curves=curves,
+        dense=mean_interval([record["quality"]["test"] for record in dense]) if dense else None,
+        epochs=max(record["cost"]["epochs"] for record in tested),
+        firings={
+            (units, sparsity): [
+                Firing(
+                    trigger.title,
+                    trigger.threshold(units, sparsity),
+                    {
+                        record["spec"]["seed"]: fires_after(
+                            _readings(record, trigger.key), trigger.threshold(units, sparsity)
+                        )
+                        for record in observed
+                    },
+                )
+                for trigger in TRIGGERS
+                if trigger.units in (None, units)
+                and any(_readings(record, trigger.key) for record in observed)
+            ]
+            for units, sparsity in sorted({(c.units, c.sparsity) for c in curves})
+        },
+    )
+
+
+def _curves(records: Iterable[Record]) -> list[Curve]:
+    tests: dict[tuple[str, float, bool], dict[float, list[float]]] = {}
+    for record in records:
+        pruning = next(event for event in record["events"] if event["verb"] == "prune")
+        one_shot = record["settings"].get("steps") == 0
+        key = pruning["units"], record["spec"]["sparsity"], one_shot
+        at = pruning["spent"] * _epochs_per_step(record)
+        tests.setdefault(key, {}).setdefault(at, []).append(record["quality"]["test"])
+    return [
+        Curve(*key, {at: (mean_interval(values[at]), values[at]) for at in sorted(values)})
+        for key, values in sorted(tests.items())
+    ]
+
+
+def _epochs_per_step(record: Record) -> float:
+    return float(record["cost"]["epochs"] / record["cost"]["steps"])
+
+
+def _readings(record: Record, key: str) -> dict[float, float | None]:
+    """Return a trigger's readings by the epochs spent."""
+    epochs = [epoch for event in record["events"] for epoch in event.get("epochs", ())]
+    found: dict[float, float | None] = {}
+    for epoch in epochs:
+        spent = epoch["spent"] * _epochs_per_step(record)
+        if key == "kernel" and "kernel" in epoch:
+            found[spent] = epoch["kernel"].get("epoch_change")
+        elif key in epoch.get("observed", ()):
+            found[spent] = epoch["observed"][key]
+    return found
+
+
+def fires_after(readings: Mapping[float, float | None], threshold: float) -> float | None:
+    """Return the first epoch, from the second on, whose reading is below; None if none is."""
+    return next(
+        (
+            epoch
+            for number, (epoch, value) in enumerate(readings.items(), start=1)
+            if number > 1 and value is not None and value < threshold
+        ),
+        None,
+    )
+
+
+COLOURS: Mapping[bool, str] = {False: "#0072b2", True: "#c44a00"}
+MARKERS: Mapping[bool, str] = {False: "o", True: "s"}
+
+
+def draw(found: Moments, metric: str) -> Figure:
+    """Draw the curves above, and below them a row for each trigger with a dot for each seed."""
+    kinds = list(found.firings)
+    rows = max((len(firings) for firings in found.firings.values()), default=0)
+    figure = Figure(figsize=(4.6 * len(kinds) + 0.6, 3.0 + 0.24 * rows), layout="constrained")
+    ratios = [3.0, max(0.24 * rows, 0.01)]
+    axes = figure.subplots(
+        2, len(kinds), squeeze=False, sharex="col", gridspec_kw={"height_ratios": ratios}
+    )
+    for column, (units, sparsity) in enumerate(kinds):
+        own = [c for c in found.curves if (c.units, c.sparsity) == (units, sparsity)]
+        _draw_curves(axes[0, column], own, found.dense)
+        axes[0, column].set_title(f"{100 * sparsity:g} % of the weights, by {units}", fontsize=9)
+        _draw_firings(axes[1, column], found.firings[units, sparsity], found.epochs)
+        axes[1, column].set_xlabel("epoch after which the network is pruned")
+    axes[0, 0].set_ylabel(f"test {metric}")
+    axes[0, 0].legend(fontsize=8, loc="best")
+    return figure
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve], dense: Interval | None) -> None:
+    if dense is not None:
+        axes.axhline(dense.mean, color="#5d656e", linestyle=":", label="dense")
+    for curve in curves:
+        epochs = list(curve.points)
+        means = [interval.mean for interval, _ in curve.points.values()]
+        colour, marker = COLOURS[curve.one_shot], MARKERS[curve.one_shot]
+        axes.plot(epochs, means, marker=marker, color=colour, label=curve.title)
+        for epoch, (_, values) in curve.points.items():
+            axes.plot([epoch] * len(values), values, marker, color=colour, alpha=0.35, markersize=3)
+
+
+def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
+    never = 1.06 * epochs
+    axes.set_xlim(-0.03 * epochs, 1.12 * epochs)
+    axes.set_ylim(len(firings) - 0.5, -0.5)
+    axes.set_yticks(range(len(firings)), [f"{f.title} (< {f.threshold:.3g})" for f in firings])
+    axes.tick_params(axis="y", labelsize=7, length=0)
+    for row, firing in enumerate(firings):
+        fired = [epoch for epoch in firing.epochs.values() if epoch is not None]
+        axes.plot(fired, [row] * len(fired), "D", color="#00835f", markersize=5, alpha=0.6)
+        if missing := len(firing.epochs) - len(fired):
+            axes.text(never, row, f"never: {missing}", fontsize=7, va="center", ha="center")
+    axes.grid(axis="x", color="#e3e6e8")
+
+
+def as_rows(found: Moments, higher_is_better: bool) -> list[tuple[str, ...]]:
+    """Return the curves as lines of a table: an epoch each, with mean and range over the seeds."""
+    rows: list[tuple[str, ...]] = [
+        ("units", "sparsity", "pruned", "epoch", "mean", "lowest to highest")
+    ]
+    for curve in found.curves:
+        best = curve.best(higher_is_better)
+        for epoch, (interval, values) in curve.points.items():
+            mark = " best" if epoch == best else ""
+            rows.append(
+                (
+                    *(curve.units, f"{curve.sparsity:.4g}", curve.title, f"{epoch:g}"),
+                    *(f"{interval.mean:.2f}{mark}", f"{min(values):.2f} to {max(values):.2f}"),
+                )
+            )
+    return rows
+
+
+def firing_rows(found: Moments) -> list[tuple[str, ...]]:
+    """Return the triggers as lines of a table: the epoch after which each fires, seed by seed."""
+    rows: list[tuple[str, ...]] = [("units", "sparsity", "trigger", "fires below", "after epoch")]
+    for (units, sparsity), firings in found.firings.items():
+        for firing in firings:
+            epochs = ["never" if e is None else f"{e:g}" for e in firing.epochs.values()]
+            rows.append(
+                (
+                    *(units, f"{sparsity:.4g}", firing.title, f"{firing.threshold:.3g}"),
+                    ", ".join(epochs),
+                )
+            )
+    return rows
