@@ -27,7 +27,7 @@ OFFICIAL_MD5: Mapping[str, str] = {
 VALIDATION_SHARE = 0.1
 """Of the training frames, at least; whole scenes."""
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when frames are decoded otherwise."""
 
 

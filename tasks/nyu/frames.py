@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +43,13 @@ class SingleFrames:
 
     def image(self, number: int) -> npt.NDArray[np.uint8]:
         """Return the picture (3, height, width) of a frame."""
-        return self._read(number, "rgb", np.uint8, (3, *self._shape))
+        with hdf5.opened(self._files[number]) as file:
+            return hdf5.read(hdf5.dataset(file, "rgb", np.uint8, (3, *self._shape)))
 
     def depth(self, number: int) -> npt.NDArray[np.float32]:
         """Return the depth (height, width) of a frame in metres, 0 where unknown."""
-        return self._read(number, "depth", np.float32, self._shape)
+        with hdf5.opened(self._files[number]) as file:
+            return hdf5.read_depths(hdf5.dataset(file, "depth", np.float32, self._shape))
 
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes of all files."""
@@ -59,9 +60,3 @@ class SingleFrames:
         with hdf5.opened(self._files[0]) as file:
             height, width = hdf5.dataset(file, "depth", np.float32, (None, None)).shape
         return height, width
-
-    def _read(
-        self, number: int, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
-    ) -> npt.NDArray[Any]:
-        with hdf5.opened(self._files[number]) as file:
-            return hdf5.read(hdf5.dataset(file, name, dtype, shape))

@@ -77,5 +77,15 @@ def read(data: h5py.Dataset, *numbers: int) -> npt.NDArray[Any]:
     return values
 
 
+def read_depths(data: h5py.Dataset, *numbers: int) -> npt.NDArray[np.float32]:
+    """Return depths as `read` does, 0 where they are negative, NaN or infinite: unknown.
+
+    Raises:
+        RequestError: as `read`.
+    """
+    depths: npt.NDArray[np.float32] = read(data, *numbers)
+    return np.where(np.isfinite(depths) & (depths > 0), depths, np.float32(0))
+
+
 def _one_line(error: OSError) -> str:
     return " ".join(str(error).split())

@@ -49,8 +49,8 @@ class LabelledFrames:
         return hdf5.read(self._images, number).transpose(0, 2, 1)
 
     def depth(self, number: int) -> npt.NDArray[np.float32]:
-        """Return the depth (480, 640) of a frame in metres, with its gaps filled."""
-        return hdf5.read(self._depths, number).T
+        """Return the depth (480, 640) of a frame in metres, 0 where unknown."""
+        return hdf5.read_depths(self._depths, number).T
 
 
 def official_split(path: Path, frames: int) -> tuple[list[int], list[int]]:

@@ -83,7 +83,8 @@ def read_disparity(path: Path) -> Disparity:
     """Return the disparities of a PFM or of one of KITTI's images.
 
     A PFM has its rows from the bottom up; some releases have negative disparities for the left
-    image.
+    image. What is NaN or infinite there is unknown: SceneFlow has some of these, and Middlebury
+    marks occluded pixels so.
 
     Raises:
         RequestError: it is missing, damaged or of another format.
@@ -92,8 +93,8 @@ def read_disparity(path: Path) -> Disparity:
     if header.kind == "16-bit grey PNG":
         return _pixels(path).astype(np.float32) * KITTI_UNIT
     stored = np.fromfile(path, f"{header.byte_order}f4", offset=header.length)
-    rows: Disparity = np.abs(stored.reshape(header.height, header.width)[::-1])
-    return rows.astype(np.float32)
+    rows = np.abs(stored.reshape(header.height, header.width)[::-1])
+    return np.where(np.isfinite(rows), rows, 0).astype(np.float32)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -135,6 +135,23 @@ def test_frames_are_decoded_to_every_second_pixel_and_test_depths_stay_whole(
     assert np.array_equal(parts["test"].depths, DEPTHS[3:])
 
 
+@pytest.mark.parametrize("unknown", [np.nan, np.inf, -np.inf, -1.0])
+def test_a_depth_that_is_no_positive_number_is_unknown(
+    labelled: Path, single: Path, monkeypatch: pytest.MonkeyPatch, unknown: float
+) -> None:
+    depths = DEPTHS.copy()
+    depths[:, ::3] = unknown
+    write_labelled(labelled / "nyu" / FRAMES, depths=depths.transpose(0, 2, 1))
+    count_as_official(labelled / "nyu", monkeypatch)
+    for number, frame in enumerate(sorted((single / "nyu").glob("nyudepthv2/*/*/*.h5"))):
+        write_single(frame, number, depth=depths[number])
+    for settings, folder in ((LABELLED, labelled), (SINGLE, single)):
+        for part in data.read(settings, folder).values():
+            assert 0 < (part.depths == 0).mean() < 0.5
+            assert np.isfinite(part.depths).all()
+            assert part.depths.min() == 0
+
+
 def test_both_formats_give_the_same_frames(labelled: Path, single: Path) -> None:
     first, second = data.read(LABELLED, labelled), data.read(SINGLE, single)
     assert np.array_equal(first["test"].images[1], second["test"].images[0])

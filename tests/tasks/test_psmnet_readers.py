@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import struct
 import zlib
@@ -64,6 +65,12 @@ def test_a_pfm_has_its_rows_from_the_bottom_up(tmp_path: Path, scale: bytes) -> 
 def test_disparities_lose_their_sign(tmp_path: Path) -> None:
     path = file(tmp_path, "a.pfm", pfm([-1.5, 2.0]))
     assert read_disparity(path).tolist() == [[1.5, 2.0]]
+
+
+@pytest.mark.parametrize("scale", [b"-1.0", b"1.0"])
+def test_a_disparity_that_is_no_finite_number_is_unknown(tmp_path: Path, scale: bytes) -> None:
+    content = pfm([math.nan, math.inf, -math.inf, 0.0, 2.5], scale=scale)
+    assert read_disparity(file(tmp_path, "a.pfm", content)).tolist() == [[0, 0, 0, 0, 2.5]]
 
 
 def test_the_header_of_a_pfm_may_have_more_spaces(tmp_path: Path) -> None:
