@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,16 @@ class SingleFrames:
 
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes of all files."""
-        lines = (f"{f.relative_to(self._folder)} {f.stat().st_size}" for f in self._files)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        lines = (
+            f"{f.relative_to(self._folder).as_posix()} {f.stat().st_size}" for f in self._files
+        )
+        return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+
+    def key(self) -> str:
+        """Return a hash that files of the same names and sizes elsewhere, or later, do not have."""
+        times = " ".join(str(file.stat().st_mtime_ns) for file in self._files)
+        text = f"{self.fingerprint()} {self._folder.resolve()} {times}"
+        return hashlib.sha256(os.fsencode(text)).hexdigest()
 
     def _shape_of_first(self) -> tuple[int, int]:
         with hdf5.opened(self._files[0]) as file:

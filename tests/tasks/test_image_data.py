@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torchvision.datasets
 from PIL import Image
 
 from harness.command_line import main
+from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.images import cifar, tiny_imagenet
@@ -24,6 +27,14 @@ from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET, DataSet, split
 
 OFFICIAL = {"images": "official", "train_images": 0, "test_images": 0}
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(VARIABLE, str(folder))
+    return folder
 
 
 def md5(path: Path) -> str:
@@ -175,6 +186,17 @@ def test_the_checksums_are_those_of_torchvision_and_of_the_downloads() -> None:
     assert list(downloads) == [tiny_imagenet.ARCHIVE]
 
 
+def test_a_data_folder_is_only_read(
+    cifar10: Path, small_disk: Path, remount: Callable[[Path, str], None], cache: Path
+) -> None:
+    shutil.copytree(cifar10 / "cifar10", small_disk / "cifar10")
+    remount(small_disk, "ro")
+    arrays = CIFAR10.arrays(OFFICIAL, small_disk)
+    assert arrays["test_labels"].tolist() == [5, 9]
+    (decoded,) = [path for path in (cache / "cifar10").iterdir() if path.is_dir()]
+    assert decoded.name.startswith("decoded-")
+
+
 # What is refused
 
 
@@ -254,6 +276,7 @@ def test_an_archive_whose_content_is_not_tiny_imagenet_is_refused(
     content: bytes | None,
     complaint: str,
     tmp_path: Path,
+    cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     members = tiny_members()
@@ -264,7 +287,7 @@ def test_an_archive_whose_content_is_not_tiny_imagenet_is_refused(
     with pytest.raises(RequestError, match=f"^tiny_imagenet: .*{complaint}") as refused:
         TINY_IMAGENET.arrays(OFFICIAL, folder)
     assert "\n" not in str(refused.value)
-    assert not [path for path in folder.glob("tiny_imagenet/*decoded*") if path.is_dir()]
+    assert not [path for path in cache.glob("tiny_imagenet/*decoded*") if path.is_dir()]
 
 
 def test_data_check_says_what_is_missing_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import scipy.io
 
 from harness.command_line import main
+from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.nyu import data, pretrained
@@ -56,13 +58,15 @@ def write_split(path: Path, train: Any = (1, 2, 3), test: Any = (4, 5)) -> None:
     scipy.io.savemat(path, contents)
 
 
-def write_single(path: Path, number: int = 0, **changes: Any) -> None:
+def write_single(
+    path: Path, number: int = 0, compression: str | None = "gzip", **changes: Any
+) -> None:
     contents = {"rgb": IMAGES[number].transpose(2, 0, 1), "depth": DEPTHS[number], **changes}
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for name, values in contents.items():
             if values is not None:
-                file.create_dataset(name, data=values, compression="gzip")
+                file.create_dataset(name, data=values, compression=compression)
 
 
 def count_as_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +96,16 @@ def single(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def caches(data_folder: Path) -> list[Path]:
-    return [path for path in data_folder.glob("nyu/decoded-*") if not path.suffix]
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(VARIABLE, str(folder))
+    return folder
+
+
+def caches(cache: Path) -> list[Path]:
+    return [path for path in cache.glob("nyu/decoded-*") if path.is_dir()]
 
 
 # What is read
@@ -168,20 +180,37 @@ def test_frames_are_decoded_once(labelled: Path) -> None:
     assert np.array_equal(data.read(LABELLED, labelled)["train"].depths, before)
 
 
-def test_a_cache_that_was_cut_short_is_refused(labelled: Path) -> None:
+def test_decoding_that_was_interrupted_begins_anew(labelled: Path, cache: Path) -> None:
     data.read(LABELLED, labelled)
-    (array,) = labelled.glob("nyu/decoded-*/train/depths.npy")
-    array.write_bytes(array.read_bytes()[:-100])
-    with pytest.raises(RequestError, match="is damaged; remove it"):
-        data.read(LABELLED, labelled)
-
-
-def test_decoding_that_was_interrupted_begins_anew(labelled: Path) -> None:
-    data.read(LABELLED, labelled)
-    (cache,) = caches(labelled)
-    cache.rename(cache.with_name(f"{cache.name}.unfinished"))
+    (folder,) = caches(cache)
+    folder.rename(folder.with_name(f"{folder.name}.unfinished"))
     assert len(data.read(LABELLED, labelled)["test"].images) == 2
-    assert not list(labelled.glob("nyu/*.unfinished"))
+    assert not list(cache.glob("nyu/*.unfinished"))
+
+
+def test_reading_leaves_the_data_folder_alone(labelled: Path, single: Path) -> None:
+    before = sorted(labelled.glob("nyu/**/*"))
+    data.read(LABELLED, labelled)
+    data.read(SINGLE, single)
+    assert sorted(labelled.glob("nyu/**/*")) == before
+
+
+def test_other_frames_of_the_same_names_and_sizes_are_decoded_anew(
+    single: Path, tmp_path: Path, cache: Path
+) -> None:
+    def first_depth(folder: Path) -> float:
+        return float(data.read(SINGLE, folder)["test"].depths[0, 0, 0])
+
+    shutil.copytree(single / "nyu", tmp_path / "elsewhere" / "nyu")
+    found, known_as = [], set()
+    for number, folder in enumerate((single, single, tmp_path / "elsewhere")):
+        frame = folder / "nyu" / "nyudepthv2" / "val" / "official" / "00001.h5"
+        write_single(frame, number, compression=None)
+        found.append(first_depth(folder))
+        known_as.add(data.describe("paper", SINGLE, folder).sha256)
+    assert found == [DEPTHS[number][0, 0] for number in range(3)]
+    assert len(caches(cache)) == 3
+    assert len(known_as) == 1
 
 
 # The parts
@@ -384,14 +413,14 @@ WRONG_SINGLE = {
 
 
 @pytest.mark.parametrize("case", WRONG_SINGLE)
-def test_a_wrong_single_frame_is_refused(case: str, single: Path) -> None:
+def test_a_wrong_single_frame_is_refused(case: str, single: Path, cache: Path) -> None:
     changes, complaint = WRONG_SINGLE[case]
     wrong = single / "nyu" / "nyudepthv2" / "train" / "study_0002" / "00003.h5"
     write_single(wrong, 2, **changes)
     found = refusal(lambda: data.read(SINGLE, single))
     assert complaint in found
     assert str(wrong) in found
-    assert not caches(single)
+    assert not caches(cache)
 
 
 def test_a_truncated_single_frame_is_refused(single: Path) -> None:
