@@ -50,7 +50,7 @@ def test_a_file_is_refused_as_a_cache_folder(
 def test_without_a_home_folder_one_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: Path("~/.cache", name))
     monkeypatch.delenv(VARIABLE)
-    with pytest.raises(RequestError, match="there is no home folder .*--cache DIR"):
+    with pytest.raises(RequestError, match=r"there is no home folder .*--cache DIR"):
         cache_folder()
 
 
