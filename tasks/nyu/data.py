@@ -120,7 +120,9 @@ def parts(
     if len(names) < 2:
         raise RequestError(f"nyu: the training frames are of {len(names)} scene; 2 are needed")
     validation: set[int] = set()
-    for name in sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for name in sorted(
+        names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    ):
         if len(validation) >= VALIDATION_SHARE * len(train):
             break
         validation |= {number for number in train if scenes[number] == name}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from harness.data.listing import listed
 from harness.errors import RequestError
 from tasks.nyu import hdf5
 
@@ -28,8 +29,8 @@ class SingleFrames:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._train = sorted(folder.glob("train/*/*.h5"))
-        self._test = sorted(folder.glob("val/official/*.h5"))
+        self._train = listed(folder, "train/*/*.h5")
+        self._test = listed(folder, "val/official/*.h5")
         for files, pattern in ((self._train, "train/SCENE"), (self._test, "val/official")):
             if not files:
                 raise RequestError(f"nyu: there are no files {folder}/{pattern}/*.h5")
@@ -57,7 +58,7 @@ class SingleFrames:
         lines = (
             f"{f.relative_to(self._folder).as_posix()} {f.stat().st_size}" for f in self._files
         )
-        return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def key(self) -> str:
         """Return a hash that files of the same names and sizes elsewhere, or later, do not have."""

@@ -110,6 +110,7 @@ def tiny_members() -> dict[str, bytes]:
         f"{root}/train/n01443537/n01443537_boxes.txt": b"n01443537_0.JPEG\t0\t10\t63\t58\n",
         f"{root}/train/n02124075/images/n02124075_0.JPEG": jpeg((0, 250, 0)),
         f"{root}/train/n02124075/images/n02124075_1.JPEG": jpeg(100, mode="L"),
+        f"{root}/train/n02124075/images/._n02124075_1.JPEG": b"what macOS keeps beside it",
         f"{root}/val/images/val_0.JPEG": jpeg((0, 0, 250)),
         f"{root}/val/images/val_1.JPEG": jpeg((250, 0, 0)),
         f"{root}/val/val_annotations.txt": (
@@ -226,6 +227,28 @@ def test_a_missing_file_of_cifar_is_named(cifar10: Path) -> None:
     assert f"cannot read {path}: No such file" in refusal(CIFAR10, cifar10)
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"labels": [1, 2]}, "is damaged: 'data'"),
+        ({"labels": [1], "data": rows(0)}, "has 10 images and 9 labels for train"),
+        ({"labels": [1], "data": rows(0)[:, :5]}, "is damaged: "),
+        (b"no pickle", "is damaged: "),
+    ],
+    ids=["no images", "a label is missing", "another size", "text"],
+)
+def test_files_of_another_content_are_refused_in_one_line(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch, content: object, complaint: str
+) -> None:
+    folder = cifar10 / "cifar10" / "cifar-10-batches-py"
+    is_raw = isinstance(content, bytes)
+    (folder / "data_batch_5").write_bytes(content if is_raw else pickle.dumps(content))
+    declare(monkeypatch, folder, torchvision.datasets.CIFAR10, [*BATCHES], "test_batch")
+    with pytest.raises(RequestError, match=f"^cifar10: {folder} {complaint}") as refused:
+        CIFAR10.arrays(OFFICIAL, cifar10)
+    assert "\n" not in str(refused.value)
+
+
 class Trap:
     """Makes a folder when it is unpickled."""
 
@@ -268,6 +291,8 @@ def test_the_archive_of_tiny_imagenet_is_missing_or_another_one(
         ("val/images/val_1.JPEG", jpeg(0)[:-300], "val_1.JPEG is no image"),
         ("val/images/val_1.JPEG", jpeg(0, size=32), "val_1.JPEG is not an image of 64 by 64"),
         ("val/val_annotations.txt", b"val_0.JPEG\tn00000000\t0\t0\t1\t1\n", "class n00000000"),
+        ("wnids.txt", b"caf\xe9\n", "wnids.txt is not UTF-8 at byte 3"),
+        ("val/val_annotations.txt", b"", "has no images for test"),
         ("val/val_annotations.txt", b"val_0.JPEG n02124075\n", "row 1 of val/val_annotations.txt"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import scipy.io
 
 from harness.command_line import main
 from harness.data.cache import VARIABLE
+from harness.data.listing import APPLE_DOUBLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.nyu import data, pretrained
@@ -54,7 +58,8 @@ def write_labelled(path: Path, **changes: Any) -> None:
 
 def write_split(path: Path, train: Any = (1, 2, 3), test: Any = (4, 5)) -> None:
     columns = {"trainNdxs": train, "testNdxs": test}
-    contents = {k: np.array(v, np.uint16)[:, None] for k, v in columns.items() if v is not None}
+    contents = {k: np.array(v)[:, None] for k, v in columns.items() if v is not None}
+    contents = {k: v.astype(np.uint16) if v.dtype == np.int64 else v for k, v in contents.items()}
     scipy.io.savemat(path, contents)
 
 
@@ -66,7 +71,9 @@ def write_single(
     with h5py.File(path, "w") as file:
         for name, values in contents.items():
             if values is not None:
-                file.create_dataset(name, data=values, compression=compression)
+                file.create_dataset(
+                    name, data=values, compression=compression if np.ndim(values) else None
+                )
 
 
 def count_as_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +378,10 @@ WRONG_SPLIT = {
     "no test frames": ({"test": None}, "has no 'testNdxs'"),
     "counting from zero": ({"train": (0, 1, 2)}, "names frame 0, where the frames are 1 to 5"),
     "too many": ({"test": (4, 6)}, "names frame 6, where the frames are 1 to 5"),
+    "none": ({"test": ()}, "'testNdxs' holds no numbers of frames"),
+    "names": ({"test": ("a", "b")}, "'testNdxs' holds no numbers of frames"),
+    "fractions": ({"test": (4.0, 4.5)}, "names frame 4.5, where the frames are 1 to 5"),
+    "no number": ({"test": (4.0, np.nan)}, "names frame nan, where the frames are 1 to 5"),
     "overlap": ({"test": (3, 4)}, "has frame 3 in training and in tests"),
 }
 
@@ -407,6 +418,14 @@ WRONG_SINGLE = {
     "another size": (
         {"depth": np.zeros((240, 320), np.float32)},
         "'depth' has the shape (240, 320) and not (480, 640)",
+    ),
+    "no pixels": (
+        {"depth": np.zeros((0, 640), np.float32)},
+        "'depth' has the shape (0, 640) and not (480, 640)",
+    ),
+    "a single number": (
+        {"depth": h5py.Empty("f4"), "rgb": IMAGES[0]},
+        "'rgb' has the shape (480, 640, 3) and not (3, 480, 640)",
     ),
     "doubles": ({"depth": DEPTHS[0].astype(np.float64)}, "'depth' holds float64 and not float32"),
 }
@@ -445,3 +464,67 @@ def test_the_command_line_says_what_is_there_and_what_is_missing(
     assert "rendered rooms" in output.out
     assert f"cannot read {tmp_path / 'nyu' / FRAMES}" in output.err
     assert len(output.err.splitlines()) == 1
+
+
+# What the system, or another program, does
+
+
+def test_a_file_that_another_program_writes_is_said_to_be_locked(labelled: Path) -> None:
+    path = labelled / "nyu" / FRAMES
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        complaint = refusal(lambda: LabelledFrames(path))
+    assert complaint.startswith(f"nyu: {path} is locked: another program has it open for writing")
+    assert LabelledFrames(path).scenes == SCENES
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = h5py.File
+
+    def opened(path: Path, mode: str, locking: bool | None = None) -> Any:
+        if locking is None:
+            said = "Unable to synchronously open file (unable to lock file, errno = 37)"
+            raise OSError(errno.ENOLCK, said)
+        return real(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", opened)
+    assert LabelledFrames(labelled / "nyu" / FRAMES).scenes == SCENES
+
+
+def test_a_frame_that_is_a_folder_is_named(single: Path) -> None:
+    folder = single / "nyu" / "nyudepthv2" / "train" / "cafe_0003" / "00009.h5"
+    folder.mkdir()
+    assert f"cannot read {folder}: Is a directory" in refusal(lambda: data.read(SINGLE, single))
+
+
+def test_what_systems_leave_beside_frames_is_no_frame(single: Path) -> None:
+    expected = data.describe("paper", SINGLE, single)
+    folder = single / "nyu" / "nyudepthv2"
+    for frame in folder.glob("*/*/*.h5"):
+        frame.with_name(f"._{frame.name}").write_bytes(APPLE_DOUBLE + bytes(200))
+        frame.with_name(".DS_Store").touch()
+        frame.with_name("Thumbs.db").touch()
+    assert data.describe("paper", SINGLE, single) == expected
+    assert len(data.read(SINGLE, single)["test"].images) == 1
+
+
+def test_what_macos_keeps_beside_a_file_is_named_if_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "._frames.mat").write_bytes(APPLE_DOUBLE + bytes(200))
+    complaint = refusal(lambda: LabelledFrames(tmp_path / "._frames.mat"))
+    assert "is what macOS keeps beside a file" in complaint
+
+
+def test_frames_may_lie_behind_a_link_with_spaces_and_umlauts(single: Path) -> None:
+    expected = data.describe("paper", SINGLE, single)
+    (single / "nyu" / "nyudepthv2").rename(single / "die großen Bilder")
+    (single / "nyu" / "nyudepthv2").symlink_to(single / "die großen Bilder")
+    assert data.describe("paper", SINGLE, single) == expected
+    assert len(data.read(SINGLE, single)["test"].images) == 1
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(single: Path) -> None:
+    train = single / "nyu" / "nyudepthv2" / "train"
+    (train / "cafe_0003").rename(os.fsdecode(os.fsencode(train) + b"/caf\xe9"))
+    assert len(data.read(SINGLE, single)["test"].images) == 1
