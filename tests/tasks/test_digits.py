@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,16 @@ def test_the_parts_never_change() -> None:
     ]
 
 
-def test_the_parts_are_the_same_for_all_seeds() -> None:
-    first, second = build(seed=0), build(seed=1)
+def test_neither_a_seed_nor_the_random_state_decides_the_parts() -> None:
+    tasks = []
+    for seed in (0, 1):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        tasks.append(build(seed=seed))
+        tasks[-1].stream(nn.Module(), seed).next(nn.Module())
+        tasks[-1].scoring_batches(seed)
+    first, second = tasks
     for part in PARTS:
         for one, other in zip(first._parts[part], second._parts[part], strict=True):
             assert torch.equal(one, other)
