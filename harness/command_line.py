@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from harness.data.cache import VARIABLE, use_cache
 from harness.errors import Interrupted, RequestError, RunFailed, nearest
 from harness.spec import PROFILES
 
@@ -56,6 +57,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Carry out a command and return its exit code."""
     try:
         arguments = parse(sys.argv[1:] if words is None else words)
+        if getattr(arguments, "cache", None) is not None:
+            use_cache(arguments.cache)
         command = importlib.import_module(f"harness.commands.{arguments.command}")
         code: int = command.execute(arguments)
         sys.stdout.flush()
@@ -308,7 +311,13 @@ def _data_folder_option(parser: argparse._ActionsContainer) -> None:
         type=Path,
         default=Path("data"),
         metavar="DIR",
-        help="folder of official data (default: data)",
+        help="folder of official data, read by all but data fetch (default: data)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help=f"folder for decoded copies of data (default: ${VARIABLE}, or your cache folder)",
     )
 
 

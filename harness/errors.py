@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MOST_NAMES = 40
 """In a line that enumerates."""
@@ -31,6 +32,21 @@ class Diverged(Exception):
 
 class Interrupted(Exception):
     """The process was asked to stop; everything is saved."""
+
+
+@contextlib.contextmanager
+def reading_data(task: str) -> Iterator[None]:
+    """Say in one line which file of a task's data the system would not read.
+
+    Raises:
+        RequestError: in place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or " ".join(str(error).split())
+        named = f"{error.filename}: " if error.filename else ""
+        raise RequestError(f"the data of {task} cannot be read: {named}{what}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.costs.disk import load_weights, save_weights
 from harness.durability.files import load_state, save_state
-from harness.errors import RequestError, RunFailed
+from harness.errors import RequestError, RunFailed, reading_data
 from harness.registry import Registry
 from harness.results.store import WEIGHTS, Store
 from harness.spec import Plan, as_text, plan
@@ -117,5 +117,7 @@ def _shape(name: str, state: Mapping[str, Tensor]) -> str:
 
 def build_task(plan: Plan, device: torch.device) -> Task:
     """Import and build the plan's task."""
-    task: Task = plan.task.load()(plan.settings, plan.data_folder, device)
+    build = plan.task.load()
+    with reading_data(plan.spec.task):
+        task: Task = build(plan.settings, plan.data_folder, device)
     return task

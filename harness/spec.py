@@ -13,7 +13,7 @@ from typing import Any
 
 from harness import conditions
 from harness.data.description import DataDescription
-from harness.errors import RequestError, nearest
+from harness.errors import RequestError, nearest, reading_data
 from harness.registry import Entry, Registry
 from harness.start import Start, find_start
 
@@ -194,7 +194,8 @@ def describe_data(
             raise RequestError(f"task {task.name!r}: what describes its data: {error}") from None
     else:
         describe = task.beside(function)
-    description: DataDescription = describe(profile, settings, data_folder)
+    with reading_data(task.name):
+        description: DataDescription = describe(profile, settings, data_folder)
     return description
 
 

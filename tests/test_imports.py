@@ -50,7 +50,8 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("data.checksum", "data.decoded", "data.description", "data.loading"),
+        *("data.cache", "data.checksum", "data.decoded", "data.description", "data.listing"),
+        "data.loading",
         *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
         *("trigger", "units"),
     )

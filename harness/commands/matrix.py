@@ -89,6 +89,7 @@ def _carry_out(
                 store.folder.resolve(),
                 arguments.checkpoint_every,
                 estimates.bytes(plan),
+                arguments.cache and arguments.cache.resolve(),
             )
             for run_id, plan in matrix.plans.items()
             if run_id not in tally.outcomes

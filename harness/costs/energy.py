@@ -66,6 +66,8 @@ class EnergyMeter:
         self._started_at: float | None = None
         self._failure: str | None = None
         self._sources: list[_Source] = []
+        self._still_seconds: dict[str, float] = {}
+        """By the scope of a source: since when its counter has not moved."""
         with self._noting_failure():
             self._sources = _sources(device)
 
@@ -80,10 +82,12 @@ class EnergyMeter:
         """Pause; nothing happens if it is paused already."""
         if self._started_at is None:
             return
-        self._seconds += time.perf_counter() - self._started_at
+        seconds = time.perf_counter() - self._started_at
+        self._seconds += seconds
         self._started_at = None
         with self._noting_failure():
-            self._joules += sum(source.stop() for source in self._sources)
+            for source in self._sources:
+                self._joules += self._plausible(source, source.stop(), seconds)
 
     def read(self) -> Energy:
         """Return what was used so far, and go on measuring if it was."""
@@ -129,6 +133,17 @@ class EnergyMeter:
         if self._seconds < _SHORTEST_SECONDS:
             return Measured(None, f"{self._seconds:.2g} s are too short for one measurement")
         return Measured(value)
+
+    def _plausible(self, source: _Source, joules: float, seconds: float) -> float:
+        """Return what a source counted; no hardware uses nothing, or gives energy back."""
+        still = self._still_seconds.get(source.scope, 0.0) + seconds if joules == 0 else 0.0
+        self._still_seconds[source.scope] = still
+        counter = f"the counter of {source.scope} ({source.method})"
+        if joules < 0:
+            self._failure = self._failure or f"{counter} went backwards"
+        elif joules == 0 and still >= _SHORTEST_SECONDS:
+            self._failure = self._failure or f"{counter} stood still for {still:.2g} s"
+        return joules
 
     @contextlib.contextmanager
     def _noting_failure(self) -> Iterator[None]:

@@ -18,8 +18,11 @@ MEMBERS_BETWEEN_LINES = 100
 Report = Callable[[str], None]
 """Takes a line that says how far the unpacking has come."""
 
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
-"""What the standard library raises for an archive that is cut short or no archive."""
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError),
+    *(RuntimeError, ValueError),
+)
+"""What the standard library raises for an archive that is cut short, encrypted or no archive."""
 
 
 def extract(archive: Path, folder: Path, report: Report) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 from pathlib import Path
 
+from harness.data.cache import cache_folder
 from harness.errors import RequestError
 
 _KINDS = {32: "MD5", 64: "SHA-256"}
@@ -20,8 +22,8 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
         path: the file.
         expected: its published MD5 or SHA-256, by which of these its publisher identifies it.
         task: whose ``data fetch`` gets it.
-        note: write down beside the file, in ``NAME.checked``, that it was right at this size and
-            time, and believe that the next time: for gigabytes that can do no harm.
+        note: write down in the user's cache folder that it was right at this size and time, and
+            believe that the next time: for gigabytes that can do no harm.
 
     Raises:
         RequestError: it is missing, truncated or changed.
@@ -30,11 +32,11 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
         f"put the official {path.name} into {path.parent}, "
         f"or let python -m harness data fetch {task} do it"
     )
-    noted = path.with_name(f"{path.name}.checked")
+    noted = _note_of(path) if note else None
     try:
         status = path.stat()
-        seen = f"{expected} {status.st_size} {status.st_mtime_ns}"
-        if note and noted.exists() and noted.read_text() == seen:
+        seen = f"{expected} {status.st_size} {status.st_mtime_ns}".encode()
+        if noted is not None and _content(noted) == seen:
             return
         found = checksum(path, kind(expected))
     except OSError as error:
@@ -44,9 +46,24 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
             f"{path} is truncated or changed: its {kind(expected)} is {found} and not {expected}; "
             f"remove it, and {remedy}"
         )
-    if note:
-        with contextlib.suppress(OSError):  # a folder may be read-only; then it is checked again
-            noted.write_text(seen)
+    if noted is not None:
+        with contextlib.suppress(OSError):  # without the note it is checked again
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            noted.write_bytes(seen)
+
+
+def _note_of(path: Path) -> Path | None:
+    """Return where a note on a file lies; None if there is no place for it."""
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    with contextlib.suppress(RequestError):
+        return cache_folder() / "checked" / f"{path.name}-{place}"
+    return None
+
+
+def _content(path: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return None
 
 
 def kind(expected: str) -> str:

@@ -39,7 +39,7 @@ def download(url: str, path: Path, expected: str, report: Report) -> bool:
         RunFailed: it is not to be had now, or what came is not the right file.
     """
     if path.exists():
-        if not path.is_file() or checksum(path, kind(expected)) != expected:
+        if not path.is_file() or _checksum_of(path, kind(expected)) != expected:
             raise RequestError(
                 f"{path} is there, but it is not the official file: "
                 f"its {kind(expected)} is not {expected}; remove it to fetch it"
@@ -65,6 +65,13 @@ def download(url: str, path: Path, expected: str, report: Report) -> bool:
     except OSError as error:
         raise RequestError(f"cannot write {part}: {error.strerror}") from error
     return True
+
+
+def _checksum_of(path: Path, kind: str) -> str:
+    try:
+        return checksum(path, kind)
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _ask(url: str, start: int) -> HTTPResponse | None:

@@ -52,6 +52,8 @@ class Order:
     """Seconds between two checkpoints."""
     bytes_expected: int | None = None
     """What such a run needed before, None if that is not known."""
+    cache: Path | None = None
+    """Folder for decoded copies of data; None for that of the machine itself."""
 
     @property
     def run_id(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.data.cache import use_cache
 from harness.durability.lock import is_held
 from harness.durability.stop import Stop
 from harness.errors import Interrupted, RequestError, RunFailed
@@ -30,6 +31,8 @@ def carry_out_order(
     from harness.device import find_device
     from harness.engine import carry_out
 
+    if order.cache is not None:
+        use_cache(order.cache)
     plan, store = order.plan, Store(order.results)
     if is_held(order.results / plan.run_id):
         return Outcome("elsewhere")

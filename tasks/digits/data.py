@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,45 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.description import DataDescription
+from harness.errors import RequestError
 
 TRAIN, VALIDATION, TEST = 898, 180, 719
 """Sizes of the three parts."""
 
 
 def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
-    """Return what the data are."""
-    fingerprint = hashlib.sha256(_file().read_bytes()).hexdigest()
+    """Return what the data are.
+
+    Raises:
+        RequestError: scikit-learn or its file is not there.
+    """
+    try:
+        content = _file().read_bytes()
+    except OSError as error:
+        raise RequestError(f"digits: cannot read {error.filename}: {error.strerror}") from None
+    fingerprint = hashlib.sha256(content).hexdigest()
     return DataDescription("real", "scikit-learn digits (1,797 images of 8x8)", fingerprint)
 
 
 def read() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return the images (1797, 1, 8, 8) with values from 0 to 16, and their labels (1797,)."""
-    table = np.loadtxt(_file(), delimiter=",", dtype=np.float32)
-    return table[:, :64].reshape(-1, 1, 8, 8), table[:, 64].astype(np.int64)
+    """Return the images (1797, 1, 8, 8) with values from 0 to 16, and their labels (1797,).
+
+    Raises:
+        RequestError: the file is not there, or damaged.
+    """
+    file = _file()
+    try:
+        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RequestError(f"digits: {file} is damaged: {error}") from None
+    pixels, labels = table[..., :64], table[..., 64:]
+    if (
+        table.shape != (TRAIN + VALIDATION + TEST, 65)
+        or not ((pixels >= 0) & (pixels <= 16)).all()
+        or not np.isin(labels, range(10)).all()
+    ):
+        raise RequestError(f"digits: {file} is not the table of 1,797 digits")
+    return pixels.reshape(-1, 1, 8, 8), labels[:, 0].astype(np.int64)
 
 
 def split() -> dict[str, npt.NDArray[np.int64]]:
@@ -42,6 +67,6 @@ def split() -> dict[str, npt.NDArray[np.int64]]:
 def _file() -> Path:
     """Return the file without importing scikit-learn, which takes a second."""
     specification = importlib.util.find_spec("sklearn")
-    assert specification is not None
-    assert specification.origin is not None
+    if specification is None or specification.origin is None:
+        raise RequestError("digits: they belong to scikit-learn, which is not installed")
     return Path(specification.origin).parent / "datasets" / "data" / "digits.csv.gz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from harness.data.checksum import require_checksum
 from harness.data.decoded import Save
+from harness.errors import RequestError
 
 MD5: Mapping[str, Mapping[str, str]] = {
     "cifar-10-batches-py": {
@@ -29,6 +31,9 @@ MD5: Mapping[str, Mapping[str, str]] = {
 }
 """The official files of both, by the folder that the archive unpacks to."""
 
+_DAMAGED = (OSError, EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError)
+"""What torchvision raises for files that are not as they should be."""
+
 
 def verify(folder: Path, name: str) -> str:
     """Return a fingerprint of the official files, without reading what is in them.
@@ -46,12 +51,24 @@ def verify(folder: Path, name: str) -> str:
 
 
 def decode(folder: Path, save: Save, name: str) -> None:
-    """Read the pickles through torchvision, which looks at the checksums again before it does."""
+    """Read the pickles through torchvision, which looks at the checksums again before it does.
+
+    Raises:
+        RequestError: a file is not as it should be.
+    """
     from torchvision.datasets import CIFAR10, CIFAR100
 
     kinds = {kind.base_folder: kind for kind in (CIFAR10, CIFAR100)}
     for part, is_training in (("train", True), ("test", False)):
-        data = kinds[name](folder, train=is_training)
+        try:
+            data = kinds[name](folder, train=is_training)
+        except _DAMAGED as error:
+            raise RequestError(f"{folder.name}: {folder / name} is damaged: {error}") from None
         pixels = data.data.transpose(0, 3, 1, 2)
+        if len(pixels) != len(data.targets):
+            raise RequestError(
+                f"{folder.name}: {folder / name} has {len(pixels)} images and "
+                f"{len(data.targets)} labels for {part}, which do not pair"
+            )
         save(f"{part}_images", pixels.__getitem__, range(len(pixels)))
         save(f"{part}_labels", np.int64, data.targets)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from harness.data.cache import cache_folder
 from harness.data.decoded import Array, Save, decoded
 from harness.data.description import DataDescription
 from harness.errors import RequestError
@@ -84,7 +85,7 @@ class DataSet:
         """
         if settings["images"] == "official":
             folder = data_folder / self.folder
-            cache = folder / f"decoded-{self.verify(folder)[:16]}"
+            cache = cache_folder() / self.folder / f"decoded-{self.verify(folder)[:16]}"
             return decoded(cache, ARRAYS, partial(self.decode, folder))
         arrays: dict[str, Array] = {}
         for seed, part in enumerate(("train", "test")):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.data.checksum import require_checksum
 from harness.data.decoded import Save
+from harness.data.listing import is_hidden
 from harness.errors import RequestError
 
 ARCHIVE = "tiny-imagenet-200.zip"
@@ -48,9 +50,11 @@ def decode(folder: Path, save: Save) -> None:
             classes = sorted(_lines(archive, "wnids.txt"))
             numbers = {name: number for number, name in enumerate(classes)}
             for part, samples in (("train", _train(archive)), ("test", _validation(archive))):
+                if not samples:
+                    raise RequestError(f"tiny_imagenet: {path} has no images for {part}")
                 save(f"{part}_labels", lambda sample: _number(sample[1], numbers), samples)
                 save(f"{part}_images", lambda sample: _picture(archive, sample[0]), samples)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise RequestError(f"tiny_imagenet: {path} is damaged: {error}") from None
     except KeyError as error:  # of the archive: there is no such member
         raise RequestError(f"tiny_imagenet: {path}: {error.args[0]}") from None
@@ -67,7 +71,11 @@ def _train(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
     found = []
     for member in sorted(archive.namelist()):
         parts = member.split("/")
-        if parts[:2] == [ROOT, "train"] and member.endswith(".JPEG"):
+        if (
+            parts[:2] == [ROOT, "train"]
+            and member.endswith(".JPEG")
+            and not is_hidden(PurePosixPath(member))
+        ):
             found.append((member, parts[2]))
     return found
 
@@ -84,7 +92,10 @@ def _validation(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
 
 
 def _lines(archive: zipfile.ZipFile, name: str) -> list[str]:
-    return archive.read(f"{ROOT}/{name}").decode().splitlines()
+    try:
+        return archive.read(f"{ROOT}/{name}").decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"tiny_imagenet: {name} is not UTF-8 at byte {error.start}") from None
 
 
 def _picture(archive: zipfile.ZipFile, member: str) -> npt.NDArray[np.uint8]:
@@ -94,7 +105,7 @@ def _picture(archive: zipfile.ZipFile, member: str) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(archive.read(member))) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError):
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         raise RequestError(f"tiny_imagenet: {member} is no image") from None
     if pixels.shape != (SIZE, SIZE, 3):
         raise RequestError(f"tiny_imagenet: {member} is not an image of {SIZE} by {SIZE} pixels")

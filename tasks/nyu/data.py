@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.data.cache import cache_folder
 from harness.data.checksum import require_checksum
 from harness.data.description import DataDescription
 from harness.errors import RequestError
@@ -27,7 +28,7 @@ OFFICIAL_MD5: Mapping[str, str] = {
 VALIDATION_SHARE = 0.1
 """Of the training frames, at least; whole scenes."""
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when frames are decoded otherwise."""
 
 
@@ -68,13 +69,15 @@ def _frames(settings: Mapping[str, Any], folder: Path) -> DataDescription:
 
 
 def read(settings: Mapping[str, Any], data_folder: Path) -> dict[str, Part]:
-    """Return the parts train, validation and test, decoded into the data folder if need be.
+    """Return the parts train, validation and test, decoded into the cache folder if need be.
 
     Raises:
-        RequestError: a file is missing or damaged, or cannot be written.
+        RequestError: a file is missing or damaged, or the cache folder cannot be written.
     """
-    fingerprint = describe("", settings, data_folder).sha256
-    cache = data_folder / "nyu" / f"decoded-{CACHE_VERSION}-{fingerprint[:16]}"
+    key = describe("", settings, data_folder).sha256
+    if settings["frames"] == "single":
+        key = SingleFrames(data_folder / "nyu" / "nyudepthv2").key()
+    cache = cache_folder() / "nyu" / f"decoded-{CACHE_VERSION}-{key[:16]}"
     return decoded_parts(cache, partial(_opened, settings, data_folder / "nyu"))
 
 
@@ -117,7 +120,9 @@ def parts(
     if len(names) < 2:
         raise RequestError(f"nyu: the training frames are of {len(names)} scene; 2 are needed")
     validation: set[int] = set()
-    for name in sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for name in sorted(
+        names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    ):
         if len(validation) >= VALIDATION_SHARE * len(train):
             break
         validation |= {number for number in train if scenes[number] == name}

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.data.listing import listed
 from harness.errors import RequestError
 from tasks.nyu import hdf5
 
@@ -28,8 +29,8 @@ class SingleFrames:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._train = sorted(folder.glob("train/*/*.h5"))
-        self._test = sorted(folder.glob("val/official/*.h5"))
+        self._train = listed(folder, "train/*/*.h5")
+        self._test = listed(folder, "val/official/*.h5")
         for files, pattern in ((self._train, "train/SCENE"), (self._test, "val/official")):
             if not files:
                 raise RequestError(f"nyu: there are no files {folder}/{pattern}/*.h5")
@@ -44,24 +45,28 @@ class SingleFrames:
 
     def image(self, number: int) -> npt.NDArray[np.uint8]:
         """Return the picture (3, height, width) of a frame."""
-        return self._read(number, "rgb", np.uint8, (3, *self._shape))
+        with hdf5.opened(self._files[number]) as file:
+            return hdf5.read(hdf5.dataset(file, "rgb", np.uint8, (3, *self._shape)))
 
     def depth(self, number: int) -> npt.NDArray[np.float32]:
         """Return the depth (height, width) of a frame in metres, 0 where unknown."""
-        return self._read(number, "depth", np.float32, self._shape)
+        with hdf5.opened(self._files[number]) as file:
+            return hdf5.read_depths(hdf5.dataset(file, "depth", np.float32, self._shape))
 
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes of all files."""
-        lines = (f"{f.relative_to(self._folder)} {f.stat().st_size}" for f in self._files)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        lines = (
+            f"{f.relative_to(self._folder).as_posix()} {f.stat().st_size}" for f in self._files
+        )
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def key(self) -> str:
+        """Return a hash that files of the same names and sizes elsewhere, or later, do not have."""
+        times = " ".join(str(file.stat().st_mtime_ns) for file in self._files)
+        text = f"{self.fingerprint()} {self._folder.resolve()} {times}"
+        return hashlib.sha256(os.fsencode(text)).hexdigest()
 
     def _shape_of_first(self) -> tuple[int, int]:
         with hdf5.opened(self._files[0]) as file:
             height, width = hdf5.dataset(file, "depth", np.float32, (None, None)).shape
         return height, width
-
-    def _read(
-        self, number: int, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
-    ) -> npt.NDArray[Any]:
-        with hdf5.opened(self._files[number]) as file:
-            return hdf5.read(hdf5.dataset(file, name, dtype, shape))

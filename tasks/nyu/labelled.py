@@ -42,15 +42,18 @@ class LabelledFrames:
                 f"nyu: {path} has {len(self._images)} images, {len(self._depths)} depths "
                 f"and {scenes.shape[1]} scenes, which do not pair"
             )
-        self.scenes = [_text(self._file[name]) for name in hdf5.read(scenes)[0]]
+        try:
+            self.scenes = [_text(self._file[name]) for name in hdf5.read(scenes)[0]]
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise RequestError(f"nyu: {path}: 'scenes' are no names: {error}") from None
 
     def image(self, number: int) -> npt.NDArray[np.uint8]:
         """Return the picture (3, 480, 640) of a frame."""
         return hdf5.read(self._images, number).transpose(0, 2, 1)
 
     def depth(self, number: int) -> npt.NDArray[np.float32]:
-        """Return the depth (480, 640) of a frame in metres, with its gaps filled."""
-        return hdf5.read(self._depths, number).T
+        """Return the depth (480, 640) of a frame in metres, 0 where unknown."""
+        return hdf5.read_depths(self._depths, number).T
 
 
 def official_split(path: Path, frames: int) -> tuple[list[int], list[int]]:
@@ -68,13 +71,17 @@ def official_split(path: Path, frames: int) -> tuple[list[int], list[int]]:
     for name in ("trainNdxs", "testNdxs"):
         if name not in contents:
             raise RequestError(f"nyu: {path} has no {name!r}")
-        numbers.append((contents[name].astype(int).flatten() - 1).tolist())
+        values = contents[name]
+        if not (isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size):
+            raise RequestError(f"nyu: {path}: {name!r} holds no numbers of frames")
+        numbers.append((values.flatten().astype(float) - 1).tolist())
     train, test = numbers
-    outside = [n + 1 for n in (*train, *test) if not 0 <= n < frames]
+    outside = [n + 1 for n in (*train, *test) if n not in range(frames)]
     if outside:
         raise RequestError(
-            f"nyu: {path} names frame {outside[0]}, where the frames are 1 to {frames}"
+            f"nyu: {path} names frame {outside[0]:g}, where the frames are 1 to {frames}"
         )
+    train, test = [int(n) for n in train], [int(n) for n in test]
     both = set(train) & set(test)
     if both:
         raise RequestError(f"nyu: {path} has frame {min(both) + 1} in training and in tests")

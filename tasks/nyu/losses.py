@@ -9,6 +9,11 @@ SHARE_OF_LARGEST_ERROR = 0.2
 """Where the reverse Huber loss turns from linear to quadratic."""
 
 
+def is_known(depths: Tensor) -> Tensor:
+    """Tell the pixels whose depth is known: more than 0, and a finite number."""
+    return (depths > 0) & depths.isfinite()
+
+
 def berhu(predicted: Tensor, truth: Tensor) -> Tensor:
     """Return the reverse Huber loss (Laina et al., arXiv:1606.00373, equation 1).
 
@@ -17,7 +22,7 @@ def berhu(predicted: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         predicted: depths in metres.
-        truth: depths of the same shape, 0 where unknown.
+        truth: depths of the same shape; 0, less, NaN or infinite where unknown.
     """
     errors = _known_errors(predicted, truth).abs()
     # Where all errors are 0, so is c, and 0 / 0 would have no gradient.
@@ -33,12 +38,13 @@ def mean_squared_error(predicted: Tensor, truth: Tensor) -> Tensor:
 
 def _known_errors(predicted: Tensor, truth: Tensor) -> Tensor:
     """Return the errors, 0 where the depth is unknown."""
-    return (predicted - truth) * (truth > 0)
+    # Selected and not multiplied: 0 * NaN is NaN.
+    return torch.where(is_known(truth), predicted - truth, 0.0)
 
 
 def _mean(errors: Tensor, truth: Tensor) -> Tensor:
     """Return the mean over the pixels whose depth is known, 0 if there are none."""
-    return errors.sum() / (truth > 0).sum().clamp(min=1)
+    return errors.sum() / is_known(truth).sum().clamp(min=1)
 
 
 LOSSES = {"berhu": berhu, "mean_squared_error": mean_squared_error}

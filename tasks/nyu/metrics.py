@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tasks.nyu.losses import is_known
+
 LEAST_DEPTH = 1e-3
 """Metres, to which predictions are raised: a network may say 0 or less, which has no logarithm."""
 
@@ -20,13 +22,13 @@ def image_sums(predicted: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         predicted: depths in metres (images, height, width).
-        truth: depths in metres of the same shape, 0 where unknown.
+        truth: depths in metres of the same shape; 0, less, NaN or infinite where unknown.
 
     Returns:
         (images, 7) in double precision: pixels, squared errors, relative errors, errors of the
         decimal logarithm, and pixels within each of the three factors.
     """
-    known = truth > 0
+    known = is_known(truth)
     p = predicted.double().clamp(min=LEAST_DEPTH)
     t = torch.where(known, truth.double(), 1.0)
     ratio = torch.maximum(p / t, t / p)
@@ -41,7 +43,7 @@ def image_sums(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def pooled(sums: Tensor) -> dict[str, float]:
-    """Return the measures over all the pixels of all the images.
+    """Return the measures over all the pixels of all the images, NaN if no depth is known.
 
     Args:
         sums: what `image_sums` returns, of all the images.
@@ -51,6 +53,8 @@ def pooled(sums: Tensor) -> dict[str, float]:
 
 def averaged(sums: Tensor) -> dict[str, float]:
     """Return the mean over images of each image's measures; images without depths do not count.
+
+    Without any image that counts they are NaN.
 
     The mean of the images' RMSE is not the RMSE of all the pixels: it is at most as large where
     all have as many pixels.

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.loading import loaded
+from harness.errors import RequestError
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.nyu import data
 from tasks.nyu.augmentation import augmented
 from tasks.nyu.crop import HALF, centre_crop, cropped_size
-from tasks.nyu.losses import LOSSES, berhu
+from tasks.nyu.losses import LOSSES, berhu, is_known
 from tasks.nyu.metrics import LEAST_DEPTH, averaged, image_sums, pooled
 from tasks.nyu.model import FCRN
 from tasks.nyu.pretrained import load_encoder
@@ -116,8 +117,16 @@ class NYUDepth(Task):
     ) -> None:
         super().__init__(settings, data_folder, device)
         self._parts = data.read(settings, data_folder)
+        self._require_known_depths()
         self._samples = len(self._parts["train"].images)
         self.steps_per_epoch = -(-self._samples // settings["batch_size"])
+
+    def _require_known_depths(self) -> None:
+        for name, part in self._parts.items():
+            if not any(bool((depth > 0).any()) for depth in part.depths):
+                raise RequestError(
+                    f"nyu: none of the {len(part.depths)} {name} frames has a pixel of known depth"
+                )
 
     def model(self) -> nn.Module:
         """Return the network."""
@@ -195,8 +204,8 @@ class NYUDepth(Task):
         total, known = torch.zeros(2, *size, device=self.device, dtype=torch.double)
         for numbers in torch.arange(self._samples).split(256):
             depths = self._read(numbers)[1].to(self.device)
-            total += depths.sum(0)
-            known += (depths > 0).sum(0)
+            total += torch.where(is_known(depths), depths, 0.0).sum(0)
+            known += is_known(depths).sum(0)
         mean = (total / known.clamp(min=1))[None, None]
         sums = [
             image_sums(_enlarged(mean, depths).expand_as(depths), depths)

@@ -40,7 +40,7 @@ def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> Da
                 f"psmnet: training_scenes={settings['training_scenes']}: is less than "
                 f"{sceneflow.HELD_OUT}, of which one is for validation"
             )
-        content = b"".join(map(Path.read_bytes, [Path(scenes.__file__), *motorcycle.files()]))
+        content = Path(scenes.__file__).read_bytes() + motorcycle.content()
         counts = f"{settings['training_scenes']} {settings['test_scenes']}"
         return DataDescription(
             "synthetic",
@@ -93,5 +93,5 @@ def _fingerprint(folder: Path, pairs: Iterable[PairFiles]) -> str:
         pair.check()
         for path in (pair.left, pair.right, pair.disparity):
             line = f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
-            digest.update(line.encode())
+            digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

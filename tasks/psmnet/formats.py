@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -10,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from harness.data.listing import APPLE_DOUBLE
 from harness.errors import RequestError
 
 Picture = npt.NDArray[np.uint8]
@@ -27,6 +31,11 @@ _PNG_BEGINNING = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_KINDS: dict[tuple[int, int], Kind] = {(8, 2): "8-bit RGB PNG", (16, 0): "16-bit grey PNG"}
 """By bits of a sample and colour type."""
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for a damaged image, or one that says to be enormous."""
 _HEADER_BYTES = 128
 """More than what stands before the pixels' values."""
 
@@ -57,6 +66,8 @@ def inspect(path: Path, *kinds: Kind) -> Header:
             end = file.read()
     except OSError as error:
         _refuse(path, f"cannot be read: {error.strerror}")
+    if beginning.startswith(APPLE_DOUBLE):
+        _refuse(path, "is what macOS keeps beside a file")
     is_png = path.suffix == ".png"
     header = _png_header(path, beginning) if is_png else _pfm_header(path, beginning)
     if header.kind not in kinds:
@@ -83,7 +94,8 @@ def read_disparity(path: Path) -> Disparity:
     """Return the disparities of a PFM or of one of KITTI's images.
 
     A PFM has its rows from the bottom up; some releases have negative disparities for the left
-    image.
+    image. What is NaN or infinite there is unknown: SceneFlow has some of these, and Middlebury
+    marks occluded pixels so.
 
     Raises:
         RequestError: it is missing, damaged or of another format.
@@ -92,8 +104,8 @@ def read_disparity(path: Path) -> Disparity:
     if header.kind == "16-bit grey PNG":
         return _pixels(path).astype(np.float32) * KITTI_UNIT
     stored = np.fromfile(path, f"{header.byte_order}f4", offset=header.length)
-    rows: Disparity = np.abs(stored.reshape(header.height, header.width)[::-1])
-    return rows.astype(np.float32)
+    rows = np.abs(stored.reshape(header.height, header.width)[::-1])
+    return np.where(np.isfinite(rows), rows, 0).astype(np.float32)
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -112,7 +124,7 @@ def _pixels(path: Path) -> npt.NDArray[Any]:
     try:
         with Image.open(path) as image:
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DAMAGED as error:
         _refuse(path, f"is damaged: {error}")
 
 
@@ -136,7 +148,12 @@ def _pfm_header(path: Path, beginning: bytes) -> Header:
         scale = float(lines[2])
     except (ValueError, IndexError):
         width = height = scale = 0
-    if lines[0].strip() != b"Pf" or min(width, height) < 1 or scale == 0:
+    if (
+        lines[0].strip() != b"Pf"
+        or min(width, height) < 1
+        or scale in (0, math.inf, -math.inf)
+        or math.isnan(scale)
+    ):
         _refuse(path, "is not a PFM of one channel")
     length = sum(len(line) + 1 for line in lines)
     return Header("PFM of one channel", height, width, "<" if scale < 0 else ">", length)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.data.listing import listed
 from harness.errors import RequestError
 from tasks.psmnet.pairs import FETCH, PairFiles, Parts
 
@@ -50,7 +51,7 @@ def find(folder: Path, benchmark: Benchmark) -> Parts[list[PairFiles]]:
     )
     pairs = [
         PairFiles(lefts / path.name, rights / path.name, path)
-        for path in sorted(disparities.glob("*_10.png"))
+        for path in listed(disparities, "*_10.png")
     ]
     for pair in pairs:
         for path in (pair.left, pair.right):

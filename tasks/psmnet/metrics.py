@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,10 +32,13 @@ class Errors:
 
     @property
     def end_point_error(self) -> float:
-        """The mean distance in pixels."""
-        return self._distance / max(self._pixels, 1)
+        """The mean distance in pixels, NaN if no pixel counts."""
+        return self._distance / self._pixels if self._pixels else math.nan
 
     @property
     def three_pixel_error(self) -> float:
-        """The pixels in percent that are wrong by 3 pixels and by 5 % or more, as KITTI has it."""
-        return 100 * self._wrong / max(self._pixels, 1)
+        """The pixels in percent that are wrong by 3 pixels and by 5 % or more, as KITTI has it.
+
+        NaN if no pixel counts.
+        """
+        return 100 * self._wrong / self._pixels if self._pixels else math.nan

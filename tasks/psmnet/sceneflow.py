@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.data.listing import listed
 from harness.errors import RequestError
 from tasks.psmnet.pairs import FETCH, PairFiles, Parts
 
@@ -61,7 +62,7 @@ def find_flying_things(folder: Path) -> Parts[list[PairFiles]]:
 def _films(subset: Path, pattern: str) -> list[Film]:
     """Return the pairs of each film of a subset."""
     frames = subset / "frames_cleanpass"
-    folders = sorted(path.parent for path in frames.glob(f"{pattern}/left"))
+    folders = [path.parent for path in listed(frames, f"{pattern}/left")]
     if not folders:
         raise RequestError(f"psmnet: no images at {frames / pattern / 'left'}; {FETCH}")
     return [_film(subset, folder.relative_to(frames)) for folder in folders]
@@ -69,7 +70,9 @@ def _films(subset: Path, pattern: str) -> list[Film]:
 
 def _film(subset: Path, name: Path) -> Film:
     frames, disparities = subset / "frames_cleanpass" / name, subset / "disparity" / name / "left"
-    lefts = sorted((frames / "left").glob("*.png"))
+    lefts = listed(frames / "left", "*.png")
+    if not lefts:
+        raise RequestError(f"psmnet: no images at {frames / 'left' / '*.png'}; {FETCH}")
     rights = {path.name for path in (frames / "right").glob("*.png")}
     known = {path.stem for path in disparities.glob("*.pfm")}
     for left in lefts:

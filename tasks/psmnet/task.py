@@ -115,6 +115,8 @@ class Stereo(Task):
         parts = data.read(settings, data_folder)
         self._training = parts.training
         self._held_out: dict[Split, Pairs] = {"validation": parts.validation, "test": parts.test}
+        for name, pairs in (("training", parts.training), *self._held_out.items()):
+            self._require_valid_pixels(name, pairs)
         self.steps_per_epoch = -(-len(self._training) // settings["batch_size"])
 
     def _require_sizes_that_fit(self) -> None:
@@ -130,6 +132,17 @@ class Stereo(Task):
                 raise RequestError(
                     f"psmnet: {name}={value}: is not a multiple of {divisor} from {least} on"
                 )
+
+    def _require_valid_pixels(self, name: str, pairs: Pairs) -> None:
+        """Refuse a part that has no pixel to learn from or to be measured on.
+
+        Usually the first pair has one, and no further pair is read.
+        """
+        if not any(self._valid(_disparity(pairs, number)).any() for number in range(len(pairs))):
+            raise RequestError(
+                f"psmnet: none of the {len(pairs)} {name} pairs has a pixel of known disparity "
+                f"below max_disparity={self.settings['max_disparity']}"
+            )
 
     def model(self) -> nn.Module:
         """Return the network."""
@@ -215,6 +228,8 @@ class Stereo(Task):
         left, right, known = batch
         valid = self._valid(known)
         outputs = _psmnet(model).disparities(left, right)
+        # An unknown disparity may be NaN, which 0 does not remove from a product.
+        known = torch.where(valid, known, 0.0)
         sums = [(distance(output, known, reduction="none") * valid).sum() for output in outputs]
         means = torch.stack(sums) / valid.sum().clamp(min=1)
         weights = means.new_tensor(OUTPUT_WEIGHTS[-len(outputs) :])
@@ -260,16 +275,17 @@ class Stereo(Task):
     def baseline(self) -> float:
         """Return the test error of the median disparity of training images, the best constant."""
         step = -(-len(self._training) // BASELINE_PAIRS)
-        seen = np.concatenate(
-            [
-                self._training[number].disparity.flatten()
-                for number in range(0, len(self._training), step)
-            ]
-        )
-        known = torch.from_numpy(seen)
-        median, errors = known[self._valid(known)].median(), Errors()
+        numbers = range(0, len(self._training), step)
+        known = torch.cat([_disparity(self._training, number).flatten() for number in numbers])
+        valid = known[self._valid(known)]
+        if not len(valid):
+            raise RequestError(
+                f"psmnet: none of the {len(numbers)} training pairs whose median is the baseline "
+                "has a pixel of known disparity"
+            )
+        median, errors = valid.median(), Errors()
         for number in range(len(self._held_out["test"])):
-            disparity = torch.from_numpy(self._held_out["test"][number].disparity)
+            disparity = _disparity(self._held_out["test"], number)
             errors.add(median, disparity, self._valid(disparity))
         return errors.end_point_error
 
@@ -292,6 +308,10 @@ class Stereo(Task):
         side = REDUCTION * self.settings["pooling"]
         ones = torch.ones(1, 3, side, side, device=self.device, dtype=torch.double)
         return _psmnet(model).costs(ones, ones)[-1].sum()
+
+
+def _disparity(pairs: Pairs, number: int) -> Tensor:
+    return torch.from_numpy(pairs[number].disparity)
 
 
 def _stacked(pairs: Sequence[Pair]) -> Batch:

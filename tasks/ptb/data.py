@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import platform
 from collections import Counter
@@ -17,6 +18,9 @@ from tasks.ptb import documentation
 
 END_OF_SENTENCE = "<eos>"
 UNKNOWN = "<unk>"
+
+BYTE_ORDER_MARK = "\ufeff"
+"""With which some editors begin a text in UTF-8."""
 
 OFFICIAL_MD5: Mapping[str, str] = {
     "ptb.train.txt": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
@@ -77,7 +81,7 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
             raise RequestError(
                 f"ptb: text={text}: is no folder{nearest(text, ('documentation', 'official'))}"
             )
-        name = f"text of {Path(text).name}"
+        name = f"text of {Path(text).resolve().name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
     train, validation, test = (part[:limit] for part in parts)
     return Corpus(source, name, train, validation, test)
@@ -124,12 +128,24 @@ def _official(folder: Path, reader: str) -> list[list[str]]:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a text, whichever system's editor wrote it."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise RequestError(f"ptb: cannot read {path}: {error.strerror}") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError(f"ptb: {path} is UTF-16 or UTF-32; save it as UTF-8")
+    try:
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(f"ptb: {path} is not UTF-8 at byte {error.start}") from None
+        raise RequestError(
+            f"ptb: {path} is not UTF-8 at byte {error.start}, "
+            f"which is 0x{content[error.start]:02x}; save it as UTF-8"
+        ) from None
+    if (place := text.find("\0")) >= 0:
+        raise RequestError(f"ptb: {path} has a NUL at character {place}; save it as plain UTF-8")
+    # A mark stands at the beginning of a file, and within one that was joined from several.
+    text = text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise RequestError(f"ptb: {path} is empty")
     return text.removesuffix("\n").split("\n")

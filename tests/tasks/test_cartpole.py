@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import math
 import warnings
@@ -16,8 +17,14 @@ from torch import Tensor, nn
 from harness.registry import Registry
 from harness.seeds import derive
 from harness.task import Split
-from tasks.cartpole.data import describe
-from tasks.cartpole.environment import Environments, Transitions, episode_returns
+from tasks.cartpole.data import SEMANTICS, describe
+from tasks.cartpole.environment import (
+    NAME,
+    STEP_LIMIT,
+    Environments,
+    Transitions,
+    episode_returns,
+)
 from tasks.cartpole.replay import Batch, Experience, Replay, td_targets
 from tasks.cartpole.task import CartPole, evaluation_seeds
 
@@ -382,7 +389,17 @@ def test_the_flow_is_the_summed_value_of_an_observation_of_ones() -> None:
     torch.testing.assert_close(task.flow(model), expected)
 
 
-def test_the_data_are_a_simulators_whatever_the_profile() -> None:
-    descriptions = [describe(profile, {}, Path()) for profile in ("smoke", "embedded", "paper")]
-    assert descriptions[0].source == "synthetic"
-    assert descriptions[0] == descriptions[1] == descriptions[2]
+def test_the_data_are_described_as_the_simulator_behaves() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is a newer version
+        simulator = gymnasium.make(NAME)
+    physics: Any = simulator.unwrapped
+    degrees = math.degrees(physics.theta_threshold_radians)
+    said = f"Euler steps of {physics.tau:g} s, reward 1 per step, "
+    said += f"terminated beyond {physics.x_threshold:g} m or {degrees:g} degrees, "
+    said += f"truncated after {STEP_LIMIT} steps"
+    assert physics.kinematics_integrator == "euler"
+    assert f"{NAME}: {said}" == SEMANTICS
+    description = describe("smoke", {}, Path())
+    assert (description.source, description.name) == ("synthetic", f"gymnasium {NAME}")
+    assert description.sha256 == hashlib.sha256(SEMANTICS.encode()).hexdigest()

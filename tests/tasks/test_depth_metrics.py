@@ -41,6 +41,26 @@ def test_unknown_depths_change_neither_the_mean_nor_the_threshold() -> None:
         assert loss(with_unknown[1], with_unknown[0]) == loss(predicted, truth)
 
 
+@pytest.mark.parametrize("unknown", [0.0, -1.0, math.nan, math.inf, -math.inf])
+def test_an_unknown_depth_has_no_effect_however_it_is_marked(unknown: float) -> None:
+    predicted = torch.tensor([[[2.0, 3.0, 4.0]]], requires_grad=True)
+    truth = torch.tensor([[[2.5, unknown, 8.0]]])
+    for loss in (berhu, mean_squared_error):
+        value = loss(predicted, truth)
+        assert value == loss(predicted[..., [0, 2]], truth[..., [0, 2]])
+        (gradient,) = torch.autograd.grad(value, predicted)
+        assert gradient.isfinite().all()
+        assert gradient[0, 0, 1] == 0
+    both = image_sums(predicted.detach(), truth)
+    assert both.equal(image_sums(predicted.detach()[..., [0, 2]], truth[..., [0, 2]]))
+
+
+def test_without_a_known_depth_there_is_no_number() -> None:
+    sums = image_sums(maps([1.0, 2.0]), maps([0.0, math.nan]))
+    for measures in (pooled(sums), averaged(sums)):
+        assert all(math.isnan(value) for value in measures.values())
+
+
 def test_the_threshold_is_a_constant_for_the_gradient() -> None:
     predicted = torch.tensor([10.0, 2.0], requires_grad=True)
     (gradient,) = torch.autograd.grad(berhu(predicted, torch.tensor([5.0, 1.9])), predicted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import plan
 from tasks.digits import data
@@ -48,8 +51,16 @@ def test_the_parts_never_change() -> None:
     ]
 
 
-def test_the_parts_are_the_same_for_all_seeds() -> None:
-    first, second = build(seed=0), build(seed=1)
+def test_neither_a_seed_nor_the_random_state_decides_the_parts() -> None:
+    tasks = []
+    for seed in (0, 1):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        tasks.append(build(seed=seed))
+        tasks[-1].stream(nn.Module(), seed).next(nn.Module())
+        tasks[-1].scoring_batches(seed)
+    first, second = tasks
     for part in PARTS:
         for one, other in zip(first._parts[part], second._parts[part], strict=True):
             assert torch.equal(one, other)
@@ -164,3 +175,45 @@ def test_the_baseline_always_gives_the_most_frequent_answer_in_training(task: Di
 def test_accuracies_of_the_ten_constant_answers_add_up_to_all(task: Digits, part: Any) -> None:
     accuracies = [task.evaluate(Always(digit), part)["accuracy"] for digit in range(10)]
     assert sum(accuracies) == pytest.approx(100)
+
+
+def packed(text: str) -> bytes:
+    return gzip.compress(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is not the table of 1,797 digits"),
+        (b"no archive", "is damaged"),
+        (packed("1,2\n" * 1797)[:-9], "is damaged"),
+        (packed("1,2\n" * 1797), "is not the table of 1,797 digits"),
+        (packed("1,caf\xe9\n"), "is damaged"),
+        (packed((",".join(["17"] * 64) + ",3\n") * 1797), "is not the table of 1,797 digits"),
+        (packed((",".join(["nan"] * 64) + ",3\n") * 1797), "is not the table of 1,797 digits"),
+        (packed((",".join(["1"] * 64) + ",10\n") * 1797), "is not the table of 1,797 digits"),
+    ],
+    ids=["empty", "text", "cut short", "narrow", "no numbers", "bright", "NaN", "labels"],
+)
+@pytest.mark.filterwarnings("ignore:loadtxt")
+def test_a_damaged_file_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, complaint: str
+) -> None:
+    file = tmp_path / "digits.csv.gz"
+    file.write_bytes(content)
+    monkeypatch.setattr(data, "_file", lambda: file)
+    with pytest.raises(RequestError, match=rf"^digits: {file} {complaint}") as refusal:
+        data.read()
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_or_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "_file", lambda: tmp_path / "digits.csv.gz")
+        with pytest.raises(RequestError, match=r"cannot read .*digits\.csv\.gz: No such file"):
+            data.describe("smoke", {}, tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RequestError, match="scikit-learn, which is not installed"):
+        data.describe("smoke", {}, tmp_path)

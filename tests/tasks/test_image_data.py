@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torchvision.datasets
 from PIL import Image
 
 from harness.command_line import main
+from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.images import cifar, tiny_imagenet
@@ -24,6 +27,14 @@ from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET, DataSet, split
 
 OFFICIAL = {"images": "official", "train_images": 0, "test_images": 0}
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(VARIABLE, str(folder))
+    return folder
 
 
 def md5(path: Path) -> str:
@@ -99,6 +110,7 @@ def tiny_members() -> dict[str, bytes]:
         f"{root}/train/n01443537/n01443537_boxes.txt": b"n01443537_0.JPEG\t0\t10\t63\t58\n",
         f"{root}/train/n02124075/images/n02124075_0.JPEG": jpeg((0, 250, 0)),
         f"{root}/train/n02124075/images/n02124075_1.JPEG": jpeg(100, mode="L"),
+        f"{root}/train/n02124075/images/._n02124075_1.JPEG": b"what macOS keeps beside it",
         f"{root}/val/images/val_0.JPEG": jpeg((0, 0, 250)),
         f"{root}/val/images/val_1.JPEG": jpeg((250, 0, 0)),
         f"{root}/val/val_annotations.txt": (
@@ -175,6 +187,17 @@ def test_the_checksums_are_those_of_torchvision_and_of_the_downloads() -> None:
     assert list(downloads) == [tiny_imagenet.ARCHIVE]
 
 
+def test_a_data_folder_is_only_read(
+    cifar10: Path, small_disk: Path, remount: Callable[[Path, str], None], cache: Path
+) -> None:
+    shutil.copytree(cifar10 / "cifar10", small_disk / "cifar10")
+    remount(small_disk, "ro")
+    arrays = CIFAR10.arrays(OFFICIAL, small_disk)
+    assert arrays["test_labels"].tolist() == [5, 9]
+    (decoded,) = [path for path in (cache / "cifar10").iterdir() if path.is_dir()]
+    assert decoded.name.startswith("decoded-")
+
+
 # What is refused
 
 
@@ -202,6 +225,28 @@ def test_a_missing_file_of_cifar_is_named(cifar10: Path) -> None:
     path = cifar10 / "cifar10" / "cifar-10-batches-py" / "data_batch_5"
     path.unlink()
     assert f"cannot read {path}: No such file" in refusal(CIFAR10, cifar10)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"labels": [1, 2]}, "is damaged: 'data'"),
+        ({"labels": [1], "data": rows(0)}, "has 10 images and 9 labels for train"),
+        ({"labels": [1], "data": rows(0)[:, :5]}, "is damaged: "),
+        (b"no pickle", "is damaged: "),
+    ],
+    ids=["no images", "a label is missing", "another size", "text"],
+)
+def test_files_of_another_content_are_refused_in_one_line(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch, content: object, complaint: str
+) -> None:
+    folder = cifar10 / "cifar10" / "cifar-10-batches-py"
+    is_raw = isinstance(content, bytes)
+    (folder / "data_batch_5").write_bytes(content if is_raw else pickle.dumps(content))
+    declare(monkeypatch, folder, torchvision.datasets.CIFAR10, [*BATCHES], "test_batch")
+    with pytest.raises(RequestError, match=f"^cifar10: {folder} {complaint}") as refused:
+        CIFAR10.arrays(OFFICIAL, cifar10)
+    assert "\n" not in str(refused.value)
 
 
 class Trap:
@@ -246,6 +291,8 @@ def test_the_archive_of_tiny_imagenet_is_missing_or_another_one(
         ("val/images/val_1.JPEG", jpeg(0)[:-300], "val_1.JPEG is no image"),
         ("val/images/val_1.JPEG", jpeg(0, size=32), "val_1.JPEG is not an image of 64 by 64"),
         ("val/val_annotations.txt", b"val_0.JPEG\tn00000000\t0\t0\t1\t1\n", "class n00000000"),
+        ("wnids.txt", b"caf\xe9\n", "wnids.txt is not UTF-8 at byte 3"),
+        ("val/val_annotations.txt", b"", "has no images for test"),
         ("val/val_annotations.txt", b"val_0.JPEG n02124075\n", "row 1 of val/val_annotations.txt"),
     ],
 )
@@ -254,6 +301,7 @@ def test_an_archive_whose_content_is_not_tiny_imagenet_is_refused(
     content: bytes | None,
     complaint: str,
     tmp_path: Path,
+    cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     members = tiny_members()
@@ -264,7 +312,7 @@ def test_an_archive_whose_content_is_not_tiny_imagenet_is_refused(
     with pytest.raises(RequestError, match=f"^tiny_imagenet: .*{complaint}") as refused:
         TINY_IMAGENET.arrays(OFFICIAL, folder)
     assert "\n" not in str(refused.value)
-    assert not [path for path in folder.glob("tiny_imagenet/*decoded*") if path.is_dir()]
+    assert not [path for path in cache.glob("tiny_imagenet/*decoded*") if path.is_dir()]
 
 
 def test_data_check_says_what_is_missing_in_one_line(

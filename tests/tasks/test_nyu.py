@@ -294,3 +294,15 @@ def test_missing_weights_are_refused_before_anything_is_run(tmp_path: Path) -> N
     complaint = r"cannot read .*resnet18-f37072fd.pth: No such file .*data fetch nyu do it"
     with pytest.raises(RequestError, match=complaint):
         plan(Registry(), "nyu", "dense", overrides={"init": "pretrained"}, data_folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_without_a_known_depth_is_refused(
+    name: str, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = data.read({**SCRATCH, "rooms": 6, "views": 4}, data_folder)
+    parts[name] = Part(parts[name].images, np.zeros_like(parts[name].depths))
+    monkeypatch.setattr(data, "read", lambda *arguments: parts)
+    complaint = f"none of the [0-9]+ {name} frames has a pixel of known depth"
+    with pytest.raises(RequestError, match=complaint):
+        build(data_folder)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +19,8 @@ import pytest
 import scipy.io
 
 from harness.command_line import main
+from harness.data.cache import VARIABLE
+from harness.data.listing import APPLE_DOUBLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.nyu import data, pretrained
@@ -52,17 +58,22 @@ def write_labelled(path: Path, **changes: Any) -> None:
 
 def write_split(path: Path, train: Any = (1, 2, 3), test: Any = (4, 5)) -> None:
     columns = {"trainNdxs": train, "testNdxs": test}
-    contents = {k: np.array(v, np.uint16)[:, None] for k, v in columns.items() if v is not None}
+    contents = {k: np.array(v)[:, None] for k, v in columns.items() if v is not None}
+    contents = {k: v.astype(np.uint16) if v.dtype == np.int64 else v for k, v in contents.items()}
     scipy.io.savemat(path, contents)
 
 
-def write_single(path: Path, number: int = 0, **changes: Any) -> None:
+def write_single(
+    path: Path, number: int = 0, compression: str | None = "gzip", **changes: Any
+) -> None:
     contents = {"rgb": IMAGES[number].transpose(2, 0, 1), "depth": DEPTHS[number], **changes}
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for name, values in contents.items():
             if values is not None:
-                file.create_dataset(name, data=values, compression="gzip")
+                file.create_dataset(
+                    name, data=values, compression=compression if np.ndim(values) else None
+                )
 
 
 def count_as_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +103,16 @@ def single(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def caches(data_folder: Path) -> list[Path]:
-    return [path for path in data_folder.glob("nyu/decoded-*") if not path.suffix]
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(VARIABLE, str(folder))
+    return folder
+
+
+def caches(cache: Path) -> list[Path]:
+    return [path for path in cache.glob("nyu/decoded-*") if path.is_dir()]
 
 
 # What is read
@@ -135,6 +154,23 @@ def test_frames_are_decoded_to_every_second_pixel_and_test_depths_stay_whole(
     assert np.array_equal(parts["test"].depths, DEPTHS[3:])
 
 
+@pytest.mark.parametrize("unknown", [np.nan, np.inf, -np.inf, -1.0])
+def test_a_depth_that_is_no_positive_number_is_unknown(
+    labelled: Path, single: Path, monkeypatch: pytest.MonkeyPatch, unknown: float
+) -> None:
+    depths = DEPTHS.copy()
+    depths[:, ::3] = unknown
+    write_labelled(labelled / "nyu" / FRAMES, depths=depths.transpose(0, 2, 1))
+    count_as_official(labelled / "nyu", monkeypatch)
+    for number, frame in enumerate(sorted((single / "nyu").glob("nyudepthv2/*/*/*.h5"))):
+        write_single(frame, number, depth=depths[number])
+    for settings, folder in ((LABELLED, labelled), (SINGLE, single)):
+        for part in data.read(settings, folder).values():
+            assert 0 < (part.depths == 0).mean() < 0.5
+            assert np.isfinite(part.depths).all()
+            assert part.depths.min() == 0
+
+
 def test_both_formats_give_the_same_frames(labelled: Path, single: Path) -> None:
     first, second = data.read(LABELLED, labelled), data.read(SINGLE, single)
     assert np.array_equal(first["test"].images[1], second["test"].images[0])
@@ -151,20 +187,37 @@ def test_frames_are_decoded_once(labelled: Path) -> None:
     assert np.array_equal(data.read(LABELLED, labelled)["train"].depths, before)
 
 
-def test_a_cache_that_was_cut_short_is_refused(labelled: Path) -> None:
+def test_decoding_that_was_interrupted_begins_anew(labelled: Path, cache: Path) -> None:
     data.read(LABELLED, labelled)
-    (array,) = labelled.glob("nyu/decoded-*/train/depths.npy")
-    array.write_bytes(array.read_bytes()[:-100])
-    with pytest.raises(RequestError, match="is damaged; remove it"):
-        data.read(LABELLED, labelled)
-
-
-def test_decoding_that_was_interrupted_begins_anew(labelled: Path) -> None:
-    data.read(LABELLED, labelled)
-    (cache,) = caches(labelled)
-    cache.rename(cache.with_name(f"{cache.name}.unfinished"))
+    (folder,) = caches(cache)
+    folder.rename(folder.with_name(f"{folder.name}.unfinished"))
     assert len(data.read(LABELLED, labelled)["test"].images) == 2
-    assert not list(labelled.glob("nyu/*.unfinished"))
+    assert not list(cache.glob("nyu/*.unfinished"))
+
+
+def test_reading_leaves_the_data_folder_alone(labelled: Path, single: Path) -> None:
+    before = sorted(labelled.glob("nyu/**/*"))
+    data.read(LABELLED, labelled)
+    data.read(SINGLE, single)
+    assert sorted(labelled.glob("nyu/**/*")) == before
+
+
+def test_other_frames_of_the_same_names_and_sizes_are_decoded_anew(
+    single: Path, tmp_path: Path, cache: Path
+) -> None:
+    def first_depth(folder: Path) -> float:
+        return float(data.read(SINGLE, folder)["test"].depths[0, 0, 0])
+
+    shutil.copytree(single / "nyu", tmp_path / "elsewhere" / "nyu")
+    found, known_as = [], set()
+    for number, folder in enumerate((single, single, tmp_path / "elsewhere")):
+        frame = folder / "nyu" / "nyudepthv2" / "val" / "official" / "00001.h5"
+        write_single(frame, number, compression=None)
+        found.append(first_depth(folder))
+        known_as.add(data.describe("paper", SINGLE, folder).sha256)
+    assert found == [DEPTHS[number][0, 0] for number in range(3)]
+    assert len(caches(cache)) == 3
+    assert len(known_as) == 1
 
 
 # The parts
@@ -325,6 +378,10 @@ WRONG_SPLIT = {
     "no test frames": ({"test": None}, "has no 'testNdxs'"),
     "counting from zero": ({"train": (0, 1, 2)}, "names frame 0, where the frames are 1 to 5"),
     "too many": ({"test": (4, 6)}, "names frame 6, where the frames are 1 to 5"),
+    "none": ({"test": ()}, "'testNdxs' holds no numbers of frames"),
+    "names": ({"test": ("a", "b")}, "'testNdxs' holds no numbers of frames"),
+    "fractions": ({"test": (4.0, 4.5)}, "names frame 4.5, where the frames are 1 to 5"),
+    "no number": ({"test": (4.0, np.nan)}, "names frame nan, where the frames are 1 to 5"),
     "overlap": ({"test": (3, 4)}, "has frame 3 in training and in tests"),
 }
 
@@ -362,19 +419,27 @@ WRONG_SINGLE = {
         {"depth": np.zeros((240, 320), np.float32)},
         "'depth' has the shape (240, 320) and not (480, 640)",
     ),
+    "no pixels": (
+        {"depth": np.zeros((0, 640), np.float32)},
+        "'depth' has the shape (0, 640) and not (480, 640)",
+    ),
+    "a single number": (
+        {"depth": h5py.Empty("f4"), "rgb": IMAGES[0]},
+        "'rgb' has the shape (480, 640, 3) and not (3, 480, 640)",
+    ),
     "doubles": ({"depth": DEPTHS[0].astype(np.float64)}, "'depth' holds float64 and not float32"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG_SINGLE)
-def test_a_wrong_single_frame_is_refused(case: str, single: Path) -> None:
+def test_a_wrong_single_frame_is_refused(case: str, single: Path, cache: Path) -> None:
     changes, complaint = WRONG_SINGLE[case]
     wrong = single / "nyu" / "nyudepthv2" / "train" / "study_0002" / "00003.h5"
     write_single(wrong, 2, **changes)
     found = refusal(lambda: data.read(SINGLE, single))
     assert complaint in found
     assert str(wrong) in found
-    assert not caches(single)
+    assert not caches(cache)
 
 
 def test_a_truncated_single_frame_is_refused(single: Path) -> None:
@@ -399,3 +464,67 @@ def test_the_command_line_says_what_is_there_and_what_is_missing(
     assert "rendered rooms" in output.out
     assert f"cannot read {tmp_path / 'nyu' / FRAMES}" in output.err
     assert len(output.err.splitlines()) == 1
+
+
+# What the system, or another program, does
+
+
+def test_a_file_that_another_program_writes_is_said_to_be_locked(labelled: Path) -> None:
+    path = labelled / "nyu" / FRAMES
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        complaint = refusal(lambda: LabelledFrames(path))
+    assert complaint.startswith(f"nyu: {path} is locked: another program has it open for writing")
+    assert LabelledFrames(path).scenes == SCENES
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = h5py.File
+
+    def opened(path: Path, mode: str, locking: bool | None = None) -> Any:
+        if locking is None:
+            said = "Unable to synchronously open file (unable to lock file, errno = 37)"
+            raise OSError(errno.ENOLCK, said)
+        return real(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", opened)
+    assert LabelledFrames(labelled / "nyu" / FRAMES).scenes == SCENES
+
+
+def test_a_frame_that_is_a_folder_is_named(single: Path) -> None:
+    folder = single / "nyu" / "nyudepthv2" / "train" / "cafe_0003" / "00009.h5"
+    folder.mkdir()
+    assert f"cannot read {folder}: Is a directory" in refusal(lambda: data.read(SINGLE, single))
+
+
+def test_what_systems_leave_beside_frames_is_no_frame(single: Path) -> None:
+    expected = data.describe("paper", SINGLE, single)
+    folder = single / "nyu" / "nyudepthv2"
+    for frame in folder.glob("*/*/*.h5"):
+        frame.with_name(f"._{frame.name}").write_bytes(APPLE_DOUBLE + bytes(200))
+        frame.with_name(".DS_Store").touch()
+        frame.with_name("Thumbs.db").touch()
+    assert data.describe("paper", SINGLE, single) == expected
+    assert len(data.read(SINGLE, single)["test"].images) == 1
+
+
+def test_what_macos_keeps_beside_a_file_is_named_if_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "._frames.mat").write_bytes(APPLE_DOUBLE + bytes(200))
+    complaint = refusal(lambda: LabelledFrames(tmp_path / "._frames.mat"))
+    assert "is what macOS keeps beside a file" in complaint
+
+
+def test_frames_may_lie_behind_a_link_with_spaces_and_umlauts(single: Path) -> None:
+    expected = data.describe("paper", SINGLE, single)
+    (single / "nyu" / "nyudepthv2").rename(single / "die großen Bilder")
+    (single / "nyu" / "nyudepthv2").symlink_to(single / "die großen Bilder")
+    assert data.describe("paper", SINGLE, single) == expected
+    assert len(data.read(SINGLE, single)["test"].images) == 1
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(single: Path) -> None:
+    train = single / "nyu" / "nyudepthv2" / "train"
+    (train / "cafe_0003").rename(os.fsdecode(os.fsencode(train) + b"/caf\xe9"))
+    assert len(data.read(SINGLE, single)["test"].images) == 1

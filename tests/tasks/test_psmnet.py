@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from harness.spec import plan
 from tasks.psmnet import data, motorcycle, scenes
 from tasks.psmnet.metrics import Errors
 from tasks.psmnet.model import NETWORKS
-from tasks.psmnet.pairs import Pair
+from tasks.psmnet.pairs import Pair, Parts
 from tasks.psmnet.task import Stereo, _stacked
 
 SMOKE = plan(Registry(), "psmnet", "dense", profile="smoke").settings
@@ -299,3 +300,49 @@ def test_each_data_set_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixt
     (line,) = capsys.readouterr().err.splitlines()
     assert "0 disparities at" in line
     assert "Kitti2015" in line
+
+
+# Unknown disparities
+
+
+@pytest.mark.parametrize("unknown", [math.nan, math.inf, -math.inf, -1.0, 32.0])
+def test_an_unknown_disparity_has_no_effect_however_it_is_marked(
+    task: Stereo, unknown: float
+) -> None:
+    torch.manual_seed(0)
+    model = task.model().eval()
+    left, right, known = task.scoring_batches(0)[0]
+    known[:, ::3] = 0.0
+    marked = known.clone()
+    marked[:, ::3] = unknown
+    for loss in (task.loss, task.scoring_loss):
+        expected, found = loss(model, (left, right, known)), loss(model, (left, right, marked))
+        assert found == expected
+        gradients = torch.autograd.grad(found, list(model.parameters()), allow_unused=True)
+        assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+    errors = Errors()
+    errors.add(torch.full_like(marked, 3.0), marked, task._valid(marked))
+    assert errors.end_point_error < 32
+
+
+def test_without_a_valid_pixel_there_is_no_error() -> None:
+    errors, far = Errors(), torch.full((1, 4, 4), 250.0)
+    errors.add(torch.zeros(1, 4, 4), far, far < 192)
+    assert math.isnan(errors.end_point_error)
+    assert math.isnan(errors.three_pixel_error)
+
+
+@pytest.mark.parametrize("part", ["training", "validation", "test"])
+def test_a_part_without_a_valid_pixel_is_refused(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    pairs = [Pair(picture, picture, np.full((32, 64), value, np.float32)) for value in (0, 9)]
+    parts = {"training": pairs, "validation": pairs, "test": pairs}
+    far = [Pair(picture, picture, np.full((32, 64), value, np.float32)) for value in (0, 32)]
+    monkeypatch.setattr(data, "read", lambda *arguments: Parts(**parts))
+    build()
+    parts[part] = far
+    complaint = f"none of the 2 {part} pairs has a pixel of known disparity below max_disparity=32"
+    with pytest.raises(RequestError, match=complaint):
+        build()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 import struct
 import zlib
@@ -27,7 +29,8 @@ def pfm(*rows: list[float], scale: bytes = b"-1.0", kind: bytes = b"Pf") -> byte
 def png(width: int, height: int, bits: int, colour_type: int, pixels: bytes) -> bytes:
     """A PNG whose rows are not filtered."""
     step = len(pixels) // height
-    rows = b"".join(b"\0" + pixels[row * step : (row + 1) * step] for row in range(height))
+    lines = (pixels[row * step : (row + 1) * step] for row in range(height if pixels else 0))
+    rows = b"".join(b"\0" + line for line in lines)
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))
@@ -66,6 +69,12 @@ def test_disparities_lose_their_sign(tmp_path: Path) -> None:
     assert read_disparity(path).tolist() == [[1.5, 2.0]]
 
 
+@pytest.mark.parametrize("scale", [b"-1.0", b"1.0"])
+def test_a_disparity_that_is_no_finite_number_is_unknown(tmp_path: Path, scale: bytes) -> None:
+    content = pfm([math.nan, math.inf, -math.inf, 0.0, 2.5], scale=scale)
+    assert read_disparity(file(tmp_path, "a.pfm", content)).tolist() == [[0, 0, 0, 0, 2.5]]
+
+
 def test_the_header_of_a_pfm_may_have_more_spaces(tmp_path: Path) -> None:
     content = b"Pf \n2  1 \n-1\n" + struct.pack("<2f", 7, 8)
     assert read_disparity(file(tmp_path, "a.pfm", content)).tolist() == [[7, 8]]
@@ -100,6 +109,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("a.pfm", pfm([1, 2, 3], kind=b"PF"), "is not a PFM of one channel"),
         ("a.pfm", b"Pf\n2\n-1.0\n", "is not a PFM of one channel"),
         ("a.pfm", b"Pf\n0 4\n-1.0\n", "is not a PFM of one channel"),
+        ("a.pfm", pfm([1, 2], scale=b"nan"), "is not a PFM of one channel"),
+        ("a.pfm", pfm([1, 2], scale=b"-inf"), "is not a PFM of one channel"),
+        ("a.pfm", b"\0\5\x16\7" + bytes(200), "is what macOS keeps beside a file"),
+        ("a.png", b"\0\5\x16\7" + bytes(200), "is what macOS keeps beside a file"),
+        ("a.png", png(60_000, 60_000, 16, 0, b""), "is damaged: Image size .* exceeds limit"),
         ("a.pfm", pfm([1, 2])[:-1], "has 19 bytes; 2x1 numbers need 20"),
         ("a.pfm", pfm([1, 2]) + b"\0", "has 21 bytes; 2x1 numbers need 20"),
         ("a.png", b"GIF89a", "is not a PNG"),
@@ -235,6 +249,55 @@ def test_a_truncated_file_is_found_without_reading_all(scene_flow: Path) -> None
         data.describe("paper", SCENE_FLOW, scene_flow)
 
 
+def leave_beside(folder: Path) -> None:
+    """Do what macOS and Windows do in the folders that they show."""
+    for path in list(folder.rglob("*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" + bytes(200))
+            path.with_name(".DS_Store").touch()
+            path.with_name("Thumbs.db").touch()
+
+
+def test_what_systems_leave_beside_images_is_no_image(scene_flow: Path) -> None:
+    expected = data.describe("paper", SCENE_FLOW, scene_flow)
+    leave_beside(scene_flow)
+    assert data.describe("paper", SCENE_FLOW, scene_flow) == expected
+
+
+def test_a_film_without_images_is_refused(scene_flow: Path) -> None:
+    left = scene_flow / "psmnet/SceneFlow/Monkaa/frames_cleanpass/treeflight_x2/left"
+    (left / "0000.png").rename(left / "0000.webp")
+    with pytest.raises(RequestError, match=r"no images at .*treeflight_x2/left/\*\.png"):
+        data.describe("paper", SCENE_FLOW, scene_flow)
+
+
+def test_an_image_that_is_a_folder_is_refused(scene_flow: Path) -> None:
+    right = scene_flow / "psmnet/SceneFlow/Monkaa/frames_cleanpass/treeflight_x2/right/0000.png"
+    right.unlink()
+    right.mkdir()
+    with pytest.raises(RequestError, match=r"right/0000\.png cannot be read: Is a directory"):
+        data.describe("paper", SCENE_FLOW, scene_flow)
+
+
+def test_a_link_that_leads_nowhere_is_refused(scene_flow: Path) -> None:
+    right = scene_flow / "psmnet/SceneFlow/Monkaa/frames_cleanpass/treeflight_x2/right/0000.png"
+    right.unlink()
+    right.symlink_to("nowhere.png")
+    with pytest.raises(RequestError, match=r"right/0000\.png cannot be read: No such file"):
+        data.describe("paper", SCENE_FLOW, scene_flow)
+
+
+def test_films_may_lie_behind_links_and_in_names_of_any_encoding(scene_flow: Path) -> None:
+    monkaa = scene_flow / "psmnet" / "SceneFlow" / "Monkaa"
+    for kind in ("frames_cleanpass", "disparity"):
+        folder = os.fsencode(monkaa / kind)
+        os.rename(folder + b"/treeflight_x2", folder + b"/Gr\xf6\xdfe 2")
+    monkaa.rename(scene_flow / "Ö")
+    monkaa.symlink_to(scene_flow / "Ö")
+    assert data.describe("paper", SCENE_FLOW, scene_flow).source == "official"
+    assert data.read(SCENE_FLOW, scene_flow).training[-2].disparity.tolist() == [[1, 2]]
+
+
 # KITTI
 
 LAYOUTS = {
@@ -268,6 +331,12 @@ def test_the_first_160_pairs_of_kitti_are_learnt_from(tmp_path: Path, name: str)
     assert parts.test[0].load().disparity.tolist() == [[0, 2.5]]
 
 
+def test_what_systems_leave_beside_kittis_images_is_no_image(tmp_path: Path) -> None:
+    leave_beside(benchmark(tmp_path, "kitti2015", 161))
+    parts = kitti.find(tmp_path / "psmnet" / "Kitti2015", kitti.BENCHMARKS["kitti2015"])
+    assert len(parts.test) == 1
+
+
 def test_kitti_without_a_right_image_is_refused(tmp_path: Path) -> None:
     training = benchmark(tmp_path, "kitti2015", 161)
     (training / "image_3" / "000007_10.png").unlink()
@@ -298,3 +367,20 @@ def test_the_motorcycle_is_real_and_its_disparities_fit_its_images() -> None:
         return np.median(np.abs(there - pair.left[rows[inside], columns[inside]]))
 
     assert mismatch(0) < min(mismatch(1), mismatch(-1))
+
+
+@pytest.mark.parametrize("name", ["motorcycle_left.png", "motorcycle_disp.npz"])
+def test_a_motorcycle_that_is_damaged_or_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    copies = [Path(shutil.copy(path, tmp_path)) for path in motorcycle.files()]
+    monkeypatch.setattr(motorcycle, "files", lambda: copies)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(RequestError, match=rf"^psmnet: {file} is (damaged|truncated)"):
+        motorcycle.load()
+    file.unlink()
+    with pytest.raises(RequestError, match=rf"^psmnet: cannot read {file}: No such file"):
+        data.describe(
+            "smoke", {"dataset": "scenes", "training_scenes": 20, "test_scenes": 1}, tmp_path
+        )

@@ -72,6 +72,37 @@ def test_the_last_line_may_lack_its_line_end_and_lines_may_end_as_in_windows(tex
     assert list(corpus.test) == ["b", "a", EOS, "c", EOS]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"\xef\xbb\xbfb a\nc\n",
+        b"\xef\xbb\xbfb a\r\nc\r\n",
+        b"b a\n\xef\xbb\xbfc\n",  # two files, joined
+        b"b a\rc\r",
+        b"\tb\ta \n\fc\n",
+    ],
+    ids=["mark", "mark and CRLF", "mark within", "CR", "tabs and form feed"],
+)
+def test_words_are_the_same_whichever_editor_wrote_them(text: Path, written: bytes) -> None:
+    (text / "train.txt").write_bytes(written)
+    corpus = data.read({"text": str(text), "words": 0}, text)
+    assert list(corpus.train) == ["b", "a", EOS, "c", EOS]
+
+
+def test_a_part_that_is_a_folder_is_refused(text: Path) -> None:
+    (text / "train.txt").unlink()
+    (text / "train.txt").mkdir()
+    with pytest.raises(RequestError, match=r"cannot read .*train\.txt: Is a directory"):
+        data.read({"text": str(text), "words": 0}, text)
+
+
+def test_a_text_may_lie_behind_a_link_with_spaces_and_umlauts(text: Path, tmp_path: Path) -> None:
+    link = tmp_path / "Größte Texte"
+    link.symlink_to(text)
+    read = [data.read({"text": str(folder), "words": 0}, tmp_path) for folder in (text, link)]
+    assert read[0].description().sha256 == read[1].description().sha256
+
+
 def test_the_setting_words_cuts_each_part(text: Path) -> None:
     corpus = data.read({"text": str(text), "words": 3}, text)
     assert [corpus.train, corpus.validation, corpus.test] == [
@@ -118,7 +149,12 @@ def test_the_fingerprint_is_that_of_the_words_in_their_parts(text: Path) -> None
         (None, "No such file"),
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b"caf\xe9\n", "is not UTF-8 at byte 3"),
+        (b"\xef\xbb\xbf\r\n", "is empty"),
+        (b"caf\xe9\n", "is not UTF-8 at byte 3, which is 0xe9; save it as UTF-8"),
+        ("a b\n".encode("utf-16"), "is UTF-16 or UTF-32; save it as UTF-8"),
+        ("a b\n".encode("utf-32"), "is UTF-16 or UTF-32; save it as UTF-8"),
+        ("a b\n".encode("utf-16-le"), "has a NUL at character 1"),
+        (bytes(12), "has a NUL at character 0"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line(

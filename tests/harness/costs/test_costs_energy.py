@@ -117,6 +117,56 @@ def test_a_source_that_fails_costs_the_number_and_not_the_run(
     assert later.read().kilowatt_hours == expected
 
 
+class Dead(Lamp):
+    """Its counter stands still."""
+
+    scope = "a dead lamp"
+
+    def stop(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("pieces", [1, 8])
+def test_a_counter_that_stands_still_gives_no_number(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, pieces: int
+):
+    monkeypatch.setattr(energy, "_sources", lambda device: [Lamp(clock), Dead(clock)])
+    meter = EnergyMeter(CPU)
+    for _ in range(pieces):
+        meter.start()
+        clock.now += 4 / pieces
+        meter.stop()
+    read = meter.read()
+    assert read.kilowatt_hours.value is read.emissions_g.value is None
+    reason = read.kilowatt_hours.reason or ""
+    assert "the counter of a dead lamp (measured lamp) stood still for" in reason
+    later = EnergyMeter(CPU)
+    later.restore(meter.state())
+    assert later.read().kilowatt_hours == read.kilowatt_hours
+
+
+def test_a_moment_in_which_a_counter_does_not_move_is_no_failure(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Lamp, "stop", lambda self: 100.0 * int(clock.now - self.lit_at))
+    meter = EnergyMeter(CPU)
+    for seconds in (0.5, 2.0, 0.9, 1.0):
+        meter.start()
+        clock.now += seconds
+        meter.stop()
+    assert meter.read().kilowatt_hours == Measured(pytest.approx(300 / 3.6e6))
+
+
+def test_a_counter_that_runs_backwards_gives_no_number(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Lamp, "stop", lambda self: -1.0)
+    meter = EnergyMeter(CPU)
+    meter.start()
+    clock.now += 10
+    assert "went backwards" in (meter.read().kilowatt_hours.reason or "")
+
+
 def test_a_machine_without_nvidia_driver_has_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setattr(energy, "is_rapl_available", lambda: False)

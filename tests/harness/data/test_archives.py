@@ -130,3 +130,36 @@ def test_progress_is_reported(tmp_path: Path, folder: Path) -> None:
     lines: list[str] = []
     extract(packed_zip(tmp_path, {str(n): b"" for n in range(250)}), folder, lines.append)
     assert lines == ["some.zip: 100 files unpacked", "some.zip: 200 files unpacked"]
+
+
+def test_an_encrypted_archive_is_refused(tmp_path: Path, folder: Path) -> None:
+    archive = packed_zip(tmp_path, {"a.txt": b"a"})
+    content = bytearray(archive.read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(signature) + flags] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(RequestError, match=rf"cannot unpack {archive}: .*is encrypted"):
+        unpack(archive, folder)
+
+
+@both
+def test_an_archive_that_is_a_folder_is_refused(pack: Pack, tmp_path: Path, folder: Path) -> None:
+    archive = pack(tmp_path, {"a.txt": b"a"})
+    archive.unlink()
+    archive.mkdir()
+    with pytest.raises(RequestError, match=rf"cannot unpack {archive}: .*Is a directory"):
+        unpack(archive, folder)
+
+
+@both
+def test_an_archive_beside_its_files_is_not_unpacked_into_a_folder_that_is_only_read(
+    pack: Pack, tmp_path: Path, small_disk: Path, remount: Callable[[Path, str], None]
+) -> None:
+    archive = pack(tmp_path, {"a.txt": b"a"})
+    remount(small_disk, "ro")
+    with pytest.raises(RequestError, match=rf"cannot unpack {archive}: .*Read-only file system"):
+        unpack(archive, small_disk)
+    remount(small_disk, "rw")
+    unpack(archive, small_disk)
+    remount(small_disk, "ro")
+    assert not unpack(archive, small_disk)

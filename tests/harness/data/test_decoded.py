@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from harness.data.decoded import Save, decoded
 from harness.errors import RequestError
+
+Remount = Callable[[Path, str], None]
 
 NAMES = ("numbers", "part/pictures")
 
@@ -85,19 +90,79 @@ def test_what_a_killed_process_left_is_made_anew(tmp_path: Path) -> None:
     ],
     ids=["cut short", "empty", "another file", "missing"],
 )
-def test_a_damaged_cache_says_what_to_remove(
-    tmp_path: Path, damage: Callable[[Path], object]
-) -> None:
-    decoded(tmp_path / "cache", NAMES, decode)
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    counted = Counted()
+    kept = decoded(tmp_path / "cache", NAMES, counted)
     damage(tmp_path / "cache" / "part" / "pictures.npy")
-    with pytest.raises(RequestError, match=r"cache is damaged; remove it to have it made again$"):
-        decoded(tmp_path / "cache", NAMES, decode)
+    arrays = decoded(tmp_path / "cache", NAMES, counted)
+    assert counted.calls == 2
+    assert arrays["part/pictures"][:, 1, 1].tolist() == [0, 1, 2, 3, 4]
+    assert kept["numbers"].tolist() == [1, 2, 3], "those who had it open still have it"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["cache"]
+
+
+REMEDY = r"; --cache DIR, or the environment variable PRUNING_BENCHMARK_CACHE, names another folder"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match=r"cannot write .*file/cache: "):
+    with pytest.raises(RequestError, match=rf"cannot write .*file/cache: .*{REMEDY}"):
         decoded(tmp_path / "file" / "cache", NAMES, decode)
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(RequestError, match=rf"cannot write .*cache: .*Not a directory{REMEDY}"):
+        decoded(tmp_path / "cache", NAMES, decode)
+
+
+def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    def read(number: int) -> np.int64:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "frame 7")
+
+    def open_none(save: Save) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "archive")
+
+    with pytest.raises(RequestError, match=r"^cannot read what is decoded: frame 7: Input/output"):
+        decoded(tmp_path / "cache", NAMES, lambda save: save("numbers", read, [1]))
+    with pytest.raises(RequestError, match=r"^cannot decode into .*cache: archive: No such file"):
+        decoded(tmp_path / "cache", NAMES, open_none)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(small_disk: Path) -> None:
+    def too_much(save: Save) -> None:
+        save("numbers", lambda number: np.zeros(2**14, np.uint8), range(64))
+
+    with pytest.raises(RequestError, match=rf"cannot write .*cache: No space left.*{REMEDY}"):
+        decoded(small_disk / "cache", ["numbers"], too_much)
+    assert not [path for path in small_disk.iterdir() if path.is_dir()]
+    assert decoded(small_disk / "cache", NAMES, decode)["numbers"].tolist() == [1, 2, 3]
+
+
+def test_a_finished_cache_may_be_read_only(small_disk: Path, remount: Remount) -> None:
+    decoded(small_disk / "cache", NAMES, decode)
+    remount(small_disk, "ro")
+    assert decoded(small_disk / "cache", NAMES, pytest.fail)["numbers"].tolist() == [1, 2, 3]
+    with pytest.raises(RequestError, match=rf"cannot write .*other: .*Read-only.*{REMEDY}"):
+        decoded(small_disk / "other", NAMES, decode)
+
+
+@pytest.mark.parametrize("answer", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "")])
+def test_where_nothing_can_be_locked_the_first_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    def refuse(lock: FileLock) -> None:
+        raise answer
+
+    def decode_beside_another(save: Save) -> None:
+        decoded(tmp_path / "cache", NAMES, decode)
+        decode(save)
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    arrays = decoded(tmp_path / "cache", NAMES, decode_beside_another)
+    assert arrays["numbers"].tolist() == [1, 2, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def _decode_slowly(save: Save) -> None:

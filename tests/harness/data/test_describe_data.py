@@ -40,3 +40,15 @@ def test_a_plug_in_without_the_function_is_told_so_in_one_line(tmp_path: Path) -
 def test_an_installed_definition_finds_what_is_beside_it() -> None:
     digits = Registry().find("task", "digits")
     assert digits.beside("Digits") is digits.load()
+
+
+def test_a_file_that_the_system_does_not_read_is_named(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    missing = tmp_path / "missing"
+    broken = f"    open({str(missing)!r})\n    return "
+    plugin.write_text(
+        POINTS.read_text().replace("    return DataDescription", f"{broken}DataDescription")
+    )
+    complaint = rf"^the data of points cannot be read: {missing}: No such file or directory$"
+    with pytest.raises(RequestError, match=complaint):
+        described(Registry([plugin]), "points", source="official")

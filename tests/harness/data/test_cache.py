@@ -1,0 +1,75 @@
+"""Where decoded copies of data lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from harness.command_line import main
+from harness.data.cache import VARIABLE, cache_folder
+from harness.durability.stop import Stop
+from harness.errors import RequestError
+from harness.matrix import worker
+from harness.matrix.executor import Order
+from harness.registry import Registry
+from harness.spec import plan
+
+
+def test_the_option_comes_before_the_variable_and_that_before_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "home" / name)
+    monkeypatch.delenv(VARIABLE)
+    assert cache_folder() == tmp_path / "home" / "pruning-benchmark"
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "variable"))
+    assert cache_folder() == tmp_path / "variable"
+    assert main(["data", "check", "digits", "--cache", str(tmp_path / "Ä option")]) == 0
+    assert cache_folder() == tmp_path / "Ä option"
+
+
+def test_a_relative_folder_is_that_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "check", "digits", "--cache", "copies"]) == 0
+    monkeypatch.chdir("/")
+    assert cache_folder() == tmp_path / "copies"
+
+
+def test_a_file_is_refused_as_a_cache_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["data", "check", "digits", "--cache", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"error: --cache {tmp_path / 'file'}: is not a folder\n"
+
+
+def test_without_a_home_folder_one_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: Path("~/.cache", name))
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(RequestError, match=r"there is no home folder .*--cache DIR"):
+        cache_folder()
+
+
+def test_the_cache_does_not_decide_what_a_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = set()
+    for folder in ("one", "two"):
+        monkeypatch.setenv(VARIABLE, str(tmp_path / folder))
+        names.add(plan(Registry(), "nyu", "dense", profile="smoke").run_id)
+    assert len(names) == 1
+
+
+def test_a_run_on_another_machine_uses_the_folder_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = plan(Registry(), "digits", "dense", profile="smoke")
+    order = Order(wanted, (), tmp_path, checkpoint_every=60, cache=tmp_path / "named")
+    monkeypatch.setenv(VARIABLE, "/of/the/other/machine")
+    monkeypatch.setattr(worker, "is_held", lambda folder: True)
+    worker.carry_out_order(order, "cpu", 1, lambda line: None, Stop())
+    assert cache_folder() == tmp_path / "named"
