@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from harness.results.intervals import (
     FEWEST_SEEDS,
     BySeed,
-    Estimate,
     contrast,
     holm,
     positive,
@@ -18,14 +17,11 @@ from reports.quantities import COSTS
 from reports.verdicts import SIGNIFICANCE
 
 SAME_ARITHMETIC = ("step_ms", "inference_ms", "peak_step_bytes")
-"""Costs that networks have in common which do the same; what differs is the measurement."""
+"""Costs that networks have in common which compute the same; what differs is the measurement."""
 
 
 def best_of(groups: Sequence[Group], key: str, *, smaller: bool) -> list[int]:
     """Return the best of the groups and those that cannot be told from it.
-
-    The one that is truly the best is among them in at least 95 % of blocks (subset selection,
-    Gupta 1965). None are returned where there are too few seeds, or where none can be told apart.
 
     Args:
         groups: of one section.
@@ -33,13 +29,42 @@ def best_of(groups: Sequence[Group], key: str, *, smaller: bool) -> list[int]:
         smaller: whether the smallest is the best.
     """
     able = [index for index, group in enumerate(groups) if _can_be_best(group, key)]
-    if len(able) < 2:
+    samples = [groups[index].values[key] for index in able]
+    kinds: list[object] = [None] * len(able)
+    if key in SAME_ARITHMETIC:
+        kinds = [_arithmetic(groups[index]) for index in able]
+    if key in COSTS and positive(*samples):
+        samples = [{seed: math.log(value) for seed, value in each.items()} for each in samples]
+    return [able[place] for place in leaders(samples, kinds, smaller=smaller)]
+
+
+def leaders(
+    samples: Sequence[BySeed], kinds: Sequence[object] = (), *, smaller: bool = False
+) -> list[int]:
+    """Return the best of the samples and those that cannot be told from it.
+
+    A sample is left out where its difference to the best survives Holm's correction for how many
+    are compared with it: the one that is truly the best is returned at least 95 times of 100
+    (subset selection, Gupta 1965). None are where none can be told apart.
+
+    Args:
+        samples: values by seed; paired where three seeds are shared, compared by Welch's test
+            otherwise, and not told apart with fewer than three.
+        kinds: of each sample, samples of equal kind being the same by nature; None for any other.
+        smaller: whether the smallest is the best.
+    """
+    if len(samples) < 2:
         return []
-    means = {index: groups[index].intervals[key].mean for index in able}
-    best = (min if smaller else max)(able, key=lambda index: means[index])
-    others = [index for index in able if index != best]
-    p_values = holm([_sameness(groups[best], groups[other], key) for other in others])
-    alike = [i for i, p in zip(others, p_values, strict=True) if p >= SIGNIFICANCE]
+    means = [math.fsum(each.values()) / len(each) for each in samples]
+    best = (min if smaller else max)(range(len(samples)), key=lambda place: means[place])
+    others = [place for place in range(len(samples)) if place != best]
+    p_values = []
+    for place in others:
+        same = bool(kinds) and kinds[place] is not None and kinds[place] == kinds[best]
+        compared = contrast([[samples[best]]], [[samples[place]]])
+        p_values.append(1.0 if same or compared.n < FEWEST_SEEDS else compared.p_value(0))
+    corrected = holm(p_values)
+    alike = [place for place, p in zip(others, corrected, strict=True) if p >= SIGNIFICANCE]
     return [best, *alike] if len(alike) < len(others) else []
 
 
@@ -48,23 +73,7 @@ def _can_be_best(group: Group, key: str) -> bool:
     return whole and key in group.intervals and key not in group.estimated
 
 
-def _sameness(best: Group, other: Group, key: str) -> float:
-    """Return the p-value of two groups' being the same."""
-    if key in SAME_ARITHMETIC and None is not _arithmetic(best) == _arithmetic(other):
-        return 1.0
-    compared = _compared(best.values[key], other.values[key], as_ratio=key in COSTS)
-    return compared.p_value(0) if compared.n >= FEWEST_SEEDS else 1.0
-
-
 def _arithmetic(group: Group) -> tuple[float, float] | None:
     """Return what a network computes with."""
     macs, parameters = group.intervals.get("macs"), group.intervals.get("parameters")
     return (macs.mean, parameters.mean) if macs and parameters else None
-
-
-def _compared(first: BySeed, second: BySeed, *, as_ratio: bool) -> Estimate:
-    if as_ratio and positive(first, second):
-        first, second = (
-            {seed: math.log(value) for seed, value in each.items()} for each in (first, second)
-        )
-    return contrast([[first]], [[second]])
