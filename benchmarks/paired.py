@@ -8,7 +8,7 @@ same seed is what counts: its mean over the seeds, with the 95 % interval of Stu
 ratios to the same dense run, in the geometric mean over the seeds: of the final network, except
 for the peak memory and the training time, which are of the whole run. A run that diverged has
 neither a metric nor costs. Times and memory are those of one machine, on which most dense runs were
-measured; a dash stands where a cost is not known there.
+measured; a dash stands where a cost is not known there, or other work disturbed its measurement.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from harness.results.comparable import DEPENDS_ON_MACHINE, machine, not_comparable
+from harness.results.comparable import (
+    DEPENDS_ON_MACHINE,
+    disturbed,
+    machine,
+    not_comparable,
+)
 from harness.results.intervals import Interval, difference, ratio
 from harness.results.store import Record, Store
 from harness.results.summary import table
@@ -112,7 +117,8 @@ def costs(by_seed: Mapping[int, Record], cost: str, place: str | None) -> dict[i
     """Return a cost by seed, of the runs whose cost is known and can be compared."""
     known = {}
     for seed, record in by_seed.items():
-        value = None if cost in not_comparable(record) else record["cost"].get(cost)
+        unfit = cost in not_comparable(record) or cost in disturbed(record)
+        value = None if unfit else record["cost"].get(cost)
         elsewhere = cost in DEPENDS_ON_MACHINE and machine(record["provenance"]) != place
         if value is not None and math.isfinite(value) and not elsewhere:
             known[seed] = float(value)

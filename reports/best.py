@@ -23,6 +23,8 @@ SAME_ARITHMETIC = ("step_ms", "inference_ms", "peak_step_bytes")
 def best_of(groups: Sequence[Group], key: str, *, smaller: bool) -> list[int]:
     """Return the best of the groups and those that cannot be told from it.
 
+    Groups of fewer than three seeds are neither, nor are estimated or disturbed costs.
+
     Args:
         groups: of one section.
         key: a metric or a cost.
@@ -48,8 +50,8 @@ def leaders(
     (subset selection, Gupta 1965). None are where none can be told apart.
 
     Args:
-        samples: values by seed; paired where three seeds are shared, compared by Welch's test
-            otherwise, and not told apart with fewer than three.
+        samples: three values by seed at least; paired where three seeds are shared, compared by
+            Welch's test otherwise.
         kinds: of each sample, samples of equal kind being the same by nature; None for any other.
         smaller: whether the smallest is the best.
     """
@@ -62,7 +64,7 @@ def leaders(
     for place in others:
         same = bool(kinds) and kinds[place] is not None and kinds[place] == kinds[best]
         compared = contrast([[samples[best]]], [[samples[place]]])
-        p_values.append(1.0 if same or compared.n < FEWEST_SEEDS else compared.p_value(0))
+        p_values.append(1.0 if same else compared.p_value(0))
     corrected = holm(p_values)
     alike = [place for place, p in zip(others, corrected, strict=True) if p >= SIGNIFICANCE]
     return [best, *alike] if len(alike) < len(others) else []
@@ -70,7 +72,8 @@ def leaders(
 
 def _can_be_best(group: Group, key: str) -> bool:
     whole = key in COSTS or not group.remark
-    return whole and key in group.intervals and key not in group.estimated
+    known = key in group.values and len(group.values[key]) >= FEWEST_SEEDS
+    return whole and known and key not in group.estimated | group.disturbed
 
 
 def _arithmetic(group: Group) -> tuple[float, float] | None:

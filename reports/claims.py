@@ -24,7 +24,7 @@ from harness.results.intervals import (
 from harness.results.summary import several
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
-from reports.results import energy_is_estimated, values
+from reports.results import energy_is_estimated, undisturbed, values
 from reports.tables import NONE, Block, Cell, Table, number, percent, signed
 from reports.verdicts import (
     SIGNIFICANCE,
@@ -373,8 +373,15 @@ def _what(section: Section) -> tuple[object, ...]:
 
 
 def _value(test: Mapping[str, Any], group: Group, section: Section) -> BySeed | str:
-    found, reason = values(group.rows, test["quantity"], section.device)
+    found, reason = _undisturbed(group, test["quantity"], section)
     return found or reason
+
+
+def _undisturbed(group: Group, key: str, section: Section) -> tuple[BySeed, str]:
+    rows = undisturbed(group.rows, key)
+    if not rows:
+        return {}, "other work on the machine disturbed the measurement"
+    return values(rows, key, section.device)
 
 
 def _effects(
@@ -386,8 +393,8 @@ def _effects(
     key = test["quantity"]
     if energy_is_estimated((*group.rows, *other.rows), key):
         return "energy is only estimated here"
-    ours, reason = values(group.rows, key, section.device)
-    theirs, their_reason = values(other.rows, key, section.device)
+    ours, reason = _undisturbed(group, key, section)
+    theirs, their_reason = _undisturbed(other, key, section)
     if not ours.keys() & theirs.keys():
         return reason or their_reason or "no runs of the same seed"
     if not positive(ours, theirs):
@@ -430,7 +437,9 @@ def _outcomes(
         yield Outcome(words, what, cell.where, judgement.verdict, effect, cell.stamp, p=judgement.p)
         return
     effect = "the methods were not run on the same task" if not cells else ""
-    effect = effect or "on no task do both have enough runs"
+    reasons = {cell.reason for cell in cells}
+    effect = effect or (reasons.pop() if len(reasons) == 1 else "")
+    effect = effect or "on no task are there enough runs"
     if estimate is not None:
         effect = _written(test, estimate) + _p_words(judgement)
     yield Outcome(

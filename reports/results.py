@@ -16,6 +16,7 @@ from harness.matrix.plan import matrix_files, read_matrix
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
     OBSERVATIONS,
+    disturbed,
     is_observed,
     machine,
     not_comparable,
@@ -173,6 +174,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "effective_sparsity": sparsity.get("effective"),
         "compression": _compression(sparsity.get("weights")),
         "observed": is_observed(record),
+        "disturbed": disturbed(record),
         "recorded": True,
         "started": record["provenance"].get("started") or "",
         "device": machine(record["provenance"]),
@@ -411,6 +413,11 @@ def values(runs: Sequence[Row], key: str, device: str | None) -> tuple[dict[int,
     usable = [run for run in runs if run["device"] == device] if by_machine else runs
     found = finite(usable, key)
     return found, "" if found else _reason(runs, usable, key)
+
+
+def undisturbed(runs: Iterable[Row], key: str) -> list[Row]:
+    """Return the runs in which nothing disturbed the measurement of a quantity."""
+    return [run for run in runs if key not in run["disturbed"]]
 
 
 def finite(runs: Iterable[Row], key: str) -> dict[int, float]:

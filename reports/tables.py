@@ -165,10 +165,10 @@ def _table_notes(section: Section) -> list[str]:
         f"{section.metric_title}: {better} is better. Means over the seeds, the metric's with its "
         "95 % interval (those of the costs are shown on pointing at them). To dense: paired by "
         "seed.",
-        "Bold: the best of the block and all that its seeds cannot tell from it (paired by seed, "
-        "else Welch's test; costs as ratios; corrected by Holm over the block; networks of equal "
-        "arithmetic are equal in time and memory of a step); where nothing is bold, nothing is "
-        "told apart. A metric of fewer runs than were asked for, or of collapsed ones, never is.",
+        "Bold: the best of its block and all that cannot be told from it (paired by seed, else "
+        "Welch's test, corrected by Holm; equal arithmetic counts as equal time and memory of a "
+        "step); nothing is bold where nothing is told apart, with fewer than three seeds, or in a "
+        "metric of collapsed or incomplete runs.",
     ]
     if section.baseline is not None:
         notes.append(
@@ -182,6 +182,11 @@ def _table_notes(section: Section) -> list[str]:
         notes.append(f"Those of other machines are not pooled with them: {others}.")
     if any(group.estimated & group.intervals.keys() for group in section.groups):
         notes.append("Energy and emissions marked ~ are estimates and are not ranked.")
+    if any(group.disturbed & group.intervals.keys() for group in section.groups):
+        notes.append(
+            "Times marked * were disturbed by other work on the machine; they are not ranked and "
+            "decide no claim."
+        )
     return notes
 
 
@@ -305,9 +310,11 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
         value = scale * interval.mean
         estimated = key in group.estimated
         note = between(interval, scale=scale)
+        if key in group.disturbed:
+            note = f"disturbed by other work on the machine, not ranked; {note}"
         cells.append(
             Cell(
-                f"{'~' if estimated else ''}{number(value)}",
+                f"{'~' if estimated else ''}{number(value)}{'*' if key in group.disturbed else ''}",
                 f"estimated, not ranked; {note}" if estimated else note,
                 order=value,
             )

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.results.comparable import DEPENDS_ON_MACHINE, machine, not_comparable
+from harness.results.comparable import (
+    DEPENDS_ON_MACHINE,
+    disturbed,
+    machine,
+    not_comparable,
+)
 from harness.results.intervals import Interval, difference
 from harness.results.store import RECORD, Store
 from harness.results.summary import COSTS, number, percent, table
@@ -75,11 +80,11 @@ def _quality(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
 
 
 def _costs(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
+    unfit = {key for each in (first, second) for key in (*not_comparable(each), *disturbed(each))}
     for key, (name, text) in COSTS.items():
         if key not in DEPENDS_ON_MACHINE or _same_machine(first, second):
             figures = first["cost"][key], second["cost"][key]
-            known = key not in not_comparable(first) and key not in not_comparable(second)
-            yield name, *map(text, figures), _ratio(*figures) if known else ""
+            yield name, *map(text, figures), _ratio(*figures) if key not in unfit else ""
 
 
 def _ratio(before: float | None, after: float | None) -> str:

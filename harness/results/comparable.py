@@ -43,6 +43,11 @@ def not_comparable(record: Record) -> dict[str, str]:
     return reasons
 
 
+def disturbed(record: Record) -> frozenset[str]:
+    """Return the costs whose measurement other work on the machine disturbed: they rank nothing."""
+    return frozenset(record["cost"].get("disturbed") or ())
+
+
 def machine(provenance: Mapping[str, Any]) -> str | None:
     """Return what runs have in common whose costs can be compared; None if it is not known.
 

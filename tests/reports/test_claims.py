@@ -244,6 +244,13 @@ def test_costs_are_compared_as_ratios(tmp_path: Path) -> None:
     assert verdict(tmp_path, FASTER.replace("QUANTITY", "step_ms"), costs()).verdict == "supported"
 
 
+def test_a_time_that_other_work_disturbed_decides_nothing(tmp_path: Path) -> None:
+    claim = FASTER.replace("QUANTITY", "step_ms")
+    judged = verdict(tmp_path, claim, costs(cost__disturbed={"step_ms": 0.3}))
+    assert judged.verdict == "undecided"
+    assert judged.outcomes[0].effect == "other work on the machine disturbed the measurement"
+
+
 def test_energy_that_is_only_estimated_decides_nothing(tmp_path: Path) -> None:
     claim = FASTER.replace("QUANTITY", "emissions_g")
     judged = verdict(tmp_path, claim, costs())

@@ -449,6 +449,31 @@ class TestResultTable:
         column = self.column(section, "Inference of a batch (ms)")
         assert {rank for _, rank in column.values()} == {None}
 
+    def test_what_other_work_disturbed_is_marked_and_never_bold(self, sections_of: Read) -> None:
+        disturbed = {"cost__disturbed": {"train_seconds": 0.2}}
+        (section,) = sections_of(
+            *(record(seed=s, cost__train_seconds=20.0 + s) for s in range(3)),
+            *(record(pruner="crop_u", seed=s, cost__train_seconds=40.0 + s) for s in range(3)),
+            *(record(pruner="ltr", seed=s, cost__train_seconds=9.0, **disturbed) for s in range(3)),
+        )
+        column = self.column(section, "Training time (s)")
+        ranks = {name.rpartition(" ")[2]: cell for name, cell in column.items()}
+        assert (ranks["LTR"], ranks["SNIP"]) == (("9*", None), ("21", "best"))
+        assert any("marked *" in note for note in result_table(section).notes)
+
+    def test_one_seed_is_never_bold(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            *(with_test("snip", s, 90.0 + s) for s in range(3)),
+            *(with_test("crop_u", s, 50.0 + s) for s in range(3)),
+            with_test("grasp", 0, 99.0),
+        )
+        column = self.column(section, "Test accuracy")
+        assert {n.rpartition(" ")[2]: rank for n, (_, rank) in column.items()} == {
+            "SNIP": "best",
+            "CroP-U": None,
+            "GraSP": None,
+        }
+
     def test_with_two_seeds_nothing_is_bold(self, sections_of: Read) -> None:
         (section,) = sections_of(
             *(with_test("snip", s, 90.0) for s in range(2)),

@@ -107,6 +107,11 @@ def test_costs_that_contain_an_instrument_have_no_ratio(compare: Compare) -> Non
     assert cells(lines, "training step") == ["20 ms", "20 ms", "1"]
 
 
+def test_a_time_that_other_work_disturbed_has_no_ratio(compare: Compare) -> None:
+    lines = compare(RECORD, record(cost__disturbed={"step_ms": 0.3}))
+    assert cells(lines, "training step") == ["20 ms", "20 ms"]
+
+
 def test_other_metrics_are_not_compared(compare: Compare) -> None:
     lines = compare(RECORD, record(quality__metric="perplexity"))
     assert lines[-1] == "Different metrics are not compared."
