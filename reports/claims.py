@@ -364,8 +364,12 @@ def _of_equal_cost(
             named = other.pruner in test["against"] and (other.kind == "dense") == (
                 home is not section
             )
-            if named and theirs is not None and 1 / EQUAL <= theirs.mean / cost.mean <= EQUAL:
+            if named and theirs is not None and _is_equal(theirs.mean, cost.mean):
                 yield other, home
+
+
+def _is_equal(first: float, second: float) -> bool:
+    return first <= EQUAL * second and second <= EQUAL * first
 
 
 def _what(section: Section) -> tuple[object, ...]:

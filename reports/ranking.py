@@ -18,7 +18,7 @@ from harness.results.intervals import (
     holm,
     stratified,
 )
-from reports.groups import Group, Section, normalised
+from reports.groups import Section, normalised
 from reports.statistics import (
     Scores,
     interquartile_mean,
@@ -64,7 +64,6 @@ class Ranking:
         cells: the tasks, each at one sparsity.
         ranked: the best first.
         left_out: the methods without a result on some of them.
-        unasked: the methods that no sparsity can be asked of.
         failed: which runs failed, and so have no score.
         too_few: whether there are too few seeds to tell anything.
     """
@@ -75,7 +74,6 @@ class Ranking:
     cells: Sequence[str]
     ranked: Sequence[Ranked]
     left_out: Sequence[str]
-    unasked: Sequence[str]
     failed: Sequence[str]
     too_few: bool
 
@@ -168,7 +166,6 @@ def _ranking(
         cells=[f"{homes[home].name} at {100 * sparsity:g} %" for home, sparsity in cells],
         ranked=ranked,
         left_out=sorted(titles[method] for method in table if method not in methods),
-        unasked=sorted({g.title for h in homes.values() for g in h.tried if _is_unasked(g)}),
         failed=_failed(cells, homes),
         too_few=min(interval.n for interval in means.values()) < FEWEST_SEEDS,
     )
@@ -180,10 +177,6 @@ def _strata(scores: Mapping[Cell, BySeed], cells: Sequence[Cell], homes: Homes) 
     for cell in cells:
         together.setdefault(homes[cell[0]].task, []).append(scores[cell])
     return list(together.values())
-
-
-def _is_unasked(group: Group) -> bool:
-    return group.kind != "dense" and not group.sparsity
 
 
 def _failed(cells: Sequence[Cell], homes: Homes) -> list[str]:

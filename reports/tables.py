@@ -234,8 +234,6 @@ def _ranking_notes(ranking: Ranking) -> Iterator[str]:
         yield f"Runs that failed are no result and have no score: {'; '.join(ranking.failed)}."
     if ranking.left_out:
         yield f"Not ranked here, since not everywhere with a result: {', '.join(ranking.left_out)}."
-    if ranking.unasked:
-        yield f"Not ranked, since no sparsity can be asked of them: {', '.join(ranking.unasked)}."
 
 
 def _range(interval: Interval, digits: int) -> str:

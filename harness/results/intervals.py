@@ -33,12 +33,6 @@ class Interval:
         """Whether there are seeds enough for the interval to decide anything."""
         return self.n >= FEWEST_SEEDS
 
-    def excludes(self, value: float) -> bool:
-        """Return whether there are seeds enough, and the value lies outside of the interval."""
-        if not self.decides or self.low is None or self.high is None:
-            return False
-        return not self.low <= value <= self.high
-
 
 @dataclass(frozen=True)
 class Estimate:

@@ -337,6 +337,15 @@ threshold = 0
     assert judged.missing == []
 
 
+def test_networks_without_operations_have_equal_cost(tmp_path: Path) -> None:
+    """As collapsed ones do that nothing is left of."""
+    claim = BETTER.replace('against = ["random_u"]', 'against = ["slim_dense"]\nequal = "macs"')
+    records = compared(1.0, 1.1, 0.9) + [slim("pictures", seed, 0, 70.0) for seed in range(3)]
+    for each in records:
+        each["cost"]["macs"] = 0
+    assert verdict(tmp_path, claim, records).verdict == "supported"
+
+
 def test_the_talks_claims_are_nine_and_understood(eventful: Path) -> None:
     verdicts = judge(sections(read(eventful)))
     assert len(verdicts) == 9

@@ -12,6 +12,7 @@ from fabricated import left_out, record, save, save_matrix, slim, suite
 
 from harness.command_line import main
 from harness.results.intervals import stratified
+from reports.charts import chart_data
 from reports.groups import Group, Section, normalised, sections
 from reports.quantities import COSTS
 from reports.ranking import rankings
@@ -201,6 +202,8 @@ def test_times_of_other_machines_are_not_pooled(sections_of: Read) -> None:
         {"provenance__versions": {"torch": "1.0"}},
         {"provenance__versions": {"torch": "2.14.1", "cuda": "12.8"}},
         {"provenance__denormals_flushed": False},
+        {"provenance__machine": {"cores": 4}},
+        {"provenance__machine": "0123abcd"},
         {"provenance__device_kind": "cuda", "provenance__deterministic": {"cudnn_benchmark": True}},
     ],
 )
@@ -461,6 +464,12 @@ class TestResultTable:
         assert (ranks["LTR"], ranks["SNIP"]) == (("9*", None), ("21", "best"))
         assert any("marked *" in note for note in result_table(section).notes)
 
+    def test_charts_know_what_other_work_disturbed(self, tmp_path: Path) -> None:
+        results = read(save(tmp_path, [record(cost__disturbed={"step_ms": 0.2})]))
+        (section,) = sections(results)
+        (drawn,) = chart_data(section, results)["groups"]
+        assert drawn["disturbed"] == ["step_ms"]
+
     def test_one_seed_is_never_bold(self, sections_of: Read) -> None:
         (section,) = sections_of(
             *(with_test("snip", s, 90.0 + s) for s in range(3)),
@@ -592,13 +601,6 @@ def test_a_run_that_failed_is_not_ranked_and_is_said(sections_of: Read) -> None:
     assert ranking.failed == ["SNIP, 3 of 3 on Small pictures, ConvNet at 98 %"]
     notes = ranking_table(ranking).notes
     assert f"Runs that failed are no result and have no score: {ranking.failed[0]}." in notes
-
-
-def test_methods_without_a_sparsity_are_said_not_to_be_ranked(sections_of: Read) -> None:
-    records = with_scores(crop_u=(0.5, 0.6, 0.7), ltr=(0.4, 0.5, 0.6))
-    records += [slim("pictures", seed, 1000, 80.0) for seed in range(3)]
-    (ranking,) = rankings(sections_of(*records))
-    assert ranking.unasked == ["Slim dense"]
 
 
 class TestBadInput:
