@@ -119,8 +119,9 @@ def costs(by_seed: Mapping[int, Record], cost: str, place: str | None) -> dict[i
     for seed, record in by_seed.items():
         unfit = cost in not_comparable(record) or cost in disturbed(record)
         value = None if unfit else record["cost"].get(cost)
-        elsewhere = cost in DEPENDS_ON_MACHINE and machine(record["provenance"]) != place
-        if value is not None and math.isfinite(value) and not elsewhere:
+        here = place is not None and machine(record["provenance"]) == place
+        comparable = here or cost not in DEPENDS_ON_MACHINE
+        if value is not None and math.isfinite(value) and comparable:
             known[seed] = float(value)
     return known
 

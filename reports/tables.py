@@ -430,7 +430,7 @@ def matrix_state(section: Section, group: Group, difference: Interval) -> str:
         return group.status
     if not difference.decides or difference.low is None or difference.high is None:
         return "few"
-    if difference.low <= 0 <= difference.high:
+    if difference.low - ROUNDING <= 0 <= difference.high + ROUNDING:
         return "level"
     return "better" if (difference.mean > 0) == section.higher_is_better else "worse"
 

@@ -92,7 +92,7 @@ def _ratio(before: float | None, after: float | None) -> str:
 
 
 def _same_machine(first: Record, second: Record) -> bool:
-    return machine(first["provenance"]) == machine(second["provenance"])
+    return machine(first["provenance"]) == machine(second["provenance"]) is not None
 
 
 def _compare_folders(first: Path, second: Path) -> str:

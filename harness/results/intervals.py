@@ -15,6 +15,9 @@ CONFIDENCE = 0.95
 FEWEST_SEEDS = 3
 """With fewer an interval may be shown, but decides nothing."""
 
+ROUNDING = 1e-12
+"""A distance that is smaller is one of rounding, however small its error."""
+
 BySeed = Mapping[int, float]
 """The values of a method in one cell, by seed."""
 
@@ -73,7 +76,7 @@ class Estimate:
     def p_value(self, value: float) -> float:
         """Return the two-sided p-value of the hypothesis that the true mean is this one."""
         distance = abs(self.mean - value)
-        if self.error is None or distance == 0:
+        if self.error is None or distance < ROUNDING:
             return 1.0
         return 2 * float(stdtr(self.degrees, -distance / self.error)) if self.error else 0.0
 

@@ -364,6 +364,7 @@ class TestMatrix:
             ((-1.0, -1.1, -0.9), "min", "better"),
             ((1.0, 1.1, 0.9), "max", "better"),
             ((1.0, -1.1, 0.3), "max", "level"),
+            ((1e-14, 2e-14, 1e-14), "max", "level"),
             ((1.0, 1.0), "max", "few"),
             ((1.0,), "max", "few"),
         ],

@@ -64,6 +64,11 @@ def test_the_p_value_is_that_of_scipy() -> None:
     assert ours == pytest.approx(ttest_1samp(values, 0.2).pvalue)
 
 
+def test_a_difference_of_rounding_is_none() -> None:
+    rounding = dict.fromkeys(range(3), 0.1 + 0.2 - 0.3)
+    assert stratified([[rounding]]).p_value(0) == 1.0
+
+
 class TestStrata:
     def test_tasks_weigh_the_same_whatever_their_cells(self) -> None:
         one = [{0: 1.0, 1: 1.0, 2: 1.0}]
