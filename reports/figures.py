@@ -210,13 +210,11 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
     )
     for axes, key in zip(panels, keys, strict=True):
         pairs = _pairs(section, key)
-        able = [(cost, test.mean) for group, cost, test in pairs if key not in group.disturbed]
-        best = front(section, able)
-        if best:
-            axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
+        best = front(section, [(cost, test.mean) for _, cost, test in pairs])
+        axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
         together: dict[tuple[str, bool], list[tuple[float, Interval]]] = {}
         for group, cost, test in pairs:
-            is_best = (cost, test.mean) in best and key not in group.disturbed
+            is_best = (cost, test.mean) in best
             together.setdefault((group.method, is_best), []).append((cost, test))
         for (method, is_best), points in together.items():
             _scatter(axes, points, looks[method], 1.0 if is_best else 0.3)

@@ -229,20 +229,19 @@ function scatter(figure, kind) {
   const better = (a, b) => (section.higher ? a > b : a < b);
   const estimated = usable.some((group) => group.estimated.includes(key));
   const at = (group) => [abscissa(group)[key][0], table(group)[quality][0]];
-  const able = usable.filter((group) => !group.disturbed.includes(key));
-  const beaten = (group) => able.some((other) => {
+  const beaten = (group) => usable.some((other) => {
     const [[ox, oy], [gx, gy]] = [at(other), at(group)];
     return other !== group && ox <= gx && !better(gy, oy) && (ox < gx || better(oy, gy));
   });
   const ranked = kind === "cost" && !estimated;
-  const front = ranked ? able.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
+  const front = ranked ? usable.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
   const byMethod = Map.groupBy ? Map.groupBy(usable, (group) => group.method) : usable.reduce((map, group) => map.set(group.method, [...(map.get(group.method) ?? []), group]), new Map());
   const series = [...byMethod].map(([method, groups]) => ({
     method, line: lined, dash: kind === "equal" ? DASHES[methods.get(method).kind] ?? "" : "",
     points: groups.map((group) => ({
       x: abscissa(group)[key], y: table(group)[quality], runs: group.runs, bad: group.status !== "done",
       dominated: ranked && !front.includes(group), estimated: group.estimated.includes(key),
-      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.disturbed.includes(key) ? "; disturbed by other work, not ranked" : ""}${group.remark ? `; ${group.remark}` : ""}`,
+      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.remark ? `; ${group.remark}` : ""}`,
     })).sort((a, b) => a.x[0] - b.x[0]),
   }));
   const reference = section.groups.find((group) => group.kind === "dense");
