@@ -6,17 +6,27 @@
 Runs of one seed share initial weights and data order, so their difference to the dense run of the
 same seed is what counts: its mean over the seeds, with the 95 % interval of Student's t. Costs are
 ratios to the same dense run, in the geometric mean over the seeds: of the final network, except
-for the peak memory and the training time, which are of the whole run.
+for the peak memory and the training time, which are of the whole run. A run that diverged has
+neither a metric nor costs. Times and memory are those of one machine, on which most dense runs were
+measured; a dash stands where a cost is not known there, or other work disturbed its measurement.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from harness.results.intervals import mean_interval, ratio_interval
+from harness.results.comparable import (
+    DEPENDS_ON_MACHINE,
+    disturbed,
+    machine,
+    not_comparable,
+)
+from harness.results.intervals import Interval, difference, ratio
 from harness.results.store import Record, Store
 from harness.results.summary import table
 
@@ -43,12 +53,15 @@ def main() -> None:
     if not dense:
         parser.exit(2, f"error: no dense run of {arguments.task} in {arguments.results}\n")
     rows: list[tuple[str, ...]] = [("", "seeds", "mean", "to dense", "95 % interval", *COSTS)]
-    rows.append(("dense", str(len(dense)), f"{statistics.mean(map(quality, dense.values())):.2f}"))
-    rows[-1] += ("",) * (len(rows[0]) - len(rows[-1]))
+    tested = tests(dense)
+    mean = f"{statistics.mean(tested.values()):.2f}" if tested else "-"
+    rows.append(("dense", str(len(tested)), mean, *("",) * (2 + len(COSTS))))
+    place = usual_machine(dense.values())
     for (pruner, sparsity), by_seed in found.items():
         if sparsity == arguments.sparsity:
-            rows.append((pruner, *compared(by_seed, dense)))
+            rows.append((pruner, *compared(by_seed, dense, place)))
     print(table(rows, left=1))
+    print(f"  times and memory: {place or 'measured on no known machine'}")
 
 
 def runs(
@@ -63,34 +76,60 @@ def runs(
     return found
 
 
-def compared(by_seed: Mapping[int, Record], dense: Mapping[int, Record]) -> tuple[str, ...]:
-    """Return the cells of a method; runs that diverged, or lack their dense run, are named."""
-    known = {
-        seed: record
-        for seed, record in by_seed.items()
-        if seed in dense and record["quality"]["test"] is not None
-    }
-    seeds = f"{len(known)} of {len(by_seed)}" if len(known) < len(by_seed) else str(len(known))
-    if not known:
-        return (seeds, *("",) * (3 + len(COSTS)))
-    difference = mean_interval([quality(run) - quality(dense[seed]) for seed, run in known.items()])
+def usual_machine(records: Iterable[Record]) -> str | None:
+    """Return the machine that most runs were measured on."""
+    counted = Counter(filter(None, (machine(record["provenance"]) for record in records)))
+    return min(counted, key=lambda name: (-counted[name], name)) if counted else None
+
+
+def compared(
+    by_seed: Mapping[int, Record], dense: Mapping[int, Record], place: str | None
+) -> list[str]:
+    """Return the cells of a method; how many of its runs have a result and a dense run is said.
+
+    Args:
+        by_seed: its runs.
+        dense: those to compare them with.
+        place: the machine whose times and memory are compared.
+    """
+    known, reference = tests(by_seed), tests(dense)
+    shared = len(known.keys() & reference.keys())
+    seeds = f"{shared} of {len(by_seed)}" if shared < len(by_seed) else str(shared)
+    change = difference(known, reference)
+    if change is None:
+        return [seeds, *("-",) * (3 + len(COSTS))]
+    mean = statistics.mean(known[seed] for seed in known.keys() & reference.keys())
     interval = "one seed: none"
-    if difference.low is not None:
-        interval = f"{difference.low:+.2f} to {difference.high:+.2f}"
+    if change.low is not None and change.high is not None:
+        interval = f"{change.low:+.2f} to {change.high:+.2f}"
     ratios = [
-        ratio_interval(
-            [run["cost"][cost] / dense[seed]["cost"][cost] for seed, run in known.items()]
-        )
-        for cost in COSTS.values()
+        ratio(costs(by_seed, cost, place), costs(dense, cost, place)) for cost in COSTS.values()
     ]
-    mean = statistics.mean(map(quality, known.values()))
-    means = (f"{mean:.2f}", f"{difference.mean:+.2f}", interval)
-    return (seeds, *means, *(f"{ratio.mean:.3f}" for ratio in ratios))
+    return [seeds, f"{mean:.2f}", f"{change.mean:+.2f}", interval, *map(as_text, ratios)]
 
 
-def quality(record: Record) -> float:
-    """Return the test metric of a run that did not diverge."""
-    return float(record["quality"]["test"])
+def as_text(found: Interval | None) -> str:
+    """Return a ratio's mean, or a dash."""
+    return "-" if found is None else f"{found.mean:.3f}"
+
+
+def costs(by_seed: Mapping[int, Record], cost: str, place: str | None) -> dict[int, float]:
+    """Return a cost by seed, of the runs whose cost is known and can be compared."""
+    known = {}
+    for seed, record in by_seed.items():
+        unfit = cost in not_comparable(record) or cost in disturbed(record)
+        value = None if unfit else record["cost"].get(cost)
+        here = place is not None and machine(record["provenance"]) == place
+        comparable = here or cost not in DEPENDS_ON_MACHINE
+        if value is not None and math.isfinite(value) and comparable:
+            known[seed] = float(value)
+    return known
+
+
+def tests(by_seed: Mapping[int, Record]) -> dict[int, float]:
+    """Return the test metric by seed, of the runs that have one."""
+    found = {seed: record["quality"]["test"] for seed, record in by_seed.items()}
+    return {seed: float(test) for seed, test in found.items() if test is not None}
 
 
 if __name__ == "__main__":

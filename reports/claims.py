@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import sub, truediv
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.results.intervals import FEWEST_SEEDS, Interval, mean_interval, ratio_interval
+from harness.results.intervals import (
+    FEWEST_SEEDS,
+    BySeed,
+    Estimate,
+    log_ratio,
+    paired,
+    positive,
+    stratified,
+)
+from harness.results.summary import several
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
-from reports.results import energy_is_estimated, paired, values
+from reports.results import energy_is_estimated, undisturbed, values
 from reports.tables import NONE, Block, Cell, Table, number, percent, signed
+from reports.verdicts import (
+    SIGNIFICANCE,
+    Judgement,
+    Threshold,
+    judgements,
+    over_tasks,
+    together,
+)
 
 CLAIMS = Path(__file__).resolve().parent.parent / "benchmarks" / "claims.toml"
 
@@ -24,10 +42,31 @@ EQUAL = 1.25
 
 EFFECTS = ("improvement", "ratio", "value")
 
+SMALLEST: Mapping[str, float] = {"improvement": 1.0, "ratio": 1.05, "value": 1.05}
+"""How far on the wrong side an effect has to be to contradict, where the claims do not say it: in
+percent of the way from the baseline to dense, and as a factor of the threshold."""
+
+BESIDE: Mapping[str, str] = {
+    "kernel_change": "kernel_alignment",
+    "kernel_drift_at_trigger": "kernel_alignment_at_trigger",
+}
+"""Shown with a quantity: a kernel that only grows has changed, and is aligned all the same."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One comparison on one task at one sparsity."""
+    """One comparison: over all of its tasks together, or in one cell, for information.
+
+    Attributes:
+        test: what the claim expects, in words.
+        what: which methods are compared.
+        where: on which tasks, or the task and sparsity of the cell.
+        verdict: supported, contradicted or undecided; empty for information.
+        effect: with its interval and p-value, or why there is none.
+        stamp: of the data.
+        decides: whether the claim's verdict rests on it.
+        p: two-sided, that the true effect is just the threshold.
+    """
 
     test: str
     what: str
@@ -35,6 +74,8 @@ class Outcome:
     verdict: str
     effect: str
     stamp: str | None
+    decides: bool = True
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +86,7 @@ class Verdict:
         verdict: supported, contradicted or undecided.
         because: in one line.
         tests: what was held against what.
-        outcomes: each comparison that the results allow.
+        outcomes: each comparison that the results allow, followed by its cells.
         missing: methods of the tests that were never run.
     """
 
@@ -57,6 +98,50 @@ class Verdict:
     missing: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A method on one task at one sparsity, held against another or against nothing.
+
+    Attributes:
+        task: cells of one task weigh as much together as those of another.
+        where: the task and sparsity in words.
+        effects: by seed, on the scale on which they are averaged; ratios as logarithms.
+        reason: why there are none.
+        remark: what else is to be known.
+    """
+
+    task: str
+    where: str
+    stamp: str | None
+    effects: BySeed
+    reason: str = ""
+    remark: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether there are seeds enough."""
+        return len(self.effects) >= FEWEST_SEEDS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods, or a method and a value, on every task and sparsity where both were run."""
+
+    test: Mapping[str, Any]
+    what: str
+    cells: list[Compared] = field(default_factory=list)
+
+    @property
+    def counted(self) -> list[Compared]:
+        """The cells that have a part in the estimate."""
+        return [cell for cell in self.cells if cell.counts]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The effect on all tasks together, each weighing the same; None with too few seeds."""
+        return over_tasks((cell.task, cell.effects) for cell in self.counted)
+
+
 def judge(sections: Sequence[Section], path: Path = CLAIMS) -> list[Verdict]:
     """Return the verdict on each claim of a file.
 
@@ -64,64 +149,76 @@ def judge(sections: Sequence[Section], path: Path = CLAIMS) -> list[Verdict]:
         RequestError: the file cannot be understood.
     """
     try:
-        claims = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
-        return [_judge(claim, sections) for claim in claims]
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        smallest = {**SMALLEST, **content.get("smallest", {})}
+        return [_judge(claim, sections, smallest) for claim in content["claim"]]
     except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
         raise RequestError(f"claims {path.name}: {error}") from None
 
 
-def _judge(claim: Mapping[str, Any], sections: Sequence[Section]) -> Verdict:
+def _judge(
+    claim: Mapping[str, Any], sections: Sequence[Section], smallest: Mapping[str, float]
+) -> Verdict:
     tests = [_in_words(test) for test in claim["test"]]
-    outcomes = [
-        outcome
-        for test in claim["test"]
-        for section in sections
-        for outcome in _outcomes(test, section, sections)
-    ]
     groups = [group for section in sections for group in section.tried]
     known = {name for group in groups for name in (group.method, group.pruner)} | {"dense"}
     named = {name for test in claim["test"] for name in (*test["of"], *test.get("against", ()))}
-    verdict = _together([outcome.verdict for outcome in outcomes])
+    named = {name for name in named if not name.startswith("kind:")}
+    comparisons, absent = [], 0
+    for test in claim["test"]:
+        made, lacking = _comparisons(test, sections)
+        comparisons += made
+        for names in lacking:
+            absent += 1
+            if set(names) <= known:
+                comparisons.append(Comparison(test, " against ".join(names)))
+    thresholds = [_threshold(comparison.test, smallest) for comparison in comparisons]
+    estimates = [comparison.estimate for comparison in comparisons]
+    found = judgements(list(zip(estimates, thresholds, strict=True)))
+    outcomes = [
+        outcome
+        for comparison, estimate, judgement in zip(comparisons, estimates, found, strict=True)
+        for outcome in _outcomes(comparison, estimate, judgement)
+    ]
+    words = [judgement.verdict for judgement in found]
     return Verdict(
         statement=claim["statement"],
-        verdict=verdict,
-        because=_because(outcomes),
+        verdict=together(words, complete=not absent),
+        because=_because(words, absent - sum(not c.cells for c in comparisons)),
         tests=tests,
         outcomes=outcomes,
-        missing=sorted(name for name in named - known if not name.startswith("kind:")),
+        missing=sorted(named - known),
     )
 
 
-def claims_table(verdicts: Sequence[Verdict]) -> Table:
-    """Return the claims with what was held against what, a row for each comparison."""
+def claims_table(judged: Sequence[Verdict]) -> Table:
+    """Return the claims with what was held against what, a row for each comparison and cell."""
     none = [Outcome("", NONE, NONE, "undecided", "nothing was run that could decide it", None)]
     blocks = []
-    for verdict in verdicts:
+    for verdict in judged:
         rows = [
             [
                 Cell(outcome.what),
                 *(Cell(outcome.where), Cell(outcome.test), Cell(outcome.effect)),
-                *(Cell(outcome.verdict), Cell(outcome.stamp or "")),
+                *(_p_cell(outcome), Cell(outcome.verdict), Cell(outcome.stamp or "")),
             ]
             for outcome in verdict.outcomes or none
         ]
         blocks.append(Block(f"{verdict.verdict}: {verdict.statement}", rows))
-    columns = ["Comparison", "On", "Test", "Effect", "So it is", "Data"]
+    columns = ["Comparison", "On", "Test", "Effect", "p", "Verdict", "Data"]
     return Table("claims", "The talk's claims, checked", columns, blocks)
 
 
-def _together(verdicts: Sequence[str]) -> str:
-    if "contradicted" in verdicts:
-        return "contradicted"
-    return "supported" if set(verdicts) == {"supported"} else "undecided"
+def _p_cell(outcome: Outcome) -> Cell:
+    return Cell(NONE) if outcome.p is None else Cell(f"{outcome.p:.2g}", order=outcome.p)
 
 
-def _because(outcomes: Sequence[Outcome]) -> str:
-    if not outcomes:
+def _because(found: Sequence[str], not_run: int) -> str:
+    if not found:
         return "nothing was run that could decide it"
-    counted = Counter(outcome.verdict for outcome in outcomes)
-    words = [f"{n} {verdict}" for verdict, n in sorted(counted.items())]
-    return f"{', '.join(words)} of {len(outcomes)} comparisons"
+    words = [f"{n} {verdict}" for verdict, n in sorted(Counter(found).items())]
+    words += [f"{not_run} not run"] if not_run else []
+    return f"{', '.join(words)} of {len(found) + not_run} comparisons"
 
 
 def _in_words(test: Mapping[str, Any]) -> str:
@@ -145,18 +242,55 @@ def _label(quantity: str) -> str:
     )
 
 
-def _outcomes(
-    test: Mapping[str, Any], section: Section, sections: Sequence[Section]
-) -> Iterator[Outcome]:
+def _threshold(test: Mapping[str, Any], smallest: Mapping[str, float]) -> Threshold:
+    value, above = test["threshold"], test["is"] == "above"
+    least = test.get("smallest", smallest[test["effect"]])
+    if test["effect"] == "ratio":
+        return Threshold(math.log(value), above, math.log(least))
+    if test["effect"] == "value":
+        return Threshold(value, above, abs(value) * (1 - 1 / least if above else least - 1))
+    return Threshold(value, above, least)
+
+
+Lacking = list[tuple[str, ...]]
+"""The comparisons that a test names and no results allow: a method, or two."""
+
+
+def _comparisons(
+    test: Mapping[str, Any], sections: Sequence[Section]
+) -> tuple[list[Comparison], Lacking]:
+    made: dict[tuple[str, ...], Comparison] = {}
     least, most = test.get("sparsity", (0.0, 1.0))
-    for group in _selected(section, test["of"]):
-        if not least <= group.sparsity <= most or not group.tried:
-            continue
-        where = f"{section.name}, {percent(group.sparsity)}"
-        for what, effect in _effects(test, group, section, sections):
-            verdict, words = _verdict(test, effect)
-            title = f"{group.title}{what}"
-            yield Outcome(_in_words(test), title, where, verdict, words, section.stamp)
+    asked = _asked(test)
+    for section in sections:
+        for group in _selected(section, test["of"]):
+            if not least <= group.sparsity <= most:
+                continue
+            for other, what, cell in _cells(test, group, section, sections):
+                key = group.method, *([] if other is None else [_identity(test, other)])
+                made.setdefault(key, Comparison(test, what)).cells.append(cell)
+                against = [()] if other is None else [(name,) for name in _names(other)]
+                asked -= {(name, *names) for name in _names(group) for names in against}
+    return list(made.values()), sorted(asked)
+
+
+def _names(group: Group) -> set[str]:
+    """Return what a test may call a group."""
+    return {group.method, f"kind:{group.kind}", *(["dense"] if group.kind == "dense" else [])}
+
+
+def _identity(test: Mapping[str, Any], other: Group) -> str:
+    """Return what other groups have in common that belong to one comparison."""
+    return other.pruner if "equal" in test else other.method
+
+
+def _asked(test: Mapping[str, Any]) -> set[tuple[str, ...]]:
+    """Return the comparisons that a test names, of which none may be lacking."""
+    if "against" not in test:
+        return {(name,) for name in test["of"]}
+    if "equal" in test:
+        return set()  # what costs as much is for the results to say
+    return {(name, other) for name in test["of"] for other in test["against"] if name != other}
 
 
 def _selected(section: Section, names: Sequence[str]) -> list[Group]:
@@ -170,27 +304,53 @@ def _selected(section: Section, names: Sequence[str]) -> list[Group]:
     ]
 
 
-def _effects(
+def _cells(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
-) -> Iterator[tuple[str, Interval | str]]:
-    """Go through what a group is held against, each with the effect, or why there is none."""
+) -> Iterator[tuple[Group | None, str, Compared]]:
+    """Go through what a group is held against, with the comparison in words and the effects."""
+    where = f"{section.name}, {percent(group.sparsity)}"
     if test["effect"] == "value":
-        yield "", _value(test, group, section)
+        yield None, group.title, _made(test, section, where, _value(test, group, section), group)
         return
     if "equal" in test:
-        yield from _against_equal(test, group, section, sections)
+        for other, home in _of_equal_cost(test, group, section, sections):
+            setting = f" with {home.setting or 'the usual settings'}" * (home is not section)
+            effects = _effects(test, group, section, other, home)
+            place = f"{where}, {other.title}{setting}"
+            title = other.rows[0]["pruner_title"]
+            cell = _made(test, section, place, effects, group, other)
+            yield other, f"{group.title} against {title}", cell
         return
     for other in _selected(section, test["against"]):
         if other.method != group.method and other.sparsity in (group.sparsity, 0.0):
             if other.kind == "dense" and section.dense is not other:
                 continue
-            yield f" against {other.title}", _effect(test, group, section, other, section)
+            effects = _effects(test, group, section, other, section)
+            cell = _made(test, section, where, effects, group, other)
+            yield other, f"{group.title} against {other.title}", cell
 
 
-def _against_equal(
+def _made(
+    test: Mapping[str, Any], section: Section, where: str, effects: BySeed | str, *groups: Group
+) -> Compared:
+    remarks = [
+        f"{group.title}: {group.statuses['failed']} of {group.runs} failed, which is no result"
+        for group in groups
+        if group.statuses.get("failed")
+    ]
+    reason, by_seed = (effects, {}) if isinstance(effects, str) else ("", effects)
+    beside = BESIDE.get(test.get("quantity", ""))
+    if beside is not None and by_seed:
+        found = [values(group.rows, beside, None)[0] for group in groups]
+        means = [number(statistics.mean(each.values())) for each in found if each]
+        remarks += [f"{_label(beside)} {' against '.join(means)}"] if means else []
+    return Compared(section.task, where, section.stamp, by_seed, reason, "; ".join(remarks))
+
+
+def _of_equal_cost(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
-) -> Iterator[tuple[str, Interval | str]]:
-    """Hold a pruned network against the others of the same task that cost as much.
+) -> Iterator[tuple[Group, Section]]:
+    """Go through the networks of the same task that cost as much as a pruned one.
 
     Of dense networks it is those of other settings, which may be smaller; of methods those of
     the same settings, whatever sparsity was asked of them and whatever their options.
@@ -204,46 +364,56 @@ def _against_equal(
             named = other.pruner in test["against"] and (other.kind == "dense") == (
                 home is not section
             )
-            if named and theirs is not None and 1 / EQUAL <= theirs.mean / cost.mean <= EQUAL:
-                setting = f" with {home.setting or 'the usual settings'}" * (home is not section)
-                yield f" against {other.title}{setting}", _effect(test, group, section, other, home)
+            if named and theirs is not None and _is_equal(theirs.mean, cost.mean):
+                yield other, home
+
+
+def _is_equal(first: float, second: float) -> bool:
+    return first <= EQUAL * second and second <= EQUAL * first
 
 
 def _what(section: Section) -> tuple[object, ...]:
     return section.task, section.profile, section.data_name
 
 
-def _value(test: Mapping[str, Any], group: Group, section: Section) -> Interval | str:
-    found, reason = values(group.rows, test["quantity"], section.device)
-    return mean_interval(list(found.values())) if found else reason
+def _value(test: Mapping[str, Any], group: Group, section: Section) -> BySeed | str:
+    found, reason = _undisturbed(group, test["quantity"], section)
+    return found or reason
 
 
-def _effect(
+def _undisturbed(group: Group, key: str, section: Section) -> tuple[BySeed, str]:
+    rows = undisturbed(group.rows, key)
+    if not rows:
+        return {}, "other work on the machine disturbed the measurement"
+    return values(rows, key, section.device)
+
+
+def _effects(
     test: Mapping[str, Any], group: Group, section: Section, other: Group, home: Section
-) -> Interval | str:
-    """Return the paired effect; as a text, why there is none."""
+) -> BySeed | str:
+    """Return the effects paired by seed; as a text, why there are none."""
     if test["effect"] == "improvement":
         return _improvement(group, section, other, home)
     key = test["quantity"]
     if energy_is_estimated((*group.rows, *other.rows), key):
         return "energy is only estimated here"
-    ours, reason = values(group.rows, key, section.device)
-    theirs, their_reason = values(other.rows, key, section.device)
+    ours, reason = _undisturbed(group, key, section)
+    theirs, their_reason = _undisturbed(other, key, section)
     if not ours.keys() & theirs.keys():
         return reason or their_reason or "no runs of the same seed"
-    if min((*ours.values(), *theirs.values())) <= 0:
+    if not positive(ours, theirs):
         return "is zero, which has no ratio"
-    return ratio_interval(paired(ours, theirs, truediv))
+    return paired(ours, theirs, log_ratio)
 
 
-def _improvement(group: Group, section: Section, other: Group, home: Section) -> Interval | str:
+def _improvement(group: Group, section: Section, other: Group, home: Section) -> BySeed | str:
     ours, theirs = normalised(section, group), normalised(home, other)
     if ours is None or theirs is None:
         return "no dense run to scale by"
     if home is not section:
         theirs = _rescaled(theirs, home, section)
-    pairs = [100 * difference for difference in paired(ours, theirs, sub)]
-    return mean_interval(pairs) if pairs else "no runs of the same seed"
+    pairs = {seed: 100 * difference for seed, difference in paired(ours, theirs).items()}
+    return pairs or "no runs of the same seed with a result"
 
 
 def _rescaled(scores: Mapping[int, float], home: Section, section: Section) -> dict[int, float]:
@@ -259,18 +429,77 @@ def _rescaled(scores: Mapping[int, float], home: Section, section: Section) -> d
     return {seed: (test - new_low) / (new_high - new_low) for seed, test in tests.items()}
 
 
-def _verdict(test: Mapping[str, Any], effect: Interval | str) -> tuple[str, str]:
-    if isinstance(effect, str):
-        return "undecided", effect
+def _outcomes(
+    comparison: Comparison, estimate: Estimate | None, judgement: Judgement
+) -> Iterator[Outcome]:
+    """Go through the rows of a comparison: all tasks together, then each cell."""
+    test, what, cells = comparison.test, comparison.what, comparison.cells
+    words = _in_words(test)
+    if len(cells) == 1:
+        (cell,) = cells
+        effect = _shown(test, cell, _p_words(judgement))
+        yield Outcome(words, what, cell.where, judgement.verdict, effect, cell.stamp, p=judgement.p)
+        return
+    effect = "the methods were not run on the same task" if not cells else ""
+    reasons = {cell.reason for cell in cells}
+    effect = effect or (reasons.pop() if len(reasons) == 1 else "")
+    effect = effect or "on no task are there enough runs"
+    if estimate is not None:
+        effect = _written(test, estimate) + _p_words(judgement)
+    yield Outcome(
+        words,
+        what,
+        _places(comparison),
+        judgement.verdict,
+        effect,
+        _stamp(comparison.counted),
+        p=judgement.p,
+    )
+    for cell in cells:
+        yield Outcome(words, what, cell.where, "", _shown(test, cell), cell.stamp, decides=False)
+
+
+def _places(comparison: Comparison) -> str:
+    counted = comparison.counted
+    without = len(comparison.cells) - len(counted)
+    if not counted:
+        return NONE
+    words = f"{several(len({cell.task for cell in counted}), 'task')} together"
+    words += f", {several(len(counted), 'cell')}"
+    return f"{words}; {without} more without enough runs" if without else words
+
+
+def _stamp(cells: Sequence[Compared]) -> str | None:
+    stamps = {cell.stamp for cell in cells if cell.stamp}
+    if len(stamps) == 1 and all(cell.stamp for cell in cells):
+        return stamps.pop()
+    return "HOLDS STAND-IN OR SYNTHETIC DATA" if stamps else None
+
+
+def _shown(test: Mapping[str, Any], cell: Compared, further: str = "") -> str:
+    effect = cell.reason
+    if cell.effects:
+        effect = _written(test, stratified([[cell.effects]])) + further
+    return "; ".join(filter(None, (effect, cell.remark)))
+
+
+def _written(test: Mapping[str, Any], estimate: Estimate) -> str:
+    effect = estimate.ratio if test["effect"] == "ratio" else estimate.interval
     write = signed if test["effect"] == "improvement" else number
     unit = " %" if test["effect"] == "improvement" else ""
     words = f"{write(effect.mean)}{unit}"
-    if effect.low is None or effect.high is None or effect.n < FEWEST_SEEDS:
-        return "undecided", f"{words}, n={effect.n}: too few seeds to tell"
-    words += f" [{write(effect.low)}, {write(effect.high)}], n={effect.n}"
-    above, threshold = test["is"] == "above", test["threshold"]
-    if effect.low > threshold if above else effect.high < threshold:
-        return "supported", words
-    if effect.high < threshold if above else effect.low > threshold:
-        return "contradicted", words
-    return "undecided", words
+    if effect.low is None or effect.high is None or not effect.decides:
+        return f"{words}, n={effect.n}: too few seeds to tell"
+    return f"{words} [{write(effect.low)}, {write(effect.high)}], n={effect.n}"
+
+
+def _p_words(judgement: Judgement) -> str:
+    p, corrected = judgement.p, judgement.corrected
+    if p is None or corrected is None:
+        return ""
+    words = f", p={p:.2g}"
+    if p < corrected < 1:
+        words += f" ({corrected:.2g} corrected)"
+    if judgement.verdict == "undecided" and corrected < SIGNIFICANCE:
+        words += ": too small to contradict"
+    return words

@@ -17,13 +17,19 @@ TEXT = str | None
 
 LAYER: Shape = {"name": str, "shape": [int], "weights": int, "kept": int}
 
+KERNEL: Shape = {
+    **dict.fromkeys(("change?", "alignment?", "drift?"), NUMBER),
+    "*": object,
+}
+"""Of an epoch or a pruning."""
+
 EPOCH: Shape = {
     "spent": int,
     "loss": NUMBER,
     "validation": {"*": NUMBER},
     "trigger?": NUMBER,
     "threshold?": NUMBER,
-    "kernel?": {"change": NUMBER, "alignment": NUMBER},
+    "kernel?": KERNEL,
 }
 
 EVENT: Shape = {
@@ -33,7 +39,7 @@ EVENT: Shape = {
     "epochs?": [EPOCH],
     "target?": int | float,
     "gradient_flow?": {"before": NUMBER, "after": NUMBER},
-    "kernel?": {"*": object},
+    "kernel?": KERNEL,
 }
 
 RECORD: Shape = {
@@ -69,6 +75,7 @@ RECORD: Shape = {
     "cost": {
         "reasons?": {"*": str},
         "energy_method?": TEXT,
+        "disturbed?": {"*": object},
         **{f"{key}?": NUMBER for key in (*COSTS, "steps")},
     },
     "events": [EVENT],

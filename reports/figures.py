@@ -393,7 +393,7 @@ def _ranking(ranking: Ranking, looks: Looks) -> Figure:
         right.plot(THRESHOLDS, row.profile, **(_look(looks[row.method]) | {"marker": "none"}))
     names = [row.title.replace("$", r"\$") for row in reversed(ranking.ranked)]
     left.set_yticks(range(rows), names)
-    left.set_xlabel("Interquartile mean of normalised scores")
+    left.set_xlabel("Mean of normalised scores")
     right.set_xlabel("Normalised score")
     right.set_ylabel("Share of runs above")
     return figure

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import sub, truediv
 
-from harness.results.intervals import Interval, mean_interval, ratio_interval
+from harness.results.intervals import BySeed, Interval, difference, mean_interval, ratio
 from reports.quantities import ENERGY, QUANTITIES
 from reports.results import (
     TESTED,
@@ -17,7 +16,6 @@ from reports.results import (
     energy_is_estimated,
     finite,
     majority_device,
-    paired,
     values,
 )
 
@@ -29,11 +27,13 @@ class Group:
     """The runs of one method at one sparsity: they differ in their seed only.
 
     Attributes:
+        values: of each quantity that there is, by seed.
         intervals: of each quantity that there is, over the seeds.
         differences: to dense, of each quality: paired by seed, in the metric's unit.
         ratios: to dense, of each other quantity: paired by seed.
         reasons: why there is no number, by quantity.
         estimated: quantities that were only estimated.
+        disturbed: quantities whose measurement other work on the machine disturbed in some run.
         rows: the runs themselves.
     """
 
@@ -43,11 +43,13 @@ class Group:
     sparsity: float
     statuses: Mapping[str, int]
     run_ids: Sequence[str]
+    values: Mapping[str, BySeed] = field(repr=False)
     intervals: Mapping[str, Interval]
     differences: Mapping[str, Interval]
     ratios: Mapping[str, Interval]
     reasons: Mapping[str, str]
     estimated: frozenset[str]
+    disturbed: frozenset[str]
     pruned_after: Sequence[float]
     rows: Sequence[Row] = field(repr=False)
 
@@ -97,7 +99,7 @@ class Section:
     Attributes:
         slug: a name for files and links.
         device: the machine whose times and energy are shown.
-        baseline: the test metric of who ignores the input.
+        baseline: the test metric of the best predictor that ignores its input.
         groups: dense first, then by kind, method and sparsity.
     """
 
@@ -165,10 +167,14 @@ class Section:
 
 
 def normalised(section: Section, group: Group) -> dict[int, float] | None:
-    """Return a score for each seed: 0 is ignoring the input, 1 is the dense network's mean.
+    """Return a score for each seed: 0 is the baseline, 1 the dense network's mean.
 
-    A run that failed or diverged scores 0, being as useful as that. None where dense was not run,
-    or is no better than ignoring the input.
+    The baseline is the best predictor that ignores its input. Whatever is no better than that
+    scores 0, alike for all that is lost: a run that diverged, one that collapsed, and finite
+    nonsense; so no score is below 0, and how far below a network fell decides nothing. Above 1
+    there is no bound. A run that failed says nothing of its method and has no score.
+
+    None where dense was not run, or is no better than the baseline.
     """
     dense = section.dense.intervals.get("test") if section.dense else None
     if dense is None or section.baseline is None:
@@ -178,9 +184,9 @@ def normalised(section: Section, group: Group) -> dict[int, float] | None:
     tests = _quality(group.rows, "test")
     way = dense.mean - section.baseline
     return {
-        run["seed"]: (tests.get(run["seed"], section.baseline) - section.baseline) / way
+        run["seed"]: max(0.0, (tests.get(run["seed"], section.baseline) - section.baseline) / way)
         for run in group.rows
-        if run["status"] not in UNTRIED
+        if run["status"] in (*TESTED, "diverged")
     }
 
 
@@ -238,27 +244,25 @@ def _rank(kind: str) -> tuple[int, str]:
 
 def _group(rows: Sequence[Row], dense: Sequence[Row], device: str | None) -> Group:
     first = rows[0]
-    intervals: dict[str, Interval] = {}
+    found: dict[str, BySeed] = {}
     differences: dict[str, Interval] = {}
     ratios: dict[str, Interval] = {}
     reasons: dict[str, str] = {}
     for key in (*QUALITIES, *_further(rows)):
-        found = _quality(rows, key)
-        if not found:
+        if not (by_seed := _quality(rows, key)):
             reasons[key] = _why_untested(rows)
             continue
-        intervals[key] = mean_interval(list(found.values()))
-        if pairs := paired(found, _quality(dense, key), sub):
-            differences[key] = mean_interval(pairs)
+        found[key] = by_seed
+        if (compared := difference(by_seed, _quality(dense, key))) is not None:
+            differences[key] = compared
     for key in QUANTITIES:
-        found, reason = values(rows, key, device)
-        if not found:
+        by_seed, reason = values(rows, key, device)
+        if not by_seed:
             reasons[key] = reason
             continue
-        intervals[key] = mean_interval(list(found.values()))
-        reference = values(dense, key, device)[0]
-        if min((*found.values(), *reference.values())) > 0 and found.keys() & reference.keys():
-            ratios[key] = ratio_interval(paired(found, reference, truediv))
+        found[key] = by_seed
+        if (compared := ratio(by_seed, values(dense, key, device)[0])) is not None:
+            ratios[key] = compared
     return Group(
         method=first["method"],
         title=first["method_title"],
@@ -266,11 +270,13 @@ def _group(rows: Sequence[Row], dense: Sequence[Row], device: str | None) -> Gro
         sparsity=first["sparsity"],
         statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
         run_ids=[row["run_id"] for row in rows],
-        intervals=intervals,
+        values=found,
+        intervals={key: mean_interval(list(each.values())) for key, each in found.items()},
         differences=differences,
         ratios=ratios,
         reasons=reasons,
         estimated=frozenset(key for key in ENERGY if energy_is_estimated(rows, key)),
+        disturbed=frozenset[str]().union(*(row["disturbed"] for row in rows)),
         pruned_after=sorted({moment for row in rows for moment in row["pruned_after"]}),
         rows=rows,
     )

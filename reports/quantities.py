@@ -18,14 +18,12 @@ class Quantity:
         unit: of the values shown.
         scale: from the record's unit to the unit shown.
         origin: a theoretical one is counted or computed, and no clock or meter shows it.
-        by_device: whether it can be compared on one kind of machine only.
     """
 
     label: str
     unit: str = ""
     scale: float = 1.0
     origin: Origin = "measured"
-    by_device: bool = False
 
     @property
     def title(self) -> str:
@@ -34,15 +32,15 @@ class Quantity:
 
 
 COSTS: Mapping[str, Quantity] = {
-    "train_seconds": Quantity("Training time", "s", by_device=True),
+    "train_seconds": Quantity("Training time", "s"),
     "epochs": Quantity("Epochs"),
-    "step_ms": Quantity("Training step", "ms", by_device=True),
-    "inference_ms": Quantity("Inference of a batch", "ms", by_device=True),
-    "peak_run_bytes": Quantity("Peak memory of the run", "MB", 1e-6, by_device=True),
-    "peak_step_bytes": Quantity("Peak memory of a step", "MB", 1e-6, by_device=True),
+    "step_ms": Quantity("Training step", "ms"),
+    "inference_ms": Quantity("Inference of a batch", "ms"),
+    "peak_run_bytes": Quantity("Peak memory of the run", "MB", 1e-6),
+    "peak_step_bytes": Quantity("Peak memory of a step", "MB", 1e-6),
     "disk_bytes": Quantity("Size on disk", "MB", 1e-6),
-    "energy_kwh": Quantity("Energy", "Wh", 1e3, by_device=True),
-    "emissions_g": Quantity("Emissions", "g CO2e", by_device=True),
+    "energy_kwh": Quantity("Energy", "Wh", 1e3),
+    "emissions_g": Quantity("Emissions", "g CO2e"),
     "macs": Quantity("Multiply-accumulates carried out", "M", 1e-6, "theoretical"),
     "macs_effective": Quantity("Multiply-accumulates of weights left", "M", 1e-6, "theoretical"),
     "parameters": Quantity("Parameters in memory", "k", 1e-3, "theoretical"),

@@ -4,32 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from harness.results.intervals import FEWEST_SEEDS, Interval
+from harness.results.intervals import (
+    FEWEST_SEEDS,
+    BySeed,
+    Estimate,
+    Interval,
+    Strata,
+    contrast,
+    holm,
+    stratified,
+)
 from reports.groups import Section, normalised
 from reports.statistics import (
-    Array,
     Scores,
     interquartile_mean,
     performance_profile,
     probability_of_improvement,
-    stratified_bootstrap,
 )
+from reports.verdicts import SIGNIFICANCE
 
 THRESHOLDS = np.round(np.linspace(0, 1.2, 61), 3)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A method's place."""
+    """A method's place.
+
+    Attributes:
+        score: the mean of its scores, each task weighing the same.
+        middle: the interquartile mean of them, all runs together.
+        over_next: how much higher its score is than that of the method below it.
+        beats_next: how probable it is that a run of it beats one of the method below it.
+        verdict: better or worse than the method below, not told apart, or too few seeds.
+        profile: the share of its runs above each threshold.
+    """
 
     method: str
     title: str
     score: Interval
+    middle: float
     over_next: Interval | None
-    """How probable it is that it beats the method below it."""
+    beats_next: float | None
     verdict: str
     profile: Sequence[float]
 
@@ -44,7 +63,8 @@ class Ranking:
         stamp: what is said where any of the data are not the published ones.
         cells: the tasks, each at one sparsity.
         ranked: the best first.
-        left_out: the methods that were not run on all of them.
+        left_out: the methods without a result on some of them.
+        failed: which runs failed, and so have no score.
         too_few: whether there are too few seeds to tell anything.
     """
 
@@ -54,11 +74,17 @@ class Ranking:
     cells: Sequence[str]
     ranked: Sequence[Ranked]
     left_out: Sequence[str]
+    failed: Sequence[str]
     too_few: bool
 
 
 Cell = tuple[str, float]
-Table = dict[str, dict[Cell, Array]]
+"""A section's slug, and a sparsity."""
+
+Homes = Mapping[str, Section]
+"""Sections by slug."""
+
+Table = dict[str, dict[Cell, BySeed]]
 
 
 def rankings(sections: Sequence[Section]) -> list[Ranking]:
@@ -92,7 +118,7 @@ def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:
             scores = normalised(section, group)
             if group.sparsity and scores:
                 cell = section.slug, group.sparsity
-                table.setdefault(group.method, {})[cell] = np.array(list(scores.values()))
+                table.setdefault(group.method, {})[cell] = scores
                 titles[group.method] = group.title
     return table, titles
 
@@ -104,27 +130,34 @@ def _ranking(
     cells: Sequence[Cell],
     table: Table,
     titles: Mapping[str, str],
-    homes: Mapping[str, Section],
+    homes: Homes,
 ) -> Ranking:
-    scores: dict[str, Scores] = {m: [table[m][cell] for cell in cells] for m in methods}
-    means = {m: stratified_bootstrap(interquartile_mean, scores[m]) for m in methods}
+    strata = {m: _strata(table[m], cells, homes) for m in methods}
+    arrays: dict[str, Scores] = {
+        m: [np.array(list(table[m][c].values())) for c in cells] for m in methods
+    }
+    means = {m: stratified(strata[m]).interval for m in methods}
     order = sorted(methods, key=lambda method: (-means[method].mean, method))
-    too_few = min(interval.n for interval in means.values()) < FEWEST_SEEDS
-    ranked = []
-    for place, method in enumerate(order):
-        below = order[place + 1] if place + 1 < len(order) else None
-        over = probability_of_improvement(scores[method], scores[below]) if below else None
-        profile = performance_profile(scores[method], THRESHOLDS)
-        ranked.append(
-            Ranked(
-                method,
-                titles[method],
-                means[method],
-                over,
-                _verdict(over, too_few),
-                [round(float(value), 4) for value in profile],
-            )
+    below = dict(pairwise(order))
+    over = {m: contrast(strata[m], strata[other]) for m, other in below.items()}
+    said = dict(zip(over, verdicts(list(over.values())), strict=True))
+    ranked = [
+        Ranked(
+            method,
+            titles[method],
+            means[method],
+            interquartile_mean(arrays[method]),
+            over[method].interval if method in below else None,
+            (
+                probability_of_improvement(arrays[method], arrays[below[method]])
+                if method in below
+                else None
+            ),
+            said.get(method, ""),
+            [round(float(v), 4) for v in performance_profile(arrays[method], THRESHOLDS)],
         )
+        for method in order
+    ]
     stamped = any(homes[home].stamp for home, _ in cells)
     return Ranking(
         slug=slug,
@@ -133,15 +166,38 @@ def _ranking(
         cells=[f"{homes[home].name} at {100 * sparsity:g} %" for home, sparsity in cells],
         ranked=ranked,
         left_out=sorted(titles[method] for method in table if method not in methods),
-        too_few=too_few,
+        failed=_failed(cells, homes),
+        too_few=min(interval.n for interval in means.values()) < FEWEST_SEEDS,
     )
 
 
-def _verdict(over: Interval | None, too_few: bool) -> str:
-    if over is None:
-        return ""
-    if too_few:
+def _strata(scores: Mapping[Cell, BySeed], cells: Sequence[Cell], homes: Homes) -> Strata:
+    """Return scores by task, whose sections and sparsities are its cells."""
+    together: dict[str, list[BySeed]] = {}
+    for cell in cells:
+        together.setdefault(homes[cell[0]].task, []).append(scores[cell])
+    return list(together.values())
+
+
+def _failed(cells: Sequence[Cell], homes: Homes) -> list[str]:
+    return [
+        f"{group.title}, {group.statuses['failed']} of {group.runs} on {homes[home].name} "
+        f"at {100 * sparsity:g} %"
+        for home, sparsity in cells
+        for group in homes[home].groups
+        if group.sparsity == sparsity and group.statuses.get("failed")
+    ]
+
+
+def verdicts(differences: Sequence[Estimate]) -> list[str]:
+    """Return what each difference says, corrected by Holm for how many there are."""
+    known = [d.p_value(0) if d.n >= FEWEST_SEEDS else 1.0 for d in differences]
+    return [_verdict(d, p) for d, p in zip(differences, holm(known), strict=True)]
+
+
+def _verdict(difference: Estimate, p: float) -> str:
+    if difference.n < FEWEST_SEEDS:
         return "too few seeds to tell"
-    if over.low is not None and over.low > 0.5:
-        return "better"
-    return "not told apart"
+    if p >= SIGNIFICANCE:
+        return "not told apart"
+    return "better" if difference.mean > 0 else "worse"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,26 @@ import pandas as pd
 
 from harness.errors import RequestError
 from harness.matrix.plan import matrix_files, read_matrix
+from harness.results.comparable import (
+    DEPENDS_ON_MACHINE,
+    OBSERVATIONS,
+    disturbed,
+    is_observed,
+    machine,
+    not_comparable,
+)
 from harness.results.store import SCHEMA, Record, Store
 from reports.damage import damage
 from reports.provenance import details, without_paths
-from reports.quantities import COSTS, ENERGY, QUANTITIES
+from reports.quantities import COSTS, ENERGY
 
-OBSERVATIONS = ("kernel",)
-"""Conditions that are measured along and do not change a result."""
+READINGS = (
+    "kernel_change",
+    "kernel_alignment",
+    "kernel_drift_at_trigger",
+    "kernel_alignment_at_trigger",
+)
+"""What only an observed run has."""
 
 VARIANTS = ("masks",)
 """Conditions that make another method of a method, where others make another task of a task."""
@@ -130,6 +143,7 @@ def flatten(record: Record) -> dict[str, Any]:
         raise RequestError(f"the record is damaged: {what}")
     spec, quality, sparsity = record["spec"], record["quality"], record["sparsity"]
     settings = record["settings"]
+    reasons = {**not_comparable(record), **_reasons_of_readings(record)}
     return {
         "run_id": record["run_id"],
         "status": record["status"],
@@ -159,12 +173,14 @@ def flatten(record: Record) -> dict[str, Any]:
         "node_sparsity": sparsity.get("nodes"),
         "effective_sparsity": sparsity.get("effective"),
         "compression": _compression(sparsity.get("weights")),
-        "observed": any(name in spec["overrides"] for name in OBSERVATIONS),
+        "observed": is_observed(record),
+        "disturbed": disturbed(record),
         "recorded": True,
         "started": record["provenance"].get("started") or "",
-        "device": _machine(record["provenance"]),
-        **_costs(record),
+        "device": machine(record["provenance"]),
+        **_costs(record, reasons),
         **_events(record),
+        "reasons": {key: without_paths(why) for key, why in reasons.items()},
     }
 
 
@@ -172,24 +188,13 @@ def _compression(removed: float | None) -> float | None:
     return None if removed is None or removed >= 1 else 1 / (1 - removed)
 
 
-def _machine(provenance: Mapping[str, Any]) -> str | None:
-    """Return what runs must have in common for their times to be compared."""
-    if "device" not in provenance:
-        return None
-    threads = provenance["threads"]
-    together = provenance.get("runs_on_device", 1)
-    shared = f", shared by {together} runs" if together > 1 else ""
-    return f"{provenance['device']}, {threads} thread{'s' * (threads != 1)}{shared}"
-
-
-def _costs(record: Record) -> dict[str, Any]:
+def _costs(record: Record, reasons: Mapping[str, str]) -> dict[str, Any]:
     cost = record["cost"]
     layers = record["sparsity"].get("per_layer")
-    row = {key: cost.get(key) for key in COSTS}
-    row["reasons"] = dict(cost.get("reasons", {}))
+    row = {key: None if key in reasons else cost.get(key) for key in COSTS}
     row["energy_measured"] = str(cost.get("energy_method") or "").startswith("measured")
     row["energy_method"] = cost.get("energy_method")
-    if layers and cost.get("parameters") is not None:
+    if layers and row["parameters"] is not None:
         row["paper_disk"] = paper_disk(layers)
         masked = any(layer["kept"] < math.prod(layer["shape"]) for layer in layers)
         # Weights, gradients, two Adam moments and the mask; masked weights are copied once more.
@@ -215,30 +220,61 @@ def _events(record: Record) -> dict[str, Any]:
     events = record["events"]
     prunings = [event for event in events if event["verb"] == "prune"]
     flow = prunings[0].get("gradient_flow") if prunings else None
-    kernel = prunings[0].get("kernel") if prunings else None
+    pruning = _pruning_with_kernel(record)
+    kernel = pruning["kernel"] if pruning else {}
+    epoch = _epoch_of_trigger(record)
     return {
         "pruned_after": [_epochs(event["spent"], record) for event in prunings],
         "gradient_flow_change": _relative_change(flow),
-        "kernel_change": (
-            abs(kernel["after"]["change"] - kernel["before"]["change"]) if kernel else None
-        ),
-        "kernel_drift_at_trigger": next(_kernel_drifts(events), None),
+        "kernel_change": kernel.get("change", _change_from_the_first(pruning)),
+        "kernel_alignment": kernel.get("alignment"),
+        "kernel_drift_at_trigger": epoch.get("drift"),
+        "kernel_alignment_at_trigger": epoch.get("alignment"),
     }
+
+
+def _pruning_with_kernel(record: Record) -> Mapping[str, Any] | None:
+    """Return the first pruning, if the kernel was measured there."""
+    first = next((event for event in record["events"] if event["verb"] == "prune"), None)
+    return first if first and first.get("kernel") else None
+
+
+def _change_from_the_first(pruning: Mapping[str, Any] | None) -> float | None:
+    """Return the change of a record that knows the distances to the first kernel only.
+
+    Just at the start of training are they the distance that the pruning itself makes.
+    """
+    if pruning is None or pruning["spent"]:
+        return None
+    after = pruning["kernel"].get("after")
+    change: float | None = after.get("change") if isinstance(after, Mapping) else None
+    return change
+
+
+def _epoch_of_trigger(record: Record) -> Mapping[str, Any]:
+    """Return what was read of the kernel in the epoch in which the first trigger fired."""
+    for event in record["events"]:
+        if event["verb"] == "train" and event["ended_by"] == "trigger" and event["epochs"]:
+            kernel: Mapping[str, Any] = event["epochs"][-1].get("kernel") or {}
+            return kernel
+    return {}
+
+
+def _reasons_of_readings(record: Record) -> dict[str, str]:
+    """Return why a record that was observed lacks a reading."""
+    reasons = {}
+    pruning, epoch = _pruning_with_kernel(record), _epoch_of_trigger(record)
+    if pruning and "change" not in pruning["kernel"] and pruning["spent"]:
+        reasons["kernel_change"] = "the record holds distances to the first kernel only"
+    if epoch and "drift" not in epoch:
+        reasons["kernel_drift_at_trigger"] = "the record holds distances to the first kernel only"
+    return reasons
 
 
 def _relative_change(flow: Mapping[str, float | None] | None) -> float | None:
     if not flow or not flow["before"] or flow["after"] is None:
         return None
     return abs(flow["after"] - flow["before"]) / flow["before"]
-
-
-def _kernel_drifts(events: Sequence[Mapping[str, Any]]) -> Iterator[float]:
-    """Go through the kernel's change in the epoch of each trigger, relative to the first epoch."""
-    for event in events:
-        if event["verb"] == "train" and event["ended_by"] == "trigger":
-            changes = [e["kernel"]["change"] for e in event["epochs"] if "kernel" in e]
-            if len(changes) > 1 and changes[0]:
-                yield abs(changes[-1] - changes[-2]) / changes[0]
 
 
 def _epochs(steps: int, record: Record) -> float:
@@ -290,7 +326,7 @@ def _as_text(overrides: Mapping[str, Any]) -> str:
 
 
 def _those_that_count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Leave the runs of the newest versions, and of each seed the most observed, begun last."""
+    """Leave the runs of the newest versions, and of each seed the least observed, begun last."""
     if runs.empty:
         return runs, []
     notes = []
@@ -298,12 +334,41 @@ def _those_that_count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         older = _older(runs, f"{what}_version", place)
         runs = runs[~runs["run_id"].isin(older)]
         notes += [f"{run}: is of an older version of its {what}" for run in older]
-    key = ["section", "method", "sparsity", "seed"]
-    ordered = runs.sort_values(["recorded", "observed", "started", "run_id"], kind="stable")
-    kept = ordered.drop_duplicates(key, keep="last").sort_index()
-    dropped = sorted(set(runs["run_id"][runs["recorded"].astype(bool)]) - set(kept["run_id"]))
-    notes += [f"{run}: another run of the same seed counts in its place" for run in dropped]
-    return kept.reset_index(drop=True), notes
+    together: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs.to_dict("records"):
+        key = tuple(run[name] for name in ("section", "method", "sparsity", "seed"))
+        together.setdefault(key, []).append(run)
+    kept = []
+    for same in together.values():
+        *others, counts = sorted(same, key=_precedence)
+        kept.append(_with_readings(counts, others[::-1]))
+        notes += [
+            f"{run['run_id']}: another run of the same seed counts in its place"
+            for run in others
+            if run["recorded"]
+        ]
+    return pd.DataFrame(kept, columns=runs.columns, dtype=object), sorted(notes)
+
+
+def _precedence(run: Row) -> tuple[Any, ...]:
+    """Return what a run is sorted by among those of its seed: the last one counts.
+
+    A result comes before none, and a run without observations before one with them.
+    """
+    has_result = run["recorded"] and run["status"] != "failed"
+    return run["recorded"], has_result, not run["observed"], run["started"], run["run_id"]
+
+
+def _with_readings(run: dict[str, Any], others: Iterable[Row]) -> dict[str, Any]:
+    """Return a run with the readings, and nothing else, of an observed run of the same seed."""
+    if run["observed"] or run["status"] not in TESTED:
+        return run
+    observed = next((o for o in others if o["observed"] and o["status"] in TESTED), None)
+    if observed is None:
+        return run
+    readings = {key: observed[key] for key in READINGS}
+    reasons = {key: why for key, why in observed["reasons"].items() if key in READINGS}
+    return {**run, **readings, "reasons": {**run["reasons"], **reasons}}
 
 
 def _older(runs: pd.DataFrame, version: str, place: list[str]) -> list[str]:
@@ -344,24 +409,21 @@ def values(runs: Sequence[Row], key: str, device: str | None) -> tuple[dict[int,
         key: a quantity, or another numerical column.
         device: measurements of other machines are not pooled with this one's.
     """
-    quantity = QUANTITIES.get(key)
-    by_device = quantity is not None and quantity.by_device
-    usable = [run for run in runs if run["device"] == device] if by_device else runs
+    by_machine = key in DEPENDS_ON_MACHINE
+    usable = [run for run in runs if run["device"] == device] if by_machine else runs
     found = finite(usable, key)
     return found, "" if found else _reason(runs, usable, key)
+
+
+def undisturbed(runs: Iterable[Row], key: str) -> list[Row]:
+    """Return the runs in which nothing disturbed the measurement of a quantity."""
+    return [run for run in runs if key not in run["disturbed"]]
 
 
 def finite(runs: Iterable[Row], key: str) -> dict[int, float]:
     """Return the numbers of a column by seed, without those that are none."""
     numbers = {run["seed"]: run[key] for run in runs if run[key] is not None}
     return {seed: float(value) for seed, value in numbers.items() if math.isfinite(value)}
-
-
-def paired(
-    first: Mapping[int, float], second: Mapping[int, float], by: Callable[[float, float], float]
-) -> list[float]:
-    """Return what two numbers of each seed give, for the seeds that have both."""
-    return [by(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
 
 
 def _reason(runs: Sequence[Row], usable: Sequence[Row], key: str) -> str:
@@ -371,7 +433,7 @@ def _reason(runs: Sequence[Row], usable: Sequence[Row], key: str) -> str:
         return f"measured on another machine: {next(r['device'] for r in runs if r['device'])}"
     for run in usable:
         if key in run["reasons"]:
-            return without_paths(run["reasons"][key])
+            return str(run["reasons"][key])
     return "no nodes are removed" if key == "node_sparsity" else "not measured"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.matrix.plan import first_of
 from harness.results.intervals import Interval
+from reports.best import best_of
 from reports.groups import Group, Section
 from reports.quantities import COSTS, QUANTITIES, SPARSITY
 from reports.ranking import Ranking
@@ -32,7 +33,7 @@ class Cell:
         text: what it says.
         note: what explains it.
         order: what it is sorted by.
-        rank: whether it is the best or the second of its block.
+        rank: whether it is the best of its block, or not told apart from it.
         state: of a cell of the matrix: better, worse, level, few, failed, skipped ...
         symbol: the state as a shape.
         target: the run that it leads to.
@@ -121,8 +122,10 @@ def result_table(section: Section) -> Table:
     keys = [*SPARSITY, *(key for key in COSTS if key not in TALK_ONLY)]
     keys = [key for key in keys if key != "compression"]
     blocks = [
-        _ranked(Block(_block_title(kind, sparsity), rows), section, keys)
-        for kind, sparsity, rows in _blocks(section, keys)
+        _ranked(
+            Block(_block_title(kind, sparsity), _rows(section, groups, keys)), section, groups, keys
+        )
+        for (kind, sparsity), groups in _blocks(section).items()
     ]
     columns = ["Method", "Seeds", f"Test {section.metric_title}", "To dense"]
     return Table(
@@ -160,12 +163,18 @@ def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
         f"{section.metric_title}: {better} is better. Means over the seeds, the metric's with its "
-        "95 % interval (those of the costs are shown on pointing at them); the best of each block "
-        "is bold, the second underlined; a metric of fewer runs than were asked for, or of "
-        "collapsed ones, is neither. To dense: paired by seed."
+        "95 % interval (those of the costs are shown on pointing at them). To dense: paired by "
+        "seed.",
+        "Bold: the best of its block and all that cannot be told from it (paired by seed, else "
+        "Welch's test, corrected by Holm; equal arithmetic counts as equal time and memory of a "
+        "step); nothing is bold where nothing is told apart, with fewer than three seeds, or in a "
+        "metric of collapsed or incomplete runs.",
     ]
     if section.baseline is not None:
-        notes.append(f"Ignoring the input gives {section.metric_title} {number(section.baseline)}.")
+        notes.append(
+            f"The best predictor that ignores its input has {section.metric_title} "
+            f"{number(section.baseline)}."
+        )
     if section.device:
         notes.append(f"Times, memory and energy were measured on {section.device}.")
     if len(section.devices) > 1:
@@ -173,6 +182,11 @@ def _table_notes(section: Section) -> list[str]:
         notes.append(f"Those of other machines are not pooled with them: {others}.")
     if any(group.estimated & group.intervals.keys() for group in section.groups):
         notes.append("Energy and emissions marked ~ are estimates and are not ranked.")
+    if any(group.disturbed & group.intervals.keys() for group in section.groups):
+        notes.append(
+            "Times marked * were disturbed by other work on the machine; they are not ranked and "
+            "decide no claim."
+        )
     return notes
 
 
@@ -181,32 +195,50 @@ def ranking_table(ranking: Ranking) -> Table:
     rows = []
     for row in ranking.ranked:
         score, over = row.score, row.over_next
-        cells = [Cell(f"{score.mean:.3f}", order=score.mean), Cell(_range(score, 3))]
-        if over is None:
-            cells += [Cell(NONE, "the last has no next"), Cell("")]
+        cells = [
+            Cell(f"{score.mean:.3f}", order=score.mean),
+            Cell(_range(score, 3)),
+            Cell(f"{row.middle:.3f}", order=row.middle),
+        ]
+        if over is None or row.beats_next is None:
+            cells += [Cell(NONE, "the last has no next")] * 2
         else:
-            probability = f"{over.mean:.2f} [{_range(over, 2)}]"
-            cells += [Cell(probability, order=over.mean), Cell(row.verdict)]
-        rows.append([Cell(row.title, order=row.title), *cells])
-    left_out = ", ".join(ranking.left_out)
+            ahead = f"{signed(over.mean)} [{_range(over, 3)}]"
+            cells += [
+                Cell(ahead, order=over.mean),
+                Cell(f"{row.beats_next:.2f}", order=row.beats_next),
+            ]
+        rows.append([Cell(row.title, order=row.title), *cells, Cell(row.verdict)])
     return Table(
         slug=ranking.slug,
-        title="Interquartile mean of normalised scores",
+        title="Mean of normalised scores",
         columns=[
-            *("Method", "Score", "95 % interval"),
-            *("Beats the next, probability", "So it is"),
+            *("Method", "Score", "95 % interval", "Interquartile mean"),
+            *("Ahead of the next by", "Beats the next, probability", "Verdict"),
         ],
         blocks=[Block("", rows)],
         stamp=ranking.stamp,
-        notes=[
-            f"Over {'; '.join(ranking.cells)}. Runs that failed or diverged score 0. Interval: "
-            "stratified bootstrap over the seeds of each task, which takes the tasks as given.",
-            *([f"Not ranked here, since not run everywhere: {left_out}."] if left_out else []),
-        ],
+        notes=list(_ranking_notes(ranking)),
     )
 
 
+def _ranking_notes(ranking: Ranking) -> Iterator[str]:
+    yield (
+        f"Over {'; '.join(ranking.cells)}. 0 is the best predictor that ignores its input, 1 the "
+        "mean of the dense network; what is worse than 0, or diverged, scores 0. Score: the mean "
+        "of the tasks' means. Intervals: Student's t over the seeds within each task "
+        "(Satterthwaite), which takes the tasks as given; they know no failure that is too rare to "
+        "have happened. Verdict: two-sided, paired by seed, corrected by Holm over the table."
+    )
+    if ranking.failed:
+        yield f"Runs that failed are no result and have no score: {'; '.join(ranking.failed)}."
+    if ranking.left_out:
+        yield f"Not ranked here, since not everywhere with a result: {', '.join(ranking.left_out)}."
+
+
 def _range(interval: Interval, digits: int) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.n} seed, no interval"
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}".replace("-", MINUS)
 
 
@@ -217,12 +249,18 @@ def _block_title(kind: str, sparsity: float) -> str:
     return f"{kind.capitalize()}, {removed}"
 
 
-def _blocks(section: Section, keys: Sequence[str]) -> list[tuple[str, float, list[list[Cell]]]]:
-    together: dict[tuple[str, float], list[list[Cell]]] = {}
+def _blocks(section: Section) -> dict[tuple[str, float], list[Group]]:
+    together: dict[tuple[str, float], list[Group]] = {}
     for group in section.groups:
-        row = [_name(group), _seeds(group), *_quality(section, group), *_costs(group, keys)]
-        together.setdefault((group.kind, group.sparsity), []).append(row)
-    return [(kind, sparsity, rows) for (kind, sparsity), rows in together.items()]
+        together.setdefault((group.kind, group.sparsity), []).append(group)
+    return together
+
+
+def _rows(section: Section, groups: Sequence[Group], keys: Sequence[str]) -> list[list[Cell]]:
+    return [
+        [_name(group), _seeds(group), *_quality(section, group), *_costs(group, keys)]
+        for group in groups
+    ]
 
 
 def _name(group: Group) -> Cell:
@@ -270,9 +308,11 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
         value = scale * interval.mean
         estimated = key in group.estimated
         note = between(interval, scale=scale)
+        if key in group.disturbed:
+            note = f"disturbed by other work on the machine, not ranked; {note}"
         cells.append(
             Cell(
-                f"{'~' if estimated else ''}{number(value)}",
+                f"{'~' if estimated else ''}{number(value)}{'*' if key in group.disturbed else ''}",
                 f"estimated, not ranked; {note}" if estimated else note,
                 order=value,
             )
@@ -280,33 +320,15 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
     return cells
 
 
-def _ranked(block: Block, section: Section, keys: Sequence[str]) -> Block:
-    """Mark the best and the second of each column: of the metric, and of the costs."""
+def _ranked(block: Block, section: Section, groups: Sequence[Group], keys: Sequence[str]) -> Block:
+    """Mark the best of each column, of the metric and of the costs, and what is like it."""
     rows = [list(row) for row in block.rows]
-    columns = {2: not section.higher_is_better}
-    columns |= {4 + index: True for index, key in enumerate(keys) if key in COSTS}
-    for column, smaller in columns.items():
-        cells = [row[column] for row in rows]
-        whole = [
-            index
-            for index, cell in enumerate(cells)
-            if isinstance(cell.order, float)
-            and not cell.text.startswith("~")
-            and (column != 2 or "(" not in rows[index][1].text)
-        ]
-        values = sorted({cells[i].text for i in whole}, key=lambda text: _order(cells, text))
-        values = values if smaller else values[::-1]
-        if len(values) < 2:
-            continue
-        for index in whole:
-            if cells[index].text in values[:2]:
-                best = cells[index].text == values[0]
-                rows[index][column] = replace(cells[index], rank="best" if best else "second")
+    columns = {2: ("test", not section.higher_is_better)}
+    columns |= {4 + index: (key, True) for index, key in enumerate(keys) if key in COSTS}
+    for column, (key, smaller) in columns.items():
+        for index in best_of(groups, key, smaller=smaller):
+            rows[index][column] = replace(rows[index][column], rank="best")
     return Block(block.title, rows)
-
-
-def _order(cells: Sequence[Cell], text: str) -> float:
-    return next(float(cell.order or 0) for cell in cells if cell.text == text)
 
 
 STATES: Mapping[str, tuple[str, str]] = {
@@ -408,7 +430,7 @@ def matrix_state(section: Section, group: Group, difference: Interval) -> str:
         return group.status
     if not difference.decides or difference.low is None or difference.high is None:
         return "few"
-    if difference.low <= 0 <= difference.high:
+    if difference.low - ROUNDING <= 0 <= difference.high + ROUNDING:
         return "level"
     return "better" if (difference.mean > 0) == section.higher_is_better else "worse"
 

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.results.intervals import Interval, mean_interval
+from harness.results.comparable import (
+    DEPENDS_ON_MACHINE,
+    disturbed,
+    machine,
+    not_comparable,
+)
+from harness.results.intervals import Interval, difference
 from harness.results.store import RECORD, Store
 from harness.results.summary import COSTS, number, percent, table
 
 Record = Mapping[str, Any]
 
-DEPENDS_ON_DEVICE = ("train_seconds", "energy_kwh", "emissions_g", "step_ms", "inference_ms")
+BY_CHANCE = "about one in twenty is called more than noise"
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -43,8 +49,9 @@ def _compare_runs(first: Record, second: Record) -> str:
     if first["quality"]["metric"] != second["quality"]["metric"]:
         lines += ["", "Different metrics are not compared."]
     if not _same_machine(first, second):
-        why = "the runs were on different machines, or shared one with other runs"
-        lines += ["", f"Times and energy are not compared: {why}."]
+        names = [machine(each["provenance"]) or "not known" for each in (first, second)]
+        lines += ["", f"Machine of A: {names[0]}", f"Machine of B: {names[1]}"]
+        lines += ["Times, memory and energy of different machines are not compared."]
     return "\n".join(lines)
 
 
@@ -73,10 +80,11 @@ def _quality(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
 
 
 def _costs(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
+    unfit = {key for each in (first, second) for key in (*not_comparable(each), *disturbed(each))}
     for key, (name, text) in COSTS.items():
-        if key not in DEPENDS_ON_DEVICE or _same_machine(first, second):
+        if key not in DEPENDS_ON_MACHINE or _same_machine(first, second):
             figures = first["cost"][key], second["cost"][key]
-            yield name, *map(text, figures), _ratio(*figures)
+            yield name, *map(text, figures), _ratio(*figures) if key not in unfit else ""
 
 
 def _ratio(before: float | None, after: float | None) -> str:
@@ -84,8 +92,7 @@ def _ratio(before: float | None, after: float | None) -> str:
 
 
 def _same_machine(first: Record, second: Record) -> bool:
-    keys = ("device", "threads", "runs_on_device")
-    return all(first["provenance"].get(key) == second["provenance"].get(key) for key in keys)
+    return machine(first["provenance"]) == machine(second["provenance"]) is not None
 
 
 def _compare_folders(first: Path, second: Path) -> str:
@@ -103,6 +110,8 @@ def _compare_folders(first: Path, second: Path) -> str:
     if over_seeds:
         header = ("over the seeds", "metric", "B - A", "95 % interval", "seeds", "")
         lines += ["", table([header, *over_seeds], left=2)]
+    if len(over_seeds) > 1:
+        lines += ["", f"Each interval is for itself: without any change, {BY_CHANCE}."]
     return "\n".join(lines)
 
 
@@ -110,29 +119,31 @@ def _over_seeds(
     before: Mapping[str, Record], after: Mapping[str, Record]
 ) -> Iterator[tuple[str, ...]]:
     """Go through what changed, paired by seed, and say whether it is more than noise."""
-    settings: dict[tuple[str, str], list[float]] = {}
+    settings: dict[tuple[str, str], tuple[dict[int, float], dict[int, float]]] = {}
     for request in sorted(before.keys() & after.keys()):
         one, other = before[request]["quality"], after[request]["quality"]
         if one["test"] is None or other["test"] is None or one["metric"] != other["metric"]:
             continue
-        seed = f" seed {before[request]['spec']['seed']} "
-        key = request.replace(seed, " ", 1), str(one["metric"])
-        settings.setdefault(key, []).append(other["test"] - one["test"])
-    for (setting, metric), differences in settings.items():
-        if any(differences):
-            yield setting, metric, *_noise(mean_interval(differences))
+        seed = before[request]["spec"]["seed"]
+        key = request.replace(f" seed {seed} ", " ", 1), str(one["metric"])
+        tests = settings.setdefault(key, ({}, {}))
+        tests[0][seed], tests[1][seed] = one["test"], other["test"]
+    for (setting, metric), (old, new) in settings.items():
+        change = difference(new, old)
+        if old != new and change is not None:
+            yield setting, metric, *_noise(change)
 
 
-def _noise(difference: Interval) -> tuple[str, str, str, str]:
-    low, high = difference.low, difference.high
+def _noise(change: Interval) -> tuple[str, str, str, str]:
+    low, high = change.low, change.high
     if low is None or high is None:
-        return f"{difference.mean:+.4g}", "-", str(difference.n), "too few seeds to tell"
+        return f"{change.mean:+.4g}", "-", str(change.n), "too few seeds to tell"
     verdict = "more than noise" if low > 0 or high < 0 else "within noise"
     return (
-        f"{difference.mean:+.4g}",
+        f"{change.mean:+.4g}",
         f"{low:+.4g} to {high:+.4g}",
-        str(difference.n),
-        verdict if difference.decides else "too few seeds to tell",
+        str(change.n),
+        verdict if change.decides else "too few seeds to tell",
     )
 
 

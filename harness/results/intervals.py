@@ -1,19 +1,25 @@
-"""How sure a mean over seeds is."""
+"""How sure a mean over seeds is, and the difference of two methods paired by seed."""
 
 from __future__ import annotations
 
-import functools
 import math
-import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub
 
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 
 FEWEST_SEEDS = 3
 """With fewer an interval may be shown, but decides nothing."""
+
+ROUNDING = 1e-12
+"""A distance that is smaller is one of rounding, however small its error."""
+
+BySeed = Mapping[int, float]
+"""The values of a method in one cell, by seed."""
 
 
 @dataclass(frozen=True)
@@ -31,31 +37,169 @@ class Interval:
         return self.n >= FEWEST_SEEDS
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean whose error follows Student's t.
+
+    Attributes:
+        mean: the estimate.
+        error: its standard error; None of one value alone.
+        degrees: of freedom.
+        n: how many values the smallest sample had that it was made from.
+    """
+
+    mean: float
+    error: float | None
+    degrees: float
+    n: int
+
+    @property
+    def interval(self) -> Interval:
+        """The mean with its 95 % confidence interval."""
+        if self.error is None:
+            return Interval(self.mean, None, None, self.n)
+        half = float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2)) * self.error
+        return Interval(self.mean, self.mean - half, self.mean + half, self.n)
+
+    @property
+    def ratio(self) -> Interval:
+        """The interval of a mean of logarithms, as the ratio it stands for."""
+        logarithms = self.interval
+        low, high = logarithms.low, logarithms.high
+        return Interval(
+            math.exp(self.mean),
+            None if low is None else math.exp(low),
+            None if high is None else math.exp(high),
+            self.n,
+        )
+
+    def p_value(self, value: float) -> float:
+        """Return the two-sided p-value of the hypothesis that the true mean is this one."""
+        distance = abs(self.mean - value)
+        if self.error is None or distance < ROUNDING:
+            return 1.0
+        return 2 * float(stdtr(self.degrees, -distance / self.error)) if self.error else 0.0
+
+
+def stratified(strata: Iterable[Sequence[BySeed]]) -> Estimate:
+    """Return the mean over strata of the mean over their cells, each stratum weighing the same.
+
+    The strata are the tasks, and are taken as given: the error is that of other seeds on these
+    tasks, not that of other tasks. Cells of a stratum are its sparsities, whose runs of one seed
+    have much in common, so that a seed's deviations are summed over the cells of a stratum before
+    they are squared. The strata may vary by different amounts; the degrees of freedom are those
+    of Satterthwaite (1946), where a stratum has those of its smallest cell.
+
+    Args:
+        strata: at least one, each with at least one cell, of at least one finite value.
+    """
+    means, variances, degrees, sizes = [], [], [], []
+    for cells in strata:
+        deviations: dict[int, list[float]] = defaultdict(list)
+        cell_means = []
+        for cell in cells:
+            mean = math.fsum(cell.values()) / len(cell)
+            cell_means.append(mean)
+            weight = 1 / (len(cells) * math.sqrt(len(cell) * max(1, len(cell) - 1)))
+            for seed, value in cell.items():
+                deviations[seed].append(weight * (value - mean))
+        means.append(math.fsum(cell_means) / len(cells))
+        variances.append(math.fsum(math.fsum(each) ** 2 for each in deviations.values()))
+        sizes.append(min(map(len, cells)))
+        degrees.append(sizes[-1] - 1)
+    mean = math.fsum(means) / len(means)
+    if min(degrees) < 1:
+        return Estimate(mean, None, 0, min(sizes))
+    error = math.sqrt(math.fsum(variances)) / len(means)
+    return Estimate(mean, error, satterthwaite(variances, degrees), min(sizes))
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Return the mean of independent values and the interval of Student's t.
 
     Args:
         values: at least one, all finite.
     """
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Interval(mean, None, None, len(values))
-    half = _quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half, len(values))
+    return stratified([[dict(enumerate(values))]]).interval
 
 
 def ratio_interval(ratios: Sequence[float]) -> Interval:
     """Return the geometric mean of positive ratios and its interval, symmetric in logarithms."""
-    logarithms = mean_interval([math.log(ratio) for ratio in ratios])
-    low, high = logarithms.low, logarithms.high
-    return Interval(
-        math.exp(logarithms.mean),
-        None if low is None else math.exp(low),
-        None if high is None else math.exp(high),
-        logarithms.n,
-    )
+    return stratified([[dict(enumerate(map(math.log, ratios)))]]).ratio
 
 
-@functools.cache
-def _quantile(degrees: int) -> float:
-    return float(student.ppf((1 + CONFIDENCE) / 2, degrees))
+def paired(
+    first: BySeed, second: BySeed, by: Callable[[float, float], float] = sub
+) -> dict[int, float]:
+    """Return what two numbers of each seed give, for the seeds that have both."""
+    return {seed: by(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
+
+
+def log_ratio(first: float, second: float) -> float:
+    """Return the logarithm of the ratio of two positive numbers."""
+    return math.log(first / second)
+
+
+def positive(*values: BySeed) -> bool:
+    """Return whether all of the numbers have a logarithm."""
+    return all(value > 0 for each in values for value in each.values())
+
+
+def difference(first: BySeed, second: BySeed) -> Interval | None:
+    """Return how much larger the first is, paired by seed; None without a seed of both."""
+    pairs = paired(first, second)
+    return stratified([[pairs]]).interval if pairs else None
+
+
+def ratio(first: BySeed, second: BySeed) -> Interval | None:
+    """Return how many times the second the first is, paired by seed, in the geometric mean.
+
+    None without a seed of both, or where any of the numbers of such a seed is not positive.
+    """
+    shared = first.keys() & second.keys()
+    if not shared or not positive(*({s: each[s] for s in shared} for each in (first, second))):
+        return None
+    return stratified([[paired(first, second, log_ratio)]]).ratio
+
+
+Strata = Sequence[Sequence[BySeed]]
+"""The values of a method: for each task its cells."""
+
+
+def contrast(first: Strata, second: Strata) -> Estimate:
+    """Return how much larger the first is: paired by seed where enough are shared, else Welch's.
+
+    Args:
+        first: the same strata and cells as of the second, each with at least one value.
+        second: likewise.
+    """
+    pairs = [
+        [paired(a, b) for a, b in zip(cells, others, strict=True)]
+        for cells, others in zip(first, second, strict=True)
+    ]
+    if min(len(pair) for cells in pairs for pair in cells) >= FEWEST_SEEDS:
+        return stratified(pairs)
+    ours, theirs = stratified(first), stratified(second)
+    mean, n = ours.mean - theirs.mean, min(ours.n, theirs.n)
+    if ours.error is None or theirs.error is None:
+        return Estimate(mean, None, 0, n)
+    variances = [ours.error**2, theirs.error**2]
+    freedom = satterthwaite(variances, [ours.degrees, theirs.degrees])
+    return Estimate(mean, math.sqrt(math.fsum(variances)), freedom, n)
+
+
+def satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:
+    """Return the degrees of freedom of a sum of variances that are estimated independently."""
+    squares = math.fsum(v * v / d for v, d in zip(variances, degrees, strict=True))
+    return math.fsum(variances) ** 2 / squares if squares else math.fsum(degrees)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm 1979): their order stays."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected

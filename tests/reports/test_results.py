@@ -11,10 +11,14 @@ import pytest
 from fabricated import left_out, record, save, save_matrix, slim, suite
 
 from harness.command_line import main
+from harness.results.intervals import stratified
+from reports.charts import chart_data
 from reports.groups import Group, Section, normalised, sections
+from reports.quantities import COSTS
 from reports.ranking import rankings
+from reports.ranking import verdicts as verdicts_of
 from reports.results import paper_disk, read
-from reports.tables import matrix, result_table
+from reports.tables import matrix, ranking_table, result_table
 
 Read = Callable[..., list[Section]]
 
@@ -179,27 +183,151 @@ def test_times_of_other_machines_are_not_pooled(sections_of: Read) -> None:
     )
     assert (group(section, "snip").intervals["step_ms"].n, section.device) == (
         2,
-        "Abacus 1, 1 thread",
+        "Abacus 1, 1 thread, torch 2.14.1",
     )
     assert group(section, "snip").intervals["step_ms"].mean == 10.0
     assert group(section, "snip").intervals["disk_bytes"].n == 3
     grasp = group(section, "grasp")
     assert "step_ms" not in grasp.intervals
-    assert grasp.reasons["step_ms"] == "measured on another machine: Abacus 2, 1 thread"
+    assert grasp.reasons["step_ms"] == (
+        "measured on another machine: Abacus 2, 1 thread, torch 2.14.1"
+    )
 
 
-def test_a_failed_run_is_named_beside_the_mean_and_scores_nothing(sections_of: Read) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"provenance__threads": 2},
+        {"provenance__runs_on_device": 2},
+        {"provenance__versions": {"torch": "1.0"}},
+        {"provenance__versions": {"torch": "2.14.1", "cuda": "12.8"}},
+        {"provenance__denormals_flushed": False},
+        {"provenance__machine": {"cores": 4}},
+        {"provenance__machine": "0123abcd"},
+        {"provenance__device_kind": "cuda", "provenance__deterministic": {"cudnn_benchmark": True}},
+    ],
+)
+def test_a_machine_is_another_one_with_other_settings(
+    sections_of: Read, changes: dict[str, Any]
+) -> None:
+    (section,) = sections_of(record(seed=0), record(seed=1), record(seed=2, **changes))
+    assert group(section, "snip").intervals["peak_step_bytes"].n == 2
+    assert group(section, "snip").intervals["macs"].n == 3
+    assert len(section.devices) == 2
+
+
+def test_a_failed_run_is_named_beside_the_mean_and_has_no_score(sections_of: Read) -> None:
     (section,) = sections_of(
         with_test("dense", 0, 95.0),
         with_test("snip", 0, 95.0),
-        record(seed=1, status="failed", reason="it broke"),
+        record(seed=1, status="failed", reason="No space left on device"),
         record(seed=2, status="diverged", reason="the loss is nan"),
     )
     snip = group(section, "snip")
     assert (snip.intervals["test"].n, snip.status) == (1, "failed")
     assert snip.remark == "1 diverged, 1 failed of 3"
-    scores = normalised(section, snip)
-    assert scores == {0: 1.0, 1: 0.0, 2: 0.0}
+    assert normalised(section, snip) == {0: 1.0, 2: 0.0}
+
+
+def test_whatever_is_lost_scores_nothing_alike(sections_of: Read) -> None:
+    """Worse than ignoring the input is no worse than to diverge or to collapse."""
+    (section,) = sections_of(
+        record("words", "dense", quality__test=120.0),
+        record("words", seed=0, quality__test=900.0),
+        record("words", seed=1, status="collapsed", quality__test=605.0),
+        record("words", seed=2, status="diverged", reason="the loss is nan"),
+        record("words", seed=3, quality__test=72.0),
+    )
+    scores = normalised(section, group(section, "snip"))
+    assert scores == {0: 0.0, 1: 0.0, 2: 0.0, 3: pytest.approx(1.1)}
+
+
+def test_runs_that_diverged_have_no_costs(sections_of: Read) -> None:
+    """One that ended in the first epoch is not the cheapest."""
+    (section,) = sections_of(
+        record(seed=0, cost__train_seconds=20.0),
+        record(seed=1, status="diverged", cost__train_seconds=0.3, cost__epochs=1.0),
+        record(pruner="grasp", status="diverged", cost__train_seconds=0.3),
+    )
+    assert group(section, "snip").intervals["train_seconds"].mean == 20.0
+    assert group(section, "snip").intervals["epochs"].mean == 10.0
+    grasp = group(section, "grasp")
+    assert not grasp.intervals.keys() & set(COSTS)
+    assert grasp.reasons["epochs"] == "diverged: a run that ended early has no costs to compare"
+    assert grasp.intervals["weight_sparsity"].n == 1
+
+
+ON = {"spec__overrides": {"kernel": "on"}, "provenance__started": "2026-02-01T00:00:00+00:00"}
+
+
+class TestObservation:
+    """Runs with ``kernel=on``, begun after those without."""
+
+    @staticmethod
+    def observed(**changes: Any) -> dict[str, Any]:
+        made = record(run_id="observed", cost__peak_run_bytes=855_000_000, **ON, **changes)
+        made["events"][0]["kernel"] = {"change": 0.3, "alignment": 0.9}
+        return made
+
+    def test_a_run_without_counts_and_takes_the_readings(self, tmp_path: Path) -> None:
+        plain = record(run_id="plain", cost__peak_run_bytes=175_000_000)
+        results = read(save(tmp_path, [plain, self.observed()]))
+        (run,) = results.runs.to_dict("records")
+        assert (run["run_id"], run["peak_run_bytes"]) == ("plain", 175_000_000)
+        assert (run["kernel_change"], run["kernel_alignment"]) == (0.3, 0.9)
+        assert results.notes == ["observed: another run of the same seed counts in its place"]
+
+    def test_what_the_instrument_costs_is_no_cost_of_the_method(self, sections_of: Read) -> None:
+        (section,) = sections_of(self.observed())
+        snip = group(section, "snip")
+        assert "peak_run_bytes" not in snip.intervals
+        assert snip.reasons["peak_run_bytes"] == (
+            "measured with kernel=on, whose own cost it contains"
+        )
+        assert snip.intervals["step_ms"].n == 1
+
+    def test_costs_without_the_instrument_count(self, sections_of: Read) -> None:
+        (section,) = sections_of(self.observed(cost__instrument_seconds=3.5))
+        assert group(section, "snip").intervals["peak_run_bytes"].mean == 855.0e6
+
+    def test_a_failure_without_does_not_hide_a_result_with(self, tmp_path: Path) -> None:
+        failed = record(run_id="plain", status="failed", reason="killed")
+        results = read(save(tmp_path, [failed, self.observed()]))
+        assert list(results.runs["run_id"]) == ["observed"]
+
+    def test_off_is_no_observation(self, tmp_path: Path) -> None:
+        off = record(spec__overrides={"kernel": "off"})
+        (run,) = read(save(tmp_path, [off])).runs.to_dict("records")
+        assert not run["observed"]
+        assert run["peak_run_bytes"] is not None
+
+
+OLD = {"before": {"change": 0.5, "alignment": 0.9}, "after": {"change": 0.7, "alignment": 0.8}}
+"""Distances to the first kernel."""
+
+
+class TestKernel:
+    @staticmethod
+    def read(folder: Path, kernel: dict[str, Any], spent: int) -> dict[str, Any]:
+        made = record(**ON)
+        made["events"][0] |= {"kernel": kernel, "spent": spent}
+        (run,) = read(save(folder, [made])).runs.to_dict("records")
+        return dict(run)
+
+    def test_the_change_is_the_distance_that_the_pruning_makes(self, tmp_path: Path) -> None:
+        matrices = {"before": [[1.0]], "after": [[2.5]]}
+        run = self.read(tmp_path, {"change": 1.5, "alignment": 1.0, **matrices}, spent=300)
+        assert (run["kernel_change"], run["kernel_alignment"]) == (1.5, 1.0)
+
+    def test_an_old_record_knows_it_at_the_start(self, tmp_path: Path) -> None:
+        old = {"before": {"change": 0.0, "alignment": 1.0}, "after": OLD["after"]}
+        assert self.read(tmp_path, old, spent=0)["kernel_change"] == 0.7
+
+    def test_an_old_record_does_not_know_it_later(self, tmp_path: Path) -> None:
+        run = self.read(tmp_path, OLD, spent=300)
+        assert run["kernel_change"] is None
+        why = "the record holds distances to the first kernel only"
+        assert run["reasons"]["kernel_change"] == why
 
 
 def test_scores_of_a_metric_that_is_to_be_small(sections_of: Read) -> None:
@@ -236,6 +364,7 @@ class TestMatrix:
             ((-1.0, -1.1, -0.9), "min", "better"),
             ((1.0, 1.1, 0.9), "max", "better"),
             ((1.0, -1.1, 0.3), "max", "level"),
+            ((1e-14, 2e-14, 1e-14), "max", "level"),
             ((1.0, 1.0), "max", "few"),
             ((1.0,), "max", "few"),
         ],
@@ -287,20 +416,107 @@ class TestResultTable:
             for row in block.rows
         }
 
-    def test_best_and_second_are_of_each_block(self, sections_of: Read) -> None:
+    def test_the_best_of_each_block_and_what_cannot_be_told_from_it(
+        self, sections_of: Read
+    ) -> None:
+        milliseconds = {
+            "crop_s": (3.0, 3.1, 2.9),
+            "snap": (2.0, 2.1, 1.9),
+            "snip": (9.0, 9.1, 8.9),
+            "grasp": (8.0, 8.1, 7.9),
+            "crop_u": (8.0, 8.0, 8.1),
+        }
         (section,) = sections_of(
-            *(record(pruner=p, cost__step_ms=ms) for p, ms in (("crop_s", 3.0), ("snap", 2.0))),
-            *(record(pruner=p, cost__step_ms=ms) for p, ms in (("snip", 9.0), ("grasp", 8.0))),
-            record(pruner="crop_u", cost__step_ms=8.5),
+            *(
+                record(pruner=p, seed=seed, cost__step_ms=ms, cost__macs=1000 * (1 + place))
+                for place, (p, each) in enumerate(milliseconds.items())
+                for seed, ms in enumerate(each)
+            )
         )
         block = "98\N{NO-BREAK SPACE}% removed"
         assert self.column(section, "Training step (ms)") == {
-            f"Structured, {block}: CroP-S": ("3", "second"),
+            f"Structured, {block}: CroP-S": ("3", None),
             f"Structured, {block}: SNAP": ("2", "best"),
-            f"Unstructured, {block}: CroP-U": ("8.500", "second"),
+            f"Unstructured, {block}: CroP-U": ("8.033", "best"),
             f"Unstructured, {block}: GraSP": ("8", "best"),
             f"Unstructured, {block}: SNIP": ("9", None),
         }
+
+    def test_equal_arithmetic_is_equal_whatever_the_clock_says(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            *(
+                record(pruner=p, seed=seed, cost__inference_ms=ms + seed / 1000)
+                for p, ms in (("snip", 8.928), ("grasp", 9.014))
+                for seed in range(3)
+            )
+        )
+        column = self.column(section, "Inference of a batch (ms)")
+        assert {rank for _, rank in column.values()} == {None}
+
+    def test_what_other_work_disturbed_is_marked_and_never_bold(self, sections_of: Read) -> None:
+        disturbed = {"cost__disturbed": {"train_seconds": 0.2}}
+        (section,) = sections_of(
+            *(record(seed=s, cost__train_seconds=20.0 + s) for s in range(3)),
+            *(record(pruner="crop_u", seed=s, cost__train_seconds=40.0 + s) for s in range(3)),
+            *(record(pruner="ltr", seed=s, cost__train_seconds=9.0, **disturbed) for s in range(3)),
+        )
+        column = self.column(section, "Training time (s)")
+        ranks = {name.rpartition(" ")[2]: cell for name, cell in column.items()}
+        assert (ranks["LTR"], ranks["SNIP"]) == (("9*", None), ("21", "best"))
+        assert any("marked *" in note for note in result_table(section).notes)
+
+    def test_charts_know_what_other_work_disturbed(self, tmp_path: Path) -> None:
+        results = read(save(tmp_path, [record(cost__disturbed={"step_ms": 0.2})]))
+        (section,) = sections(results)
+        (drawn,) = chart_data(section, results)["groups"]
+        assert drawn["disturbed"] == ["step_ms"]
+
+    def test_one_seed_is_never_bold(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            *(with_test("snip", s, 90.0 + s) for s in range(3)),
+            *(with_test("crop_u", s, 50.0 + s) for s in range(3)),
+            with_test("grasp", 0, 99.0),
+        )
+        column = self.column(section, "Test accuracy")
+        assert {n.rpartition(" ")[2]: rank for n, (_, rank) in column.items()} == {
+            "SNIP": "best",
+            "CroP-U": None,
+            "GraSP": None,
+        }
+
+    def test_with_two_seeds_nothing_is_bold(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            *(with_test("snip", s, 90.0) for s in range(2)),
+            *(with_test("grasp", s, 50.0) for s in range(2)),
+        )
+        assert {r for _, r in self.column(section, "Test accuracy").values()} == {None}
+
+    def test_the_metric_of_seeds_that_are_not_shared_is_compared_too(
+        self, sections_of: Read
+    ) -> None:
+        (section,) = sections_of(
+            *(with_test("snip", s, 90.0 + s / 10) for s in range(3)),
+            *(with_test("grasp", s, 80.0 + s / 10) for s in range(3, 6)),
+            *(with_test("crop_u", s, 90.0 - s / 10) for s in range(3)),
+        )
+        ranks = {
+            n.rpartition(" ")[2]: r for n, (_, r) in self.column(section, "Test accuracy").items()
+        }
+        assert ranks == {"SNIP": "best", "CroP-U": "best", "GraSP": None}
+
+    def test_a_run_that_diverged_is_never_bold(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            *(record(seed=s, cost__train_seconds=20.0 + s) for s in range(3)),
+            *(record(pruner="crop_u", seed=s, cost__train_seconds=40.0 + s) for s in range(3)),
+            *(
+                record(pruner="grasp", seed=s, status="diverged", cost__train_seconds=0.3)
+                for s in range(3)
+            ),
+        )
+        column = self.column(section, "Training time (s)")
+        ranks = {name.rpartition(" ")[2]: cell for name, cell in column.items()}
+        assert ranks["GraSP"] == ("\N{EN DASH}", None)
+        assert ranks["SNIP"] == ("21", "best")
 
     def test_estimated_energy_is_marked_and_not_ranked(self, sections_of: Read) -> None:
         (section,) = sections_of(record(pruner="snip"), record(pruner="grasp"))
@@ -334,6 +550,58 @@ def test_too_few_seeds_are_called_so(sections_of: Read) -> None:
     (ranking,) = rankings(sections_of(*suite(("pole",), ("dense", "snip", "ltr"), (0.98,), (0, 1))))
     assert ranking.too_few
     assert ranking.ranked[0].verdict == "too few seeds to tell"
+
+
+def with_scores(**scores: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Return runs on the task whose baseline is 10 and whose dense network has 95."""
+    made = [with_test("dense", seed, 95.0) for seed in range(3)]
+    for pruner, of_seeds in scores.items():
+        made += [with_test(pruner, s, 10 + 85 * score) for s, score in enumerate(of_seeds)]
+    return made
+
+
+def test_a_score_has_the_interval_of_students_t(sections_of: Read) -> None:
+    """Half of it is 4.3027 standard errors of three seeds, more than their whole range."""
+    (ranking,) = rankings(sections_of(*with_scores(snip=(0.4, 0.5, 0.6), ltr=(0.2, 0.3, 0.1))))
+    score = ranking.ranked[0].score
+    assert (score.mean, score.low, score.n) == (
+        pytest.approx(0.5),
+        pytest.approx(0.5 - 4.3027 * 0.1 / 3**0.5, abs=1e-5),
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("snip", "verdict"),
+    [
+        ((0.5, 0.6, 0.7), "better"),
+        ((0.35, 0.45, 0.6), "not told apart"),
+    ],
+)
+def test_the_ranking_compares_with_the_next_paired_by_seed(
+    sections_of: Read, snip: tuple[float, ...], verdict: str
+) -> None:
+    """Seeds differ by 0.1, and each of the first case by 0.1 from its pair."""
+    (ranking,) = rankings(sections_of(*with_scores(snip=snip, ltr=(0.4, 0.5, 0.59))))
+    assert [row.verdict for row in ranking.ranked] == [verdict, ""]
+
+
+def test_a_difference_of_scores_is_two_sided() -> None:
+    seeds = {0: 0.1, 1: 0.11, 2: 0.09}
+    better, worse = ({s: sign * d for s, d in seeds.items()} for sign in (1, -1))
+    differences = [stratified([[each]]) for each in (better, worse)]
+    assert verdicts_of(differences) == ["better", "worse"]
+
+
+def test_a_run_that_failed_is_not_ranked_and_is_said(sections_of: Read) -> None:
+    full = "No space left on device"
+    records = with_scores(crop_u=(0.5, 0.6, 0.7), ltr=(0.4, 0.5, 0.6))
+    records += [record(seed=s, status="failed", reason=full) for s in range(3)]
+    (ranking,) = rankings(sections_of(*records))
+    assert [row.title for row in ranking.ranked] == ["CroP-U", "LTR"]
+    assert ranking.failed == ["SNIP, 3 of 3 on Small pictures, ConvNet at 98 %"]
+    notes = ranking_table(ranking).notes
+    assert f"Runs that failed are no result and have no score: {ranking.failed[0]}." in notes
 
 
 class TestBadInput:

@@ -77,15 +77,39 @@ def test_other_data_are_named(compare: Compare) -> None:
     assert cells(lines, "data") == ["a" * 8, "b" * 8]
 
 
-@pytest.mark.parametrize("change", [{"provenance__device": "X"}, {"provenance__threads": 3}])
-def test_times_and_energy_of_other_machines_are_not_compared(
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance__device": "X"},
+        {"provenance__threads": 3},
+        {"provenance__versions": {"torch": "1.0"}},
+        {"provenance__runs_on_device": 2},
+        {"provenance__denormals_flushed": False},
+    ],
+)
+def test_times_memory_and_energy_of_other_machines_are_not_compared(
     compare: Compare, change: dict[str, Any]
 ) -> None:
     lines = compare(RECORD, record(**change))
-    assert lines[-1].startswith("Times and energy are not compared")
-    for name in ("training time", "energy", "emissions", "training step", "inference of a batch"):
+    assert lines[-1] == "Times, memory and energy of different machines are not compared."
+    for name in (
+        *("training time", "energy", "emissions", "training step", "inference of a batch"),
+        *("peak memory of the run", "peak memory of a step"),
+    ):
         assert not any(line.startswith(f"  {name} ") for line in lines)
     assert cells(lines, "parameters") == ["2,010", "2,010", "1"]
+
+
+def test_costs_that_contain_an_instrument_have_no_ratio(compare: Compare) -> None:
+    observed = {"spec__overrides": {"kernel": "on"}, "settings__kernel": "on"}
+    lines = compare(RECORD, record(**observed))
+    assert cells(lines, "peak memory of the run") == ["50 MB", "50 MB"]
+    assert cells(lines, "training step") == ["20 ms", "20 ms", "1"]
+
+
+def test_a_time_that_other_work_disturbed_has_no_ratio(compare: Compare) -> None:
+    lines = compare(RECORD, record(cost__disturbed={"step_ms": 0.3}))
+    assert cells(lines, "training step") == ["20 ms", "20 ms"]
 
 
 def test_other_metrics_are_not_compared(compare: Compare) -> None:
