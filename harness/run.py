@@ -222,7 +222,8 @@ class Run:
 
         def action(progress: Progress | None) -> tuple[Snapshot, dict[str, Any]]:
             snapshot = Snapshot(self._verb_number)
-            self._checkpoints.save_snapshot(snapshot.number, self._trainer.snapshot())
+            with self._ledger.instrument():
+                self._checkpoints.save_snapshot(snapshot.number, self._trainer.snapshot())
             return snapshot, {}
 
         returned = self._carry_out("snapshot", [], action)
@@ -258,7 +259,8 @@ class Run:
             self._verb_number += 1
             return returned
         progress, self._progress, self._underway = self._progress, None, called
-        returned, event = action(progress)
+        with self._ledger.running():
+            returned, event = action(progress)
         trainer = self._trainer
         happened = {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event}
         entry = Entry(verb, called, self._to_json(returned), plain(happened))
@@ -289,7 +291,8 @@ class Run:
     def _to_json(self, returned: Returned) -> dict[str, Any]:
         if isinstance(returned, Trained):
             if returned.scores is not None:
-                self._checkpoints.save_snapshot(self._verb_number, returned.scores)
+                with self._ledger.instrument():
+                    self._checkpoints.save_snapshot(self._verb_number, returned.scores)
             watched = returned.scores is not None
             return {"steps": returned.steps, "fired": returned.fired, "watched": watched}
         return {} if returned is None else asdict(returned)
@@ -343,11 +346,9 @@ class Run:
                     f"the budget of {self.budget} epochs is spent; a method that by nature needs "
                     "more says so: @pruner(..., exceeds_budget=True)"
                 )
-            with self._ledger.running():
-                trainer.step(penalty, after_backward)
-                loss = trainer.mean_loss() if self._epoch_ends else None
-            if loss is not None:
-                epoch = self._after_epoch(loss)
+            trainer.step(penalty, after_backward)
+            if self._epoch_ends:
+                epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
                 if until is not None:
                     reading = until.after_epoch(self._shown_to(until))
@@ -375,7 +376,8 @@ class Run:
     def _after_epoch(self, loss: float) -> dict[str, Any]:
         """Evaluate; the result is for the record, not for the method."""
         trainer = self._trainer
-        validation = evaluate(trainer.task, trainer.model, "validation")
+        with self._ledger.instrument():
+            validation = evaluate(trainer.task, trainer.model, "validation")
         metric = self._plan.task.arguments["metric"]
         self._report(
             f"epoch {trainer.spent // self.steps_per_epoch}/{trainer.end // self.steps_per_epoch}"
@@ -394,7 +396,8 @@ class Run:
         """Return how the tangent kernel has changed since the start, None if that is not asked."""
         if self._kernel is None:
             return None
-        return self._kernel.measure(self._trainer.model, self._trainer.masks())
+        with self._ledger.instrument():
+            return self._kernel.measure(self._trainer.model, self._trainer.masks())
 
     def _prune(
         self,
@@ -416,7 +419,7 @@ class Run:
                 self._batches,
                 self._plan.conditions,
                 derive(self.spec.seed, "prune", self._verb_number),
-                self._ledger.running,
+                self._ledger.instrument,
             )
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
@@ -426,7 +429,8 @@ class Run:
         trainer.anchor = trainer.position
         if kernel_before is not None:
             event["kernel"] = {"before": kernel_before, "after": self._measure_kernel()}
-        realised = weight_sparsity(self.layers())
+        with self._ledger.instrument():
+            realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
         return Pruned(realised), {"units": name, "target": targets[-1], **event}
 
@@ -436,17 +440,16 @@ class Run:
         if masks is None:
             return self._weights()
         generator = torch.Generator().manual_seed(derive(self.spec.seed, "trigger", self.position))
-        with self._ledger.running():
-            return select(
-                self._trainer,
-                self._units_of(masks.units),
-                masks.criterion,
-                masks.target,
-                _one_threshold,
-                self._batches,
-                self._plan.conditions,
-                generator,
-            )
+        return select(
+            self._trainer,
+            self._units_of(masks.units),
+            masks.criterion,
+            masks.target,
+            _one_threshold,
+            self._batches,
+            self._plan.conditions,
+            generator,
+        )
 
     def _units_of(self, kind: type[Units]) -> Units:
         """Return the units of this kind, finding them in the model if need be."""
@@ -468,16 +471,17 @@ class Run:
         Raises:
             Interrupted: the process was asked to stop; it is safe to do so now.
         """
-        self._checkpoints.save(
-            {
-                "verb": self._verb_number,
-                "underway": self._underway,
-                "progress": progress,
-                "trainer": self._trainer.state(),
-                "ledger": self._ledger.state(),
-                "kernel": None if self._kernel is None else self._kernel.state(),
-            }
-        )
+        with self._ledger.instrument():
+            self._checkpoints.save(
+                {
+                    "verb": self._verb_number,
+                    "underway": self._underway,
+                    "progress": progress,
+                    "trainer": self._trainer.state(),
+                    "ledger": self._ledger.state(),
+                    "kernel": None if self._kernel is None else self._kernel.state(),
+                }
+            )
         if self._interrupted():
             raise Interrupted
 
