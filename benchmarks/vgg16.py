@@ -61,7 +61,7 @@ def _costs(sparsity: float) -> dict[str, Any]:
             batches,
             wanted.conditions,
             seed=0,
-            timed=contextlib.nullcontext,
+            instrument=contextlib.nullcontext,
         )
     with tempfile.TemporaryDirectory() as folder:
         save_network(Path(folder), trainer.model, trainer.units)

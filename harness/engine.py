@@ -10,6 +10,7 @@ import torch
 
 from harness.costs.ledger import Ledger
 from harness.costs.rehearsal import rehearse
+from harness.costs.usage import Stopwatch
 from harness.durability import files
 from harness.durability.checkpoint import Checkpoints
 from harness.durability.failure import failure_recorded
@@ -94,6 +95,7 @@ def _run(
     """Carry out the program and return its record."""
     # A network with most of its weights gone makes denormal numbers, which a CPU computes slowly.
     torch.set_flush_denormal(True)
+    preparing = Stopwatch()
     method = plan.pruner.load()
     task = build_task(plan, device)
     rehearse(
@@ -101,7 +103,7 @@ def _run(
         Network(task, task.model().to(device), {}),
         task.scoring_batches(plan.spec.seed)[0],
     )
-    ledger = Ledger(device, measure_energy=plan.spec.profile != "smoke")
+    ledger = Ledger(device, plan.spec.profile != "smoke", preparing.read().load)
     arithmetic = Arithmetic.of(plan.conditions)
     trainer = Trainer(
         task,
@@ -115,6 +117,7 @@ def _run(
     run = Run(plan, registry, trainer, journal, checkpoints, ledger, stop, report)
     if run.resume():
         report(f"going on from step {trainer.position}, interrupted before")
+    ledger.begin()
     environment = {**provenance.environment(device), "runs_on_device": runs_on_device}
     lives.begin(trainer.position, environment)
     if not lives.same_machine:
@@ -130,7 +133,8 @@ def _run(
     except (Skip, UnreachableSparsity) as error:
         shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
         raise Skip(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
-    save_network(folder, trainer.model, trainer.units)
+    with ledger.instrument():
+        save_network(folder, trainer.model, trainer.units)
     finished = Finished(plan, folder, run, trainer, journal, ledger, lives, reason)
     return assemble(finished, registry.plugins, stop)
 

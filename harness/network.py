@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.costs.disk import load_weights, save_weights
-from harness.durability.files import load_state, save_state
+from harness.costs import disk
+from harness.durability.files import load_state
 from harness.errors import RequestError, RunFailed, reading_data
+from harness.prunable import prunable_weights
 from harness.registry import Registry
 from harness.results.store import WEIGHTS, Store
 from harness.spec import Plan, as_text, plan
@@ -19,7 +21,8 @@ from harness.start import Start
 from harness.task import Task
 from harness.units import Units, all_masks
 
-UNITS = "units.pt"
+FIRST_UNITS = "units.pt"
+"""Where runs kept the state of their units when the file of the weights had no room for it."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +35,53 @@ class Network:
 
 
 def save_network(folder: Path, model: nn.Module, units: dict[str, Units]) -> None:
-    """Write the network's weights, masked ones sparsely, and the state of its units."""
-    save_weights(folder / WEIGHTS, model.state_dict(), all_masks(units.values()))
-    save_state(folder / UNITS, {name: each.state() for name, each in units.items()})
+    """Write all that `load_network` needs into one file; what was removed takes no space."""
+    states = {name: each.state() for name, each in units.items()}
+    disk.save_weights(folder / WEIGHTS, model.state_dict(), all_masks(units.values()), states)
 
 
-def load_network(folder: Path, plan: Plan, registry: Registry, device: torch.device) -> Network:
+def load_network(
+    folder: Path,
+    plan: Plan,
+    registry: Registry,
+    device: torch.device,
+    dense: Mapping[str, int] | None = None,
+) -> Network:
     """Build the plan's network, cut it as it was cut, and load its weights.
 
+    Args:
+        folder: the run's folder.
+        plan: says which network it is.
+        registry: finds task and units.
+        device: where it is to be.
+        dense: how many weights its layers had before they were pruned, where that is known.
+
     Raises:
-        RunFailed: a file is missing or damaged.
+        RequestError: the weights are missing, damaged, or those of another network.
+        RunFailed: the units of a run of an earlier version are missing or damaged.
     """
     task = build_task(plan, device)
     model = task.model().to(device)
-    units_state = load_state(folder / UNITS)
-    if units_state is None:
-        raise RunFailed(f"{folder / UNITS}: is missing or damaged; remove the run to do it again")
+    weights, states = disk.load(folder / WEIGHTS)
+    sizes = {name: weight.numel() for name, weight in prunable_weights(model).items()}
+    _same_network(folder.name, sizes, sizes if dense is None else dense, "{} weights".format)
+    if states is None:
+        states = load_state(folder / FIRST_UNITS)
+    if states is None:
+        raise RunFailed(
+            f"{folder / FIRST_UNITS}: is missing or damaged; remove the run to do it again"
+        )
     units: dict[str, Units] = {}
-    for name, state in units_state.items():
+    for name, state in states.items():
         units[name] = registry.find("units", name).load()(model, task.forward)
-        units[name].restore(model, state)
-    model.load_state_dict(load_weights(folder / WEIGHTS))
+        try:
+            units[name].restore(model, state)
+        except KeyError as error:
+            raise RequestError(
+                f"{folder.name}: is another network: it has no {name} called {error} here"
+            ) from error
+    _same_network(folder.name, model.state_dict(), weights, _shape)
+    model.load_state_dict(weights)
     return Network(task, model.eval(), units)
 
 
@@ -72,12 +101,14 @@ def load(
         data_folder: where official data lie, whose vocabulary or size a network may need.
 
     Raises:
-        RequestError: there is no such run, or its task is not known.
-        RunFailed: a file is missing or damaged.
+        RequestError: there is no such run, its task is not known, or builds another network than
+            it did then; a file is missing or damaged.
+        RunFailed: a file of a run of an earlier version is missing or damaged.
     """
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
-    spec = Store(folder.parent).find(folder.name)["spec"]
+    record = Store(folder.parent).find(folder.name)
+    spec = record["spec"]
     registry = Registry([Path(plugin) for plugin in plugins])
     wanted = plan(
         registry,
@@ -92,7 +123,8 @@ def load(
         },
         data_folder=Path(data_folder),
     )
-    return load_network(folder, wanted, registry, torch.device("cpu")).model
+    dense = {layer["name"]: layer["weights"] for layer in record["sparsity"]["per_layer"]}
+    return load_network(folder, wanted, registry, torch.device("cpu"), dense).model
 
 
 def begin_from(start: Start, model: nn.Module) -> None:
@@ -101,18 +133,31 @@ def begin_from(start: Start, model: nn.Module) -> None:
     Raises:
         RequestError: they are damaged, or those of another network.
     """
-    ours, theirs = model.state_dict(), load_weights(start.weights)
-    for name in ours | theirs:
-        here, there = (_shape(name, state) for state in (ours, theirs))
+    weights = disk.load_weights(start.weights)
+    _same_network(f"start={start.run}", model.state_dict(), weights, _shape)
+    model.load_state_dict(weights)
+
+
+def _same_network(
+    run: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], told: Callable[[Any], str]
+) -> None:
+    """Hold the network that a run has left against the one that its task builds.
+
+    Raises:
+        RequestError: they differ.
+    """
+    for name in {**ours, **theirs}:
+        here, there = (
+            told(parts[name]) if name in parts else "missing" for parts in (ours, theirs)
+        )
         if here != there:
             raise RequestError(
-                f"start={start.run}: is another network: its {name!r} is {there}, and here {here}"
+                f"{run}: is another network: its {name!r} is {there}, and here {here}"
             )
-    model.load_state_dict(theirs)
 
 
-def _shape(name: str, state: Mapping[str, Tensor]) -> str:
-    return "x".join(map(str, state[name].shape)) or "a number" if name in state else "missing"
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:

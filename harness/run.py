@@ -226,7 +226,8 @@ class Run:
 
         def action(progress: Progress | None) -> tuple[Snapshot, dict[str, Any]]:
             snapshot = Snapshot(self._verb_number)
-            self._checkpoints.save_snapshot(snapshot.number, self._trainer.snapshot())
+            with self._ledger.instrument():
+                self._checkpoints.save_snapshot(snapshot.number, self._trainer.snapshot())
             return snapshot, {}
 
         returned = self._carry_out("snapshot", [], action)
@@ -238,8 +239,7 @@ class Run:
 
         def action(progress: Progress | None) -> tuple[None, dict[str, Any]]:
             self._trainer.rewind(self._checkpoints.snapshot(snapshot.number))
-            if self._kernel is not None:
-                self._kernel.measure(self._trainer.model, self._trainer.masks())
+            self._measure_kernel()
             return None, {}
 
         self._carry_out("rewind", [snapshot], action)
@@ -264,7 +264,8 @@ class Run:
             self._verb_number += 1
             return returned
         progress, self._progress, self._underway = self._progress, None, called
-        returned, event = action(progress)
+        with self._ledger.running():
+            returned, event = action(progress)
         trainer = self._trainer
         happened = {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event}
         entry = Entry(verb, called, self._to_json(returned), plain(happened))
@@ -295,7 +296,8 @@ class Run:
     def _to_json(self, returned: Returned) -> dict[str, Any]:
         if isinstance(returned, Trained):
             if returned.scores is not None:
-                self._checkpoints.save_snapshot(self._verb_number, returned.scores)
+                with self._ledger.instrument():
+                    self._checkpoints.save_snapshot(self._verb_number, returned.scores)
             watched = returned.scores is not None
             return {"steps": returned.steps, "fired": returned.fired, "watched": watched}
         return {} if returned is None else asdict(returned)
@@ -328,15 +330,17 @@ class Run:
         trainer = self._trainer
         start, fired = trainer.position, False
         epochs: list[dict[str, Any]] = []
-        triggers = [*observe.values()] if until is None else [until, *observe.values()]
-        watchers: list[Trigger | Watch] = [*triggers] if watch is None else [*triggers, watch]
+        watchers = [each for each in (until, *observe.values(), watch) if each is not None]
         if progress is not None:
             start, epochs = progress["start"], progress["epochs"]
             for watcher, state in zip(watchers, progress["watchers"], strict=True):
                 watcher.restore(state)
         else:
-            for trigger in triggers:
-                trigger.begin(self._shown_to(trigger))
+            if until is not None:
+                until.begin(self._shown_to(until))
+            with self._ledger.instrument():
+                for trigger in observe.values():
+                    trigger.begin(self._shown_to(trigger))
         stop = trainer.end if longest is None else min(trainer.end, start + longest)
         after_backward = (
             None
@@ -352,11 +356,9 @@ class Run:
                     f"the budget of {self.budget} epochs is spent; a method that by nature needs "
                     "more says so: @pruner(..., exceeds_budget=True)"
                 )
-            with self._ledger.running():
-                trainer.step(penalty, after_backward)
-                loss = trainer.mean_loss() if self._epoch_ends else None
-            if loss is not None:
-                epoch = self._after_epoch(loss)
+            trainer.step(penalty, after_backward)
+            if self._epoch_ends:
+                epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
                 if until is not None:
                     reading = until.after_epoch(self._shown_to(until))
@@ -365,10 +367,11 @@ class Run:
                         epoch["threshold"] = reading.threshold
                     fired = reading.fired
                 if observe:
-                    epoch["observed"] = {
-                        name: trigger.after_epoch(self._shown_to(trigger)).value
-                        for name, trigger in observe.items()
-                    }
+                    with self._ledger.instrument():
+                        epoch["observed"] = {
+                            name: trigger.after_epoch(self._shown_to(trigger)).value
+                            for name, trigger in observe.items()
+                        }
         capped = until is not None and not fired
         event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
         scores = None if watch is None else watch.scores()
@@ -389,7 +392,8 @@ class Run:
     def _after_epoch(self, loss: float) -> dict[str, Any]:
         """Evaluate; the result is for the record, not for the method."""
         trainer = self._trainer
-        validation = evaluate(trainer.task, trainer.model, "validation")
+        with self._ledger.instrument():
+            validation = evaluate(trainer.task, trainer.model, "validation")
         metric = self._plan.task.arguments["metric"]
         self._report(
             f"epoch {trainer.spent // self.steps_per_epoch}/{trainer.end // self.steps_per_epoch}"
@@ -402,8 +406,15 @@ class Run:
             "validation": validation,
         }
         if self._kernel is not None:
-            epoch["kernel"] = self._kernel.after_epoch(trainer.model, trainer.masks())
+            with self._ledger.instrument():
+                epoch["kernel"] = self._kernel.after_epoch(trainer.model, trainer.masks())
         return epoch
+
+    def _measure_kernel(self) -> None:
+        """Make the network's kernel the one that the next is compared with."""
+        if self._kernel is not None:
+            with self._ledger.instrument():
+                self._kernel.measure(self._trainer.model, self._trainer.masks())
 
     def _prune(
         self,
@@ -414,8 +425,8 @@ class Run:
         scope: Scope | None,
     ) -> tuple[Pruned, dict[str, Any]]:
         trainer = self._trainer
-        if self._kernel is not None and not self._epoch_ends:
-            self._kernel.measure(trainer.model, trainer.masks())
+        if not self._epoch_ends:
+            self._measure_kernel()
         try:
             event = prune(
                 trainer,
@@ -426,7 +437,7 @@ class Run:
                 self._batches,
                 self._plan.conditions,
                 derive(self.spec.seed, "prune", self._verb_number),
-                self._ledger.running,
+                self._ledger.instrument,
             )
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
@@ -435,8 +446,10 @@ class Run:
             trainer.redraw()
         trainer.anchor = trainer.position
         if self._kernel is not None:
-            event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
-        realised = weight_sparsity(self.layers())
+            with self._ledger.instrument():
+                event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
+        with self._ledger.instrument():
+            realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
         return Pruned(realised), {"units": name, "target": targets[-1], **event}
 
@@ -446,17 +459,16 @@ class Run:
         if masks is None:
             return self._weights()
         generator = torch.Generator().manual_seed(derive(self.spec.seed, "trigger", self.position))
-        with self._ledger.running():
-            return select(
-                self._trainer,
-                self._units_of(masks.units),
-                masks.criterion,
-                masks.target,
-                _one_threshold,
-                self._batches,
-                self._plan.conditions,
-                generator,
-            )
+        return select(
+            self._trainer,
+            self._units_of(masks.units),
+            masks.criterion,
+            masks.target,
+            _one_threshold,
+            self._batches,
+            self._plan.conditions,
+            generator,
+        )
 
     def _units_of(self, kind: type[Units]) -> Units:
         """Return the units of this kind, finding them in the model if need be."""
@@ -478,16 +490,17 @@ class Run:
         Raises:
             Interrupted: the process was asked to stop; it is safe to do so now.
         """
-        self._checkpoints.save(
-            {
-                "verb": self._verb_number,
-                "underway": self._underway,
-                "progress": progress,
-                "trainer": self._trainer.state(),
-                "ledger": self._ledger.state(),
-                "kernel": None if self._kernel is None else self._kernel.state(),
-            }
-        )
+        with self._ledger.instrument():
+            self._checkpoints.save(
+                {
+                    "verb": self._verb_number,
+                    "underway": self._underway,
+                    "progress": progress,
+                    "trainer": self._trainer.state(),
+                    "ledger": self._ledger.state(),
+                    "kernel": None if self._kernel is None else self._kernel.state(),
+                }
+            )
         if self._interrupted():
             raise Interrupted
 

@@ -2,74 +2,159 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.costs.energy import EnergyMeter
 from harness.costs.measured import Measured
 from harness.costs.memory import PeakMemory
+from harness.costs.usage import DISTURBED, Stopwatch, Usage, waited
+
+if TYPE_CHECKING:
+    from harness.costs.energy import EnergyMeter
+
+NO_PROCESSOR_TIME = "on a GPU the processor's time says nothing of the work"
 
 
 class Ledger:
     """Time and energy of a run add up over its lives; of its memory the highest peak counts.
 
-    What a killed process did after its last checkpoint is lost to it, and is done again. Energy
-    is that of the whole program, validation included; time is the method's own, training and
-    scoring.
+    What counts is the method: its training steps, its scores, what a trigger watches. The
+    suite's instruments (validation, gradient flow, the tangent kernel) and its own work
+    (checkpoints, journal) are left out of time, energy and memory alike.
+
+    What a killed process did after its last checkpoint is lost to it, and is done again.
 
     Args:
         device: where the run computes.
         measure_energy: looking for the counters takes two seconds, which a smoke run is spared.
+        load_before: how many processors others kept busy before the run.
     """
 
-    def __init__(self, device: torch.device, measure_energy: bool) -> None:
-        self._energy = EnergyMeter(device) if measure_energy else None
+    def __init__(
+        self, device: torch.device, measure_energy: bool, load_before: float | None = None
+    ) -> None:
+        self._device = device
+        self._energy: EnergyMeter | None = None
+        if measure_energy:
+            # Imported here because a smoke run is spared the libraries, too.
+            from harness.costs.energy import EnergyMeter
+
+            self._energy = EnergyMeter(device)
+        self._load_before = load_before
         self._memory = PeakMemory(device)
-        self._seconds = 0.0
-        self._earlier_peak = 0
-        if self._energy is not None:
-            self._energy.start()
+        self._method = self._instruments = Usage()
+        self._earlier_peak = self._earlier_peak_of_all = 0
+        self._stopwatch: Stopwatch | None = None
+        self._is_paused = False
+
+    def begin(self) -> None:
+        """Forget what building and restoring the network took for a moment."""
+        self._memory.start()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the time of a context as the method's own."""
-        began = time.perf_counter()
+        """Count time and energy of a context as the method's."""
+        self._go_on()
         try:
             yield
         finally:
-            self._seconds += time.perf_counter() - began
+            self._halt()
+
+    @contextmanager
+    def instrument(self) -> Iterator[None]:
+        """Leave a context out of all costs, and what it leaves behind out of the memory."""
+        if self._is_paused:
+            yield
+            return
+        was_running = self._stopwatch is not None
+        self._halt()
+        self._is_paused = True
+        self._memory.pause()
+        stopwatch = Stopwatch()
+        try:
+            yield
+        finally:
+            self._synchronise()
+            self._instruments += stopwatch.read()
+            self._memory.resume()
+            self._is_paused = False
+            if was_running:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        self._synchronise()
+        if self._energy is not None:
+            self._energy.start()
+        self._stopwatch = Stopwatch()
+
+    def _halt(self) -> None:
+        if self._stopwatch is None:
+            return
+        self._synchronise()
+        self._method += self._stopwatch.read()
+        self._stopwatch = None
+        if self._energy is not None:
+            self._energy.stop()
+
+    def _synchronise(self) -> None:
+        """Wait for the GPU: what it was asked to do belongs to who asked."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on counting in another process."""
         return {
-            "seconds": self._seconds,
+            "method": asdict(self._method),
+            "instruments": asdict(self._instruments),
+            "load_before": self._load_before,
             "peak": self._peak().value,
+            "peak_of_all": self._peak_of_all().value,
             "energy": None if self._energy is None else self._energy.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Add what earlier processes have counted."""
-        self._seconds += state["seconds"]
+        self._method += Usage(**state["method"])
+        self._instruments += Usage(**state["instruments"])
+        self._load_before = state["load_before"]
         self._earlier_peak = state["peak"] or 0
+        self._earlier_peak_of_all = state["peak_of_all"] or 0
         if self._energy is not None:
             self._energy.restore(state["energy"])
 
     def close(self) -> dict[str, Any]:
         """Stop measuring and return the run's part of the record's costs."""
-        peak = self._peak()
-        costs: dict[str, Any] = {"train_seconds": self._seconds, "peak_run_bytes": peak.value}
-        reasons = {"peak_run_bytes": peak.reason}
+        self._halt()
+        peak, of_all = self._peak(), self._peak_of_all()
+        method = self._method
+        on_processor = self._device.type != "cuda"
+        costs: dict[str, Any] = {
+            "train_seconds": method.wall,
+            "train_cpu_seconds": method.process if on_processor else None,
+            "peak_run_bytes": peak.value,
+            "instrument_seconds": self._instruments.wall,
+            "peak_run_bytes_with_instruments": of_all.value,
+            "load": {"train_seconds": {"before": self._load_before, "during": method.load}},
+            "disturbed": {},
+        }
+        reasons = {
+            "peak_run_bytes": peak.reason,
+            "peak_run_bytes_with_instruments": of_all.reason,
+            "train_cpu_seconds": None if on_processor else NO_PROCESSOR_TIME,
+        }
+        share = waited(method.wall, method.thread)
+        if on_processor and share > DISTURBED:
+            costs["disturbed"]["train_seconds"] = round(share, 3)
         if self._energy is None:
             reason = "energy is not measured in the smoke profile"
             costs |= {"energy_kwh": None, "emissions_g": None, "energy_method": None}
             reasons |= {"energy_kwh": reason, "emissions_g": reason}
         else:
             energy = self._energy.read()
-            self._energy.stop()
             costs |= {
                 "energy_kwh": energy.kilowatt_hours.value,
                 "emissions_g": energy.emissions_g.value,
@@ -84,7 +169,11 @@ class Ledger:
         return {**costs, "reasons": {name: why for name, why in reasons.items() if why}}
 
     def _peak(self) -> Measured:
-        peak = self._memory.peak()
-        if peak.value is None:
-            return peak
-        return Measured(max(int(peak.value), self._earlier_peak))
+        return _at_least(self._memory.peak(), self._earlier_peak)
+
+    def _peak_of_all(self) -> Measured:
+        return _at_least(self._memory.peak_of_all(), self._earlier_peak_of_all)
+
+
+def _at_least(peak: Measured, earlier: int) -> Measured:
+    return peak if peak.value is None else Measured(max(int(peak.value), earlier))

@@ -15,6 +15,8 @@ from harness.costs.measured import Measured
 
 _PROCESS = Path("/proc/self")
 _RESET_HIGH_WATER_MARK = "5"
+_SUSPICIOUS_BYTES = 1 << 20
+_BETWEEN = "another measurement of memory began in between"
 
 
 class PeakMemory:
@@ -23,6 +25,9 @@ class PeakMemory:
     To be built before the model, so that model, gradients and optimiser all count. On a GPU it
     is the memory of torch's allocator on that device; elsewhere the resident memory of the
     process, known on Linux only.
+
+    What happens between `pause` and `resume` does not count, and neither does what it leaves
+    behind: libraries that it loaded, memory that was freed and not given back to the system.
 
     A process has one high-water mark, so phases do not nest: `start` ends the phase before, of
     whichever `PeakMemory`, whose `peak` is then None with a reason.
@@ -37,26 +42,77 @@ class PeakMemory:
         self._device = device
         self._unavailable: str | None = None
         self._held = 0
-        self.start()
+        self._held_at_first = 0
+        self._highest = 0
+        self._highest_of_all = 0
+        self._paused_at: int | None = None
+        PeakMemory._running = self
         with self._noting_failure():
-            self._held = self._in_use()
+            gc.collect()
+            self._give_back()
+            self._held = self._held_at_first = self._in_use()
+            self._reset()
 
     def start(self) -> None:
         """Begin a phase: the peak is again what is in use now."""
+        is_first = PeakMemory._running is self
         PeakMemory._running = self
+        self._highest, self._paused_at = 0, None
         with self._noting_failure():
+            if is_first:
+                self._highest_of_all = max(self._highest_of_all, self._mark())
+            gc.collect()
+            self._give_back()
+            self._reset()
+
+    def pause(self) -> None:
+        """Leave out what happens from here on."""
+        if PeakMemory._running is not self or self._paused_at is not None:
+            return
+        with self._noting_failure():
+            self._highest = max(self._highest, self._mark() - self._held)
+            self._collect_young()
+            self._give_back()
+            self._paused_at = self._in_use()
+
+    def resume(self) -> None:
+        """Go on with the phase."""
+        if PeakMemory._running is not self or self._paused_at is None:
+            return
+        with self._noting_failure():
+            self._highest_of_all = max(self._highest_of_all, self._mark())
+            self._collect_young()
+            self._give_back()
+            if self._in_use() - self._paused_at > _SUSPICIOUS_BYTES:
+                gc.collect()  # what is freed only later would then be missing from the phase
+                self._give_back()
+            self._held += self._in_use() - self._paused_at
+            self._paused_at = None
             self._reset()
 
     def peak(self) -> Measured:
-        """Return the peak of the phase, in bytes."""
-        highest = 0
+        """Return the peak of the phase so far, in bytes."""
+        highest = self._highest
         if PeakMemory._running is not self:
-            return Measured(None, "another measurement of memory began in between")
+            return Measured(None, _BETWEEN)
+        if self._paused_at is None:
+            with self._noting_failure():
+                highest = max(highest, self._mark() - self._held)
+        return self._measured(highest)
+
+    def peak_of_all(self) -> Measured:
+        """Return the peak since construction, pauses included: what the machine must have."""
+        highest = self._highest_of_all
+        if PeakMemory._running is not self:
+            return Measured(None, _BETWEEN)
         with self._noting_failure():
-            highest = self._highest()
+            highest = max(highest, self._mark())
+        return self._measured(highest - self._held_at_first)
+
+    def _measured(self, highest: int) -> Measured:
         if self._unavailable is not None:
             return Measured(None, self._unavailable)
-        return Measured(max(highest - self._held, 0))
+        return Measured(max(highest, 0))
 
     @contextlib.contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -65,22 +121,28 @@ class PeakMemory:
         except OSError as error:
             self._unavailable = f"the process's peak memory is not available here: {error}"
 
+    def _collect_young(self) -> None:
+        """Free the cycles of what was made lately; going through everything takes 0.2 s."""
+        gc.collect(1)
+
+    def _give_back(self) -> None:
+        """Give what was freed back to the system: it is not in use."""
+        if self._device.type != "cuda":
+            with contextlib.suppress(AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)
+
     def _reset(self) -> None:
-        gc.collect()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-            return
-        # What was freed but not yet given back to the system is not in use.
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
-        (_PROCESS / "clear_refs").write_text(_RESET_HIGH_WATER_MARK)
+        else:
+            (_PROCESS / "clear_refs").write_text(_RESET_HIGH_WATER_MARK)
 
     def _in_use(self) -> int:
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated(self._device)
         return _status("VmRSS")
 
-    def _highest(self) -> int:
+    def _mark(self) -> int:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return _status("VmHWM")

@@ -30,8 +30,9 @@ class Estimates:
             for kind in _kinds(spec["task"], spec["profile"], spec["pruner"]):
                 if cost["train_seconds"] is not None:
                     self._seconds[kind].append(cost["train_seconds"])
-                if cost["peak_run_bytes"] is not None:
-                    self._bytes[kind].append(cost["peak_run_bytes"])
+                most = cost.get("peak_run_bytes_with_instruments", cost["peak_run_bytes"])
+                if most is not None:
+                    self._bytes[kind].append(most)
 
     def seconds(self, task: str, profile: str, pruner: str) -> float | None:
         """Return the median training time of the runs most like it, None if there are none."""

@@ -29,7 +29,7 @@ def prune(
     batches: Sequence[Batch],
     conditions: Mapping[str, Any],
     seed: int,
-    timed: Callable[[], AbstractContextManager[None]],
+    instrument: Callable[[], AbstractContextManager[None]],
 ) -> dict[str, object]:
     """Prune to each of the targets in turn, scoring anew for each, without training between.
 
@@ -42,7 +42,7 @@ def prune(
         batches: the scoring batches.
         conditions: `harness.conditions`.
         seed: of the event's random numbers.
-        timed: a context that counts as the method's own time.
+        instrument: a context that is no part of the method's costs.
 
     Returns:
         What the record says of the event.
@@ -53,19 +53,19 @@ def prune(
         return gradient_flow(weight_scoring(trainer, batches))
 
     with scoring_mode(trainer.model, conditions["statistics"] == "batch"):
-        flow_before = flow()
-        with timed():
-            for target in targets:
-                kept = select(
-                    trainer, units, criterion, target, scope, batches, conditions, generator
-                )
-                if conditions["masks"] == "shuffled":
-                    kept = units.shuffled(kept, generator)
-                units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
-        flow_after = flow()
+        with instrument():
+            flow_before = flow()
+        for target in targets:
+            kept = select(trainer, units, criterion, target, scope, batches, conditions, generator)
+            if conditions["masks"] == "shuffled":
+                kept = units.shuffled(kept, generator)
+            units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
+        with instrument():
+            flow_after = flow()
+            kept_sha256 = digest(units.state())
     return {
         "gradient_flow": {"before": flow_before, "after": flow_after},
-        "kept_sha256": digest(units.state()),
+        "kept_sha256": kept_sha256,
         "scoring": {
             "batches": len(_scored(batches, conditions)),
             "statistics": conditions["statistics"],

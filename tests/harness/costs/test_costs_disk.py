@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from harness.costs.disk import load_weights, save_weights
+from harness.costs.disk import load, load_weights, save_weights
 from harness.errors import RequestError, RunFailed
 
 
@@ -101,7 +107,7 @@ def test_places_take_the_shortest_encoding(
     places = 500_000 / 8 if encoding == "bitmask" else bytes_per_kept_place * kept
     assert size == pytest.approx(4 * kept + places, rel=0.02, abs=600)
     with safe_open(tmp_path / "weights", framework="pt") as file:
-        assert f'"{encoding}"' in file.metadata()["layout"]
+        assert f'"{encoding}"' in file.metadata()["network"]
     assert_same(load_weights(tmp_path / "weights"), {"weight": weight})
 
 
@@ -193,3 +199,130 @@ def test_foreign_and_missing_files_are_refused(tmp_path: Path):
     torch.save({"weight": torch.ones(2)}, path)
     with pytest.raises(RequestError, match="no weights file"):
         load_weights(path)
+
+
+def assert_same_units(path: Path, units: dict[str, dict[str, Any]]) -> None:
+    loaded = load(path).units
+    assert loaded is not None
+    assert {kind: list(state) for kind, state in loaded.items()} == {
+        kind: list(state) for kind, state in units.items()
+    }
+    for kind, state in units.items():
+        for name, value in state.items():
+            again = loaded[kind][name]
+            if isinstance(value, Tensor):
+                assert (again.dtype, again.shape) == (value.dtype, value.shape), name
+                assert bits(again) == bits(value), name
+            else:
+                assert again == value
+
+
+def test_masks_come_back_from_the_places_of_the_weights(tmp_path: Path):
+    weight, mask = pruned((300, 200), 0.02)
+    state = {"pruned": weight, "dense": torch.randn(300, 200), "tied": weight}
+    masks = {"pruned": mask, "dense": torch.ones(300, 200, dtype=torch.bool)}
+    without = save_weights(tmp_path / "weights", state, masks)
+    size = save_weights(tmp_path / "weights", state, masks, {"weights": masks})
+    assert size - without < 200
+    assert_same_units(tmp_path / "weights", {"weights": masks})
+    assert_same(load_weights(tmp_path / "weights"), state)
+
+
+def test_the_mask_of_a_weight_that_is_stored_whole_takes_space_only_if_a_kept_one_is_zero(
+    tmp_path: Path,
+):
+    weight, mask = pruned((100, 100), 0.99)
+    size = save_weights(tmp_path / "weights", {"w": weight}, {"w": mask}, {"weights": {"w": mask}})
+    assert_same_units(tmp_path / "weights", {"weights": {"w": mask}})
+    weight[mask] = torch.zeros(int(mask.sum())).index_fill(0, torch.arange(3, 9000), 1.0)
+    more = save_weights(tmp_path / "weights", {"w": weight}, {"w": mask}, {"weights": {"w": mask}})
+    assert 100 * 100 / 8 <= more - size < 100 * 100 / 8 + 200
+    assert_same_units(tmp_path / "weights", {"weights": {"w": mask}})
+
+
+def test_what_units_have_kept_comes_back_bit_by_bit(tmp_path: Path):
+    units = {
+        "channels": {
+            "first": torch.tensor([0, 1, 2, 3]),
+            "second": torch.tensor([3, 77, 511]),
+            "none": torch.zeros(0, dtype=torch.int64),
+            "huge": torch.tensor([5, 2**62]),
+            "disordered": torch.tensor([3, 1, 2]),
+            "flags": torch.tensor([[True, False], [False, False]]),
+            "values": torch.randn(3),
+            "counts": [1, 2, {"a": "b"}],
+        },
+        "nothing": {},
+    }
+    save_weights(tmp_path / "weights", {"w": torch.ones(2)}, {}, units)
+    assert_same_units(tmp_path / "weights", units)
+    assert_same(load_weights(tmp_path / "weights"), {"w": torch.ones(2)})
+
+
+def test_a_kept_channel_takes_a_byte_at_most(tmp_path: Path):
+    kept = {f"group{number}": torch.arange(0, 512, 2) for number in range(20)}
+    state = {"w": torch.ones(2)}
+    names = {name: numbers[:0] for name, numbers in kept.items()}
+    without = save_weights(tmp_path / "weights", state, {}, {"channels": names})
+    size = save_weights(tmp_path / "weights", state, {}, {"channels": kept})
+    assert size - without < 20 * 256
+
+
+def test_a_state_of_units_that_cannot_be_stored_fails_in_one_line(tmp_path: Path):
+    units = {"mine": {"thing": {1, 2}}}
+    with pytest.raises(
+        RunFailed, match=r"^units 'mine': 'thing' of their state is of the type set"
+    ):
+        save_weights(tmp_path / "weights", {"w": torch.ones(2)}, {}, units)
+
+
+SAVES = """
+import sys
+from pathlib import Path
+import torch
+from harness.costs.disk import save_weights
+
+weight, mask = torch.zeros(50, 40), torch.zeros(50, 40, dtype=torch.bool)
+mask[::7, ::3] = True
+weight[mask] = torch.arange(1.0, 1 + int(mask.sum()))
+state = {name: weight.clone() for name in {"a", "b", "c", "d"}}
+names = sorted(state)
+state = {name: state[name] for name in names} | {"e": torch.ones(3), "f": torch.ones(3).half()}
+masks = {name: mask for name in names}
+for number in range(5):
+    path = Path(sys.argv[1]) / str(number)
+    save_weights(path, state, masks, {"weights": masks, "channels": {"g": torch.arange(9)}})
+"""
+
+
+def test_equal_networks_are_equal_bytes_in_every_process(tmp_path: Path):
+    contents = []
+    for seed in ("0", "1"):
+        (tmp_path / seed).mkdir()
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", SAVES, str(tmp_path / seed)]
+        subprocess.run(command, env=environment, check=True)
+        contents += [path.read_bytes() for path in (tmp_path / seed).iterdir()]
+    assert len(contents) == 10
+    assert len(set(contents)) == 1
+
+
+def test_a_file_of_the_first_format_is_read(tmp_path: Path):
+    """Its header has three entries, and nothing of the units."""
+    layout = json.dumps(
+        {"pruned": {"w": {"shape": [2, 4], "encoding": "bitmask"}}, "tied": {"v": "w"}}
+    )
+    stored = {
+        "w:values": torch.tensor([1.0, 2.0]),
+        "w:places": torch.tensor([0b01000001], dtype=torch.uint8),
+    }
+    digest = hashlib.sha256(layout.encode())
+    for name in sorted(stored):
+        digest.update(f"{name} {stored[name].dtype} {list(stored[name].shape)}".encode())
+        digest.update(bits(stored[name]))
+    header = {"format": "pruning-benchmark/1", "layout": layout, "sha256": digest.hexdigest()}
+    save_file(stored, tmp_path / "weights", header)
+    weights, units = load(tmp_path / "weights")
+    expected = torch.tensor([[0, 1, 0, 0], [0, 0, 0, 2.0]])
+    assert_same(weights, {"w": expected, "v": expected})
+    assert units is None

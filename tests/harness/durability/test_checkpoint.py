@@ -62,6 +62,6 @@ def test_a_damaged_snapshot_is_told(checkpoints: Checkpoints, tmp_path: Path) ->
 
 def test_clearing_leaves_what_is_not_theirs(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoints.save_snapshot(0, {})
-    (tmp_path / "units.pt").write_bytes(b"")
+    (tmp_path / "network.safetensors").write_bytes(b"")
     checkpoints.clear()
-    assert names(tmp_path) == ["units.pt"]
+    assert names(tmp_path) == ["network.safetensors"]

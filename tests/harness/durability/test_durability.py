@@ -119,7 +119,7 @@ def test_killed_at_any_change_of_the_disk(bench: Workbench, whole: Whole, pruner
         ("write", "snapshot-000000.pt"),
         ("move", "snapshot-000001.pt"),
         ("write", "network.safetensors"),
-        ("move", "units.pt"),
+        ("move", "network.safetensors"),
         ("write", "record.json.unfinished"),
         ("move", "record.json"),
     ],

@@ -121,7 +121,6 @@ def test_who_waits_for_a_run_goes_on_when_its_process_is_killed(bench: Workbench
         "lock",
         "network.safetensors",
         "record.json",
-        "units.pt",
     }
 
 
@@ -138,7 +137,7 @@ def test_sigterm_and_ctrl_c_lose_nothing(bench: Workbench) -> None:
     assert run.checkpoints
 
     process = Process(run)
-    eventually((run.folder / "units.pt").exists)
+    eventually((run.folder / "network.safetensors").exists)
     time.sleep(0.3)
     process.send_to_group(signal.SIGINT)
     assert process.code() == 1
@@ -153,7 +152,7 @@ def test_sigterm_and_ctrl_c_lose_nothing(bench: Workbench) -> None:
 def test_nothing_is_left_of_a_process_that_is_killed_while_it_measures(bench: Workbench) -> None:
     run = smoke(bench, "cartpole", "dense", "killed")
     process = Process(run)
-    eventually((run.folder / "units.pt").exists)
+    eventually((run.folder / "network.safetensors").exists)
     time.sleep(0.3)
     process.send(signal.SIGKILL)
     assert process.code() == -signal.SIGKILL

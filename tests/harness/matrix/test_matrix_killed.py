@@ -28,7 +28,6 @@ LEFT = {
     "lock",
     "network.safetensors",
     "record.json",
-    "units.pt",
 }
 
 

@@ -1,0 +1,127 @@
+"""Finished networks that are loaded again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from workbench import CPU, POINTS, Workbench
+
+import harness
+from harness.costs.disk import load_weights
+from harness.durability.files import save_state
+from harness.errors import RequestError, RunFailed
+from harness.network import FIRST_UNITS, load_network, save_network
+from harness.results.store import RECORD, WEIGHTS, Record
+from pruners.channels.units import Channels
+from pruners.criteria import snip
+from pruners.weights import Weights
+
+
+def folder_of(bench: Workbench, record: Record) -> Path:
+    return bench.folder / str(record["run_id"])
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises((RequestError, RunFailed)) as refused:
+        harness.load(folder, plugins=[POINTS])
+    (line,) = str(refused.value).splitlines()
+    return line
+
+
+def as_an_earlier_version_left_it(folder: Path, units: dict[str, Any]) -> None:
+    """Write the file of the weights in the first format, and the units beside it."""
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        layout = json.loads(file.metadata()["network"])["layout"]
+        stored = {name: file.get_tensor(name) for name in set(file.keys()) - {":units"}}
+    del layout["units"]
+    text = json.dumps(layout)
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(stored):
+        tensor = stored[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    header = {
+        "format": "pruning-benchmark/1",
+        "layout": text,
+        "sha256": digest.hexdigest(),
+    }
+    save_file(stored, folder / WEIGHTS, header)
+    save_state(folder / FIRST_UNITS, units)
+
+
+@pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
+def test_a_network_needs_no_more_than_its_record_and_one_file(
+    bench: Workbench, pruner: str
+) -> None:
+    folder = folder_of(bench, bench.carry_out(pruner, sparsity=0.5))
+    for path in folder.iterdir():
+        if path.name not in (RECORD, WEIGHTS):
+            path.unlink()
+    network = harness.load(folder, plugins=[POINTS]).state_dict()
+    for name, weight in load_weights(folder / WEIGHTS).items():
+        assert torch.equal(network[name], weight)
+
+
+@pytest.mark.parametrize("kind", [Weights, Channels])
+def test_units_go_on_from_what_they_had_kept(
+    bench: Workbench, tmp_path: Path, kind: type[Weights | Channels]
+) -> None:
+    begun = bench.begin(sparsity=0.5)
+    begun.run.prune(kind, snip, 0.5)
+    save_network(tmp_path, begun.trainer.model, begun.trainer.units)
+    loaded = load_network(tmp_path, bench.plan("crop_u"), bench.registry, CPU)
+    (name,) = begun.trainer.units
+    kept, again = begun.trainer.units[name].state(), loaded.units[name].state()
+    assert list(kept) == list(again)
+    assert all(torch.equal(kept[part], again[part]) for part in kept)
+
+
+@pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
+def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -> None:
+    record = bench.carry_out(pruner, sparsity=0.5)
+    folder = folder_of(bench, record)
+    before = harness.load(folder, plugins=[POINTS]).state_dict()
+    network = load_network(folder, bench.plan(pruner, sparsity=0.5), bench.registry, CPU)
+    units = {name: each.state() for name, each in network.units.items()}
+    as_an_earlier_version_left_it(folder, units)
+    after = harness.load(folder, plugins=[POINTS]).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before | after)
+    (folder / FIRST_UNITS).unlink()
+    assert refusal(folder).endswith(
+        "units.pt: is missing or damaged; remove the run to do it again"
+    )
+
+
+@pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
+def test_a_network_that_its_task_no_longer_builds_is_refused(
+    bench: Workbench, pruner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = bench.carry_out(pruner, sparsity=0.5)
+    monkeypatch.setitem(bench.points.model.__globals__, "HIDDEN", 12)
+    assert refusal(folder_of(bench, record)) == (
+        f"{record['run_id']}: is another network: its '0.weight' is 60 weights, and here 72 weights"
+    )
+
+
+def test_a_network_with_another_buffer_is_refused(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = bench.carry_out("crop_u")
+    build = bench.points.model
+
+    def with_a_buffer(task: Any) -> torch.nn.Module:
+        model = build(task)
+        model.register_buffer("scale", torch.ones(3))
+        return model
+
+    monkeypatch.setattr(bench.points, "model", with_a_buffer)
+    assert refusal(folder_of(bench, record)) == (
+        f"{record['run_id']}: is another network: its 'scale' is missing, and here 3"
+    )
