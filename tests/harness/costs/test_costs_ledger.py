@@ -186,7 +186,7 @@ def waste(monkeypatch: pytest.MonkeyPatch, instrument: str, points: type[Task]) 
     owner, name = {
         "validation and test": (points, "evaluate"),
         "gradient flow": (event, "gradient_flow"),
-        "kernel": (TangentKernel, "measure"),
+        "kernel": (TangentKernel, "kernel"),
         "checkpoint": (torch, "save"),
     }[instrument]
     monkeypatch.setattr(owner, name, wasting(getattr(owner, name), []))
