@@ -228,7 +228,7 @@ def test_a_run_with_slow_instruments_took_no_time_and_no_energy(
     for owner, name in [
         (bench.points, "evaluate"),
         (event, "gradient_flow"),
-        (TangentKernel, "measure"),
+        (TangentKernel, "kernel"),
         (torch, "save"),
     ]:
         slow(monkeypatch, clock, owner, name)
