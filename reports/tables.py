@@ -37,6 +37,7 @@ class Cell:
         symbol: the state as a shape.
         target: the run that it leads to.
         detail: a second line.
+        low, high: the ends of its interval, in the unit of the text.
     """
 
     text: str
@@ -47,6 +48,8 @@ class Cell:
     symbol: str = ""
     target: str = ""
     detail: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,13 @@ def _endings(sections: Sequence[Section]) -> list[str]:
 def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
-        f"{section.metric_title}: {better} is better. Means over the seeds, the metric's with its "
-        "95 % interval (those of the costs are shown on pointing at them); the best of each block "
+        f"{section.metric_title}: {better} is better. Means over the seeds with their 95 % "
+        "intervals; the best of each block "
         "is bold, the second underlined; a metric of fewer runs than were asked for, or of "
         "collapsed ones, is neither. To dense: paired by seed."
     ]
+    if section.stamp is None and section.data_name:
+        notes.append(f"Data: {section.data_name} ({section.source}).")
     if section.baseline is not None:
         notes.append(f"Ignoring the input gives {section.metric_title} {number(section.baseline)}.")
     if section.device:
@@ -181,12 +186,14 @@ def ranking_table(ranking: Ranking) -> Table:
     rows = []
     for row in ranking.ranked:
         score, over = row.score, row.over_next
-        cells = [Cell(f"{score.mean:.3f}", order=score.mean), Cell(_range(score, 3))]
+        ends = Cell(_range(score, 3), low=score.low, high=score.high)
+        cells = [Cell(f"{score.mean:.3f}", order=score.mean), ends]
         if over is None:
             cells += [Cell(NONE, "the last has no next"), Cell("")]
         else:
             probability = f"{over.mean:.2f} [{_range(over, 2)}]"
-            cells += [Cell(probability, order=over.mean), Cell(row.verdict)]
+            compared = Cell(probability, order=over.mean, low=over.low, high=over.high)
+            cells += [compared, Cell(row.verdict)]
         rows.append([Cell(row.title, order=row.title), *cells])
     left_out = ", ".join(ranking.left_out)
     return Table(
@@ -239,7 +246,14 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
     if test is None:
         reason = group.reasons.get("test", "")
         return Cell(NONE, note=reason), Cell(NONE, note=reason)
-    value = Cell(number(test.mean), between(test), order=test.mean, detail=_ends(test, number))
+    value = Cell(
+        number(test.mean),
+        between(test),
+        order=test.mean,
+        detail=_ends(test, number),
+        low=test.low,
+        high=test.high,
+    )
     difference = group.differences.get("test")
     if group.kind == "dense":
         return value, Cell(NONE, "the reference itself")
@@ -250,6 +264,8 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
         between(difference, signed),
         order=difference.mean,
         detail=_ends(difference, signed),
+        low=difference.low,
+        high=difference.high,
     )
 
 
@@ -275,6 +291,8 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
                 f"{'~' if estimated else ''}{number(value)}",
                 f"estimated, not ranked; {note}" if estimated else note,
                 order=value,
+                low=None if interval.low is None else scale * interval.low,
+                high=None if interval.high is None else scale * interval.high,
             )
         )
     return cells
@@ -394,6 +412,8 @@ def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
         _state_cell(state, signed(difference.mean), "", target=_culprit(group)),
         detail=group.remark or sure,
         order=difference.mean,
+        low=difference.low,
+        high=difference.high,
         note="; ".join(filter(None, (sure, group.remark, group.reason, STATES[state][1]))),
     )
 
