@@ -95,15 +95,20 @@ def draw_all(
     """
     looks = {method["id"]: method for method in methods}
     drawn: dict[str, dict[str, str]] = {}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+    with (
+        matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}),
+        warnings.catch_warnings(),
+    ):
+        # A title may be in a script that the font lacks: SVG keeps it, PNG shows boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
-            for name, draw in _FIGURES.items():
+            for name, draw in FIGURES.items():
                 if (figure := draw(section, chart, looks)) is not None:
                     _save(figure, folder / f"{section.slug}-{name}")
                     drawn.setdefault(section.slug, {})[name] = f"{section.slug}-{name}"
         for ranking in rankings:
-            _save(_ranking(ranking, looks), folder / ranking.slug)
+            _save(ranking_figure(ranking, looks), folder / ranking.slug)
             drawn[ranking.slug] = {"ranking": ranking.slug}
     return drawn
 
@@ -111,10 +116,7 @@ def draw_all(
 def _save(figure: Figure, path: Path) -> None:
     for kind, metadata in METADATA.items():
         content = io.BytesIO()
-        with warnings.catch_warnings():
-            # A title may be in a script that the font lacks: SVG keeps it, PNG shows boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure.savefig(content, format=kind, dpi=120, metadata=dict(metadata))
+        figure.savefig(content, format=kind, dpi=120, metadata=dict(metadata))
         files.write(path.with_name(f"{path.name}.{kind}"), content.getvalue())
 
 
@@ -200,7 +202,7 @@ def _panels(
         ncols=1 + int(lines * 0.17 > max(down, 4.5)),
     )
     wide, high = _size(legend, figure) if handles else (0.0, 0.0)
-    figure.set_figwidth(across + wide + 0.15)
+    figure.set_figwidth(across + wide + 0.3)
     down = max(down, high - 0.1)
     head = 0.1 + _headline_height(figure, section.name, title, section.stamp)
     figure.set_figheight(down + head + 0.5)
@@ -220,6 +222,20 @@ def _panels(
     for unused in axes[count:]:
         unused.remove()
     return figure, axes[:count]
+
+
+def _fitted(figure: Figure) -> Figure:
+    """Widen a figure of panels on the left where its labels need more room there."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    lacking = 0.06 - min(box.x0 for box in boxes if box is not None) / figure.dpi
+    if lacking > 0:
+        width, margins = figure.get_figwidth(), figure.subplotpars
+        wider = width + lacking
+        left, right = ((x * width + lacking) / wider for x in (margins.left, margins.right))
+        figure.set_figwidth(wider)
+        figure.subplots_adjust(left=left, right=right)
+    return figure
 
 
 def _look(method: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,7 +324,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         axes.xaxis.set_major_locator(MaxNLocator(5))
     for axes in panels[::3]:
         axes.set_ylabel(_broken(f"Test {section.metric_title}"))
-    return figure
+    return _fitted(figure)
 
 
 def _scatter(
@@ -368,7 +384,7 @@ def _lines(
             elif all(x > 0 for _, x, _ in pairs):
                 _logarithmic(axes, [x for _, x, _ in pairs])
         panels[0].set_ylabel(_broken(f"Test {section.metric_title}"))
-        return figure
+        return _fitted(figure)
 
     return draw
 
@@ -437,7 +453,7 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         panel.set_ylabel(_broken(label))
         dotted = any(curve.get("threshold") is not None for curve in curves.values())
         panel.set_xlabel(f"Epochs spent (diamonds: pruned{'; dotted: fires below' * dotted})")
-    return figure
+    return _fitted(figure)
 
 
 def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
@@ -495,7 +511,7 @@ def height_at(
 
 def _named(group: Mapping[str, Any], looks: Looks) -> str:
     title = str(looks[group["method"]]["title"])
-    return f"{title}, {100 * group['sparsity']:g} %" if group["sparsity"] else title
+    return f"{title} at {100 * group['sparsity']:g} %" if group["sparsity"] else title
 
 
 def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
@@ -553,7 +569,8 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
 DENSITY = "weights left in each layer"
 
 
-def _ranking(ranking: Ranking, looks: Looks) -> Figure:
+def ranking_figure(ranking: Ranking, looks: Looks) -> Figure:
+    """Return the scores of methods with their intervals, and their performance profiles."""
     rows = len(ranking.ranked)
     names = [_broken(row.title) for row in reversed(ranking.ranked)]
     lines = max(name.count("\n") + 1 for name in names)
@@ -591,7 +608,7 @@ def _ranking(ranking: Ranking, looks: Looks) -> Figure:
     return figure
 
 
-_FIGURES: Mapping[str, Callable[..., Figure | None]] = {
+FIGURES: Mapping[str, Callable[[Section, Mapping[str, Any], Looks], Figure | None]] = {
     "costs": _costs,
     "sparsity": _lines(
         ("weight_sparsity", "compression"), "against sparsity and compression", fewest_sparsities=2

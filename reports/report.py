@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.durability import files
@@ -13,7 +14,7 @@ from reports.figures import draw_all
 from reports.groups import sections as sections_of
 from reports.page import render
 from reports.published import beside, of_the_talk
-from reports.ranking import rankings
+from reports.ranking import outside, rankings
 from reports.results import UNTRIED, read
 from reports.tables import Table, matrix, ranking_table, result_table
 
@@ -37,7 +38,9 @@ def write(results_folder: Path, out: Path) -> Path:
     front = matrix(sections)
     published = beside(sections)
     ranked = rankings(sections)
+    unranked = outside(sections)
     order = [ranking_table(ranking) for ranking in ranked]
+    order = [replace(table, notes=[*table.notes, *unranked]) for table in order]
     verdicts = judge(sections) if of_the_talk(sections) else []
     _make(out, out / "tables", out / "figures")
     checked = [claims_table(verdicts)] if verdicts else []
@@ -56,6 +59,7 @@ def write(results_folder: Path, out: Path) -> Path:
         front,
         tables,
         list(zip(ranked, order, strict=True)),
+        unranked,
         verdicts,
         published,
         charts,

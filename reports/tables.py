@@ -186,14 +186,12 @@ def ranking_table(ranking: Ranking) -> Table:
     rows = []
     for row in ranking.ranked:
         score, over = row.score, row.over_next
-        ends = Cell(_range(score, 3), low=score.low, high=score.high)
-        cells = [Cell(f"{score.mean:.3f}", order=score.mean), ends]
+        cells = [Cell(f"{score.mean:.3f}", order=score.mean), Cell(_range(score, 3))]
         if over is None:
             cells += [Cell(NONE, "the last has no next"), Cell("")]
         else:
             probability = f"{over.mean:.2f} [{_range(over, 2)}]"
-            compared = Cell(probability, order=over.mean, low=over.low, high=over.high)
-            cells += [compared, Cell(row.verdict)]
+            cells += [Cell(probability, order=over.mean), Cell(row.verdict)]
         rows.append([Cell(row.title, order=row.title), *cells])
     left_out = ", ".join(ranking.left_out)
     return Table(
