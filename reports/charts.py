@@ -90,6 +90,7 @@ def _group(group: Group) -> dict[str, Any]:
         "values": {k: _triple(i, scales.get(k, 1)) for k, i in group.intervals.items()},
         "relative": {k: _triple(i) for k, i in {**group.ratios, **group.differences}.items()},
         "estimated": sorted(group.estimated & group.intervals.keys()),
+        "disturbed": sorted(group.disturbed & group.intervals.keys()),
         "runs": list(group.run_ids),
     }
 

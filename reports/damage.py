@@ -69,6 +69,7 @@ RECORD: Shape = {
     "cost": {
         "reasons?": {"*": str},
         "energy_method?": TEXT,
+        "disturbed?": {"*": object},
         **{f"{key}?": NUMBER for key in (*COSTS, "steps")},
     },
     "events": [EVENT],

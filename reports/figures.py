@@ -310,18 +310,23 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
     figure, panels = _panels(section, len(keys), title, ordered, looks)
     for axes, key in zip(panels, keys, strict=True):
         pairs = _pairs(section, key)
-        best = front(section, [(cost, test.mean) for _, cost, test in pairs])
-        axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
-        together: dict[tuple[str, bool], list[tuple[float, Interval]]] = {}
+        able = [(cost, test.mean) for group, cost, test in pairs if key not in group.disturbed]
+        best = front(section, able)
+        if best:
+            axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
+        together: dict[tuple[str, float, bool], list[tuple[float, Interval]]] = {}
         for group, cost, test in pairs:
-            is_best = (cost, test.mean) in best
-            together.setdefault((group.method, is_best), []).append((cost, test))
-        for (method, is_best), points in together.items():
-            _scatter(axes, points, looks[method], 1.0 if is_best else 0.3)
+            disturbed = key in group.disturbed
+            alpha = 1.0 if disturbed or (cost, test.mean) in best else 0.3
+            together.setdefault((group.method, alpha, disturbed), []).append((cost, test))
+        for (method, alpha, disturbed), points in together.items():
+            _scatter(axes, points, looks[method], alpha, disturbed=disturbed)
         _dense_line(axes, section)
         _limit(axes, [test for _, _, test in pairs])
         _name_axis(axes, key)
         axes.xaxis.set_major_locator(MaxNLocator(5))
+        if any(key in group.disturbed for group, _, _ in pairs):
+            axes.set_xlabel(f"{axes.get_xlabel()}\n* hollow: disturbed by other work")
     for axes in panels[::3]:
         axes.set_ylabel(_broken(f"Test {section.metric_title}"))
     return _fitted(figure)
@@ -332,9 +337,18 @@ def _scatter(
     points: Sequence[tuple[float, Interval]],
     method: Mapping[str, Any],
     alpha: float,
+    *,
+    disturbed: bool,
 ) -> None:
-    """Draw points with their intervals; many at once, since each artist takes its time."""
+    """Draw points with their intervals; many at once, since each artist takes its time.
+
+    Those whose cost was measured beside other work are hollow, with an asterisk.
+    """
     look = _look(method) | {"linestyle": "none", "alpha": alpha}
+    if disturbed:
+        look |= {"markerfacecolor": "none", "markeredgewidth": 0.7}
+        for x, y in points:
+            axes.annotate("*", (x, y.mean), (4, 1), textcoords="offset points", fontsize=9)
     axes.plot([x for x, _ in points], [y.mean for _, y in points], **look)
     sure = [(x, y.low, y.high) for x, y in points if y.low is not None]
     if sure:

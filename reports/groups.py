@@ -34,6 +34,7 @@ class Group:
         ratios: to dense, of each other quantity: paired by seed.
         reasons: why there is no number, by quantity.
         estimated: quantities that were only estimated.
+        disturbed: quantities whose measurement other work on the machine disturbed in some run.
         rows: the runs themselves.
     """
 
@@ -48,6 +49,7 @@ class Group:
     ratios: Mapping[str, Interval]
     reasons: Mapping[str, str]
     estimated: frozenset[str]
+    disturbed: frozenset[str]
     pruned_after: Sequence[float]
     rows: Sequence[Row] = field(repr=False)
 
@@ -276,6 +278,7 @@ def _group(rows: Sequence[Row], dense: Sequence[Row], device: str | None) -> Gro
         ratios=ratios,
         reasons=reasons,
         estimated=frozenset(key for key in ENERGY if energy_is_estimated(rows, key)),
+        disturbed=frozenset[str]().union(*(row["disturbed"] for row in rows)),
         pruned_after=sorted({moment for row in rows for moment in row["pruned_after"]}),
         rows=rows,
     )

@@ -145,9 +145,9 @@ function markerPath(kind, x, y, size) {
     () => points([[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]]),
   ][kind]();
 }
-function mark(id, x, y, size = 5) {
+function mark(id, x, y, size = 5, hollow = false) {
   const method = methods.get(id);
-  const look = method.kind === "unstructured" ? { style: `stroke:${colour(id)}` } : { style: `fill:${colour(id)}` };
+  const look = { style: hollow ? `fill:none;stroke:${colour(id)}` : `${method.kind === "unstructured" ? "stroke" : "fill"}:${colour(id)}` };
   return shape("g", { class: method.kind === "unstructured" ? "open" : "full" },
     shape("path", { class: "mark", d: markerPath(method.marker, x, y, size), ...look }));
 }
@@ -220,14 +220,15 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   }
   for (const each of series.filter((one) => !one.bare)) for (const point of each.points) {
     const [px, py] = [atX(point.x[0]), atY(point.y[0])];
-    const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}`,
+    const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}${point.disturbed ? " disturbed" : ""}`,
       role: "button", "aria-label": point.text }, shape("title", {}, point.text));
     if (bars && !each.line) for (const [triple, dimension] of [[point.y, "y"], [point.x, "x"]]) if (triple[1] !== null && triple[2] > triple[1]) {
       const ends = dimension === "y" ? { x1: px, x2: px, y1: atY(triple[1]), y2: atY(triple[2]) }
         : { y1: py, y2: py, x1: atX(triple[1]), x2: atX(triple[2]) };
       group.append(shape("line", { class: "bar", style: `stroke:${colour(each.method)}`, ...ends }));
     }
-    group.append(shape("circle", { class: "halo", cx: px, cy: py, r: 9 }), mark(each.method, px, py));
+    group.append(shape("circle", { class: "halo", cx: px, cy: py, r: 9 }), mark(each.method, px, py, 5, point.disturbed));
+    if (point.disturbed) group.append(shape("text", { x: px + 6, y: py - 1, class: "asterisk" }, "*"));
     if (point.bad) group.append(shape("path", { class: "cross", d: `M${px - 7} ${py - 7}L${px + 7} ${py + 7}M${px + 7} ${py - 7}L${px - 7} ${py + 7}` }));
     const open = () => showRuns(point.runs, point.text);
     group.addEventListener("click", open);
@@ -280,19 +281,21 @@ function scatter(figure, kind) {
   const better = (a, b) => (section.higher ? a > b : a < b);
   const estimated = usable.some((group) => group.estimated.includes(key));
   const at = (group) => [abscissa(group)[key][0], table(group)[quality][0]];
-  const beaten = (group) => usable.some((other) => {
+  const able = usable.filter((group) => !group.disturbed.includes(key));
+  const beaten = (group) => able.some((other) => {
     const [[ox, oy], [gx, gy]] = [at(other), at(group)];
     return other !== group && ox <= gx && !better(gy, oy) && (ox < gx || better(oy, gy));
   });
   const ranked = kind === "cost" && !estimated;
-  const front = ranked ? usable.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
+  const front = ranked ? able.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
   const byMethod = Map.groupBy ? Map.groupBy(usable, (group) => group.method) : usable.reduce((map, group) => map.set(group.method, [...(map.get(group.method) ?? []), group]), new Map());
   const series = [...byMethod].map(([method, groups]) => ({
     method, line: lined, dash: kind === "equal" ? DASHES[methods.get(method).kind] ?? "" : "",
     points: groups.map((group) => ({
       x: abscissa(group)[key], y: table(group)[quality], runs: group.runs, bad: group.status !== "done",
-      dominated: ranked && !front.includes(group), estimated: group.estimated.includes(key),
-      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.remark ? `; ${group.remark}` : ""}`,
+      dominated: ranked && able.includes(group) && !front.includes(group), estimated: group.estimated.includes(key),
+      disturbed: group.disturbed.includes(key),
+      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.disturbed.includes(key) ? "; disturbed by other work, not ranked" : ""}${group.remark ? `; ${group.remark}` : ""}`,
     })).sort((a, b) => a.x[0] - b.x[0]),
   }));
   const reference = section.groups.find((group) => group.kind === "dense");
@@ -306,8 +309,10 @@ function scatter(figure, kind) {
   const caption = figure.querySelector("figcaption");
   caption.dataset.text ??= caption.textContent;
   const names = [...new Set(front.map(named))];
+  const disturbed = usable.some((group) => group.disturbed.includes(key))
+    ? " Hollow with an asterisk: other work on the machine disturbed the measurement in at least one run, so the point is not ranked." : "";
   caption.textContent = estimated ? "Energy is estimated here, and what is estimated is not ranked: no front is drawn."
-    : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "");
+    : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "") + disturbed;
 }
 function named(group) {
   return `${methods.get(group.method).title}${group.sparsity ? ` at ${percent(group.sparsity)}` : ""}`;
@@ -469,9 +474,10 @@ function numbers(runs) {
   const header = element("tr", {}, element("th", { scope: "col" }, "Of each run"),
     ...runs.map((run) => element("th", { scope: "col" }, `seed ${run.seed}`)));
   const guess = (energy, run, value) => (energy && run.estimated && value !== null ? "~" : "");
-  const body = rows.map(({ title, theoretical, energy, values }) => element("tr", {},
+  const star = (run, key) => (run.disturbed[key] === undefined ? "" : "*");
+  const body = rows.map(({ key, title, theoretical, energy, values }) => element("tr", {},
     element("th", { scope: "row", class: theoretical ? "counted" : null }, title),
-    ...values.map((value, index) => element("td", {}, guess(energy, runs[index], value) + written(value)))));
+    ...values.map((value, index) => element("td", {}, guess(energy, runs[index], value) + written(value) + star(runs[index], key)))));
   const table = element("table", { class: "numbers" }, element("thead", {}, header), element("tbody", {}, ...body));
   return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Numbers of these runs, table" }, table);
 }
@@ -486,7 +492,10 @@ function showRuns(ids, title) {
     if (run.numbers[0] !== null) facts.push(`test ${written(run.numbers[0])}`);
     if (run.commit) facts.push(`commit ${run.commit}`);
     else if (run.numbers[0] !== null) facts.push("no commit known");
+    const disturbed = data.numbers.filter(({ key }) => run.disturbed[key] !== undefined)
+      .map(({ key, title }) => `${title}${typeof run.disturbed[key] === "number" ? ` (waited for a processor for ${percent(run.disturbed[key])} of the time)` : ""}`);
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
+      disturbed.length ? element("p", { class: "warning" }, `* Other work on the machine disturbed this measurement: ${disturbed.join(", ")}. It is not ranked.`) : null,
       element("pre", { class: "command" }, run.command), copy,
       data.shared[run.unmeasured] ? element("p", { class: "notes" }, `Not measured: ${data.shared[run.unmeasured]}.`) : null,
       data.shared[run.environment] ? element("pre", {}, data.shared[run.environment]) : null,

@@ -46,6 +46,7 @@ def number_data() -> list[dict[str, Any]]:
     """Return the names of the numbers that `details` gives of a run after those of its metric."""
     return [
         {
+            "key": key,
             "title": QUANTITIES[key].title,
             "theoretical": QUANTITIES[key].origin == "theoretical",
             "energy": key in ENERGY,
@@ -74,6 +75,15 @@ def _unmeasured(record: Mapping[str, Any]) -> str:
     return "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in together.items())
 
 
+def _disturbed(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the costs whose measurement was disturbed, with the share of time that this took."""
+    shares = record["cost"].get("disturbed") or {}
+    return {
+        key: _five_digits(share) if isinstance(share, int | float) else None
+        for key, share in shares.items()
+    }
+
+
 def _five_digits(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
@@ -91,6 +101,7 @@ def details(record: Mapping[str, Any], failure: str | None) -> dict[str, Any]:
         "metric": record["quality"]["metric"].replace("_", " "),
         "numbers": _numbers(record),
         "estimated": not str(record["cost"].get("energy_method") or "").startswith("measured"),
+        "disturbed": _disturbed(record),
         "unmeasured": _unmeasured(record),
         "commit": f"{commit[:12]}{' with changes' if git.get('dirty') else ''}" if commit else None,
         "environment": environment(record),

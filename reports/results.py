@@ -161,6 +161,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "effective_sparsity": sparsity.get("effective"),
         "compression": _compression(sparsity.get("weights")),
         "observed": any(name in spec["overrides"] for name in OBSERVATIONS),
+        "disturbed": frozenset(record["cost"].get("disturbed") or ()),
         "recorded": True,
         "started": record["provenance"].get("started") or "",
         "device": _machine(record["provenance"]),

@@ -206,3 +206,17 @@ def test_no_figure_warns(tmp_path: Path, name: str) -> None:
             methods(made),
             tmp_path / "figures",
         )
+
+
+def test_a_disturbed_cost_is_a_hollow_point_with_an_asterisk_and_on_no_front(
+    tmp_path: Path,
+) -> None:
+    fast = {"cost__disturbed": {"step_ms": 0.3}, "cost__step_ms": 0.1, "quality__test": 99.0}
+    figures = drawn(tmp_path, [record(pruner="crop_s", **fast), record(pruner="dense")])
+    (axes,) = (a for a in figure_axes(figures, "costs") if "Training step" in a.get_xlabel())
+    assert "* hollow: disturbed by other work" in axes.get_xlabel()
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [list(line.get_xdata()) for line in hollow] == [[0.1]]
+    assert [text.get_text() for text in axes.texts] == ["*"]
+    fronts = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert all(0.1 not in line.get_xdata() for line in fronts)
