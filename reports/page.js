@@ -565,16 +565,34 @@ document.addEventListener("click", (event) => {
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 if (location.hash.length > 1 && !location.hash.includes("=")) state.set("at", decodeURIComponent(location.hash.slice(1)));
 redraw();
-// Where the whole width of a table is seen, the page scrolls and its head stays below the toolbar;
-// elsewhere the table scrolls by itself, and its head stays there.
+// The head of a table stays below the toolbar while the page scrolls. CSS does that where the whole
+// width of the table is seen. Elsewhere the table scrolls sideways, and its head would stay within
+// what scrolls: it is moved.
+let sideways = [];
+let bar = 0;
 function fitTables() {
-  const bar = getComputedStyle(toolbar).position === "sticky" ? toolbar.offsetHeight : 0;
+  bar = getComputedStyle(toolbar).position === "sticky" ? toolbar.offsetHeight : 0;
   document.documentElement.style.setProperty("--bar", `${bar}px`);
   const hosts = [...document.querySelectorAll("main .scroll")];
-  for (const host of hosts) host.classList.remove("whole");
-  const whole = hosts.filter((host) => host.clientWidth && host.scrollWidth <= host.clientWidth);
+  for (const host of hosts) { host.classList.remove("whole"); host.style.removeProperty("--head"); }
+  const whole = new Set(hosts.filter((host) => host.clientWidth && host.scrollWidth <= host.clientWidth));
   for (const host of whole) host.classList.add("whole");
+  sideways = hosts.filter((host) => !whole.has(host));
+  moveHeads();
 }
+function moveHeads() {
+  for (const host of sideways) {
+    const table = host.querySelector("table"), head = table.tHead;
+    const most = table.offsetHeight - head.offsetTop - head.offsetHeight - 40;
+    const down = Math.min(bar - table.getBoundingClientRect().top - head.offsetTop, most);
+    host.style.setProperty("--head", `${Math.max(Math.round(down), 0)}px`);
+  }
+}
+let moving = false;
+addEventListener("scroll", () => {
+  if (!moving) requestAnimationFrame(() => { moving = false; moveHeads(); });
+  moving = true;
+}, { passive: true });
 fitTables();
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); fitTables(); } });
