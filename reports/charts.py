@@ -60,7 +60,11 @@ def chart_data(section: Section, results: Results) -> dict[str, Any]:
 def quantity_data() -> dict[str, Any]:
     """Return the names of the axes."""
     return {
-        key: {"title": quantity.title, "theoretical": quantity.origin == "theoretical"}
+        key: {
+            "title": quantity.title,
+            "theoretical": quantity.origin == "theoretical",
+            "most": 100 if quantity.unit == "%" else None,
+        }
         for key, quantity in QUANTITIES.items()
     }
 

@@ -56,7 +56,7 @@ RECORD: Shape = {
     },
     "task": {"title": TEXT, "version": int | str},
     "pruner": {"title": TEXT, "version": int | str, "group": str},
-    "data": {"source": TEXT, "name": TEXT, "sha256": TEXT},
+    "data": {"source": TEXT, "name": TEXT, "sha256": TEXT, "stands_in_for?": TEXT},
     "settings": {"*": object},
     "quality": {
         "metric": str,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
-from reports.tables import MINUS, NONE, Cell, Table
+from harness.results.store import Record
+from reports.provenance import without_paths
+from reports.tables import MINUS, NONE, Cell, Table, number
 
 _NUMBER = re.compile(r"[+-]?[\d,]*\.?\d+(e[+-]?\d+)?")
 
@@ -42,36 +46,128 @@ _LATEX = {
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV: numbers by themselves, and what is said of them beside them."""
+    """Return a table as CSV.
+
+    A column is the number alone, without separators of thousands and empty where there is none;
+    the ends of its interval and what else is said of it stand in columns of their own.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     rows = [row for block in table.blocks for row in block.rows]
-    detailed = [
-        any(row[place].detail or row[place].state for row in rows)
-        for place in range(len(table.columns))
-    ]
-    stamp = [table.stamp] if table.stamp else []
+    columns = [[row[place] for row in rows] for place in range(len(table.columns))]
+    ends = [any(cell.low is not None for cell in column) for column in columns]
+    remarks = [any(_remark(cell) for cell in column) for column in columns]
     header = [
         name
-        for column, more in zip(table.columns, detailed, strict=True)
-        for name in (column, *([f"{column}: interval or remark"] if more else []))
+        for column, has_ends, has_remarks in zip(table.columns, ends, remarks, strict=True)
+        for name in (
+            column,
+            *([f"{column}: low", f"{column}: high"] if has_ends else []),
+            *([f"{column}: remark"] if has_remarks else []),
+        )
     ]
+    stamp = [table.stamp] if table.stamp else []
     writer.writerow(map(as_field, ["Block", *header, *(["Stamp"] if stamp else [])]))
     for block in table.blocks:
         for row in block.rows:
             fields = [
                 field
-                for cell, more in zip(row, detailed, strict=True)
-                for field in (cell.text, *([_remark(cell)] if more else []))
+                for cell, has_ends, has_remarks in zip(row, ends, remarks, strict=True)
+                for field in (
+                    _value(cell),
+                    *([_plain(cell.low), _plain(cell.high)] if has_ends else []),
+                    *([_remark(cell)] if has_remarks else []),
+                )
             ]
             plain = [field.replace(MINUS, "-") for field in fields]
             writer.writerow(map(as_field, [block.title, *plain, *stamp]))
     return text.getvalue()
 
 
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell.order, int | float)
+
+
+def _value(cell: Cell) -> str:
+    if isinstance(cell.order, int | float):
+        return _plain(cell.order)
+    return "" if cell.text == NONE else cell.text
+
+
 def _remark(cell: Cell) -> str:
-    detail = f"({cell.detail})" if cell.detail else ""
-    return f"{cell.state} {detail}".strip()
+    """Return what a cell says beside its number, or why it has none."""
+    if not _is_number(cell):
+        said = cell.detail or (cell.note if cell.text == NONE else "")
+    elif cell.text.startswith("~"):
+        said = "estimated"
+    elif cell.state or cell.low is None:
+        said = cell.detail
+        if not said and not _NUMBER.fullmatch(cell.text.replace(MINUS, "-")):
+            said = cell.text
+    else:
+        said = ""
+    return f"{cell.state} ({said})" if cell.state and said else cell.state or said
+
+
+def _plain(value: float | None) -> str:
+    """Return a number as every program reads it."""
+    return "" if value is None else f"{value:.12g}"
+
+
+PARTS = ("spec", "task", "pruner", "data", "quality", "sparsity", "cost", "provenance")
+"""Of a record, those whose numbers and words are columns of `runs_to_csv`, in this order."""
+
+
+def runs_to_csv(records: Mapping[str, Record], counted: Collection[str]) -> str:
+    """Return a row for each run as CSV, whatever became of it.
+
+    A column is named as the number's place in the run's ``record.json``, ``cost.step_ms`` say, and
+    is in the record's unit. Numbers are written as in the record, true and false as words; a field
+    is empty where the record has null or nothing. Lists (``events``, ``sparsity.per_layer``) are
+    left out, and so are folders in the names of files; the overrides are one JSON object. The
+    column ``counted`` says whether the report uses the run.
+
+    Args:
+        records: of the runs, by name.
+        counted: names of those that the report uses.
+    """
+    rows = [
+        {
+            "run_id": run_id,
+            "status": record["status"],
+            "reason": without_paths(record["reason"] or ""),
+            "counted": run_id in counted,
+            **{name: value for part in PARTS for name, value in _leaves(part, record.get(part))},
+        }
+        for run_id, record in sorted(records.items())
+    ]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    order = ["run_id", "status", "reason", "counted"]
+    order += [name for part in PARTS for name in columns if name.startswith(f"{part}.")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(order)
+    for row in rows:
+        writer.writerow([as_field(_as_recorded(row.get(name))) for name in order])
+    return text.getvalue()
+
+
+def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if place == "spec.overrides":
+        yield place, json.dumps(value, sort_keys=True) if value else None
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(f"{place}.{name}", inner)
+    elif not isinstance(value, list):
+        yield place, value
+
+
+def _as_recorded(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, float) else without_paths(str(value))
 
 
 def as_field(text: object) -> str:
@@ -128,7 +224,9 @@ def to_latex(table: Table) -> str:
             title = rf"\emph{{{_latex(block.title)}}}"
             lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{title}}} \\")
         lines += [_latex_row(map(_latex_cell, row)) for row in block.rows]
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par {{\footnotesize {_latex(note)}}}" for note in table.notes]
+    lines.append(r"\end{table}")
     return "\n".join(lines) + "\n"
 
 
@@ -148,6 +246,10 @@ def _latex(text: str) -> str:
 
 
 def _in_full(cell: Cell) -> str:
-    """Return all that a cell says; its symbol where that is more than the text."""
-    detail = f" ({cell.detail})" if cell.detail else ""
-    return f"{cell.symbol} {cell.text}{detail}" if cell.symbol else cell.text
+    """Return all that a cell says, with its symbol and its interval."""
+    detail = cell.detail
+    alone = _is_number(cell) and "[" not in cell.text
+    if alone and not detail and cell.low is not None and cell.high is not None:
+        detail = f"{number(cell.low)} to {number(cell.high)}"
+    text = f"{cell.symbol} {cell.text}" if cell.symbol else cell.text
+    return f"{text} ({detail})" if detail else text

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import math
+import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 
+from harness.durability import files
 from harness.results.intervals import Interval
 from reports.groups import Group, Section
 from reports.quantities import QUANTITIES
@@ -42,6 +56,12 @@ STYLE: Mapping[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "reports",
 }
+
+LABEL = 30
+"""Letters in a line of a label; a longer one is broken."""
+
+LEFT, GAP, PANEL = 0.66, 0.72, 2.6
+"""Inches: left of the first panel, between panels, and the width of a panel."""
 
 METADATA: Mapping[str, Mapping[str, Any]] = {
     "png": {"Software": None},
@@ -75,68 +95,147 @@ def draw_all(
     """
     looks = {method["id"]: method for method in methods}
     drawn: dict[str, dict[str, str]] = {}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+    with (
+        matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}),
+        warnings.catch_warnings(),
+    ):
+        # A title may be in a script that the font lacks: SVG keeps it, PNG shows boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
-            for name, draw in _FIGURES.items():
+            for name, draw in FIGURES.items():
                 if (figure := draw(section, chart, looks)) is not None:
                     _save(figure, folder / f"{section.slug}-{name}")
                     drawn.setdefault(section.slug, {})[name] = f"{section.slug}-{name}"
         for ranking in rankings:
-            _save(_ranking(ranking, looks), folder / ranking.slug)
+            _save(ranking_figure(ranking, looks), folder / ranking.slug)
             drawn[ranking.slug] = {"ranking": ranking.slug}
     return drawn
 
 
 def _save(figure: Figure, path: Path) -> None:
     for kind, metadata in METADATA.items():
-        figure.savefig(path.with_name(f"{path.name}.{kind}"), dpi=120, metadata=dict(metadata))
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=120, metadata=dict(metadata))
+        files.write(path.with_name(f"{path.name}.{kind}"), content.getvalue())
 
 
-def _panels(
-    section: Section, count: int, columns: int, title: str, height: float = 2.7
-) -> tuple[Figure, list[Axes]]:
-    rows = -(-count // columns)
-    figure = Figure(figsize=(3.1 * columns + 1.6, height * rows + 0.75))
-    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    inches = figure.get_size_inches()
-    figure.subplots_adjust(
-        left=0.62 / inches[0],
-        right=1 - 1.55 / inches[0],
-        bottom=0.5 / inches[1],
-        top=1 - 0.62 / inches[1],
-        wspace=0.32,
-        hspace=0.36,
-    )
-    _headline(figure, section.name, title, section.stamp)
-    return figure, axes[:count]
+def _plain(text: str) -> str:
+    """Return a text that is drawn as it is: a dollar sign would begin a formula."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+
+
+def _broken(text: str, letters: int = LABEL) -> str:
+    """Return a label in lines of at most so many letters."""
+    return _plain_lines(textwrap.wrap(text, letters))
+
+
+def _plain_lines(lines: Iterable[str]) -> str:
+    return "\n".join(map(_plain, lines))
+
+
+def _size(artist: Artist, figure: Figure) -> tuple[float, float]:
+    """Return the width and height in inches that an artist takes."""
+    extent = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
+    return extent.width / figure.dpi, extent.height / figure.dpi
+
+
+def _heading(
+    figure: Figure, name: str, title: str, stamp: str | None
+) -> tuple[list[str], list[str]]:
+    """Return the lines above a figure as wide as this one: what it shows, and the stamp."""
+    width = figure.get_figwidth()
+    shown = textwrap.wrap(f"{title[0].upper()}{title[1:]}: {name}", max(int(width / 0.1), 20))
+    return shown, textwrap.wrap(stamp or "", max(int(width / 0.078), 20))
+
+
+def _headline_height(figure: Figure, name: str, title: str, stamp: str | None) -> float:
+    """Return the inches that `_headline` takes."""
+    shown, stamped = _heading(figure, name, title, stamp)
+    return 0.12 + 0.17 * len(shown) + (0.05 + 0.13 * len(stamped) if stamped else 0)
 
 
 def _headline(figure: Figure, name: str, title: str, stamp: str | None) -> None:
-    height = figure.get_size_inches()[1]
-    # A dollar sign would begin a formula.
-    text = f"{title[0].upper()}{title[1:]}: {name}".replace("$", r"\$")
-    figure.text(0.01, 1 - 0.2 / height, text, fontsize=10, weight="bold", va="center")
-    if stamp:
-        stamp = stamp.replace("$", r"\$")
-        figure.text(
-            0.01, 1 - 0.4 / height, stamp, fontsize=7.5, color=STAMP, weight="bold", va="center"
-        )
+    """Write above a figure what it shows."""
+    shown, stamped = _heading(figure, name, title, stamp)
+    height = figure.get_figheight()
+    top = 1 - 0.1 / height
+    figure.text(0.01, top, _plain_lines(shown), fontsize=10, weight="bold", va="top")
+    top -= (0.17 * len(shown) + 0.05) / height
+    look: dict[str, Any] = {"fontsize": 7.5, "color": STAMP, "weight": "bold", "va": "top"}
+    figure.text(0.01, top, _plain_lines(stamped), **look)
 
 
-def _legend(figure: Figure, methods: Iterable[str], looks: Looks) -> None:
+def _panels(
+    section: Section,
+    count: int,
+    title: str,
+    methods: Iterable[str],
+    looks: Looks,
+    height: float = 2.1,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels, at most three beside each other, and a legend that fits.
+
+    Args:
+        section: what is shown.
+        count: of the panels.
+        title: of the figure.
+        methods: of the legend.
+        looks: of these.
+        height: of a panel, in inches.
+    """
+    columns = min(3, count)
+    rows = -(-count // columns)
+    across = LEFT + columns * PANEL + (columns - 1) * GAP
+    down = rows * height + (rows - 1) * 0.62
     handles = [
-        Line2D([], [], label=looks[m]["title"].replace("$", r"\$"), **_look(looks[m]))
-        for m in methods
+        Line2D([], [], label=_broken(looks[m]["title"]), **_look(looks[m]))
+        for m in dict.fromkeys(methods)
     ]
-    height = figure.get_size_inches()[1]
-    figure.legend(
+    lines = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
+    figure = Figure(figsize=(across, down))
+    legend = figure.legend(
         handles=handles,
         loc="upper right",
-        bbox_to_anchor=(1, 1 - 0.5 / height),
         fontsize=7.5,
         handlelength=2.4,
+        ncols=1 + int(lines * 0.17 > max(down, 4.5)),
     )
+    wide, high = _size(legend, figure) if handles else (0.0, 0.0)
+    figure.set_figwidth(across + wide + 0.3)
+    down = max(down, high - 0.1)
+    head = 0.1 + _headline_height(figure, section.name, title, section.stamp)
+    figure.set_figheight(down + head + 0.5)
+    _headline(figure, section.name, title, section.stamp)
+    width, total = figure.get_size_inches()
+    legend.set_bbox_to_anchor((1, 1 - (head - 0.1) / total), transform=figure.transFigure)
+    panel = (down - (rows - 1) * 0.62) / rows
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    figure.subplots_adjust(
+        left=LEFT / width,
+        right=across / width,
+        bottom=0.5 / total,
+        top=1 - head / total,
+        wspace=GAP / PANEL,
+        hspace=0.62 / panel,
+    )
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def _fitted(figure: Figure) -> Figure:
+    """Widen a figure of panels on the left where its labels need more room there."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    lacking = 0.06 - min(box.x0 for box in boxes if box is not None) / figure.dpi
+    if lacking > 0:
+        width, margins = figure.get_figwidth(), figure.subplotpars
+        wider = width + lacking
+        left, right = ((x * width + lacking) / wider for x in (margins.left, margins.right))
+        figure.set_figwidth(wider)
+        figure.subplots_adjust(left=left, right=right)
+    return figure
 
 
 def _look(method: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +255,7 @@ def _name_axis(axes: Axes, key: str) -> None:
     """Name the x axis; a theoretical one is dashed and in italics."""
     quantity = QUANTITIES[key]
     theoretical = quantity.origin == "theoretical"
-    axes.set_xlabel(quantity.title, style="italic" if theoretical else "normal")
+    axes.set_xlabel(_broken(quantity.title, 40), style="italic" if theoretical else "normal")
     if theoretical:
         axes.spines["bottom"].set_linestyle((0, (4, 3)))
 
@@ -205,25 +304,32 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
     keys = [key for key in COSTS if _pairs(section, key)]
     if not keys:
         return None
-    figure, panels = _panels(
-        section, len(keys), min(3, len(keys)), f"{section.metric_title} against cost"
-    )
+    title = f"{section.metric_title} against cost"
+    shown = [group.method for key in keys for group, _, _ in _pairs(section, key)]
+    ordered = [group.method for group in section.tried if group.method in shown]
+    figure, panels = _panels(section, len(keys), title, ordered, looks)
     for axes, key in zip(panels, keys, strict=True):
         pairs = _pairs(section, key)
-        best = front(section, [(cost, test.mean) for _, cost, test in pairs])
-        axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
-        together: dict[tuple[str, bool], list[tuple[float, Interval]]] = {}
+        able = [(cost, test.mean) for group, cost, test in pairs if key not in group.disturbed]
+        best = front(section, able)
+        if best:
+            axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8, alpha=0.6)
+        together: dict[tuple[str, float, bool], list[tuple[float, Interval]]] = {}
         for group, cost, test in pairs:
-            is_best = (cost, test.mean) in best
-            together.setdefault((group.method, is_best), []).append((cost, test))
-        for (method, is_best), points in together.items():
-            _scatter(axes, points, looks[method], 1.0 if is_best else 0.3)
+            disturbed = key in group.disturbed
+            alpha = 1.0 if disturbed or (cost, test.mean) in best else 0.3
+            together.setdefault((group.method, alpha, disturbed), []).append((cost, test))
+        for (method, alpha, disturbed), points in together.items():
+            _scatter(axes, points, looks[method], alpha, disturbed=disturbed)
         _dense_line(axes, section)
         _limit(axes, [test for _, _, test in pairs])
         _name_axis(axes, key)
-    panels[0].set_ylabel(f"Test {section.metric_title}")
-    _legend(figure, dict.fromkeys(g.method for g in section.tried), looks)
-    return figure
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        if any(key in group.disturbed for group, _, _ in pairs):
+            axes.set_xlabel(f"{axes.get_xlabel()}\n* hollow: disturbed by other work")
+    for axes in panels[::3]:
+        axes.set_ylabel(_broken(f"Test {section.metric_title}"))
+    return _fitted(figure)
 
 
 def _scatter(
@@ -231,9 +337,18 @@ def _scatter(
     points: Sequence[tuple[float, Interval]],
     method: Mapping[str, Any],
     alpha: float,
+    *,
+    disturbed: bool,
 ) -> None:
-    """Draw points with their intervals; many at once, since each artist takes its time."""
+    """Draw points with their intervals; many at once, since each artist takes its time.
+
+    Those whose cost was measured beside other work are hollow, with an asterisk.
+    """
     look = _look(method) | {"linestyle": "none", "alpha": alpha}
+    if disturbed:
+        look |= {"markerfacecolor": "none", "markeredgewidth": 0.7}
+        for x, y in points:
+            axes.annotate("*", (x, y.mean), (4, 1), textcoords="offset points", fontsize=9)
     axes.plot([x for x, _ in points], [y.mean for _, y in points], **look)
     sure = [(x, y.low, y.high) for x, y in points if y.low is not None]
     if sure:
@@ -246,12 +361,30 @@ def _errors(interval: Interval) -> list[list[float]] | None:
     return [[interval.mean - interval.low], [interval.high - interval.mean]]
 
 
-def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
+def _lines(
+    keys: Sequence[str], title: str, fewest_sparsities: int = 1
+) -> Callable[..., Figure | None]:
+    """Return what draws the metric against quantities, a panel for each that was measured.
+
+    Args:
+        keys: the quantities.
+        title: of the figure.
+        fewest_sparsities: with fewer there is nothing to see, and no figure.
+    """
+
     def draw(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
-        figure, panels = _panels(section, len(keys), len(keys), title)
         pruning = list(dict.fromkeys(g.method for g in section.tried if g.kind != "dense"))
-        for axes, key in zip(panels, keys, strict=True):
-            pairs = _pairs(section, key)
+        known = {
+            key: [pair for pair in _pairs(section, key) if pair[0].method in pruning]
+            for key in keys
+        }
+        known = {key: pairs for key, pairs in known.items() if pairs}
+        if not known or len(section.sparsities) < fewest_sparsities:
+            return None
+        shown = {group.method for pairs in known.values() for group, _, _ in pairs}
+        pruning = [method for method in pruning if method in shown]
+        figure, panels = _panels(section, len(known), title, pruning, looks)
+        for axes, (key, pairs) in zip(panels, known.items(), strict=True):
             for method in pruning:
                 points = sorted(
                     ((x, y) for g, x, y in pairs if g.method == method), key=lambda p: p[0]
@@ -260,26 +393,45 @@ def _lines(keys: Sequence[str], title: str) -> Callable[..., Figure | None]:
             _dense_line(axes, section)
             _limit(axes, [test for _, _, test in pairs])
             _name_axis(axes, key)
-            if key != "weight_sparsity" and all(x > 0 for _, x, _ in pairs) and pairs:
-                _logarithmic(axes)
-        panels[0].set_ylabel(f"Test {section.metric_title}")
-        _legend(figure, pruning, looks)
-        return figure
+            if QUANTITIES[key].unit == "%":
+                axes.set_xlim(right=min(axes.get_xlim()[1], 100))
+            elif all(x > 0 for _, x, _ in pairs):
+                _logarithmic(axes, [x for _, x, _ in pairs])
+        panels[0].set_ylabel(_broken(f"Test {section.metric_title}"))
+        return _fitted(figure)
 
     return draw
 
 
-def _logarithmic(axes: Axes) -> None:
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    margin = max((high / low) ** 0.06, 1.05)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(low / margin, high * margin)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return at most so many round numbers between two; evenly spaced ones where few are round."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if 2 < len(ticks) <= most:
+            return ticks
+    if high / low > 10:
+        return ticks[:: -(-len(ticks) // most)]
+    even = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in even if low <= tick <= high]
 
 
 def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[str, Any]) -> None:
     xs = [x for x, _ in points]
     style = _look(look)
-    axes.plot(xs, [y.mean for _, y in points], **style)
+    # A marker at the end of the axis is drawn as a whole.
+    axes.plot(xs, [y.mean for _, y in points], **style, clip_on=False)
     sure = [(x, y.low, y.high) for x, y in points if y.low is not None and y.high is not None]
     if len(sure) > 1:
         x, low, high = zip(*sure, strict=True)
@@ -291,71 +443,110 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
     if not groups:
         return None
     sparsity = max(group["sparsity"] for group in groups)
-    shown = [
-        index for index, group in enumerate(chart["groups"]) if group["sparsity"] in (0, sparsity)
-    ]
-    title = f"training and triggers at {100 * sparsity:g} %"
-    figure, (left, right) = _panels(section, 2, 2, title, height=3.0)
-    for index in shown:
-        look = looks[chart["groups"][index]["method"]]
-        _curve(left, chart["curves"][index], look)
-        if chart["triggers"][index]:
-            trigger = chart["triggers"][index]
-            _curve(right, trigger, look)
-            if trigger["threshold"] is not None:
-                style = _look(look)
-                right.axhline(
-                    trigger["threshold"], color=style["color"], linestyle=":", linewidth=1
-                )
-    left.set_ylabel(f"Validation {section.metric_title}")
-    right.set_ylabel("What the trigger watched")
-    if right.lines:
-        right.set_yscale("log")
-    for axes in (left, right):
-        axes.set_xlabel("Epochs spent (diamonds: pruned)")
-    right.set_xlabel("Epochs spent (diamonds: pruned; dotted: fires below)")
-    _legend(figure, [chart["groups"][index]["method"] for index in shown], looks)
-    return figure
+    title = f"training at {100 * sparsity:g} %" if sparsity else "training"
+    shown = {
+        index: group["method"]
+        for index, group in enumerate(chart["groups"])
+        if group["sparsity"] in (0, sparsity)
+    }
+    panels = {
+        label: curves
+        for label, every in (
+            (f"Validation {section.metric_title}", chart["curves"]),
+            ("What the trigger watched", chart["triggers"]),
+        )
+        if (curves := {i: every[i] for i in shown if every[i] and every[i]["points"]})
+    }
+    if not panels:
+        return None
+    drawn = {i for curves in panels.values() for i in curves}
+    legend = [method for i, method in shown.items() if i in drawn]
+    figure, axes = _panels(section, len(panels), title, legend, looks, height=2.5)
+    for panel, (label, curves) in zip(axes, panels.items(), strict=True):
+        _curves(panel, [(looks[shown[i]], curve) for i, curve in curves.items()])
+        panel.set_ylabel(_broken(label))
+        dotted = any(curve.get("threshold") is not None for curve in curves.values())
+        panel.set_xlabel(f"Epochs spent (diamonds: pruned{'; dotted: fires below' * dotted})")
+    return _fitted(figure)
 
 
-def _curve(axes: Axes, curve: Mapping[str, Any], look: Mapping[str, Any]) -> None:
-    points: list[list[float]] = curve["points"]
-    if not points:
-        return
-    style = _look(look) | {"marker": "none"}
-    xs = [point[0] for point in points]
-    axes.plot(xs, [point[1] for point in points], **style)
-    axes.fill_between(
-        xs, [p[2] for p in points], [p[3] for p in points], color=style["color"], alpha=0.1, lw=0
+def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """Draw curves over the epochs from 0 on, each with the moments of its prunings."""
+    logarithmic = any("threshold" in curve for _, curve in curves) and all(
+        point[1] > 0 for _, curve in curves for point in curve["points"]
     )
-    for moment in curve["pruned"]:
-        nearest = min(points, key=lambda point: abs(point[0] - moment))
-        axes.plot(moment, nearest[1], "D", color=style["color"], markeredgecolor=INK, markersize=4)
+    if logarithmic:
+        axes.set_yscale("log")
+    last = max(point[0] for _, curve in curves for point in curve["points"])
+    axes.set_xlim(0, 1.02 * max([last, *(m for _, c in curves for m in c["pruned"])]))
+    stacked: dict[float, int] = {}
+    for look, curve in curves:
+        points = curve["points"]
+        style = _look(look) | {"marker": "none"}
+        xs = [point[0] for point in points]
+        axes.plot(xs, [point[1] for point in points], **style)
+        lows, highs = [p[2] for p in points], [p[3] for p in points]
+        axes.fill_between(xs, lows, highs, color=style["color"], alpha=0.1, lw=0)
+        threshold = curve.get("threshold")
+        if threshold is not None and (threshold > 0 or not logarithmic):
+            axes.axhline(threshold, color=style["color"], linestyle=":", linewidth=1)
+        diamond = {"marker": "D", "color": style["color"], "markeredgecolor": INK}
+        diamond |= {"markersize": 4, "clip_on": False, "zorder": 3}
+        for moment in curve["pruned"]:
+            height = height_at(points, moment, logarithmic=logarithmic)
+            if height is not None:
+                axes.plot([moment], [height], **diamond)
+                continue
+            # There is no curve yet: on the axis, one above the other.
+            level = stacked[moment] = stacked.get(moment, -1) + 1
+            place = axes.get_xaxis_transform()
+            axes.plot([moment], [0.025 + 0.045 * level], transform=place, **diamond)
+
+
+def height_at(
+    points: Sequence[Sequence[float]], at: float, *, logarithmic: bool = False
+) -> float | None:
+    """Return the height at which a curve is drawn between its points; None beside its ends.
+
+    Args:
+        points: (x, y, ...) in the order of x.
+        at: an x.
+        logarithmic: whether the y axis is.
+    """
+    if not points or not points[0][0] <= at <= points[-1][0]:
+        return None
+    of, back = (math.log, math.exp) if logarithmic else (float, float)
+    for (x0, y0, *_), (x1, y1, *_) in itertools.pairwise(points):
+        if x0 <= at <= x1:
+            share = (at - x0) / (x1 - x0) if x1 > x0 else 1.0
+            return back(of(y0) + share * (of(y1) - of(y0)))
+    return points[-1][1]
 
 
 def _named(group: Mapping[str, Any], looks: Looks) -> str:
     title = str(looks[group["method"]]["title"])
-    return f"{title}, {100 * group['sparsity']:g} %" if group["sparsity"] else title
+    return f"{title} at {100 * group['sparsity']:g} %" if group["sparsity"] else title
 
 
 def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     rows: list[tuple[str, Sequence[float]]] = [
-        (_named(g, looks).replace("$", r"\$"), shares)
+        (_broken(_named(g, looks)), shares)
         for g, shares in zip(chart["groups"], chart["densities"], strict=True)
         if g["kind"] != "dense" and shares
     ]
     if not rows:
         return None
-    layers = len(chart["layers"])
-    width, height = 2.4 + max(0.16 * layers, 2.5), 1.35 + 0.19 * len(rows)
-    figure = Figure(figsize=(width + 1.2, height))
-    axes = figure.add_axes(
-        (2.0 / (width + 1.2), 0.45 / height, (width - 2.2) / (width + 1.2), 1 - 1.05 / height)
-    )
-    _headline(figure, section.name, "weights left in each layer", section.stamp)
+    layers = max(len(shares) for _, shares in rows)
+    lines = sum(name.count("\n") + 1 for name, _ in rows)
+    wide, down = max(0.16 * layers, 3.2), max(0.19 * lines, 0.19 * len(rows))
+    figure = Figure(figsize=(wide, down))
+    axes = figure.add_axes((0, 0, 1, 1))
     # What is empty has no logarithm: it stays white, with a cross.
     image = axes.imshow(
-        [[share or float("nan") for share in shares] for _, shares in rows],
+        [
+            [share or math.nan for share in shares] + [math.nan] * (layers - len(shares))
+            for _, shares in rows
+        ],
         norm=matplotlib.colors.LogNorm(1e-4, 1),
         cmap="Blues",
         aspect="auto",
@@ -369,39 +560,73 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     shown = range(0, layers, -(-layers // 20))
     axes.set_xticks(shown, [str(layer + 1) for layer in shown])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
-    axes.set_xlabel("Layer, from the input to the output (cross: nothing left)")
-    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
+    axes.set_xlabel("Layer, from the input to the output\n(cross: nothing left)")
+    left = 0.15 + max(_size(label, figure)[0] for label in axes.get_yticklabels())
+    width = left + wide + 1.0
+    figure.set_figwidth(width)
+    head = 0.12 + _headline_height(figure, section.name, DENSITY, section.stamp)
+    height = down + head + 0.6
+    figure.set_figheight(height)
+    _headline(figure, section.name, DENSITY, section.stamp)
+    axes.set_position((left / width, 0.6 / height, wide / width, down / height))
+    bar = min(down, 2.0)
+    figure.colorbar(
+        image,
+        cax=figure.add_axes(
+            ((left + wide + 0.12) / width, (0.6 + down - bar) / height, 0.12 / width, bar / height)
+        ),
+        format=FuncFormatter(lambda share, _: f"{100 * share:g} %"),
+    )
     return figure
 
 
-def _ranking(ranking: Ranking, looks: Looks) -> Figure:
+DENSITY = "weights left in each layer"
+
+
+def ranking_figure(ranking: Ranking, looks: Looks) -> Figure:
+    """Return the scores of methods with their intervals, and their performance profiles."""
     rows = len(ranking.ranked)
-    figure = Figure(figsize=(9, max(2.6, 1.1 + 0.24 * rows)))
+    names = [_broken(row.title) for row in reversed(ranking.ranked)]
+    lines = max(name.count("\n") + 1 for name in names)
+    down = max(1.8, 0.24 * rows * max(1, 0.6 * lines))
+    figure = Figure(figsize=(9, down))
     left, right = figure.subplots(1, 2)
-    height = figure.get_size_inches()[1]
-    figure.subplots_adjust(
-        left=0.14, right=0.97, bottom=0.5 / height, top=1 - 0.6 / height, wspace=0.2
-    )
-    warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else ""
-    _headline(
-        figure, ranking.title, "Across tasks", "; ".join(filter(None, (warning, ranking.stamp)))
-    )
     for place, row in enumerate(reversed(ranking.ranked)):
-        look = _look(looks[row.method]) | {"linestyle": "none"}
+        look = _look(looks[row.method])
         errors = _errors(row.score)
-        left.errorbar(row.score.mean, place, xerr=errors, elinewidth=1.2, **look)
-        right.plot(THRESHOLDS, row.profile, **(_look(looks[row.method]) | {"marker": "none"}))
-    names = [row.title.replace("$", r"\$") for row in reversed(ranking.ranked)]
+        left.errorbar(
+            row.score.mean, place, xerr=errors, elinewidth=1.2, **(look | {"linestyle": "none"})
+        )
+        every = (len(THRESHOLDS) * place // (4 * rows), len(THRESHOLDS) // 4)
+        right.plot(THRESHOLDS, row.profile, **look, markevery=every)
     left.set_yticks(range(rows), names)
     left.set_xlabel("Mean of normalised scores")
+    left.xaxis.set_major_locator(MaxNLocator(5))
     right.set_xlabel("Normalised score")
     right.set_ylabel("Share of runs above")
+    margin = 0.2 + max(_size(label, figure)[0] for label in left.get_yticklabels())
+    figure.set_figwidth(margin + 7.8)
+    warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else ""
+    stamp = "; ".join(filter(None, (warning, ranking.stamp)))
+    head = 0.1 + _headline_height(figure, ranking.title, "Across tasks", stamp)
+    height = down + head + 0.5
+    figure.set_figheight(height)
+    _headline(figure, ranking.title, "Across tasks", stamp)
+    figure.subplots_adjust(
+        left=margin / (margin + 7.8),
+        right=1 - 0.2 / (margin + 7.8),
+        bottom=0.5 / height,
+        top=1 - head / height,
+        wspace=0.22,
+    )
     return figure
 
 
-_FIGURES: Mapping[str, Callable[..., Figure | None]] = {
+FIGURES: Mapping[str, Callable[[Section, Mapping[str, Any], Looks], Figure | None]] = {
     "costs": _costs,
-    "sparsity": _lines(("weight_sparsity", "compression"), "against sparsity and compression"),
+    "sparsity": _lines(
+        ("weight_sparsity", "compression"), "against sparsity and compression", fewest_sparsities=2
+    ),
     "equal": _lines(
         ("macs_effective", "macs", "disk_bytes"), "structured and unstructured at equal cost"
     ),

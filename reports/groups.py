@@ -110,6 +110,7 @@ class Section:
     setting: str
     source: str | None
     data_name: str | None
+    stands_in: bool
     metric: str
     goal: str
     device: str | None
@@ -126,10 +127,13 @@ class Section:
 
     @property
     def stamp(self) -> str | None:
-        """What every table and figure says of data that are not the published ones."""
-        words = {"synthetic": "SYNTHETIC", "real": "STAND-IN"}
-        word = words.get(self.source or "")
-        return f"{word} DATA: {self.data_name}" if word else None
+        """What every table and figure says of data that take the place of published ones.
+
+        Real data that take nobody's place, as a user's own, have none.
+        """
+        if self.source == "synthetic":
+            return f"SYNTHETIC DATA: {self.data_name}"
+        return f"STAND-IN DATA: {self.data_name}" if self.stands_in else None
 
     @property
     def dense(self) -> Group | None:
@@ -229,6 +233,7 @@ def _section(slug: str, rows: Sequence[Row]) -> Section:
         setting=first["setting"],
         source=first["source"],
         data_name=first["data_name"],
+        stands_in=first["stands_in"],
         metric=first["metric"],
         goal=first["goal"],
         device=device,

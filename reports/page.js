@@ -52,6 +52,30 @@ function written(value) {
 function withInterval([mean, low, high]) {
   return low === null ? written(mean) : `${written(mean)} [${written(low)}, ${written(high)}]`;
 }
+// What a text takes, and its lines where there is not room for it in one.
+const measuring = document.createElement("canvas").getContext("2d");
+function widthOf(text, size = 12, weight = "") {
+  measuring.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
+  return measuring.measureText(text).width;
+}
+function inLines(text, room, size = 12, weight = "") {
+  const lines = [""];
+  const fits = (line) => widthOf(line, size, weight) <= room;
+  for (const word of text.split(/\s+/).filter(Boolean)) {
+    const last = lines.at(-1), longer = last ? `${last} ${word}` : word;
+    if (fits(longer)) { lines[lines.length - 1] = longer; continue; }
+    if (last) lines.push("");
+    for (const letter of word) {
+      if (lines.at(-1) && !fits(lines.at(-1) + letter)) lines.push("");
+      lines[lines.length - 1] += letter;
+    }
+  }
+  return lines;
+}
+// A text of several lines; y is that of its first line.
+function paragraph(lines, x, y, leading, attributes = {}) {
+  return shape("text", { x, y, ...attributes }, ...lines.map((line, index) => shape("tspan", { x, dy: index ? leading : 0 }, line)));
+}
 const percent = (fraction) => `${Number((100 * fraction).toPrecision(6))} %`;
 
 function scale(low, high, from, to, logarithmic) {
@@ -90,6 +114,20 @@ function range(means, ends, logarithmic) {
   const margin = (high - low) * 0.06 || (logarithmic ? 0.3 : Math.abs(high) * 0.05 || 1);
   return [back(low - margin), back(high + margin)];
 }
+// The axis may say where it begins, and what cannot be exceeded.
+function limited([low, high], axis, means) {
+  return [axis.from ?? low, axis.most !== undefined && axis.most !== null && Math.max(...means) <= axis.most ? Math.min(high, axis.most) : high];
+}
+// The height at which a curve is drawn at an x between its points; null beside its ends.
+function heightAt(points, at, atX, atY) {
+  for (let index = 0; index < points.length; index += 1) {
+    const [before, after] = [points[Math.max(index - 1, 0)], points[index]];
+    if (at > after.x[0] || at < before.x[0]) continue;
+    const [x0, x1, y0, y1] = [atX(before.x[0]), atX(after.x[0]), atY(before.y[0]), atY(after.y[0])];
+    return x1 > x0 ? y0 + ((atX(at) - x0) / (x1 - x0)) * (y1 - y0) : y1;
+  }
+  return null;
+}
 
 // --- Looks: one colour and marker for each method, in every figure ---
 function colour(id) {
@@ -107,9 +145,9 @@ function markerPath(kind, x, y, size) {
     () => points([[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]]),
   ][kind]();
 }
-function mark(id, x, y, size = 5) {
+function mark(id, x, y, size = 5, hollow = false) {
   const method = methods.get(id);
-  const look = method.kind === "unstructured" ? { style: `stroke:${colour(id)}` } : { style: `fill:${colour(id)}` };
+  const look = { style: hollow ? `fill:none;stroke:${colour(id)}` : `${method.kind === "unstructured" ? "stroke" : "fill"}:${colour(id)}` };
   return shape("g", { class: method.kind === "unstructured" ? "open" : "full" },
     shape("path", { class: "mark", d: markerPath(method.marker, x, y, size), ...look }));
 }
@@ -124,13 +162,19 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
       shape("text", { x: 4, y: 34, class: "empty" }, "No run has both, or all are hidden.")));
     return;
   }
-  const height = Math.round(Math.min(Math.max(width * 0.62, 230), 380));
-  const place = { left: 58, right: width - 12, top: stamp ? 26 : 12, bottom: height - 44 };
+  const stamped = stamp ? inLines(stamp, width - 70, 10.5, "600") : [];
+  const below = inLines(`${x.title}${x.log ? ", log" : ""}`, width - 74);
+  const frame = Math.round(Math.min(Math.max(width * 0.62, 230), 380));
+  const beside = inLines(y.title, frame - 60);
+  const head = stamped.length * 13;
+  const height = frame + head + (below.length - 1) * 15;
+  const place = { left: 58 + (beside.length - 1) * 15, right: width - 12, top: 12 + head, bottom: frame + head - 44 };
   const xs = points.map((point) => point.x), ys = [...points.map((point) => point.y), ...(dense ? [dense] : [])];
   const means = (triples) => triples.map((triple) => triple[0]);
   const ends = (triples) => (bars ? triples.flatMap((triple) => triple.slice(1)).filter((end) => end !== null) : []);
   const logX = x.log && Math.min(...means(xs)) > 0, logY = y.log && Math.min(...means(ys)) > 0;
-  const [x0, x1] = range(means(xs), ends(xs), logX), [y0, y1] = range(means(ys), ends(ys), logY);
+  const [x0, x1] = limited(range([...means(xs), ...series.flatMap((each) => each.marks ?? [])], ends(xs), logX), x, means(xs));
+  const [y0, y1] = range(means(ys), ends(ys), logY);
   const within = (value, low, high) => Math.min(Math.max(value, low), high);
   const [acrossX, acrossY] = [scale(x0, x1, place.left, place.right, logX), scale(y0, y1, place.bottom, place.top, logY)];
   const atX = (value) => acrossX(within(value, x0, x1)), atY = (value) => acrossY(within(value, y0, y1));
@@ -144,14 +188,15 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   const dashed = (axis) => `axis${axis.theoretical ? " theoretical" : ""}`;
   drawing.append(shape("line", { class: dashed(x), x1: place.left, x2: place.right, y1: place.bottom, y2: place.bottom }),
     shape("line", { class: dashed(y), x1: place.left, x2: place.left, y1: place.top, y2: place.bottom }),
-    shape("text", { x: (place.left + place.right) / 2, y: height - 6, "text-anchor": "middle", class: x.theoretical ? "theoretical" : "" }, `${x.title}${logX ? ", log" : ""}`),
-    shape("text", { transform: `translate(13 ${(place.top + place.bottom) / 2}) rotate(-90)`, "text-anchor": "middle", class: y.theoretical ? "theoretical" : "" }, y.title));
-  if (stamp) drawing.append(shape("text", { x: place.left, y: 14, class: "stamp-text" }, stamp));
+    paragraph(logX ? below : inLines(x.title, width - 74), (place.left + place.right) / 2, place.bottom + 38, 15, { "text-anchor": "middle", class: x.theoretical ? "theoretical" : "" }),
+    paragraph(beside, 0, 0, 15, { transform: `translate(13 ${(place.top + place.bottom) / 2}) rotate(-90)`, "text-anchor": "middle", class: y.theoretical ? "theoretical" : "" }));
+  if (stamp) drawing.append(paragraph(stamped, place.left, 14, 13, { class: "stamp-text" }));
   if (dense) {
     if (bars && dense[1] !== null) drawing.append(shape("rect", { class: "dense-band", x: place.left, width: place.right - place.left, y: atY(dense[2]), height: Math.max(atY(dense[1]) - atY(dense[2]), 0) }));
     drawing.append(shape("line", { class: "dense", x1: place.left, x2: place.right, y1: atY(dense[0]), y2: atY(dense[0]) }),
       shape("text", { x: place.right - 3, y: atY(dense[0]) - 4, "text-anchor": "end", class: "faint" }, "dense"));
   }
+  const stacked = new Map();
   const path = (list) => list.map(([px, py], index) => `${index ? "L" : "M"}${atX(px).toFixed(1)} ${atY(py).toFixed(1)}`).join("");
   for (const each of series.filter((one) => one.line)) {
     const sure = each.points.filter((point) => point.y[1] !== null);
@@ -159,9 +204,13 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
       d: `${path(sure.map((p) => [p.x[0], p.y[2]]))}${path(sure.map((p) => [p.x[0], p.y[1]]).reverse()).replace("M", "L")}Z` }));
     drawing.append(shape("path", { class: "line", style: `stroke:${colour(each.method)}`, "stroke-dasharray": each.dash ?? "", d: path(each.points.map((p) => [p.x[0], p.y[0]])) }));
     for (const at of each.marks ?? []) {
-      const near = each.points.reduce((best, p) => (Math.abs(p.x[0] - at) < Math.abs(best.x[0] - at) ? p : best));
-      const px = Math.min(Math.max(atX(Math.max(at, logX ? x0 : at)), place.left), place.right);
-      drawing.append(shape("path", { d: markerPath(3, px, atY(near.y[0]), 5), style: `fill:${colour(each.method)};stroke:var(--ink)`, class: "moment" },
+      let py = heightAt(each.points, at, atX, atY);
+      if (py === null) {
+        // There is no curve there: on the axis, one above the other.
+        stacked.set(at, (stacked.get(at) ?? -1) + 1);
+        py = place.bottom - 5 - 11 * stacked.get(at);
+      }
+      drawing.append(shape("path", { d: markerPath(3, atX(at), py, 5), "data-method": each.method, "data-epoch": at, style: `fill:${colour(each.method)};stroke:var(--ink)`, class: "moment" },
         shape("title", {}, `${methods.get(each.method).title} pruned after ${written(at)} epochs`)));
     }
   }
@@ -171,14 +220,15 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   }
   for (const each of series.filter((one) => !one.bare)) for (const point of each.points) {
     const [px, py] = [atX(point.x[0]), atY(point.y[0])];
-    const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}`,
+    const group = shape("g", { class: `point${point.dominated ? " dominated" : ""}${point.estimated ? " estimated" : ""}${point.disturbed ? " disturbed" : ""}`,
       role: "button", "aria-label": point.text }, shape("title", {}, point.text));
     if (bars && !each.line) for (const [triple, dimension] of [[point.y, "y"], [point.x, "x"]]) if (triple[1] !== null && triple[2] > triple[1]) {
       const ends = dimension === "y" ? { x1: px, x2: px, y1: atY(triple[1]), y2: atY(triple[2]) }
         : { y1: py, y2: py, x1: atX(triple[1]), x2: atX(triple[2]) };
       group.append(shape("line", { class: "bar", style: `stroke:${colour(each.method)}`, ...ends }));
     }
-    group.append(shape("circle", { class: "halo", cx: px, cy: py, r: 9 }), mark(each.method, px, py));
+    group.append(shape("circle", { class: "halo", cx: px, cy: py, r: 9 }), mark(each.method, px, py, 5, point.disturbed));
+    if (point.disturbed) group.append(shape("text", { x: px + 6, y: py - 1, class: "asterisk" }, "*"));
     if (point.bad) group.append(shape("path", { class: "cross", d: `M${px - 7} ${py - 7}L${px + 7} ${py + 7}M${px + 7} ${py - 7}L${px - 7} ${py + 7}` }));
     const open = () => showRuns(point.runs, point.text);
     group.addEventListener("click", open);
@@ -213,7 +263,9 @@ function scatter(figure, kind) {
   const table = (group) => (relative ? group.relative : group.values);
   const abscissa = (group) => (isRatio ? group.relative : group.values);
   const keys = AXES[kind].filter((key) => section.groups.some((group) => group.values[key]));
-  if (!keys.length) { figure.hidden = true; return; }
+  const drawable = section.groups.some((group) => (kind === "cost" || group.kind !== "dense") && keys.some((each) => group.values[each])
+    && Object.keys(section.qualities).some((each) => group.values[each]));
+  if (!drawable) { figure.hidden = true; return; }
   const key = chosen(`${slug}.${kind}`, keys[0]), quality = chosen(`${slug}.y`, Object.keys(section.qualities)[0]);
   const quantity = data.quantities[key] ?? data.quantities[keys[0]];
   const logarithmic = is(`${slug}.${kind}.log`, LOGARITHMIC.has(key)), logY = is(`${slug}.logy`, false);
@@ -229,19 +281,21 @@ function scatter(figure, kind) {
   const better = (a, b) => (section.higher ? a > b : a < b);
   const estimated = usable.some((group) => group.estimated.includes(key));
   const at = (group) => [abscissa(group)[key][0], table(group)[quality][0]];
-  const beaten = (group) => usable.some((other) => {
+  const able = usable.filter((group) => !group.disturbed.includes(key));
+  const beaten = (group) => able.some((other) => {
     const [[ox, oy], [gx, gy]] = [at(other), at(group)];
     return other !== group && ox <= gx && !better(gy, oy) && (ox < gx || better(oy, gy));
   });
   const ranked = kind === "cost" && !estimated;
-  const front = ranked ? usable.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
+  const front = ranked ? able.filter((group) => !beaten(group)).sort((a, b) => at(a)[0] - at(b)[0]) : [];
   const byMethod = Map.groupBy ? Map.groupBy(usable, (group) => group.method) : usable.reduce((map, group) => map.set(group.method, [...(map.get(group.method) ?? []), group]), new Map());
   const series = [...byMethod].map(([method, groups]) => ({
     method, line: lined, dash: kind === "equal" ? DASHES[methods.get(method).kind] ?? "" : "",
     points: groups.map((group) => ({
       x: abscissa(group)[key], y: table(group)[quality], runs: group.runs, bad: group.status !== "done",
-      dominated: ranked && !front.includes(group), estimated: group.estimated.includes(key),
-      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.remark ? `; ${group.remark}` : ""}`,
+      dominated: ranked && able.includes(group) && !front.includes(group), estimated: group.estimated.includes(key),
+      disturbed: group.disturbed.includes(key),
+      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.disturbed.includes(key) ? "; disturbed by other work, not ranked" : ""}${group.remark ? `; ${group.remark}` : ""}`,
     })).sort((a, b) => a.x[0] - b.x[0]),
   }));
   const reference = section.groups.find((group) => group.kind === "dense");
@@ -255,8 +309,10 @@ function scatter(figure, kind) {
   const caption = figure.querySelector("figcaption");
   caption.dataset.text ??= caption.textContent;
   const names = [...new Set(front.map(named))];
+  const disturbed = usable.some((group) => group.disturbed.includes(key))
+    ? " Hollow with an asterisk: other work on the machine disturbed the measurement in at least one run, so the point is not ranked." : "";
   caption.textContent = estimated ? "Energy is estimated here, and what is estimated is not ranked: no front is drawn."
-    : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "");
+    : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "") + disturbed;
 }
 function named(group) {
   return `${methods.get(group.method).title}${group.sparsity ? ` at ${percent(group.sparsity)}` : ""}`;
@@ -272,7 +328,7 @@ function atOneSparsity(figure, kind) {
 function curves(figure, kind) {
   const { slug, section, groups, choice } = atOneSparsity(figure, kind);
   const every = section[kind === "training" ? "curves" : "triggers"];
-  if (kind === "trigger" && !every.some(Boolean)) { figure.hidden = true; return; }
+  if (!every.some((curve) => curve?.points.length)) { figure.hidden = true; return; }
   const log = is(`${slug}.${kind}.logy`, kind === "trigger");
   controls(figure, [choice, check("log y", `${slug}.${kind}.logy`, log, kind === "trigger")]);
   const series = groups.filter((group) => every[group.index]).map((group) => ({
@@ -286,15 +342,16 @@ function curves(figure, kind) {
       points: [points[0][0], points.at(-1)[0]].map((x) => ({ x: [x, null, null], y: [threshold, null, null], text: "" })) };
   });
   plot(figure.querySelector(".plot"), { series: [...series, ...thresholds], stamp: section.stamp, bars: is("intervals", true),
-    x: { title: "Epochs spent", log: false },
-    y: { title: kind === "training" ? `Validation ${section.metric}` : "What the trigger watched", log },
+    x: { title: "Epochs spent", log: false, from: 0 },
+    y: { title: kind === "training" ? section.qualities.validation ?? `Validation ${section.metric}` : "What the trigger watched", log },
     label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}, last values: ${series.map((each) => `${methods.get(each.method).title} ${written(each.points.at(-1).y[0])}`).join(", ")}` });
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
-    .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings; below its dotted line a trigger fires.";
+    .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings; a trigger fires below its dotted line.";
 }
 const times = (count) => (count === 1 ? "once" : `${count} times`);
 function density(figure) {
   const { section, groups, choice } = atOneSparsity(figure);
+  if (!section.groups.some((group, index) => group.kind !== "dense" && section.densities[index].length)) { figure.hidden = true; return; }
   controls(figure, [choice]);
   const rows = groups.filter((group) => group.kind !== "dense" && section.densities[group.index].length);
   const host = figure.querySelector(".plot");
@@ -302,23 +359,27 @@ function density(figure) {
   host.replaceChildren();
   if (!rows.length) return;
   figure.classList.toggle("wide", section.layers.length > 12);
-  const columns = section.layers.length, left = 112, row = 22;
+  const columns = section.layers.length, names = rows.map((group) => inLines(methods.get(group.method).title, 190));
+  const left = 14 + Math.max(98, ...names.flat().map((line) => widthOf(line))), row = 22;
+  const heights = names.map((lines) => Math.max(row, 8 + 14 * lines.length));
   const cell = Math.max(16, Math.min(64, ((host.clientWidth || 600) - left - 4) / columns));
-  const width = left + columns * cell + 4, top = section.stamp ? 22 : 4, height = top + rows.length * row + 26;
+  const width = Math.max(left + columns * cell + 4, left + 5 * 58), stamped = section.stamp ? inLines(section.stamp, width, 10.5, "600") : [];
+  const top = 6 + 15 * stamped.length, bottom = top + heights.reduce((sum, each) => sum + each, 0), height = bottom + 26;
   const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", style: `width:${width}px`, "aria-label": `Share of weights left in each of ${columns} layers, ${section.title}` });
-  if (section.stamp) drawing.append(shape("text", { x: 0, y: 13, class: "stamp-text" }, section.stamp));
+  if (section.stamp) drawing.append(paragraph(stamped, 0, 13, 13, { class: "stamp-text" }));
   rows.forEach((group, index) => {
-    const shares = section.densities[group.index], y = top + index * row;
+    const shares = section.densities[group.index], high = heights[index];
+    const y = top + heights.slice(0, index).reduce((sum, each) => sum + each, 0), middle = y + high / 2 + 4;
     const gone = shares.filter((share) => share === 0).length;
     const line = shape("g", { role: "img", "aria-label": `${named(group)}: from ${percent(Math.min(...shares))} to ${percent(Math.max(...shares))} left, ${gone} layers empty` },
-      shape("text", { x: left - 6, y: y + 15, "text-anchor": "end" }, methods.get(group.method).title));
+      paragraph(names[index], left - 6, middle - 7 * (names[index].length - 1), 14, { "text-anchor": "end" }));
     shares.forEach((share, layer) => {
       const depth = share ? Math.max(0.05, 1 + Math.log10(Math.max(share, 1e-4)) / 4) : 0;
       const x = left + layer * cell;
-      line.append(shape("rect", { x: x + 0.5, y: y + 1, width: cell - 1, height: row - 2, style: share ? `fill:rgba(var(--heat),${depth.toFixed(2)})` : "fill:none;stroke:var(--bad);stroke-width:1.5" },
+      line.append(shape("rect", { x: x + 0.5, y: y + 1, width: cell - 1, height: high - 2, style: share ? `fill:rgba(var(--heat),${depth.toFixed(2)})` : "fill:none;stroke:var(--bad);stroke-width:1.5" },
         shape("title", {}, `${methods.get(group.method).title}, ${section.layers[layer]}: ${percent(share)} left`)));
-      if (!share) line.append(shape("path", { class: "cross", d: `M${x + cell / 2 - 5} ${y + 6}l10 10m0 -10l-10 10` }));
-      else if (cell >= 38) line.append(shape("text", { x: x + cell / 2, y: y + 15, "text-anchor": "middle", style: `font-size:10.5px;${depth > 0.6 ? "fill:var(--card)" : ""}` }, `${Number((100 * share).toPrecision(2))}`));
+      if (!share) line.append(shape("path", { class: "cross", d: `M${x + cell / 2 - 5} ${middle - 9}l10 10m0 -10l-10 10` }));
+      else if (cell >= 38) line.append(shape("text", { x: x + cell / 2, y: middle, "text-anchor": "middle", style: `font-size:10.5px;${depth > 0.6 ? "fill:var(--card)" : ""}` }, `${Number((100 * share).toPrecision(2))}`));
     });
     drawing.append(line);
   });
@@ -403,19 +464,41 @@ function sort(table) {
 
 // --- Runs ---
 const dialog = document.getElementById("run");
+// The numbers of runs, a column for each; what none of them has is left out.
+function numbers(runs) {
+  if (!runs.length) return null;
+  const all = [{ title: `Test ${runs[0].metric}` }, { title: `Validation ${runs[0].metric}` }, ...data.numbers];
+  const rows = all.map((row, place) => ({ ...row, values: runs.map((run) => run.numbers[place]) }))
+    .filter(({ values }) => values.some((value) => value !== null));
+  if (!rows.length) return null;
+  const header = element("tr", {}, element("th", { scope: "col" }, "Of each run"),
+    ...runs.map((run) => element("th", { scope: "col" }, `seed ${run.seed}`)));
+  const guess = (energy, run, value) => (energy && run.estimated && value !== null ? "~" : "");
+  const star = (run, key) => (run.disturbed[key] === undefined ? "" : "*");
+  const body = rows.map(({ key, title, theoretical, energy, values }) => element("tr", {},
+    element("th", { scope: "row", class: theoretical ? "counted" : null }, title),
+    ...values.map((value, index) => element("td", {}, guess(energy, runs[index], value) + written(value) + star(runs[index], key)))));
+  const table = element("table", { class: "numbers" }, element("thead", {}, header), element("tbody", {}, ...body));
+  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Numbers of these runs, table" }, table);
+}
 function showRuns(ids, title) {
   dialog.querySelector("h2").textContent = title;
-  dialog.querySelector(".body").replaceChildren(...ids.filter((id) => data.runs[id]).flatMap((id, index) => {
+  const together = numbers(ids.map((id) => data.runs[id]).filter(Boolean));
+  dialog.querySelector(".body").replaceChildren(...(together ? [together] : []), ...ids.filter((id) => data.runs[id]).flatMap((id, index) => {
     const run = data.runs[id];
     const copy = element("button", { type: "button" }, "copy command");
     copy.addEventListener("click", () => copied(run.command, copy));
     const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`];
-    if (run.test !== null) facts.push(`test ${written(run.test)}`);
+    if (run.numbers[0] !== null) facts.push(`test ${written(run.numbers[0])}`);
     if (run.commit) facts.push(`commit ${run.commit}`);
-    else if (run.test !== null) facts.push("no commit known");
+    else if (run.numbers[0] !== null) facts.push("no commit known");
+    const disturbed = data.numbers.filter(({ key }) => run.disturbed[key] !== undefined)
+      .map(({ key, title }) => `${title}${typeof run.disturbed[key] === "number" ? ` (waited for a processor for ${percent(run.disturbed[key])} of the time)` : ""}`);
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
+      disturbed.length ? element("p", { class: "warning" }, `* Other work on the machine disturbed this measurement: ${disturbed.join(", ")}. It is not ranked.`) : null,
       element("pre", { class: "command" }, run.command), copy,
-      data.environments[run.environment] ? element("pre", {}, data.environments[run.environment]) : null,
+      data.shared[run.unmeasured] ? element("p", { class: "notes" }, `Not measured: ${data.shared[run.unmeasured]}.`) : null,
+      data.shared[run.environment] ? element("pre", {}, data.shared[run.environment]) : null,
       run.log ? element("details", { open: index === 0 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
   }));
   if (!dialog.open) dialog.showModal();
@@ -482,8 +565,37 @@ document.addEventListener("click", (event) => {
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 if (location.hash.length > 1 && !location.hash.includes("=")) state.set("at", decodeURIComponent(location.hash.slice(1)));
 redraw();
+// The head of a table stays below the toolbar while the page scrolls. CSS does that where the whole
+// width of the table is seen. Elsewhere the table scrolls sideways, and its head would stay within
+// what scrolls: it is moved.
+let sideways = [];
+let bar = 0;
+function fitTables() {
+  bar = getComputedStyle(toolbar).position === "sticky" ? toolbar.offsetHeight : 0;
+  document.documentElement.style.setProperty("--bar", `${bar}px`);
+  const hosts = [...document.querySelectorAll("main .scroll")];
+  for (const host of hosts) { host.classList.remove("whole"); host.style.removeProperty("--head"); }
+  const whole = new Set(hosts.filter((host) => host.clientWidth && host.scrollWidth <= host.clientWidth));
+  for (const host of whole) host.classList.add("whole");
+  sideways = hosts.filter((host) => !whole.has(host));
+  moveHeads();
+}
+function moveHeads() {
+  for (const host of sideways) {
+    const table = host.querySelector("table"), head = table.tHead;
+    const most = table.offsetHeight - head.offsetTop - head.offsetHeight - 40;
+    const down = Math.min(bar - table.getBoundingClientRect().top - head.offsetTop, most);
+    host.style.setProperty("--head", `${Math.max(Math.round(down), 0)}px`);
+  }
+}
+let moving = false;
+addEventListener("scroll", () => {
+  if (!moving) requestAnimationFrame(() => { moving = false; moveHeads(); });
+  moving = true;
+}, { passive: true });
+fitTables();
 let width = innerWidth;
-addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); } });
+addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); fitTables(); } });
 addEventListener("beforeprint", redraw);
 // Another view was typed or pasted into the address.
 addEventListener("hashchange", () => location.reload());

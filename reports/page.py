@@ -15,10 +15,11 @@ from reports.charts import quantity_data
 from reports.claims import Verdict
 from reports.figures import Drawn
 from reports.groups import Section
+from reports.provenance import number_data
 from reports.published import Beside
 from reports.ranking import THRESHOLDS, Ranking
 from reports.results import UNTRIED, Results
-from reports.tables import STATES, Table
+from reports.tables import STATES, Table, percent
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,6 +33,7 @@ def render(
     matrix: Table,
     tables: Mapping[str, Table],
     rankings: Sequence[tuple[Ranking, Table]],
+    unranked: Sequence[str],
     verdicts: Sequence[Verdict],
     beside: Sequence[Beside],
     charts: Mapping[str, Any],
@@ -46,6 +48,7 @@ def render(
         matrix: methods x tasks.
         tables: the result table of each section, by its slug.
         rankings: across tasks, each with its table.
+        unranked: which tasks and methods are in none of them, and why.
         verdicts: of the claims.
         beside: published tables with ours.
         charts: what the charts of each section are drawn from, by its slug.
@@ -59,6 +62,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["percent"] = percent
     return environment.get_template("page.html.j2").render(
         notes=results.notes,
         statuses=sorted(
@@ -68,6 +72,7 @@ def render(
         matrix=matrix,
         tables=tables,
         rankings=rankings,
+        unranked=unranked,
         verdicts=verdicts,
         beside=beside,
         states=STATES,
@@ -104,14 +109,21 @@ def _data(
     charts: Mapping[str, Any],
     methods: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    environments: dict[str, int] = {}
-    runs = {}
-    for run_id, run in sorted(results.details.items()):
-        place = environments.setdefault(run["environment"], len(environments))
-        runs[run_id] = {**run, "environment": place}
+    shared: dict[str, int] = {}
+    runs = {
+        run_id: {
+            **run,
+            **{
+                key: shared.setdefault(run[key], len(shared))
+                for key in ("environment", "unmeasured")
+            },
+        }
+        for run_id, run in sorted(results.details.items())
+    }
     return {
         "methods": methods,
         "quantities": quantity_data(),
+        "numbers": number_data(),
         "sections": charts,
         "profiles": [
             {
@@ -122,5 +134,5 @@ def _data(
             for ranking in rankings
         ],
         "runs": runs,
-        "environments": list(environments),
+        "shared": list(shared),
     }

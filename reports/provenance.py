@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.results.summary import summarise_events
+from reports.quantities import COSTS, ENERGY, QUANTITIES
 
 TAIL = 12
 """Lines of a log that are shown."""
@@ -31,8 +33,63 @@ def _shortened(path: str) -> str:
     return package.group() if package else path.rpartition("/")[2]
 
 
+QUALITIES = ("test", "validation")
+
+NUMBERS: Sequence[str] = (
+    *("weight_sparsity", "node_sparsity", "effective_sparsity"),
+    *(key for key in COSTS if key not in ("paper_disk", "current_allocation")),
+)
+"""Quantities that are shown of each run, after its metric on the test and validation data."""
+
+
+def number_data() -> list[dict[str, Any]]:
+    """Return the names of the numbers that `details` gives of a run after those of its metric."""
+    return [
+        {
+            "key": key,
+            "title": QUANTITIES[key].title,
+            "theoretical": QUANTITIES[key].origin == "theoretical",
+            "energy": key in ENERGY,
+        }
+        for key in NUMBERS
+    ]
+
+
+def _numbers(record: Mapping[str, Any]) -> list[float | None]:
+    sparsity, cost = record["sparsity"], record["cost"]
+    names = {"weight_sparsity": "weights", "node_sparsity": "nodes"}
+    names["effective_sparsity"] = "effective"
+    found = [record["quality"][name] for name in QUALITIES]
+    for key in NUMBERS:
+        value = sparsity.get(names[key]) if key in names else cost.get(key)
+        found.append(None if value is None else QUANTITIES[key].scale * value)
+    return [None if value is None else _five_digits(value) for value in found]
+
+
+def _unmeasured(record: Mapping[str, Any]) -> str:
+    """Return what was not measured, and why, each reason once."""
+    together: dict[str, list[str]] = {}
+    for key, reason in record["cost"].get("reasons", {}).items():
+        if key in QUANTITIES and record["cost"].get(key) is None:
+            together.setdefault(without_paths(reason), []).append(QUANTITIES[key].label)
+    return "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in together.items())
+
+
+def _disturbed(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the costs whose measurement was disturbed, with the share of time that this took."""
+    shares = record["cost"].get("disturbed") or {}
+    return {
+        key: _five_digits(share) if isinstance(share, int | float) else None
+        for key, share in shares.items()
+    }
+
+
+def _five_digits(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
 def details(record: Mapping[str, Any], failure: str | None) -> dict[str, Any]:
-    """Return what is shown of one run: command, seed, commit, machine, versions, log."""
+    """Return what is shown of one run: command, seed, numbers, commit, machine, versions, log."""
     provenance = record["provenance"]
     git = provenance.get("git") or {}
     commit = git.get("commit")
@@ -41,7 +98,11 @@ def details(record: Mapping[str, Any], failure: str | None) -> dict[str, Any]:
         "reason": None if record["reason"] is None else without_paths(record["reason"]),
         "command": without_paths(str(provenance.get("command") or "")),
         "seed": record["spec"]["seed"],
-        "test": record["quality"]["test"],
+        "metric": record["quality"]["metric"].replace("_", " "),
+        "numbers": _numbers(record),
+        "estimated": not str(record["cost"].get("energy_method") or "").startswith("measured"),
+        "disturbed": _disturbed(record),
+        "unmeasured": _unmeasured(record),
         "commit": f"{commit[:12]}{' with changes' if git.get('dirty') else ''}" if commit else None,
         "environment": environment(record),
         "log": "\n".join(log(record, failure).splitlines()[-TAIL:]),

@@ -1,4 +1,4 @@
-"""Published tables beside ours."""
+"""Published tables beside ours, and whether results have to do with the talk at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reports.claims import CLAIMS
 from reports.groups import Group, Section
 from reports.tables import NONE, Block, Cell, Table, number, signed
 
@@ -17,7 +18,7 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "benchmarks" / "published"
 
 @dataclass(frozen=True)
 class Beside:
-    """A published table with our numbers, from one section or from none."""
+    """A published table with our numbers, from one section."""
 
     table: Table
     source: str
@@ -27,29 +28,66 @@ class Beside:
 
 
 def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside]:
-    """Return every published table, next to each section of its task at its sparsity."""
-    described = tomllib.loads((folder / "tables.toml").read_text(encoding="utf-8"))["table"]
+    """Return every published table of which a row was run, next to each section it was run in."""
     made = []
-    for description in described:
-        with (folder / description["file"]).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+    for description in _tables(folder):
+        rows = _rows(description, folder)
         candidates = [s for s in sections if s.tested and s.task in description["tasks"]]
         if "rows" in description:
-            made.append(_beside(description, rows, *_by_row(description, candidates)))
-            continue
-        homes: Sequence[Section | None] = candidates or [None]
-        for section in homes:
-            made.append(_beside(description, rows, section, _by_title(description, rows, section)))
+            found = [_by_row(description, candidates)]
+        else:
+            found = [(home, _by_title(description, rows, home)) for home in candidates]
+        made += [
+            _beside(description, rows, home, groups)
+            for home, groups in found
+            if home is not None and any(group is not None and group.tested for group in groups)
+        ]
     return made
 
 
+def of_the_talk(sections: Sequence[Section], folder: Path = PUBLISHED) -> bool:
+    """Return whether any method of the talk was run, or any task of its tables."""
+    tables = _tables(folder)
+    titles = {row[table["name"]].casefold() for table in tables for row in _rows(table, folder)} | {
+        row["method"].casefold() for table in tables for row in table.get("rows", ())
+    }
+    claims = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claim"]
+    names = {
+        name
+        for claim in claims
+        for test in claim["test"]
+        for name in (*test["of"], *test.get("against", ()))
+    }
+    tasks = {task for table in tables for task in table["tasks"]}
+    return any(
+        section.task in tasks
+        or any(
+            group.kind != "dense" and (group.pruner in names or group.title.casefold() in titles)
+            for group in section.tried
+        )
+        for section in sections
+    )
+
+
+def _tables(folder: Path) -> Sequence[Mapping[str, Any]]:
+    tables: Sequence[Mapping[str, Any]] = tomllib.loads(
+        (folder / "tables.toml").read_text(encoding="utf-8")
+    )["table"]
+    return tables
+
+
+def _rows(description: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
+    with (folder / description["file"]).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def _by_title(
-    description: Mapping[str, Any], rows: Sequence[Mapping[str, str]], section: Section | None
+    description: Mapping[str, Any], rows: Sequence[Mapping[str, str]], section: Section
 ) -> list[Group | None]:
     """Return for each published row our group of the same title, at the table's sparsity."""
     groups = {
         group.title.casefold(): group
-        for group in (section.groups if section else ())
+        for group in section.groups
         if group.kind == "dense" or abs(group.sparsity - description["sparsity"]) < 0.005
     }
     return [groups.get(row[description["name"]].casefold()) for row in rows]
@@ -78,7 +116,7 @@ def _by_row(
 def _beside(
     description: Mapping[str, Any],
     rows: Sequence[Mapping[str, str]],
-    section: Section | None,
+    section: Section,
     groups: Sequence[Group | None],
 ) -> Beside:
     columns = description["columns"]
@@ -87,30 +125,27 @@ def _beside(
         title = row[description["name"]]
         cells = [Cell(title, order=title)]
         for column in columns:
-            cell, *ours = _three(row[column["published"]], group, column)
-            cells += [cell, *(ours if section else [])]
+            cells += _three(row[column["published"]], group, column)
         blocks.setdefault(row.get("group", "").capitalize(), []).append(cells)
-    parts = (", talk", ", ours", ", difference") if section else ("",)
+    parts = (", talk", ", ours", ", difference")
     header = [f"{column['title']}{part}" for column in columns for part in parts]
-    comparable = section is not None and section.profile == "paper" and section.source == "official"
+    comparable = section.profile == "paper" and section.source == "official"
     return Beside(
         Table(
-            slug=f"published-{description['slug']}{f'-{section.slug}' if section else ''}",
-            title=description["title"] + (f" beside {section.name}" if section else ""),
+            slug=f"published-{description['slug']}-{section.slug}",
+            title=f"{description['title']} beside {section.name}",
             columns=["Method", *header],
             blocks=[Block(title, rows) for title, rows in blocks.items()],
-            stamp=section.stamp if section else None,
+            stamp=section.stamp,
             notes=description["notes"],
         ),
         source=description["source"],
         comparable=comparable,
-        remark=_remark(section, comparable),
+        remark=_remark(comparable),
     )
 
 
-def _remark(section: Section | None, comparable: bool) -> str:
-    if section is None:
-        return "None of its tasks was run, so there is nothing of ours to set beside it."
+def _remark(comparable: bool) -> str:
     if comparable:
         return "Ours was run with official data and the settings of the paper."
     return (
@@ -129,7 +164,9 @@ def _three(published: str, group: Group | None, column: Mapping[str, Any]) -> li
         return [first, Cell(NONE, why), Cell(NONE, why)]
     value = column.get("scale", 1.0) * interval.mean
     estimated = "~" if column["ours"] in group.estimated else ""
-    ours = Cell(f"{estimated}{number(value)}", f"{interval.n} seeds", order=value)
+    seeds = f"{interval.n} seed{'s' * (interval.n != 1)}"
+    target = group.run_ids[0]
+    ours = Cell(f"{estimated}{number(value)}", seeds, order=value, target=target)
     if theirs is None:
         return [first, ours, Cell(NONE, "not published")]
     return [first, ours, Cell(signed(value - theirs), order=value - theirs)]

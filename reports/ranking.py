@@ -98,15 +98,44 @@ def rankings(sections: Sequence[Section]) -> list[Ranking]:
     complete = [cell for cell in cells if all(cell in scores for scores in table.values())]
     made = []
     if len(everywhere) > 1:
-        title = f"Every task, by the {len(everywhere)} methods that were run on all of them"
-        if len(complete) == len(cells):
+        title = f"The {len(everywhere)} methods that were run on every task and sparsity"
+        if len(complete) == len(cells) and not outside(sections):
             title = "Every method on every task"
         made.append(_ranking("ranking", title, everywhere, cells, table, titles, homes))
     if complete and len(complete) < len(cells) and len(table) > 1:
-        title = f"Every method, on the {len(complete)} of {len(cells)} cells where all were run"
+        title = f"All {len(table)} ranked methods, on the {len(complete)} of {len(cells)} tasks "
+        title += "and sparsities where all of them were run"
         slug = f"ranking{'-2' * len(made)}"
         made.append(_ranking(slug, title, list(table), complete, table, titles, homes))
     return made
+
+
+def outside(sections: Sequence[Section]) -> list[str]:
+    """Return which tasks and methods no ranking can hold, each with the reason."""
+    table, _ = _scores(sections)
+    lines: list[str] = []
+    titles: dict[str, set[str]] = {}
+    for section in sections:
+        for group in section.groups:
+            if group.kind != "dense" and group.method not in table:
+                asked = titles.setdefault(group.title, set())
+                asked.add("its runs have no score" if group.sparsity else "no sparsity was asked")
+        if not any(slug == section.slug for scores in table.values() for slug, _ in scores):
+            lines.append(f"{section.name} is in no ranking: {_why_unscaled(section)}.")
+    for title, reasons in sorted(titles.items()):
+        lines.append(f"{title} is in no ranking: {' and '.join(sorted(reasons))}.")
+    return lines
+
+
+def _why_unscaled(section: Section) -> str:
+    dense = section.dense.intervals.get("test") if section.dense else None
+    if dense is None:
+        return "there is no dense result to scale by"
+    if section.baseline is None:
+        return "what ignoring the input gives is not known"
+    if not section.better(dense.mean, section.baseline):
+        return "the dense network is no better than ignoring the input"
+    return "no method was asked for a sparsity there, or none has a result"
 
 
 def _scores(sections: Sequence[Section]) -> tuple[Table, Mapping[str, str]]:

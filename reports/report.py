@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.durability import files
@@ -12,9 +13,9 @@ from reports.claims import claims_table, judge
 from reports.figures import draw_all
 from reports.groups import sections as sections_of
 from reports.page import render
-from reports.published import beside
-from reports.ranking import rankings
-from reports.results import read
+from reports.published import beside, of_the_talk
+from reports.ranking import outside, rankings
+from reports.results import UNTRIED, read
 from reports.tables import Table, matrix, ranking_table, result_table
 
 WRITERS = {"csv": exports.to_csv, "md": exports.to_markdown, "tex": exports.to_latex}
@@ -29,6 +30,7 @@ def write(results_folder: Path, out: Path) -> Path:
 
     Raises:
         RequestError: there are no results, or no folder can be made.
+        RunFailed: a file cannot be written, to a full disk say.
     """
     results = read(results_folder)
     sections = sections_of(results)
@@ -36,14 +38,18 @@ def write(results_folder: Path, out: Path) -> Path:
     front = matrix(sections)
     published = beside(sections)
     ranked = rankings(sections)
+    unranked = outside(sections)
     order = [ranking_table(ranking) for ranking in ranked]
-    verdicts = judge(sections)
+    order = [replace(table, notes=[*table.notes, *unranked]) for table in order]
+    verdicts = judge(sections) if of_the_talk(sections) else []
     _make(out, out / "tables", out / "figures")
-    for table in (
-        *(front, *order, *tables.values()),
-        *(claims_table(verdicts), *(each.table for each in published)),
-    ):
+    checked = [claims_table(verdicts)] if verdicts else []
+    beside_ours = [each.table for each in published]
+    for table in (front, *order, *tables.values(), *checked, *beside_ours):
         _write_table(table, out / "tables")
+    tried = {name: r for name, r in results.records.items() if r["status"] not in UNTRIED}
+    runs = exports.runs_to_csv(tried, set(results.runs.get("run_id", ())))
+    files.write(out / "runs.csv", runs.encode())
     looks = methods(sections)
     charts = {section.slug: chart_data(section, results) for section in sections}
     drawn = draw_all(sections, ranked, charts, looks, out / "figures")
@@ -53,6 +59,7 @@ def write(results_folder: Path, out: Path) -> Path:
         front,
         tables,
         list(zip(ranked, order, strict=True)),
+        unranked,
         verdicts,
         published,
         charts,

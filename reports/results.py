@@ -162,6 +162,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "seed": int(spec["seed"]),
         "source": record["data"]["source"],
         "data_name": record["data"]["name"],
+        "stands_in": _stands_in(record),
         "data_sha256": record["data"]["sha256"],
         "metric": quality["metric"],
         "goal": quality["goal"],
@@ -182,6 +183,20 @@ def flatten(record: Record) -> dict[str, Any]:
         **_events(record),
         "reasons": {key: without_paths(why) for key, why in reasons.items()},
     }
+
+
+def _stands_in(record: Record) -> bool:
+    """Return whether real data stand in for published ones.
+
+    Records from before that was declared say it of no data. Then those of a built-in task, whose
+    version is a number, do; those of a plug-in, whose version is a hash, are its user's own.
+    """
+    data = record["data"]
+    if data["source"] != "real":
+        return False
+    if "stands_in_for" in data:
+        return data["stands_in_for"] is not None
+    return isinstance(record["task"]["version"], int)
 
 
 def _compression(removed: float | None) -> float | None:

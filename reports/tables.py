@@ -38,6 +38,7 @@ class Cell:
         symbol: the state as a shape.
         target: the run that it leads to.
         detail: a second line.
+        low, high: the ends of its interval, in the unit of the text.
     """
 
     text: str
@@ -48,6 +49,8 @@ class Cell:
     symbol: str = ""
     target: str = ""
     detail: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -162,14 +165,15 @@ def _endings(sections: Sequence[Section]) -> list[str]:
 def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
-        f"{section.metric_title}: {better} is better. Means over the seeds, the metric's with its "
-        "95 % interval (those of the costs are shown on pointing at them). To dense: paired by "
-        "seed.",
+        f"{section.metric_title}: {better} is better. Means over the seeds with their 95 % "
+        "intervals. To dense: paired by seed.",
         "Bold: the best of its block and all that cannot be told from it (paired by seed, else "
         "Welch's test, corrected by Holm; equal arithmetic counts as equal time and memory of a "
         "step); nothing is bold where nothing is told apart, with fewer than three seeds, or in a "
         "metric of collapsed or incomplete runs.",
     ]
+    if section.stamp is None and section.data_name:
+        notes.append(f"Data: {section.data_name} ({section.source}).")
     if section.baseline is not None:
         notes.append(
             f"The best predictor that ignores its input has {section.metric_title} "
@@ -277,7 +281,14 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
     if test is None:
         reason = group.reasons.get("test", "")
         return Cell(NONE, note=reason), Cell(NONE, note=reason)
-    value = Cell(number(test.mean), between(test), order=test.mean, detail=_ends(test, number))
+    value = Cell(
+        number(test.mean),
+        between(test),
+        order=test.mean,
+        detail=_ends(test, number),
+        low=test.low,
+        high=test.high,
+    )
     difference = group.differences.get("test")
     if group.kind == "dense":
         return value, Cell(NONE, "the reference itself")
@@ -288,6 +299,8 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
         between(difference, signed),
         order=difference.mean,
         detail=_ends(difference, signed),
+        low=difference.low,
+        high=difference.high,
     )
 
 
@@ -315,6 +328,8 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
                 f"{'~' if estimated else ''}{number(value)}{'*' if key in group.disturbed else ''}",
                 f"estimated, not ranked; {note}" if estimated else note,
                 order=value,
+                low=None if interval.low is None else scale * interval.low,
+                high=None if interval.high is None else scale * interval.high,
             )
         )
     return cells
@@ -416,6 +431,8 @@ def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
         _state_cell(state, signed(difference.mean), "", target=_culprit(group)),
         detail=group.remark or sure,
         order=difference.mean,
+        low=difference.low,
+        high=difference.high,
         note="; ".join(filter(None, (sure, group.remark, group.reason, STATES[state][1]))),
     )
 

@@ -12,14 +12,21 @@ Source = Literal["official", "real", "synthetic"]
 class DataDescription:
     """Where the data come from, and their fingerprint, which is part of a run's identity.
 
-    ``official`` are the published data of the task's name, ``real`` are other measured or
-    written data, ``synthetic`` are made by this project or by a simulator.
+    Attributes:
+        source: ``official`` are the published data of the task's name, ``real`` are other measured
+            or written data, ``synthetic`` are made by this project or by a simulator.
+        name: what the data are, for people.
+        sha256: a fingerprint; data with the same one are compared with each other.
+        stands_in_for: the published data set that real data are used in place of, as English text
+            is for the Penn Treebank; reports stamp these STAND-IN. None, the default, where the
+            data are what the task is about, as with a user's own data: these have no stamp.
     """
 
     source: Source
     name: str
     sha256: str
+    stands_in_for: str | None = None
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str | None]:
         """Return the ``data`` part of a record."""
         return asdict(self)

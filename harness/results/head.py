@@ -34,7 +34,7 @@ def not_planned(spec: Spec, task: Entry, pruner: Entry, reason: str) -> dict[str
         "status": "skipped",
         "reason": reason,
         **_which(spec, task, pruner),
-        "data": {"source": None, "name": None, "sha256": None},
+        "data": {"source": None, "name": None, "sha256": None, "stands_in_for": None},
         "settings": {**arguments["settings"], **pruner.options, **conditions.DEFAULTS},
         **_nothing(spec, task),
     }

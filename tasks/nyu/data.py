@@ -65,7 +65,7 @@ def _frames(settings: Mapping[str, Any], folder: Path) -> DataDescription:
         case _:
             found = SingleFrames(folder / "nyudepthv2")
             name = f"{len(found.scenes)} single frames in the format of NYU Depth v2"
-            return DataDescription("real", name, found.fingerprint())
+            return DataDescription("real", name, found.fingerprint(), "NYU Depth v2")
 
 
 def read(settings: Mapping[str, Any], data_folder: Path) -> dict[str, Part]:

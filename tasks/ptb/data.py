@@ -39,12 +39,13 @@ class Corpus:
     train: Sequence[str]
     validation: Sequence[str]
     test: Sequence[str]
+    stands_in_for: str | None = None
 
     def description(self) -> DataDescription:
         """Return what the text is; its fingerprint is that of the words of all three parts."""
         parts = (" ".join(part) for part in (self.train, self.validation, self.test))
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return DataDescription(self.source, self.name, fingerprint)
+        return DataDescription(self.source, self.name, fingerprint, self.stands_in_for)
 
 
 def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
@@ -69,7 +70,9 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
     """
     text, limit = settings["text"], settings["words"] or None
     source: Source = "real"
+    stands_in_for = None
     if text == "documentation":
+        stands_in_for = "Penn Treebank"
         version = ".".join(platform.python_version_tuple()[:2])
         name = f"CPython documentation (pydoc_data.topics, Python {version}); not PTB"
         parts = [_words(lines) for lines in documentation.splits().values()]
@@ -84,7 +87,7 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
         name = f"text of {Path(text).resolve().name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
     train, validation, test = (part[:limit] for part in parts)
-    return Corpus(source, name, train, validation, test)
+    return Corpus(source, name, train, validation, test, stands_in_for)
 
 
 def vocabulary(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fabricated import record, save
@@ -298,3 +300,187 @@ def test_printing_leaves_the_controls_out(opened: Opened) -> None:
     assert not opened.page.locator(".toolbar").is_visible()
     assert opened.page.locator("#overview table").first.is_visible()
     assert opened.complaints == []
+
+
+def test_every_number_of_a_result_table_leads_to_its_runs(opened: Opened) -> None:
+    table = task(opened).locator("table").first
+    row = table.locator("tr", has=opened.page.get_by_role("rowheader", name="CroP-S")).first
+    cells = row.locator("td").filter(has_not_text="\N{EN DASH}")
+    assert cells.count() == 18
+    assert cells.locator("a").count() == 18
+    for place in (0, 1, 12, 17):
+        cells.nth(place).locator("a").click()
+        dialog = opened.page.get_by_role("dialog")
+        assert "--pruner crop_s --sparsity 0.9 --seed 2" in dialog.inner_text()
+        opened.page.keyboard.press("Escape")
+    assert opened.complaints == []
+
+
+def test_the_runs_of_a_group_show_their_costs(opened: Opened) -> None:
+    task(opened).locator("td a").first.click()
+    numbers = opened.page.get_by_role("dialog").locator("table.numbers")
+    assert numbers.locator("thead th").all_inner_texts() == [
+        *("Of each run", "seed 0", "seed 1", "seed 2")
+    ]
+    dense = [record("pictures", "dense", 0.0, seed)["cost"] for seed in range(3)]
+    row = numbers.locator("tr", has_text="Training step (ms)").locator("td")
+    shown = [float(text) for text in row.all_inner_texts()]
+    assert shown == pytest.approx([cost["step_ms"] for cost in dense], rel=1e-3)
+    assert numbers.locator("tr", has_text="Energy (Wh)").inner_text().count("~") == 3
+
+
+@pytest.mark.parametrize("width", [600, 1280, 1900])
+def test_the_head_of_a_long_table_stays(
+    browser: playwright.Browser, page: Path, width: int
+) -> None:
+    opened = open_page(browser, page, width=width)
+    last = task(opened).locator("table tbody tr").last
+    last.scroll_into_view_if_needed()
+    last.hover()
+    head = task(opened).locator("table thead th", has_text="Method").first
+    box, row = head.bounding_box(), last.bounding_box()
+    assert box is not None
+    assert row is not None
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= row["y"] + 1 < 900
+    on_top = "([x, y]) => document.elementFromPoint(x, y).closest('th')?.innerText"
+    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] - 8]
+    assert opened.page.evaluate(on_top, middle) == "Method"
+    opened.page.context.close()
+
+
+def test_a_wide_screen_is_used(browser: playwright.Browser, page: Path) -> None:
+    opened = open_page(browser, page, width=1900)
+    host = task(opened).locator(".scroll").first
+    assert host.evaluate("node => node.scrollWidth <= node.clientWidth + 1")
+    assert opened.page.evaluate("document.querySelector('main').clientWidth") > 1700
+    opened.page.context.close()
+
+
+@pytest.fixture
+def written(
+    browser: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Opened]]:
+    """Write the report on records without its figures and open it."""
+    monkeypatch.setattr(report, "draw_all", lambda *arguments: {})
+    made: list[Opened] = []
+
+    def open_report(records: list[dict[str, Any]], **options: Any) -> Opened:
+        page = report.write(save(tmp_path / "results", records), tmp_path / "out")
+        made.append(open_page(browser, page, **options))
+        return made[-1]
+
+    yield open_report
+    for each in made:
+        each.page.context.close()
+
+
+def pruned_at(*epochs: float, pruner: str = "snip") -> dict[str, Any]:
+    """Return the record of a run of four epochs that was pruned after so many of them."""
+    made = record(pruner=pruner, cost__epochs=4.0, cost__steps=40)
+    training = [event for event in made["events"] if event["verb"] == "train"][:1]
+    training[0]["epochs"] = [
+        {"position": s, "spent": s, "loss": 1.0, "validation": {"accuracy": float(a)}}
+        for s, a in ((10, 50), (20, 70), (30, 80), (40, 84))
+    ]
+    prunings = [
+        {"verb": "prune", "position": s, "spent": s, "units": "weights", "target": 0.98}
+        for s in (round(10 * epoch) for epoch in epochs)
+    ]
+    return {**made, "events": [*training, *prunings]}
+
+
+def test_prunings_are_drawn_at_their_own_moments(written: Callable[..., Opened]) -> None:
+    opened = written([pruned_at(0, 0.6, 1.5, 4), pruned_at(0, pruner="ltr")])
+    figure = chart(opened, "training")
+    diamond = """node => {
+        const box = node.getBBox();
+        return [Number(node.dataset.epoch), box.x + box.width / 2, box.y + box.height / 2];
+    }"""
+    marks = figure.locator("path.moment")
+    snip = [
+        marks.nth(place).evaluate(diamond)
+        for place in range(marks.count())
+        if marks.nth(place).get_attribute("data-method") == "snip"
+    ]
+    assert [epoch for epoch, _, _ in snip] == [0, 0.6, 1.5, 4]
+    # On a linear axis from 0 equal distances in epochs are equal distances on the screen.
+    origin, unit = snip[0][1], (snip[3][1] - snip[0][1]) / 4
+    axis = figure.locator("line.axis").first
+    assert origin == pytest.approx(float(axis.get_attribute("x1") or "nan"), abs=0.1)
+    for epoch, x, _ in snip:
+        assert x == pytest.approx(origin + epoch * unit, abs=0.1)
+    bottom = float(axis.get_attribute("y1") or "nan")
+    assert bottom - 8 < snip[1][2] < bottom
+    line = figure.locator("path.line").first.get_attribute("d") or ""
+    points = [tuple(map(float, pair.split())) for pair in re.split("[ML]", line)[1:]]
+    halfway = (points[0][1] + points[1][1]) / 2
+    assert snip[2][2] == pytest.approx(halfway, abs=0.2)
+    assert snip[3][2] == pytest.approx(points[3][1], abs=0.2)
+    # Two methods pruned at once: one diamond above the other.
+    heights = {round(marks.nth(place).evaluate(diamond)[2]) for place in (0, marks.count() - 1)}
+    assert len(heights) == 2
+
+
+def test_one_sparsity_has_a_sentence_and_no_chart(written: Callable[..., Opened]) -> None:
+    opened = written([record(), record(pruner="dense")])
+    assert chart(opened, "sparsity").count() == 0
+    assert "run at one sparsity, 98 %, so there is no curve" in text_of(opened)
+    assert not chart(opened, "trigger").is_visible()
+
+
+def text_of(opened: Opened) -> str:
+    return task(opened).inner_text().replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize("width", [400, 600, 1900])
+def test_no_label_of_a_chart_is_cut(written: Callable[..., Opened], width: int) -> None:
+    long = "A method with a name of sixty letters and then some more words"
+    titles = {"dense": "Dense", "earlycrop_u": long, "snip": "criterion_of_" + "x" * 47}
+    runs = [
+        record(
+            "pictures",
+            pruner,
+            sparsity,
+            pruner__title=title,
+            task__title=long,
+            data__source="synthetic",
+            data__name=long,
+        )
+        for pruner, title in titles.items()
+        for sparsity in ((0.9, 0.98) if pruner != "dense" else (0.0,))
+    ]
+    opened = written(runs, width=width)
+    cut = """nodes => nodes.filter(node => {
+        const text = node.getBoundingClientRect();
+        const whole = node.closest("figure").getBoundingClientRect();
+        return text.left < whole.left || text.bottom > whole.bottom || text.top < whole.top
+            || (text.right > whole.right && !node.closest(".heat"));
+    }).map(node => node.textContent)"""
+    texts = opened.page.locator("figure.chart:visible .plot text")
+    assert texts.count() > 20
+    assert texts.evaluate_all(cut) == []
+    density = chart(opened, "density").locator("svg")
+    inside = """svg => [...svg.querySelectorAll("text")].every(text => text.getBBox().x >= 0)"""
+    assert density.evaluate(inside)
+    assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_a_disturbed_cost_is_marked_and_explained(written: Callable[..., Opened]) -> None:
+    disturbed = record(pruner="crop_s", cost__disturbed={"step_ms": 0.3}, cost__step_ms=0.1)
+    opened = written([disturbed, record(pruner="dense"), record(pruner="snip")])
+    cost = chart(opened, "cost")
+    cost.get_by_role("combobox", name="against").select_option("step_ms")
+    point = cost.locator("g.point.disturbed")
+    assert point.count() == 1
+    assert "fill:none" in (point.locator("path.mark").get_attribute("style") or "")
+    assert point.locator("text").text_content() == "*"
+    assert "other work on the machine disturbed" in cost.locator("figcaption").inner_text()
+    assert "CroP-S" not in cost.locator("figcaption").inner_text()
+    point.click()
+    dialog = opened.page.get_by_role("dialog")
+    assert dialog.locator("tr", has_text="Training step").locator("td").inner_text() == "0.1*"
+    assert "Training step (ms) (waited for a processor for 30 % of the time)" in dialog.inner_text()
+    opened.page.keyboard.press("Escape")
+    cost.get_by_role("combobox", name="against").select_option("train_seconds")
+    assert cost.locator("g.point.disturbed").count() == 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fabricated import record, save
 
 from reports.groups import sections
-from reports.published import Beside, beside
+from reports.published import Beside, beside, of_the_talk
 from reports.results import read
 
 PAPER: dict[str, Any] = {"spec__profile": "paper", "data__source": "official"}
@@ -24,12 +25,33 @@ def row(of: Beside, title: str, place: int = 0) -> dict[str, str]:
     return dict(zip(of.table.columns, (cell.text for cell in rows[place]), strict=True))
 
 
-def test_a_table_that_was_not_run_shows_what_was_published(tmp_path: Path) -> None:
-    tables = compared(tmp_path, record())
-    published = tables["published-classification"]
-    assert row(published, "EarlyCroP-U")["Test accuracy (%)"] == "65.1"
-    assert len(published.table.columns) == 9
-    assert "None of its tasks was run" in published.remark
+def test_a_table_of_which_no_row_was_run_is_left_out(tmp_path: Path) -> None:
+    own = record("cifar100", "mine", 0.5, **PAPER)
+    assert compared(tmp_path, record(), own) == {}
+
+
+def test_a_row_whose_runs_are_only_missing_was_not_run(tmp_path: Path) -> None:
+    ours = record("cifar100", "snip", status="missing", **PAPER)
+    assert compared(tmp_path, ours, record("cifar100", "mine", **PAPER)) == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "pruner", "expected"),
+    [
+        ("shapes", "snip", True),
+        ("shapes", "gate_decorators", True),
+        ("cifar10", "mine", True),
+        ("shapes", "dense", False),
+        ("shapes", "mine", False),
+        ("digits", "mine", False),
+    ],
+)
+def test_results_are_of_the_talk_by_a_method_or_a_task(
+    tmp_path: Path, task: str, pruner: str, expected: bool
+) -> None:
+    titled = {"pruner__title": "GateDecorators"} if pruner == "gate_decorators" else {}
+    results = read(save(tmp_path, [record(task, pruner, **titled)]))
+    assert of_the_talk(sections(results)) == expected
 
 
 def test_ours_stands_beside_it_with_the_difference(tmp_path: Path) -> None:
