@@ -52,8 +52,8 @@ def machine(provenance: Mapping[str, Any]) -> str | None:
     """Return what runs have in common whose costs can be compared; None if it is not known.
 
     That is the processor or the GPU, the number of threads, how many runs shared the device, the
-    version of torch, those of its settings that differ from the usual ones, and what else the
-    provenance says of the machine.
+    version of torch, and those of its settings that differ from the usual ones; last comes the hash
+    in which the provenance sums up these and the host. Older records have none.
     """
     if "device" not in provenance:
         return None
@@ -79,8 +79,5 @@ def _parts(provenance: Mapping[str, Any]) -> Iterator[str]:
         yield "algorithms chosen by speed"
     if not provenance.get("denormals_flushed", True):
         yield "denormal numbers kept"
-    identity = provenance.get("machine")
-    if isinstance(identity, Mapping):
-        yield from (f"{name} {value}" for name, value in sorted(identity.items()))
-    elif identity is not None:
-        yield str(identity)
+    if provenance.get("machine"):
+        yield f"machine {provenance['machine']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ class Estimate:
         logarithms = self.interval
         low, high = logarithms.low, logarithms.high
         return Interval(
-            math.exp(self.mean),
-            None if low is None else math.exp(low),
-            None if high is None else math.exp(high),
+            _exp(self.mean),
+            None if low is None else _exp(low),
+            None if high is None else _exp(high),
             self.n,
         )
 
@@ -79,6 +80,11 @@ class Estimate:
         if self.error is None or distance < ROUNDING:
             return 1.0
         return 2 * float(stdtr(self.degrees, -distance / self.error)) if self.error else 0.0
+
+
+def _exp(logarithm: float) -> float:
+    """Return the exponential, or the largest number where it is beyond all numbers."""
+    return math.exp(min(logarithm, math.log(sys.float_info.max)))
 
 
 def stratified(strata: Iterable[Sequence[BySeed]]) -> Estimate:
@@ -93,25 +99,32 @@ def stratified(strata: Iterable[Sequence[BySeed]]) -> Estimate:
     Args:
         strata: at least one, each with at least one cell, of at least one finite value.
     """
-    means, variances, degrees, sizes = [], [], [], []
+    means, deviations, sizes = [], [], []
     for cells in strata:
-        deviations: dict[int, list[float]] = defaultdict(list)
-        cell_means = []
-        for cell in cells:
-            mean = math.fsum(cell.values()) / len(cell)
-            cell_means.append(mean)
+        of_seeds: dict[int, list[float]] = defaultdict(list)
+        cell_means = [_mean(list(cell.values())) for cell in cells]
+        for cell, mean in zip(cells, cell_means, strict=True):
             weight = 1 / (len(cells) * math.sqrt(len(cell) * max(1, len(cell) - 1)))
             for seed, value in cell.items():
-                deviations[seed].append(weight * (value - mean))
-        means.append(math.fsum(cell_means) / len(cells))
-        variances.append(math.fsum(math.fsum(each) ** 2 for each in deviations.values()))
+                of_seeds[seed].append(weight * (value - mean))
+        means.append(_mean(cell_means))
+        deviations.append([math.fsum(each) for each in of_seeds.values()])
         sizes.append(min(map(len, cells)))
-        degrees.append(sizes[-1] - 1)
-    mean = math.fsum(means) / len(means)
-    if min(degrees) < 1:
-        return Estimate(mean, None, 0, min(sizes))
-    error = math.sqrt(math.fsum(variances)) / len(means)
-    return Estimate(mean, error, satterthwaite(variances, degrees), min(sizes))
+    if min(sizes) < 2:
+        return Estimate(_mean(means), None, 0, min(sizes))
+    # Squares of huge numbers overflow, those of tiny ones vanish.
+    scale = max(abs(each) for of_stratum in deviations for each in of_stratum) or 1.0
+    variances = [math.fsum((each / scale) ** 2 for each in of_stratum) for of_stratum in deviations]
+    error = scale * math.sqrt(math.fsum(variances)) / len(means)
+    freedom = satterthwaite(variances, [size - 1 for size in sizes])
+    return Estimate(_mean(means), error, freedom, min(sizes))
+
+
+def _mean(values: Sequence[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -137,7 +150,7 @@ def paired(
 
 def log_ratio(first: float, second: float) -> float:
     """Return the logarithm of the ratio of two positive numbers."""
-    return math.log(first / second)
+    return math.log(first) - math.log(second)
 
 
 def positive(*values: BySeed) -> bool:
@@ -183,9 +196,10 @@ def contrast(first: Strata, second: Strata) -> Estimate:
     mean, n = ours.mean - theirs.mean, min(ours.n, theirs.n)
     if ours.error is None or theirs.error is None:
         return Estimate(mean, None, 0, n)
-    variances = [ours.error**2, theirs.error**2]
+    scale = max(ours.error, theirs.error) or 1.0
+    variances = [(ours.error / scale) ** 2, (theirs.error / scale) ** 2]
     freedom = satterthwaite(variances, [ours.degrees, theirs.degrees])
-    return Estimate(mean, math.sqrt(math.fsum(variances)), freedom, n)
+    return Estimate(mean, scale * math.sqrt(math.fsum(variances)), freedom, n)
 
 
 def satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:

@@ -202,7 +202,6 @@ def test_times_of_other_machines_are_not_pooled(sections_of: Read) -> None:
         {"provenance__versions": {"torch": "1.0"}},
         {"provenance__versions": {"torch": "2.14.1", "cuda": "12.8"}},
         {"provenance__denormals_flushed": False},
-        {"provenance__machine": {"cores": 4}},
         {"provenance__machine": "0123abcd"},
         {"provenance__device_kind": "cuda", "provenance__deterministic": {"cudnn_benchmark": True}},
     ],

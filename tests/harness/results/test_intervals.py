@@ -28,6 +28,23 @@ def test_a_mean_has_the_interval_of_students_t() -> None:
     assert interval.decides
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_squares_neither_overflow_nor_vanish(scale: float) -> None:
+    interval = mean_interval([1.0 * scale, 2.0 * scale, 3.0 * scale])
+    assert interval.high == pytest.approx((2 + 4.302653 / 3**0.5) * scale, rel=1e-6)
+
+
+def test_a_sum_beyond_all_numbers_has_a_mean() -> None:
+    assert mean_interval([1.2e308, 1.2e308]).mean == pytest.approx(1.2e308)
+
+
+def test_a_ratio_beyond_all_numbers_stays_finite() -> None:
+    found = ratio({0: 1e300, 1: 1e-300}, {0: 1e-300, 1: 1e300})
+    assert found is not None
+    assert found.high is not None
+    assert math.isfinite(found.high)
+
+
 def test_one_value_has_no_interval() -> None:
     interval = mean_interval([5.0])
     assert (interval.mean, interval.low, interval.high, interval.n) == (5.0, None, None, 1)
