@@ -127,7 +127,8 @@ def _show(task: str, store: Store, picture: Path) -> None:
     quality = records[0]["quality"]
     print(table(as_rows(found, quality["goal"] == "max"), left=3))
     print(table(firing_rows(found), left=3))
-    draw(found, quality["metric"].replace("_", " ")).savefig(picture, dpi=120)
+    about = f"{task}, {records[0]['data']['name']}"
+    draw(found, quality["metric"].replace("_", " "), about, None).savefig(picture, dpi=120)
     print(picture)
 
 

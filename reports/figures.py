@@ -28,6 +28,8 @@ from matplotlib.ticker import (
 from harness.durability import files
 from harness.results.intervals import Interval
 from reports.groups import Group, Section
+from reports.moments import Moments
+from reports.moments import draw as draw_moments
 from reports.quantities import QUANTITIES
 from reports.ranking import THRESHOLDS, Ranking
 
@@ -82,6 +84,7 @@ def draw_all(
     rankings: Sequence[Ranking],
     charts: Mapping[str, Mapping[str, Any]],
     methods: Sequence[Mapping[str, Any]],
+    moments: Mapping[str, Moments],
     folder: Path,
 ) -> Drawn:
     """Write every figure that there is something for, and return them.
@@ -91,6 +94,7 @@ def draw_all(
         rankings: across tasks.
         charts: curves and densities, as `reports.charts.chart_data` gives them, by section.
         methods: colours and markers, as `reports.charts.methods` gives them.
+        moments: the curves over the moment of pruning, of the sections that have them.
         folder: for the files.
     """
     looks = {method["id"]: method for method in methods}
@@ -107,6 +111,12 @@ def draw_all(
                 if (figure := draw(section, chart, looks)) is not None:
                     _save(figure, folder / f"{section.slug}-{name}")
                     drawn.setdefault(section.slug, {})[name] = f"{section.slug}-{name}"
+            if section.slug in moments:
+                figure = draw_moments(
+                    moments[section.slug], section.metric_title, section.name, section.stamp
+                )
+                _save(figure, folder / f"{section.slug}-moment")
+                drawn.setdefault(section.slug, {})["moment"] = f"{section.slug}-moment"
         for ranking in rankings:
             _save(ranking_figure(ranking, looks), folder / ranking.slug)
             drawn[ranking.slug] = {"ranking": ranking.slug}

@@ -185,11 +185,19 @@ COLOURS: Mapping[bool, str] = {False: "#0072b2", True: "#c44a00"}
 MARKERS: Mapping[bool, str] = {False: "o", True: "s"}
 
 
-def draw(found: Moments, metric: str) -> Figure:
-    """Draw the curves above, and below them a row for each trigger with a dot for each seed."""
+def draw(found: Moments, metric: str, name: str, stamp: str | None) -> Figure:
+    """Draw the curves above, and below them a row for each trigger with a dot for each seed.
+
+    Args:
+        found: what to draw.
+        metric: its name.
+        name: of the task and its setting.
+        stamp: what is said of data that are not the published ones.
+    """
     kinds = list(found.firings)
     rows = max((len(firings) for firings in found.firings.values()), default=0)
     figure = Figure(figsize=(4.6 * len(kinds) + 0.6, 3.0 + 0.24 * rows), layout="constrained")
+    figure.suptitle("\n".join(filter(None, (f"When to prune: {name}", stamp))), fontsize=9)
     ratios = [3.0, max(0.24 * rows, 0.01)]
     axes = figure.subplots(
         2, len(kinds), squeeze=False, sharex="col", gridspec_kw={"height_ratios": ratios}

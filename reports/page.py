@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ def render(
     charts: Mapping[str, Any],
     methods: Sequence[Mapping[str, Any]],
     figures: Drawn,
+    moments: Mapping[str, bytes],
 ) -> str:
     """Return the page.
 
@@ -54,6 +56,7 @@ def render(
         charts: what the charts of each section are drawn from, by its slug.
         methods: their colours and markers.
         figures: the files beside the page.
+        moments: the SVG of a section's curves over the moment of pruning, by its slug.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -73,6 +76,7 @@ def render(
         tables=tables,
         rankings=rankings,
         unranked=unranked,
+        moments={slug: base64.b64encode(svg).decode() for slug, svg in moments.items()},
         verdicts=verdicts,
         beside=beside,
         states=STATES,

@@ -12,6 +12,7 @@ from reports.charts import chart_data, methods
 from reports.claims import claims_table, judge
 from reports.figures import draw_all
 from reports.groups import sections as sections_of
+from reports.moments import moments
 from reports.page import render
 from reports.published import beside, of_the_talk
 from reports.ranking import outside, rankings
@@ -52,7 +53,13 @@ def write(results_folder: Path, out: Path) -> Path:
     files.write(out / "runs.csv", runs.encode())
     looks = methods(sections)
     charts = {section.slug: chart_data(section, results) for section in sections}
-    drawn = draw_all(sections, ranked, charts, looks, out / "figures")
+    chosen = {
+        section.slug: found
+        for section in sections
+        if (found := moments(results.records[run] for g in section.groups for run in g.run_ids))
+    }
+    drawn = draw_all(sections, ranked, charts, looks, chosen, out / "figures")
+    pictures = {slug: out / "figures" / f"{drawn[slug]['moment']}.svg" for slug in chosen}
     page = render(
         results,
         sections,
@@ -65,6 +72,7 @@ def write(results_folder: Path, out: Path) -> Path:
         charts,
         looks,
         drawn,
+        {slug: picture.read_bytes() for slug, picture in pictures.items()},
     )
     files.write(out / "index.html", page.encode())
     return out / "index.html"

@@ -204,6 +204,7 @@ def test_no_figure_warns(tmp_path: Path, name: str) -> None:
             rankings(made),
             {section.slug: chart_data(section, results) for section in made},
             methods(made),
+            {},
             tmp_path / "figures",
         )
 

@@ -116,7 +116,8 @@ def test_the_tables_mark_the_best_moment_and_say_never() -> None:
 def test_the_figure_has_a_panel_for_each_kind_of_units() -> None:
     found = moments(RECORDS)
     assert found is not None
-    figure = draw(found, "accuracy")
+    figure = draw(found, "accuracy", "digits", "STAND-IN DATA")
+    assert figure.get_suptitle() == "When to prune: digits\nSTAND-IN DATA"
     titles = [axes.get_title() for axes in figure.axes[:2]]
     assert titles == ["96 % of the weights, by channels", "96 % of the weights, by weights"]
 
