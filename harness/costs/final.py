@@ -1,11 +1,16 @@
-"""The costs of a finished network, measured in a process that has done nothing else."""
+"""The costs of a finished network, measured in a process that has done nothing else.
+
+That process has to import everything once more, which takes most of the time of a smoke run. So
+those are measured in the process of the run, and the record says so. Nothing but the times can
+tell the difference.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,27 +18,58 @@ from typing import Any
 
 import torch
 
+from harness.costs.allocations import Allocations
+from harness.costs.ledger import NO_PROCESSOR_TIME
+from harness.costs.measured import Measured
 from harness.costs.memory import PeakMemory
 from harness.costs.rehearsal import STEPS, rehearse, training_step
+from harness.costs.timing import time_call
+from harness.costs.usage import DISTURBED, Stopwatch
 from harness.durability.stop import Stop, deaf
 from harness.errors import Interrupted, RunFailed
-from harness.network import build_task, load_network
+from harness.network import Network, build_task, load_network
 from harness.registry import Registry
 from harness.results.store import WEIGHTS
 from harness.spec import Plan
+from harness.task import Batch
 from harness.units import all_masks
 
 MEASURED = (
     "step_ms",
     "step_ms_iqr",
+    "step_cpu_ms",
     "inference_ms",
     "inference_ms_iqr",
+    "inference_cpu_ms",
     "peak_step_bytes",
+    "peak_step_method",
     "disk_bytes",
     "macs",
     "macs_effective",
     "parameters",
 )
+
+
+OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
+"""Where the measuring was done."""
+
+
+def final_costs(
+    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
+) -> dict[str, Any]:
+    """Return the costs of a finished network, and a reason for each that could not be measured.
+
+    Raises:
+        Interrupted: the process was asked to stop.
+        RunFailed: the measuring failed.
+    """
+    if plan.spec.profile != "smoke":
+        measured = measure_elsewhere(folder, plan, plugins, device, stop)
+        return {**measured, "measured_in": OWN_PROCESS}
+    measured = measure(folder, plan, plugins, str(device), torch.get_num_threads())
+    if stop.requested:
+        raise Interrupted
+    return {**measured, "measured_in": RUNS_PROCESS}
 
 
 def measure_elsewhere(
@@ -87,37 +123,39 @@ def measure(
 ) -> dict[str, Any]:
     """Load a finished network and return the costs of using it and of training it further.
 
-    Times are those of the recipe's batch, in milliseconds: median and interquartile range.
-    Memory is what a training step needs beyond what the process held before the network was
-    built, and after a rehearsal. Multiply-accumulates are of the inference of one sample.
+    Times are those of the recipe's batch, in milliseconds: median and interquartile range, and
+    beside them the processor time, and what shows whether something disturbed them. Memory is
+    what a training step needs, the network included. Multiply-accumulates are of the inference
+    of one sample.
     """
-    # Imported here because these take half a second, which the run itself is spared.
+    # Imported here because the run itself can do without.
     from harness.costs.operations import count_operations
-    from harness.costs.timing import time_call
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     device = torch.device(device_name)
+    preparing = Stopwatch()
     registry = Registry(plugins)
     batch = build_task(plan, device).scoring_batches(plan.spec.seed)[0]
-    rehearse(plan, load_network(folder, plan, registry, device), batch)
-    memory = PeakMemory(device)
-    network = load_network(folder, plan, registry, device)
+
+    def load() -> Network:
+        return load_network(folder, plan, registry, device)
+
+    network, peak, method = _step_memory(plan, load, batch, device)
     task, model = network.task, network.model
-    step = training_step(plan, network, batch)
 
     def inference() -> None:
         model.eval()
         with torch.no_grad():
             task.inference(model, batch)
 
-    memory.start()  # what building the network took for a moment is no part of a step
-    for _ in range(STEPS):
-        step()
-    peak = memory.peak()
+    load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
-    step_time = time_call(step, device, at_most_seconds=seconds)
-    inference_time = time_call(inference, device, at_most_seconds=seconds)
+    calls = {"step_ms": training_step(plan, network, batch), "inference_ms": inference}
+    timings = {
+        name: time_call(call, device, at_most_seconds=seconds) for name, call in calls.items()
+    }
+    on_processor = device.type == "cpu"
     masks = all_masks(network.units.values())
     counted = network
     if device.type != "cpu":
@@ -126,15 +164,54 @@ def measure(
     operations = count_operations(
         counted.model, lambda: counted.task.inference(counted.model.eval(), sample), masks
     )
+    step, use = timings["step_ms"], timings["inference_ms"]
+    reasons = {"peak_step_bytes": peak.reason} if peak.reason else {}
+    if not on_processor:
+        reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
     return {
-        "step_ms": step_time.median_ms,
-        "step_ms_iqr": step_time.interquartile_range_ms,
-        "inference_ms": inference_time.median_ms,
-        "inference_ms_iqr": inference_time.interquartile_range_ms,
+        "step_ms": step.median_ms,
+        "step_ms_iqr": step.interquartile_range_ms,
+        "step_cpu_ms": step.cpu_ms if on_processor else None,
+        "inference_ms": use.median_ms,
+        "inference_ms_iqr": use.interquartile_range_ms,
+        "inference_cpu_ms": use.cpu_ms if on_processor else None,
         "peak_step_bytes": peak.value,
+        "peak_step_method": method,
         "disk_bytes": (folder / WEIGHTS).stat().st_size,
         "macs": operations.dense_macs,
         "macs_effective": operations.effective_macs,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "reasons": {"peak_step_bytes": peak.reason} if peak.reason else {},
+        "load": {
+            name: {"before": load_before, "during": timing.load} for name, timing in timings.items()
+        },
+        "disturbed": {
+            name: round(timing.waited, 3)
+            for name, timing in timings.items()
+            if on_processor and timing.waited > DISTURBED
+        },
+        "reasons": reasons,
     }
+
+
+def _step_memory(
+    plan: Plan, load: Callable[[], Network], batch: Batch, device: torch.device
+) -> tuple[Network, Measured, str]:
+    """Return a network that has taken a few steps, the memory that they took, and who says so."""
+    if device.type == "cpu":
+        with Allocations() as allocations:
+            network = load()
+            step = training_step(plan, network, batch)
+            for _ in range(STEPS):
+                with allocations.counting():
+                    step()
+        peak = allocations.peak()
+        if peak.value is not None:
+            return network, peak, "allocator"
+    rehearse(plan, load(), batch)
+    memory = PeakMemory(device)
+    network = load()
+    step = training_step(plan, network, batch)
+    memory.start()  # what building the network took for a moment is no part of a step
+    for _ in range(STEPS):
+        step()
+    return network, memory.peak(), "resident memory" if device.type == "cpu" else "allocator"

@@ -1,19 +1,17 @@
-"""How long a call takes, warm."""
+"""How long a call takes, warm, and what else the processor did meanwhile."""
 
 from __future__ import annotations
 
-import logging
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter as timer
+from time import process_time, thread_time
 
 import torch
 
-# Torch's timer brings its compiler along, which complains of a machine with nvcc and no GPU.
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-
-from torch.utils.benchmark import timer  # noqa: E402 - silenced first
+from harness.costs.usage import Stopwatch, waited
 
 _WARM_UPS = 10
 _REPETITIONS = 50
@@ -28,15 +26,18 @@ class Timing:
     median_ms: float
     interquartile_range_ms: float
     repetitions: int
+    cpu_ms: float
+    """Median processor time of all threads of the process; no measure of a GPU's work."""
+    waited: float
+    """The share of the median in which the calling thread had no processor; see `usage`."""
+    load: float | None
+    """How many processors were busy with others' work meanwhile; None of a moment."""
 
 
 def time_call(
     call: Callable[[], object], device: torch.device, *, at_most_seconds: float = 10.0
 ) -> Timing:
-    """Time single calls after warming up, with the clock of torch.utils.benchmark.
-
-    That clock waits for the GPU. (Its ``Timer`` would time blocks of ten calls up to some 10 ms
-    each, and return the spread of their means.)
+    """Time single calls after warming up; a GPU is waited for.
 
     On a CPU, numbers too small for the normal format are flushed to zero: pruned networks can
     be full of them, and are then many times slower (pytorch issue 46180). The call runs in a
@@ -52,10 +53,15 @@ def time_call(
             50 repetitions, and 3 in any case.
     """
     if device.type == "cuda":
+
+        def synchronised() -> float:
+            torch.cuda.synchronize(device)
+            return timer()
+
         with torch.cuda.device(device):
-            return _time(call, at_most_seconds)
+            return _time(call, synchronised, at_most_seconds)
     with ThreadPoolExecutor(1, initializer=_prepare, initargs=(torch.get_num_threads(),)) as thread:
-        return thread.submit(_time, call, at_most_seconds).result()
+        return thread.submit(_time, call, timer, at_most_seconds).result()
 
 
 def _prepare(workers: int) -> None:
@@ -63,18 +69,32 @@ def _prepare(workers: int) -> None:
     torch.set_num_threads(workers)
 
 
-def _time(call: Callable[[], object], at_most_seconds: float) -> Timing:
-    end = timer() + at_most_seconds
+def _time(call: Callable[[], object], clock: Callable[[], float], at_most_seconds: float) -> Timing:
+    end = clock() + at_most_seconds
     for _ in range(_WARM_UPS):
         call()
-        if timer() > end - 0.8 * at_most_seconds:
+        if clock() > end - 0.8 * at_most_seconds:
             break
     seconds: list[float] = []
+    by_process: list[float] = []
+    by_thread: list[float] = []
+    stopwatch = Stopwatch()
     while len(seconds) < _REPETITIONS or sum(seconds) < _SHORTEST_SECONDS:
-        if len(seconds) >= _FEWEST_REPETITIONS and timer() > end:
+        if len(seconds) >= _FEWEST_REPETITIONS and clock() > end:
             break
-        began = timer()
+        # Processor time is read outside of what the clock sees: it takes a microsecond.
+        process, thread = process_time(), thread_time()
+        began = clock()
         call()
-        seconds.append(timer() - began)
+        seconds.append(clock() - began)
+        by_thread.append(thread_time() - thread)
+        by_process.append(process_time() - process)
     lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Timing(1000 * median, 1000 * (upper - lower), len(seconds))
+    return Timing(
+        median_ms=1000 * median,
+        interquartile_range_ms=1000 * (upper - lower),
+        repetitions=len(seconds),
+        cpu_ms=1000 * statistics.median(by_process),
+        waited=waited(median, statistics.median(by_thread)),
+        load=stopwatch.read().load,
+    )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
 import importlib.metadata
+import json
+import os
 import platform
 import shlex
 import subprocess
@@ -15,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codecarbon")
+
+
+_OPENMP = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
+"""Settings of the environment that decide what threads do while they wait."""
 
 
 def describe_device(device: torch.device) -> str:
@@ -36,25 +45,83 @@ def _processor() -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what may change the last bits of a result, and every cost."""
+    """Return what may change the last bits of a result, and every cost.
+
+    ``machine`` is short and the same for two runs whose times may be compared: the processor or
+    GPU, its host (`host`), the number of threads, torch and its settings agree. How many runs
+    shared the device is told apart.
+    """
     import torch
 
-    return {
+    described = {
         "device": describe_device(device),
         "device_kind": device.type,
+        "host": host(),
+        "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "denormals_flushed": True,
+        "denormals_flushed": not bool(torch.full((1,), 1e-40).mul(1).any()),
         "deterministic": {
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "algorithms": torch.are_deterministic_algorithms_enabled(),
         },
+        "settings": _settings(device),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    return {
+        **described,
+        "machine": _short_hash(described),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
             "cuda": torch.version.cuda if device.type == "cuda" else None,
         },
-        "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
+    """Return a pseudonym of this host, None where the system keeps no identifier for it.
+
+    It is a hash that is keyed with that identifier, as systemd recommends for applications. So
+    it tells two hosts apart, and nobody can get from it to the host or link it to what other
+    programs report. (Containers of one image may share the identifier, and so the pseudonym.)
+    """
+    try:
+        identifier = machine_id.read_bytes().strip()
+    except OSError:
+        return None
+    if not identifier:
+        return None
+    return hmac.new(identifier, b"pruning-benchmark", hashlib.sha256).hexdigest()[:12]
+
+
+def _settings(device: torch.device) -> dict[str, Any]:
+    """Return what else decides how fast torch is."""
+    import torch
+
+    settings: dict[str, Any] = {
+        "torch": torch.__version__,
+        # Its compiler, its libraries (MKL, OpenBLAS, oneDNN) and the processor's instructions.
+        "build": _short_hash(torch.__config__.show()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "onednn": bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled),
+        "mkl": torch.backends.mkl.is_available(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "openmp": {name: os.environ[name] for name in _OPENMP if name in os.environ},
+    }
+    if device.type == "cuda":
+        settings |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+        # Torch refuses to answer where its old and its new interface were mixed.
+        with contextlib.suppress(RuntimeError):
+            settings |= {
+                "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+                "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            }
+    return settings
+
+
+def _short_hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _version(package: str) -> str | None:

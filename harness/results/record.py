@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.costs.final import measure_elsewhere
+from harness.costs.final import final_costs
 from harness.costs.ledger import Ledger
 from harness.durability.journal import Journal
 from harness.durability.lives import Lives
@@ -60,7 +60,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     if finished.diverged is None:
         status, reason = _status(plan, trainer)
         quality = _quality(plan, trainer)
-    final = measure_elsewhere(finished.folder, plan, plugins, device, stop)
+    final = final_costs(finished.folder, plan, plugins, device, stop)
     return {
         **head(plan, status, reason),
         "quality": quality,
@@ -70,7 +70,10 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
             "epochs": trainer.spent / trainer.task.steps_per_epoch,
             "steps": trainer.spent,
             **final,
-            "reasons": {**costs["reasons"], **final["reasons"]},
+            **{
+                key: {**costs[key], **final.get(key, {})}
+                for key in ("load", "disturbed", "reasons")
+            },
         },
         "events": [entry.event for entry in finished.journal.entries],
         "provenance": {

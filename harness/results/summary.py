@@ -113,6 +113,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         f"{cost['macs']} multiply-accumulates a sample, "
         f"{cost['macs_effective']} of them by weights that are left (which is no speed-up)",
     )
+    if disturbed := record["cost"].get("disturbed"):
+        yield "disturbed", _disturbance(disturbed, record["cost"])
     for reason, names in _not_measured(record["cost"]):
         yield "not measured", f"{', '.join(names)}: {reason}"
     yield "measured on", _machine(record["provenance"])
@@ -161,7 +163,20 @@ def _not_measured(cost: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Go through the reasons why costs could not be measured, and the costs of each."""
     for reason in dict.fromkeys(cost["reasons"].values()):
         missing = [name for name, why in cost["reasons"].items() if why == reason]
-        yield reason, [COSTS[name][0] for name in COSTS if name in missing]
+        names = [COSTS[name][0] for name in COSTS if name in missing]
+        if names:
+            yield reason, names
+
+
+def _disturbance(disturbed: Mapping[str, float], cost: Mapping[str, Any]) -> str:
+    """Return for how long what was timed had no processor, and what else worked meanwhile."""
+    shares = [
+        f"{percent(round(share, 2))} of {COSTS[name][0]}" for name, share in disturbed.items()
+    ]
+    loads = [cost.get("load", {}).get(name, {}).get("during") for name in disturbed]
+    busiest = max((load for load in loads if load is not None), default=None)
+    others = f"; other work kept {several(busiest, 'processor')} busy" if busiest else ""
+    return f"without a processor for {', '.join(shares)}{others}"
 
 
 def _machine(provenance: Mapping[str, Any]) -> str:

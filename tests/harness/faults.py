@@ -18,7 +18,7 @@ from harness.costs.final import MEASURED
 from harness.registry import pruner, task
 from harness.run import Run
 
-harness.results.record.measure_elsewhere = lambda *arguments: {
+harness.results.record.final_costs = lambda *arguments: {
     **dict.fromkeys(MEASURED),
     "reasons": dict.fromkeys(MEASURED, "the tests of the matrix measure no costs"),
 }

@@ -96,7 +96,7 @@ Refused = Callable[..., str]
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare runs the process that measures their final network."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: costs)
+    monkeypatch.setattr("harness.results.record.final_costs", lambda *arguments: costs)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from itertools import chain, cycle, repeat
 
 import pytest
@@ -67,6 +68,33 @@ def test_the_spread_is_that_of_the_middle_half(call_of):
 def test_the_first_calls_are_not_counted(call_of):
     durations = chain(repeat(0.1, WARM_UPS), repeat(0.01))
     assert time_call(call_of(durations), CPU).interquartile_range_ms == pytest.approx(0, abs=1e-6)
+
+
+def test_processor_time_stands_beside_the_time_of_the_clock(monkeypatch: pytest.MonkeyPatch):
+    """Two threads work for 10 ms, of which the calling one has to wait for 4."""
+    clocks = {"timer": 0.0, "thread_time": 0.0, "process_time": 0.0}
+    for name in clocks:
+        monkeypatch.setattr(timing, name, lambda name=name: clocks[name])
+
+    def call() -> None:
+        clocks["timer"] += 0.010
+        clocks["thread_time"] += 0.006
+        clocks["process_time"] += 0.016
+
+    timed = time_call(call, CPU)
+    assert timed.median_ms == pytest.approx(10)
+    assert timed.cpu_ms == pytest.approx(16)
+    assert timed.waited == pytest.approx(0.4)
+
+
+def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    asked: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    device = torch.device("cuda:1")
+    timed = time_call(lambda: None, device, at_most_seconds=0.01)
+    assert set(asked) == {device}
+    assert len(asked) >= 2 * timed.repetitions
 
 
 def test_the_clock_is_a_real_one():

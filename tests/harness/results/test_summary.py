@@ -143,6 +143,31 @@ def test_what_was_not_measured_has_a_dash_and_a_reason() -> None:
     assert f"not measured     training step, multiply-accumulates: {killed}" in text
 
 
+def test_figures_that_were_disturbed_are_named() -> None:
+    text = summarise(
+        record(
+            cost__disturbed={"step_ms": 0.314, "train_seconds": 0.06},
+            cost__load={
+                "step_ms": {"before": 0.1, "during": 3.25},
+                "train_seconds": {"before": None, "during": None},
+            },
+        )
+    )
+    assert (
+        "disturbed        without a processor for 31 % of training step, 6 % of training time; "
+        "other work kept 3.25 processors busy"
+    ) in " ".join(text.split()).replace("disturbed without", "disturbed        without")
+
+
+def test_nothing_is_said_of_figures_that_were_not_disturbed() -> None:
+    assert "disturbed" not in summarise(record(cost__disturbed={}))
+    assert "disturbed" not in summarise(RECORD)
+
+
+def test_what_has_no_name_in_the_summary_is_not_said_to_be_missing() -> None:
+    assert "not measured" not in summarise(record(cost__reasons={"step_cpu_ms": "on a GPU"}))
+
+
 def test_no_line_is_longer_than_the_width() -> None:
     long = record(
         data__name="a text " * 30,
