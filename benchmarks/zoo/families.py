@@ -179,9 +179,8 @@ def _detection(name: str) -> Network:
 
 
 def _video(name: str) -> Network:
-    shape = (1, 3, 16, 224, 224) if name.startswith("mvit") else (2, 3, 8, 64, 64)
-    if name == "s3d":
-        shape = (2, 3, 16, 64, 64)
+    is_large = name.startswith("mvit") or name == "s3d"
+    shape = (1, 3, 16, 224, 224) if is_large else (2, 3, 8, 64, 64)
     return Network(functools.partial(_build_model, name), lambda: [torch.randn(*shape)])
 
 
@@ -189,9 +188,8 @@ def _flow(name: str) -> Network:
     def call(model: Any, first: Tensor, second: Tensor) -> Any:
         return model(first, second, num_flow_updates=2)
 
-    return Network(
-        functools.partial(_build_model, name), lambda: pictures(128) + pictures(128), call
-    )
+    build = functools.partial(_build_model, name)
+    return Network(build, lambda: pictures(128) + pictures(128), call, torch.float)
 
 
 def _torchvision(module: str, network: Callable[[str], Network]) -> Family:

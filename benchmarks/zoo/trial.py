@@ -20,6 +20,8 @@ from pruners.channels.rules import tensors_in
 
 TOLERANCE = 1e-7
 """Between the cut and the masked network, in double precision, relative to the largest output."""
+SINGLE_TOLERANCE = 1e-4
+"""The same for networks that only run in single precision."""
 
 MOST_CHARACTERS = 160
 """Of a reason."""
@@ -45,11 +47,18 @@ class Network:
         build: returns the network; called under a seed.
         inputs: returns the arguments of a call.
         forward: called as ``forward(model, *inputs)`` in place of ``model(...)``.
+        dtype: of weights and inputs: single where the network's code converts to it.
     """
 
     build: Callable[[], nn.Module]
     inputs: Callable[[], Sequence[Any]]
     forward: Forward = lambda model, *inputs: model(*inputs)
+    dtype: torch.dtype = torch.double
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference between the cut and the masked network."""
+        return TOLERANCE if self.dtype is torch.double else SINGLE_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,9 @@ def attempt(network: Network) -> Result:
     """Build a network, cut it in several ways, and return what came of it."""
     torch.manual_seed(0)
     try:
-        model = network.build().double().eval()
+        model = network.build().to(network.dtype).eval()
         _without_constants(model)
-        inputs = [_double(value) for value in network.inputs()]
+        inputs = [_converted(value, network.dtype) for value in network.inputs()]
         with torch.no_grad():
             network.forward(model, *inputs)
     except Exception as error:  # whatever a library says of its own network
@@ -109,12 +118,13 @@ def attempt(network: Network) -> Result:
         stops=what_stops(model, graph),
     )
     try:
-        left, counts = _try_cuts(network.forward, model, inputs, graph)
+        left, counts, note = _try_cuts(network, model, inputs, graph)
     except RequestError as error:
         return _failed(seen, "refused", error)
     except Exception as error:
         return _failed(seen, "wrong", error)
-    return replace(seen, left=left, outcome="counts channels" if counts else "right")
+    outcome: Outcome = "counts channels" if counts else "right"
+    return replace(seen, left=left, outcome=outcome, reason=note)
 
 
 def _failed(seen: Result, outcome: Outcome, error: Exception) -> Result:
@@ -127,29 +137,35 @@ def _failed(seen: Result, outcome: Outcome, error: Exception) -> Result:
 
 
 def _try_cuts(
-    forward: Forward, model: nn.Module, inputs: Sequence[Any], graph: ChannelGraph
-) -> tuple[float, bool]:
-    """Return the share of the parameters that half of each group leaves, and if any is counted."""
+    network: Network, model: nn.Module, inputs: Sequence[Any], graph: ChannelGraph
+) -> tuple[float, bool, str]:
+    """Try what is to be tried.
+
+    Returns:
+        The share of the parameters that half of each group leaves, whether an operation counts
+        channels, and why nothing was trained.
+    """
     sizes = graph.sizes()
     one = {name: [size // 2] for name, size in sizes.items()}
     half = {name: range(0, size, 2) for name, size in sizes.items()}
-    _cut(forward, model, inputs, graph, one)
-    smaller, counts = _cut(forward, model, inputs, graph, half)
+    _cut(network, model, inputs, graph, one)
+    smaller, counts = _cut(network, model, inputs, graph, half)
     left = _count(smaller) / _count(model)
     optimiser = Adam(smaller.parameters(), lr=1e-4)
-    if _train(forward, smaller, inputs, optimiser, model):
+    note = _train(network, smaller, inputs, optimiser, model)
+    if not note:
         smaller.eval()
-        again = trace_channels(smaller, inputs, forward=forward)
+        again = trace_channels(smaller, inputs, forward=network.forward)
         keep = {name: range(0, size, 2) for name, size in again.sizes().items()}
         larger = copy.deepcopy(smaller)
         shrink(smaller, again, keep, optimiser)
-        counts |= _compare(forward, larger, inputs, again, keep, smaller)
-        _train(forward, smaller, inputs, optimiser, model)
-    return left, counts
+        counts |= _compare(network, larger, inputs, again, keep, smaller)
+        _train(network, smaller, inputs, optimiser, model)
+    return left, counts, note
 
 
 def _cut(
-    forward: Forward,
+    network: Network,
     model: nn.Module,
     inputs: Sequence[Any],
     graph: ChannelGraph,
@@ -157,11 +173,11 @@ def _cut(
 ) -> tuple[nn.Module, bool]:
     smaller = copy.deepcopy(model)
     shrink(smaller, graph, keep)
-    return smaller, _compare(forward, model, inputs, graph, keep, smaller)
+    return smaller, _compare(network, model, inputs, graph, keep, smaller)
 
 
 def _compare(
-    forward: Forward,
+    network: Network,
     model: nn.Module,
     inputs: Sequence[Any],
     graph: ChannelGraph,
@@ -174,9 +190,17 @@ def _compare(
         _Wrong: the cut network fails, or differs for another reason.
     """
     try:
-        verify_shrink(model, graph, keep, smaller, inputs, forward=forward, tolerance=TOLERANCE)
+        verify_shrink(
+            model,
+            graph,
+            keep,
+            smaller,
+            inputs,
+            forward=network.forward,
+            tolerance=network.tolerance,
+        )
     except RunFailed as error:
-        if permuting_changes(forward, model, inputs, graph):
+        if permuting_changes(network, model, inputs, graph):
             raise _Wrong(str(error)) from None
         return True
     except MemoryError:
@@ -187,7 +211,7 @@ def _compare(
 
 
 def permuting_changes(
-    forward: Forward, model: nn.Module, inputs: Sequence[Any], graph: ChannelGraph
+    network: Network, model: nn.Module, inputs: Sequence[Any], graph: ChannelGraph
 ) -> bool:
     """Tell if the outputs change when the channels of each group change places.
 
@@ -206,47 +230,48 @@ def permuting_changes(
         outputs = []
         for each in (model, permuted):
             torch.manual_seed(0)
-            outputs.append(tensors_in(forward(each, *inputs)))
+            outputs.append(tensors_in(network.forward(each, *inputs)))
     scale = max([float(tensor.abs().max()) for tensor in outputs[0] if tensor.numel()] + [1.0])
     return not all(
-        bool(((one - other).abs() <= TOLERANCE * scale).all())
+        bool(((one - other).abs() <= network.tolerance * scale).all())
         for one, other in zip(*outputs, strict=True)
     )
 
 
 def _train(
-    forward: Forward,
+    network: Network,
     model: nn.Module,
     inputs: Sequence[Any],
     optimiser: Optimizer,
     dense: nn.Module,
-) -> bool:
-    """Take a step; return False if the dense network cannot take one either.
+) -> str:
+    """Take a step; return why the dense network cannot take one either, if that is so.
 
     Raises:
         _Wrong: only the cut network cannot.
     """
     try:
-        return _step(forward, model, inputs, optimiser)
+        _step(network, model, inputs, optimiser)
     except Exception as error:
         try:
             twin = copy.deepcopy(dense)
-            _step(forward, twin, inputs, Adam(twin.parameters(), lr=1e-4))
-        except Exception:
-            return False
+            _step(network, twin, inputs, Adam(twin.parameters(), lr=1e-4))
+        except Exception as same:
+            return f"not trained: {one_line(same)}"
         raise _Wrong(f"the cut network cannot be trained: {one_line(error)}") from error
+    return ""
 
 
-def _step(forward: Forward, model: nn.Module, inputs: Sequence[Any], optimiser: Optimizer) -> bool:
+def _step(network: Network, model: nn.Module, inputs: Sequence[Any], optimiser: Optimizer) -> None:
     torch.manual_seed(0)
     model.train()
     optimiser.zero_grad()
-    outputs = [tensor for tensor in tensors_in(forward(model, *inputs)) if tensor.requires_grad]
-    if not outputs:
-        return False
-    torch.stack([tensor.square().mean() for tensor in outputs]).sum().backward()
+    outputs = tensors_in(network.forward(model, *inputs))
+    learnt = [tensor.square().mean() for tensor in outputs if tensor.requires_grad]
+    if not learnt:
+        raise _Wrong("no output has a gradient")
+    torch.stack(learnt).sum().backward()
     optimiser.step()
-    return True
 
 
 def cuttable_share(model: nn.Module, graph: ChannelGraph) -> float:
@@ -305,9 +330,9 @@ def _without_constants(model: nn.Module) -> None:
                 buffer.copy_(torch.rand_like(buffer) + 0.5)
 
 
-def _double(value: Any) -> Any:
+def _converted(value: Any, dtype: torch.dtype) -> Any:
     is_float = isinstance(value, Tensor) and value.is_floating_point()
-    return value.double() if is_float else value
+    return value.to(dtype) if is_float else value
 
 
 def _count(model: nn.Module) -> int:

@@ -88,6 +88,20 @@ def test_a_network_that_fails_when_it_is_cut_is_wrong(monkeypatch: pytest.Monkey
     assert result.reason.startswith("the cut network fails: RuntimeError")
 
 
+def test_a_network_that_cannot_be_trained_is_only_cut() -> None:
+    def without_gradient(model: nn.Module, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            output: Tensor = model(x)
+        return output
+
+    result = attempt(replace(PLAIN, forward=without_gradient))
+    assert (result.outcome, result.reason) == ("right", "not trained: no output has a gradient")
+
+
+def test_a_network_may_run_in_single_precision_only() -> None:
+    assert attempt(replace(PLAIN, dtype=torch.float)).outcome == "right"
+
+
 def test_a_refusal_names_the_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> ChannelGraph:
         raise UnknownOperation("no rule for aten::fancy (in features.3):\nadd one")
