@@ -23,7 +23,7 @@ class CountingChannels(nn.Module):
         self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.first(x)
+        hidden = self.first(x).float().to(x)
         return self.second(hidden / hidden.square().mean(1, keepdim=True).sqrt())
 
 
