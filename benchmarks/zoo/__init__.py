@@ -1,0 +1,1 @@
+"""Networks that nobody here wrote: which of them can be cut, and what stops the others."""

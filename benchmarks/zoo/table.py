@@ -1,0 +1,121 @@
+"""The outcomes as text: counts per family, and a page with a table of all networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from benchmarks.zoo.trial import Outcome, Result
+
+Row = tuple[str, str, Result]
+"""Family, name, and what came of it."""
+
+SCORED: tuple[Outcome, ...] = tuple(o for o in get_args(Outcome) if o != "not built")
+"""Outcomes that say something about tracing."""
+
+INTRODUCTION = """\
+# Which networks can be cut
+
+Structured pruning here has no code for any architecture: `trace_channels` follows the operations
+of a forward pass. This is what it makes of networks that others wrote, with random weights in
+double precision (`python -m benchmarks.zoo --write docs/channels.md`, in the environment of
+`tox -e zoo`). Each is traced, cut to half and to one channel of each group, compared with the
+network whose other channels are held at zero ({tolerance:g}), trained for a step, traced and cut
+again with its optimiser, compared, and trained for another step.
+
+- **right**: all of that.
+- **counts channels**: the cut network differs from the masked one by nature, since an operation
+  takes a mean or the like over channels; permuting the channels of each group changes nothing.
+- **wrong**: a graph came back, and the cut network fails or computes something else.
+- **refused**: with the operation and the reason, before anything is cut.
+
+*Cuttable* is the share of the weights (parameters of two axes or more) with a channel that can be
+removed; *left* is the share of all parameters when each group is halved. *What stops the others*
+says why weights cannot be cut, with their share.
+"""
+
+
+def counts(rows: Sequence[Row]) -> dict[str, dict[Outcome, int]]:
+    """Return how many networks of each family ended how."""
+    found: dict[str, dict[Outcome, int]] = {}
+    for family, _, result in rows:
+        of_family = found.setdefault(family, dict.fromkeys(get_args(Outcome), 0))
+        of_family[result.outcome] += 1
+    return found
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each family."""
+    lines = []
+    for family, of_family in counts(rows).items():
+        parts = [f"{number} {outcome}" for outcome, number in of_family.items() if number]
+        lines.append(f"{family}: {sum(of_family.values())} networks: {', '.join(parts)}")
+    return lines
+
+
+def page(rows: Sequence[Row], versions: Mapping[str, str], tolerance: float) -> str:
+    """Return the page in Markdown.
+
+    Args:
+        rows: what came of each network.
+        versions: of the libraries, by name.
+        tolerance: of the comparison.
+    """
+    numbers = counts(rows)
+    outcomes = [o for o in get_args(Outcome) if any(each[o] for each in numbers.values())]
+    parts = [INTRODUCTION.format(tolerance=tolerance)]
+    parts.append(
+        f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.\n"
+    )
+    parts.append(
+        _markdown(
+            ["family", "networks", *outcomes, "median seconds to trace"],
+            [
+                [
+                    family,
+                    str(sum(of_family.values())),
+                    *(str(of_family[outcome]) for outcome in outcomes),
+                    f"{_median(r.seconds for f, _, r in rows if f == family and r.groups):.2g}",
+                ]
+                for family, of_family in numbers.items()
+            ],
+        )
+    )
+    for family in numbers:
+        parts.append(f"## {family}\n")
+        parts.append(
+            _markdown(
+                ["network", "parameters", "outcome", "cuttable", "left", "what stops the others"],
+                [_cells(name, result) for f, name, result in rows if f == family],
+            )
+        )
+    return "\n".join(parts)
+
+
+def _cells(name: str, result: Result) -> list[str]:
+    traced = result.groups > 0
+    stops = "; ".join(
+        f"{share:.0%}: {reason}" for reason, share in result.stops.items() if share >= 0.005
+    )
+    why = f"`{result.operation}`: {result.reason}" if result.operation else result.reason
+    return [
+        name,
+        f"{result.parameters:,}" if result.parameters else "",
+        result.outcome,
+        f"{result.cuttable:.0%}" if traced else "",
+        f"{result.left:.0%}" if traced and result.left < 1 else "",
+        "; ".join(filter(None, (why, stops))),
+    ]
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    text = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return "\n".join(text) + "\n"
+
+
+def _median(values: object) -> float:
+    import statistics
+
+    found = list(values)  # type: ignore[call-overload]
+    return statistics.median(found) if found else 0.0
