@@ -141,16 +141,30 @@ class Run:
         self._covered = 0
         self._underway: str | None = None
         self._progress: Progress | None = None
+        self._at_work = False
 
     @property
     def position(self) -> int:
         """Steps from the start of the schedule and the data; rewinding takes it back."""
-        return self._trainer.position
+        return self._clock("position", self._trainer.position)
 
     @property
     def spent(self) -> int:
         """Steps taken so far; never taken back."""
-        return self._trainer.spent
+        return self._clock("spent", self._trainer.spent)
+
+    def _clock(self, name: str, current: int) -> int:
+        """Return what a clock shows to the program.
+
+        A program that starts again is behind its trainer, which has been restored already: it is
+        shown what the clock said after its last verb.
+        """
+        replaying = self._verb_number < self._covered or self._underway is not None
+        if self._at_work or not replaying:
+            return current
+        if self._verb_number == 0:
+            return 0
+        return int(self._journal.entries[self._verb_number - 1].event[name])
 
     def train(
         self,
@@ -258,7 +272,11 @@ class Run:
             self._verb_number += 1
             return returned
         progress, self._progress, self._underway = self._progress, None, called
-        returned, event = action(progress)
+        self._at_work = True
+        try:
+            returned, event = action(progress)
+        finally:
+            self._at_work = False
         trainer = self._trainer
         happened = {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event}
         entry = Entry(verb, called, self._to_json(returned), plain(happened))
