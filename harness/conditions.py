@@ -37,3 +37,6 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "optimiser": ("adam", "adamw", "sgd"),
 }
 """The permitted values; ``optimiser`` is a setting that every task has."""
+
+LIMITS: Mapping[str, str] = {"floor": "[0, 1]"}
+"""The permitted values of numbers, as intervals."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from harness import conditions
 from harness.data.description import DataDescription
 from harness.errors import RequestError, nearest
-from harness.registry import Entry, Registry
+from harness.registry import Entry, Registry, is_within
 from harness.start import Start, find_start
 
 ENGINE_VERSION = 1
@@ -128,7 +128,10 @@ def plan(
         "pruner": dict(pruner_entry.options),
         "engine": dict(conditions.DEFAULTS),
     }
-    choices = {**conditions.CHOICES, **task_entry.arguments.get("choices", {})}
+    choices = {**conditions.CHOICES, **(task_entry.arguments.get("choices") or {})}
+    limits = dict(conditions.LIMITS)
+    for entry in (task_entry, pruner_entry):
+        limits |= entry.arguments.get("limits") or {}
     _refuse_ambiguity(defaults)
     changed: dict[str, Any] = {}
     values = {owner: dict(table) for owner, table in defaults.items()}
@@ -140,6 +143,8 @@ def plan(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
             )
         value = parse_setting(name, text, defaults[owner][name], choices.get(name))
+        if name in limits and not is_within(value, limits[name]):
+            raise RequestError(f"{name}={text}: is outside {limits[name]}")
         values[owner][name] = value
         if value != defaults[owner][name]:
             # A record names no folder of this machine; the data's own hash tells them apart.
@@ -184,16 +189,38 @@ def describe_data(
     Raises:
         RequestError: they are missing or damaged, or what describes them is not there.
     """
-    module, _, function = task.arguments["data"].partition(":")
-    if module:
-        try:
-            describe = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise RequestError(f"task {task.name!r}: what describes its data: {error}") from None
-    else:
-        describe = task.beside(function)
-    description: DataDescription = describe(profile, settings, data_folder)
+    describe = task.describe()
+    try:
+        description = describe(profile, settings, data_folder)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"task {task.name!r}: {_complaint(describe, error)}") from error
+    if not isinstance(description, DataDescription):
+        raise RequestError(
+            f"task {task.name!r}: {_place(describe)} gave a {type(description).__name__}, "
+            "not a harness.data.description.DataDescription"
+        )
     return description
+
+
+def _complaint(function: Callable[..., Any], error: Exception) -> str:
+    """Return what went wrong in a function of a task, and where in its file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f.filename == _file(function)]
+    place = f", line {own[-1].lineno}" if own else ""
+    what = str(error).partition("\n")[0]
+    return f"{_place(function)}{place}: {type(error).__name__}{': ' if what else ''}{what}"
+
+
+def _place(function: Callable[..., Any]) -> str:
+    file = Path(_file(function)).name
+    return f"{getattr(function, '__name__', 'describe')}() in {file}"
+
+
+def _file(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    return "" if code is None else str(code.co_filename)
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
@@ -245,6 +272,6 @@ def parse_setting(name: str, text: str, default: Any, choices: Sequence[str] | N
         raise RequestError(f"{name}={text}: is not a finite number")
     if isinstance(value, int) and value < 1 <= default:
         raise RequestError(f"{name}={text}: is less than 1")
-    if isinstance(value, float) and value < 0 <= default:
+    if isinstance(value, int | float) and value < 0 <= default:
         raise RequestError(f"{name}={text}: is negative")
     return value

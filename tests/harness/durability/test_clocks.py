@@ -11,7 +11,7 @@ from workbench import Workbench
 from harness.errors import Interrupted
 from harness.results.store import Record, outcome
 
-METHODS = '''
+METHODS = """
 from harness.registry import pruner
 from harness.run import Run
 from pruners.criteria import magnitude
@@ -43,7 +43,7 @@ def back_and_forth(run: Run) -> None:
 
     run.prune(Weights, asking, run.sparsity)
     run.train()
-'''
+"""
 
 
 @pytest.fixture
