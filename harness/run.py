@@ -141,7 +141,7 @@ class Run:
         self._covered = 0
         self._underway: str | None = None
         self._progress: Progress | None = None
-        self._at_work = False
+        self._replaying = False
 
     @property
     def position(self) -> int:
@@ -159,8 +159,7 @@ class Run:
         A program that starts again is behind its trainer, which has been restored already: it is
         shown what the clock said after its last verb.
         """
-        replaying = self._verb_number < self._covered or self._underway is not None
-        if self._at_work or not replaying:
+        if not self._replaying:
             return current
         if self._verb_number == 0:
             return 0
@@ -272,11 +271,8 @@ class Run:
             self._verb_number += 1
             return returned
         progress, self._progress, self._underway = self._progress, None, called
-        self._at_work = True
-        try:
-            returned, event = action(progress)
-        finally:
-            self._at_work = False
+        self._replaying = False
+        returned, event = action(progress)
         trainer = self._trainer
         happened = {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event}
         entry = Entry(verb, called, self._to_json(returned), plain(happened))
@@ -504,6 +500,7 @@ class Run:
         state = self._checkpoints.newest(self._can_go_on_from)
         if state is None:
             return False
+        self._replaying = True
         self._covered = state["verb"]
         self._underway = state["underway"]
         self._progress = state["progress"]
