@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +21,7 @@ from harness.prunable import prunable_weights
 from harness.pruning.event import digest, prune, select
 from harness.pruning.sparsity import dense_shapes, layers, weight_sparsity
 from harness.pruning.theory import TangentKernel
+from harness.pruning.unchanged import State, by_versions, require_same
 from harness.registry import Registry
 from harness.scoring import Criterion, Scores
 from harness.seeds import derive
@@ -142,6 +145,7 @@ class Run:
         self._underway: str | None = None
         self._progress: Progress | None = None
         self._replaying = False
+        self._left: State | None = None
 
     @property
     def position(self) -> int:
@@ -186,7 +190,15 @@ class Run:
             only: picks the parameters that learn.
             penalty: is added to the loss.
             watch: accumulates scores, which are returned.
+
+        Raises:
+            RunFailed: a limit is negative or no whole number.
         """
+        for name, limit in (("epochs", epochs), ("steps", steps), ("at_most", at_most)):
+            if limit is not None and not (isinstance(limit, Integral) and limit >= 0):
+                raise RunFailed(
+                    f"run.train({name}={limit!r}): is not 0, 1, 2 ... {name.replace('_', ' ')}"
+                )
         limits = [
             epochs * self.steps_per_epoch if epochs is not None else None,
             steps,
@@ -218,8 +230,11 @@ class Run:
             criterion: scores them, or scores that `train` watched.
             target: a sparsity, or several to go through with the criterion scored anew for each.
             scope: how the target is spread over the layers; None for one threshold for all.
+
+        Raises:
+            RunFailed: there is no target, one is no fraction, or they decrease.
         """
-        targets = [target] if isinstance(target, int | float) else list(target)
+        targets = _targets(target)
         name = self._registry.name_of("units", units)
 
         def action(progress: Progress | None) -> tuple[Pruned, dict[str, Any]]:
@@ -257,7 +272,28 @@ class Run:
         arguments: Sequence[object],
         action: Callable[[Progress | None], tuple[Returned, dict[str, Any]]],
     ) -> Returned:
-        """Do a verb, or return what it returned before if a checkpoint covers it."""
+        """Do a verb, or return what it returned before if a checkpoint covers it.
+
+        Raises:
+            RunFailed: the program changed something itself since the last verb.
+        """
+        if self._left is not None:
+            who = f"the pruner {self.spec.pruner}"
+            require_same(self._left, self._untouched(), who, " between two verbs")
+        returned = self._carry_out_untouched(verb, arguments, action)
+        self._left = self._untouched()
+        return returned
+
+    def _untouched(self) -> State:
+        """Return what only verbs change."""
+        return by_versions(self._trainer.model, self._trainer.optimiser)
+
+    def _carry_out_untouched(
+        self,
+        verb: str,
+        arguments: Sequence[object],
+        action: Callable[[Progress | None], tuple[Returned, dict[str, Any]]],
+    ) -> Returned:
         number, known = self._verb_number, self._known_entry
         called = f"{verb}({', '.join(fingerprint(argument) for argument in arguments)})"
         before = known.arguments if known else self._underway
@@ -442,7 +478,17 @@ class Run:
             event["kernel"] = {"before": kernel_before, "after": self._measure_kernel()}
         realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
-        return Pruned(realised), {"units": name, "target": targets[-1], **event}
+        if event.get("frozen"):
+            self._report(
+                f"frozen, and left whole by a criterion that ranks by gradients: "
+                f"{', '.join(map(str, event['frozen']))}"
+            )
+        return Pruned(realised), {
+            "units": name,
+            "target": targets[-1],
+            "sparsity": realised,
+            **event,
+        }
 
     def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
         """Return what a trigger watches."""
@@ -450,17 +496,17 @@ class Run:
         if masks is None:
             return self._weights()
         generator = torch.Generator().manual_seed(derive(self.spec.seed, "trigger", self.position))
-        with self._ledger.running():
-            return select(
-                self._trainer,
-                self._units_of(masks.units),
-                masks.criterion,
-                masks.target,
-                _one_threshold,
-                self._batches,
-                self._plan.conditions,
-                generator,
-            )
+        return select(
+            self._trainer,
+            self._units_of(masks.units),
+            masks.criterion,
+            masks.target,
+            _one_threshold,
+            self._batches,
+            self._plan.conditions,
+            generator,
+            self._ledger.running,
+        )
 
     def _units_of(self, kind: type[Units]) -> Units:
         """Return the units of this kind, finding them in the model if need be."""
@@ -527,6 +573,32 @@ class Run:
     def unbind(self) -> None:
         """Forget what no checkpoint covers: the last bits may differ here. For the engine."""
         self._journal.truncate(self._covered)
+
+
+def _targets(target: object) -> list[float]:
+    """Return the sparsities to go through.
+
+    Raises:
+        RunFailed: there is none, one is no fraction, or they decrease.
+    """
+    called = f"run.prune(..., {target!r})"
+    targets = [target] if isinstance(target, Real) else target
+    if not isinstance(targets, Sequence) or isinstance(targets, str):
+        raise RunFailed(f"{called}: a target is a number, or a list of numbers")
+    if not targets:
+        raise RunFailed(f"{called}: there is no target in the list")
+    for each in targets:
+        if not (isinstance(each, Real) and 0 <= float(each) < 1):
+            raise RunFailed(
+                f"{called}: {each!r} is outside [0, 1): it is the fraction to be gone, as in 0.98"
+            )
+    values = [float(each) for each in targets]
+    for before, after in pairwise(values):
+        if after < before:
+            raise RunFailed(
+                f"{called}: {after!r} comes after {before!r}, and what is removed does not return"
+            )
+    return values
 
 
 def _one_threshold(shapes: Mapping[str, torch.Size], sparsity: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from harness import conditions
 from harness.data.description import DataDescription
 from harness.errors import RequestError, nearest
+from harness.places import file_of, place
 from harness.registry import Entry, Registry, is_within
 from harness.start import Start, find_start
 
@@ -198,7 +199,7 @@ def describe_data(
         raise RequestError(f"task {task.name!r}: {_complaint(describe, error)}") from error
     if not isinstance(description, DataDescription):
         raise RequestError(
-            f"task {task.name!r}: {_place(describe)} gave a {type(description).__name__}, "
+            f"task {task.name!r}: {place(describe)} gave a {type(description).__name__}, "
             "not a harness.data.description.DataDescription"
         )
     return description
@@ -207,20 +208,10 @@ def describe_data(
 def _complaint(function: Callable[..., Any], error: Exception) -> str:
     """Return what went wrong in a function of a task, and where in its file."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename == _file(function)]
-    place = f", line {own[-1].lineno}" if own else ""
+    own = [frame for frame in frames if frame.filename == file_of(function)]
+    at = f", in line {own[-1].lineno}" if own else ""
     what = str(error).partition("\n")[0]
-    return f"{_place(function)}{place}: {type(error).__name__}{': ' if what else ''}{what}"
-
-
-def _place(function: Callable[..., Any]) -> str:
-    file = Path(_file(function)).name
-    return f"{getattr(function, '__name__', 'describe')}() in {file}"
-
-
-def _file(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None)
-    return "" if code is None else str(code.co_filename)
+    return f"{place(function)}{at}: {type(error).__name__}{': ' if what else ''}{what}"
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:

@@ -187,7 +187,9 @@ class Weights:
         alive = self._alive[name]
         if name not in scores or scores[name].shape != alive.shape:
             raise ScoreError(f"the criterion gave {name!r} no score of shape {tuple(alive.shape)}")
-        score = scores[name]
+        # NumPy, which ranks, knows neither bfloat16 nor tensors that are part of a graph.
+        exact = scores[name].dtype in (torch.float32, torch.float64)
+        score = scores[name].detach() if exact else scores[name].detach().float()
         if not (score.isfinite() | ~alive).all():
             raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
         rankable = torch.where(alive, score, -torch.inf)
