@@ -180,7 +180,7 @@ def evaluation_leaves_no_trace(subject: Subject) -> None:
     trainer, metric = subject.trainer(), subject.entry.arguments["metric"]
     before = digest(trainer.model.state_dict())
     for split in ("validation", "test"):
-        results = [evaluate(subject.task, trainer.model, split) for _ in range(2)]
+        results = [evaluate(subject.task, trainer.model, split, metric) for _ in range(2)]
         _require(metric in results[0], f"{split} lacks the metric {metric!r}")
         _require(results[0] == results[1], f"{split} differs between two calls")
     _require(digest(trainer.model.state_dict()) == before, "evaluation changed the model")

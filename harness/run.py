@@ -425,8 +425,8 @@ class Run:
     def _after_epoch(self, loss: float) -> dict[str, Any]:
         """Evaluate; the result is for the record, not for the method."""
         trainer = self._trainer
-        validation = evaluate(trainer.task, trainer.model, "validation")
         metric = self._plan.task.arguments["metric"]
+        validation = evaluate(trainer.task, trainer.model, "validation", metric)
         self._report(
             f"epoch {trainer.spent // self.steps_per_epoch}/{trainer.end // self.steps_per_epoch}"
             f"  loss {loss:.4f}  validation {metric} {validation[metric]:.4g}"

@@ -81,7 +81,7 @@ def require_twice_differentiable(loss: Tensor) -> None:
         seen.add(node)
         function = getattr(type(node), "_forward_cls", None)
         code = getattr(getattr(function, "backward", None), "__code__", None)
-        if code is not None and code.co_qualname == _ONCE:
+        if function is not None and code is not None and code.co_qualname == _ONCE:
             raise RuntimeError(f"differentiate twice {function.__name__}: once_differentiable")
         waiting += [following for following, _ in node.next_functions]
 
