@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.prunable import prunable_weights
+from harness.errors import Skip
+from harness.prunable import never_zero, prunable_weights
 from harness.registry import units
 from harness.scoring import Scores
 from harness.units import Forward, Kept, Scope, ScoreError, UnreachableSparsity
@@ -24,11 +25,21 @@ class Weights:
 
     Removed weights are exactly zero after every step, and their gradients and optimiser state
     are zero too. Weights are counted over all prunable tensors, tied ones once.
+
+    Raises:
+        Skip: a layer computes its weights from others, such that zeros do not stay.
     """
 
     exact = True
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
+        if computed := never_zero(model):
+            layers = ", ".join(f"{layer} ({how})" for layer, how in computed.items())
+            raise Skip(
+                f"weights are computed from others, and cannot be held at zero, in {layers}; let "
+                "the task's model() build these layers with plain weights, or remove what computes "
+                "them: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+            )
         self._alive: Kept = {
             name: torch.ones_like(weight, dtype=torch.bool)
             for name, weight in prunable_weights(model).items()
