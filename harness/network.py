@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.costs.disk import load_weights, save_weights
 from harness.durability.files import load_state, save_state
 from harness.errors import RequestError, RunFailed
+from harness.pruning.sparsity import dense_shapes
 from harness.registry import Registry
 from harness.results.store import WEIGHTS, Store
 from harness.spec import Plan, as_text, plan
@@ -77,7 +78,9 @@ def load(
     """
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
-    spec = Store(folder.parent).find(folder.name)["spec"]
+    record = Store(folder.parent).find(folder.name)
+    spec, layers = record["spec"], record["sparsity"]["per_layer"]
+    recorded = record["task"]["version"]
     registry = Registry([Path(plugin) for plugin in plugins])
     wanted = plan(
         registry,
@@ -92,7 +95,17 @@ def load(
         },
         data_folder=Path(data_folder),
     )
-    return load_network(folder, wanted, registry, torch.device("cpu")).model
+    try:
+        return load_network(folder, wanted, registry, torch.device("cpu")).model
+    except (RequestError, RunFailed, RuntimeError, ValueError, KeyError) as error:
+        dense = {layer["name"]: tuple(layer["dense_shape"]) for layer in layers}
+        fits = dense_shapes(build_task(wanted, torch.device("cpu")).model()) == dense
+        if fits and (recorded == wanted.task.version or isinstance(error, RunFailed)):
+            raise
+        raise RunFailed(
+            f"{folder.name}: the task {spec['task']!r} builds another network than the stored one: "
+            "its code has changed since; load it with the code of that time"
+        ) from error
 
 
 def begin_from(start: Start, model: nn.Module) -> None:

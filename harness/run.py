@@ -483,9 +483,12 @@ class Run:
                 f"frozen, and left whole by a criterion that ranks by gradients: "
                 f"{', '.join(map(str, event['frozen']))}"
             )
+        # A target is of weights, unless the units say otherwise.
+        of = getattr(units, "target_of", None)
         return Pruned(realised), {
             "units": name,
             "target": targets[-1],
+            **({} if of is None else {"target_of": of}),
             "sparsity": realised,
             **event,
         }
