@@ -254,6 +254,11 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="task|pruner")
     parser.add_argument("name", metavar="NAME")
+    parser.add_argument(
+        "--task", metavar="NAME", help="what a pruner is tried on (default: digits)"
+    )
+    _profile_option(parser, default="smoke")
+    _set_option(parser)
     _data_folder_option(parser)
     _plugin_option(parser)
 

@@ -43,6 +43,10 @@ CHOICES: Mapping[str, Sequence[str]] = {
 }
 """The permitted values; ``optimiser`` is a setting that every task has."""
 
+LIMITS: Mapping[str, str] = {"floor": "[0, 1]", "warmup": "[0, 0.5]"}
+"""The permitted values of numbers, as intervals. From the middle of the budget on the rate falls,
+so that a warm-up ends before."""
+
 
 def check(values: Mapping[str, str | float]) -> None:
     """Refuse conditions that contradict each other.
@@ -50,14 +54,8 @@ def check(values: Mapping[str, str | float]) -> None:
     Raises:
         RequestError: they do.
     """
-    warmup = float(values["warmup"])
-    if warmup > 0.5:
+    if values["warmup"] and values["schedule"] != "equal":
         raise RequestError(
-            f"warmup={warmup:g}: is above 0.5, where the rate begins to fall; "
-            "it is a share of the budget, as in warmup=0.05"
-        )
-    if warmup and values["schedule"] != "equal":
-        raise RequestError(
-            f"warmup={warmup:g}: belongs to schedule=equal; "
+            f"warmup={values['warmup']:g}: belongs to schedule=equal; "
             f"the schedule {values['schedule']!r} has its own beginning"
         )

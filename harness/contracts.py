@@ -1,14 +1,16 @@
 """The contracts of tasks and pruners as rules that anyone's plug-in can be held to.
 
-Each rule is a function of the plug-in; its docstring is the promise. All use the smoke profile.
+Each rule is a function of the plug-in; its docstring is the promise. All use the profile that is
+asked for, which is the smoke profile unless something else is said.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,18 +18,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
 
+from harness.checking import Request
 from harness.durability.stop import Stop
 from harness.engine import carry_out
-from harness.errors import Interrupted
+from harness.errors import Interrupted, RequestError, RunFailed, enumerated
 from harness.network import build_task
 from harness.prunable import prunable_weights
 from harness.pruning.connectivity import is_collapsed
 from harness.pruning.event import digest
-from harness.registry import Entry, Registry
+from harness.pruning.unchanged import by_values, require_same
+from harness.registry import Entry
 from harness.results.store import Record, Store, outcome
 from harness.scoring import magnitudes, scoring_mode
-from harness.spec import Plan, plan
+from harness.spec import Plan
 from harness.task import Task
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
@@ -35,70 +41,104 @@ from harness.training.trainer import Trainer
 CPU = torch.device("cpu")
 
 
+LEAST_STEPS = 60
+"""For how many steps a pruner is tried: real programs do something every few dozen."""
+
+
 class Broken(Exception):
     """A rule of a contract is not kept."""
+
+
+class Noted(Exception):
+    """A rule is not kept, which concerns one method only."""
+
+
+class Untried(Exception):
+    """A rule could not be tried, because another is broken."""
 
 
 @dataclass
 class Subject:
     """The task or pruner that is checked."""
 
-    registry: Registry
-    entry: Entry
-    data_folder: Path
+    request: Request
 
+    @property
+    def entry(self) -> Entry:
+        """What is checked."""
+        return self.request.entry
+
+    @cached_property
     def plan(self) -> Plan:
-        """Return a plan that pairs the plug-in with a partner of this project."""
-        is_task = self.entry.kind == "task"
-        return plan(
-            self.registry,
-            self.entry.name if is_task else "digits",
-            "dense" if is_task else self.entry.name,
-            sparsity=0.9,
-            profile="smoke",
-            data_folder=self.data_folder,
-        )
+        """The plan of the run that is tried: for a pruner with enough steps."""
+        if self.entry.kind == "task":
+            return self.request.plan()
+        steps = build_task(self.request.plan(), CPU).steps_per_epoch
+        epochs = max(int(self.request.plan().settings["epochs"]), -(-LEAST_STEPS // steps))
+        return self.request.plan(epochs)
 
     @cached_property
     def task(self) -> Task:
-        """The task, or the one that the pruner is tried on, in the smoke profile."""
-        return build_task(self.plan(), CPU)
+        """The task, or the one that the pruner is tried on."""
+        return build_task(self.plan, CPU)
 
     def trainer(self, seed: int = 0) -> Trainer:
         """Return a new model in training."""
         return Trainer(self.task, seed, "equal")
 
     @cached_property
-    def record(self) -> Record:
-        """The record of a run of the plug-in."""
-        return self.run()
+    def attempt(self) -> Record | Exception:
+        """The record of a run of the plug-in, or why there is none."""
+        try:
+            return self.run()
+        except RequestError:
+            raise
+        except Exception as error:
+            return error
 
-    def run(self, interrupted: bool = False) -> Record:
+    @property
+    def record(self) -> Record:
+        """The record of a run of the plug-in.
+
+        Raises:
+            Untried: there is none.
+        """
+        if isinstance(self.attempt, Exception):
+            raise Untried("no run came to its end")
+        return self.attempt
+
+    def run(self, endings: Iterable[_Ending] = ()) -> Record:
         """Return the record of another such run, in a results folder of its own.
 
         Args:
-            interrupted: whether to stop it every few steps and let it go on.
+            endings: how its lives end before the last one.
         """
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
-            while True:
-                stop = _StopAfter(steps=3) if interrupted else Stop()
-                try:
-                    return carry_out(
-                        self.plan(), self.registry, store, CPU, lambda line: None, stop
-                    )
-                except Interrupted:
-                    continue
+            for ending in endings:
+                with contextlib.suppress(Interrupted, _Killed):
+                    return self._carry_out(store, ending)
+            return self._carry_out(store, Stop())
+
+    def _carry_out(self, store: Store, stop: Stop) -> Record:
+        return carry_out(self.plan, self.request.registry, store, CPU, lambda line: None, stop)
+
+
+class _Killed(BaseException):
+    """Stands for the end of a process that saves nothing."""
 
 
 @dataclass
-class _StopAfter(Stop):
-    """Asks a run to stop after some steps."""
+class _Ending(Stop):
+    """Ends a life of a run after some steps and verbs: it saves itself, or it does not."""
 
     steps: int = 1
+    saves: bool = True
 
     def __call__(self) -> bool:
         self.steps -= 1
+        if self.steps < 0 and not self.saves:
+            raise _Killed
         return self.steps < 0
 
 
@@ -146,16 +186,16 @@ def batches_are_reproducible(subject: Subject) -> None:
 
 
 def scoring_leaves_no_trace(subject: Subject) -> None:
-    """Scoring batches are equal at every call, and scoring changes neither model nor data."""
+    """Scoring batches are equal at every call, and scoring changes no model or random state."""
     trainer = subject.trainer()
-    before = digest(trainer.model.state_dict())
+    before = by_values(trainer.model, trainer.optimiser)
     first, again = subject.task.scoring_batches(0), subject.task.scoring_batches(0)
     _require(len(first) == Task.scoring_batch_count, f"{len(first)} scoring batches, not 5")
     _require(_same(first, again), "the scoring batches of one seed differ")
     with scoring_mode(trainer.model, batch_statistics=True):
         for batch in first:
             subject.task.scoring_loss(trainer.model, batch)
-    _require(digest(trainer.model.state_dict()) == before, "scoring changed the model")
+    require_same(before, by_values(trainer.model, trainer.optimiser), "scoring", "")
 
 
 def the_loss_can_be_differentiated_twice(subject: Subject) -> None:
@@ -165,7 +205,7 @@ def the_loss_can_be_differentiated_twice(subject: Subject) -> None:
     loss = subject.task.loss(trainer.model, batch)
     _require(loss.shape == () and bool(loss.isfinite()), f"the loss is {loss}")
     loss.backward()
-    weights = list(prunable_weights(trainer.model).values())
+    weights = [w for w in prunable_weights(trainer.model).values() if w.requires_grad]
     _require(any(w.grad is not None for w in weights), "no prunable weight gets a gradient")
     with scoring_mode(trainer.model, batch_statistics=True):
         score = subject.task.scoring_loss(trainer.model, subject.task.scoring_batches(0)[0])
@@ -180,7 +220,7 @@ def evaluation_leaves_no_trace(subject: Subject) -> None:
     trainer, metric = subject.trainer(), subject.entry.arguments["metric"]
     before = digest(trainer.model.state_dict())
     for split in ("validation", "test"):
-        results = [evaluate(subject.task, trainer.model, split) for _ in range(2)]
+        results = [evaluate(subject.task, trainer.model, split, metric) for _ in range(2)]
         _require(metric in results[0], f"{split} lacks the metric {metric!r}")
         _require(results[0] == results[1], f"{split} differs between two calls")
     _require(digest(trainer.model.state_dict()) == before, "evaluation changed the model")
@@ -198,24 +238,70 @@ def outputs_depend_on_inputs(subject: Subject) -> None:
 
 def everything_is_connected(subject: Subject) -> None:
     """Synaptic flow reaches every prunable layer of the dense network."""
-    model = subject.trainer().model.eval()
-    with magnitudes(model, {}):
+    model = subject.trainer().model.eval().requires_grad_(True)
+    with scoring_mode(model, batch_statistics=False), magnitudes(model, {}):
         weights = prunable_weights(model)
-        gradients = torch.autograd.grad(
-            subject.task.flow(model), list(weights.values()), materialize_grads=True
-        )
+        total = subject.task.flow(model)
+        saturated = _where_gradients_vanish(total)
+        gradients = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     dead = [n for n, g in zip(weights, gradients, strict=True) if not g.any()]
-    _require(not dead, f"no flow reaches {', '.join(dead)}")
+    if dead:
+        why = "nothing leads from them to the outputs"
+        if saturated:
+            why = (
+                f"with all weights positive, {' and '.join(saturated)} is so far beyond its range "
+                "that its derivative is 0"
+            )
+        raise Noted(
+            f"none reaches {enumerated(dead)}: {why}. SynFlow cannot rank these weights; no other "
+            "method needs it"
+        )
+
+
+def _where_gradients_vanish(output: Tensor) -> list[str]:
+    """Return the operations of a graph that take gradients and give none but zeros."""
+    vanished: dict[str, None] = {}
+    waiting, seen, handles = [output.grad_fn], set(), list[RemovableHandle]()
+
+    def watch(node: Node) -> None:
+        def look(given: Sequence[Tensor | None], taken: Sequence[Tensor | None]) -> None:
+            tensors = [tensor for tensor in given if tensor is not None]
+            arrives = any(t is not None and bool(t.any()) for t in taken)
+            if arrives and tensors and not any(bool(tensor.any()) for tensor in tensors):
+                vanished[node.name().removesuffix("0").removesuffix("Backward")] = None
+
+        handles.append(node.register_hook(look))
+
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        watch(node)
+        waiting += [following for following, _ in node.next_functions]
+    output.backward(retain_graph=True)
+    for handle in handles:
+        handle.remove()
+    return list(vanished)
+
+
+def it_runs(subject: Subject) -> None:
+    """A run comes to its end."""
+    if isinstance(subject.attempt, Exception):
+        error = subject.attempt
+        what = "" if isinstance(error, RunFailed) else f"{type(error).__name__}: "
+        raise Broken(f"{what}{error}")
 
 
 def a_dense_run_is_done(subject: Subject) -> None:
     """A dense run ends with a record."""
+    it_runs(subject)
     record = subject.record
     _require(record["status"] == "done", f"its status is {record['status']}: {record['reason']}")
 
 
 def the_sparsity_is_what_was_asked_for(subject: Subject) -> None:
-    """A run ends, with the sparsity that was asked for."""
+    """It removes what was asked for."""
     record = subject.record
     _require(record["status"] in ("done", "collapsed"), f"it {record['status']}")
     counts = record["sparsity"]["per_layer"]
@@ -247,8 +333,13 @@ def runs_can_be_repeated(subject: Subject) -> None:
 
 
 def runs_can_be_interrupted(subject: Subject) -> None:
-    """A run that is interrupted every few steps ends with the same record."""
-    whole, pieces = subject.record, subject.run(interrupted=True)
+    """A run that is interrupted and killed again and again ends with the same record."""
+    whole = subject.record
+    # One that was killed does again what it has done since it was interrupted.
+    endings = [
+        _Ending(steps=steps, saves=saves) for steps in (2, 7, 17, 1, 29) for saves in (True, False)
+    ]
+    pieces = subject.run(endings)
     _require(outcome(whole) == outcome(pieces), "the interrupted run ended otherwise")
 
 
@@ -265,6 +356,7 @@ TASK_CONTRACT: tuple[Rule, ...] = (
 )
 
 PRUNER_CONTRACT: tuple[Rule, ...] = (
+    it_runs,
     the_sparsity_is_what_was_asked_for,
     conditions_are_equal,
     runs_can_be_repeated,

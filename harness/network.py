@@ -14,6 +14,7 @@ from harness.costs import disk
 from harness.durability.files import load_state
 from harness.errors import RequestError, RunFailed, reading_data
 from harness.prunable import prunable_weights
+from harness.pruning.sparsity import dense_shapes
 from harness.registry import Registry
 from harness.results.store import WEIGHTS, Store
 from harness.spec import Plan, as_text, plan
@@ -108,7 +109,8 @@ def load(
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
     record = Store(folder.parent).find(folder.name)
-    spec = record["spec"]
+    spec, layers = record["spec"], record["sparsity"]["per_layer"]
+    recorded = record["task"]["version"]
     registry = Registry([Path(plugin) for plugin in plugins])
     wanted = plan(
         registry,
@@ -123,8 +125,18 @@ def load(
         },
         data_folder=Path(data_folder),
     )
-    dense = {layer["name"]: layer["weights"] for layer in record["sparsity"]["per_layer"]}
-    return load_network(folder, wanted, registry, torch.device("cpu"), dense).model
+    weights = {layer["name"]: layer["weights"] for layer in layers}
+    try:
+        return load_network(folder, wanted, registry, torch.device("cpu"), weights).model
+    except (RequestError, RunFailed, RuntimeError, ValueError, KeyError) as error:
+        dense = {layer["name"]: tuple(layer["dense_shape"]) for layer in layers}
+        fits = dense_shapes(build_task(wanted, torch.device("cpu")).model()) == dense
+        if fits and (recorded == wanted.task.version or isinstance(error, RunFailed)):
+            raise
+        raise RunFailed(
+            f"{folder.name}: the task {spec['task']!r} builds another network than the stored one: "
+            "its code has changed since; load it with the code of that time"
+        ) from error
 
 
 def begin_from(start: Start, model: nn.Module) -> None:

@@ -15,7 +15,6 @@ same way.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -25,15 +24,30 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+from harness import conditions
 from harness.errors import RequestError, nearest
+from harness.plugin_code import PluginCode, without_prefix
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
+Module = TypeVar("Module", bound=ModuleType | None)
 Kind = Literal["task", "pruner", "units"]
 Group = Literal["dense", "unstructured", "structured", "control"]
+Goal = Literal["max", "min"]
+
+RECIPE: Mapping[str, tuple[type, str]] = {
+    "epochs": (int, "the budget, a whole number from 1 on"),
+    "batch_size": (int, "samples in a training batch, a whole number from 1 on"),
+    "optimiser": (str, f"one of {', '.join(conditions.CHOICES['optimiser'])}"),
+    "learning_rate": (float, "a number"),
+    "weight_decay": (float, "a number, 0 for none"),
+    "clip": (float, "the largest norm of a gradient, 0 for any"),
+}
+"""The settings that every task has, for they are how the engine trains; all others are its own."""
 
 PROJECT = "pruning-benchmark"
 """This project's name as a distribution."""
@@ -50,11 +64,12 @@ def task(
     *,
     title: str,
     metric: str,
-    goal: Literal["max", "min"],
+    goal: Goal,
     data: str,
     settings: Mapping[str, Any],
     profiles: Mapping[str, Mapping[str, Any]],
     choices: Mapping[str, Sequence[str]] | None = None,
+    limits: Mapping[str, str] | None = None,
     downloads: Mapping[str, Sequence[str]] | None = None,
     by_hand: Sequence[str] = (),
     sparsity: float = 0.98,
@@ -70,9 +85,13 @@ def task(
         data: ``module:function`` of a function ``(profile, settings, data_folder)`` that returns
             the `harness.data.description.DataDescription` without importing torch.
             ``:function`` means the task's own module, which a plug-in of one file has to use.
-        settings: every setting with its default; ``--set`` overrides them by name.
+        settings: every setting with its default; ``--set`` overrides them by name. Those of
+            `RECIPE` are compulsory: epochs, batch_size, optimiser, learning_rate, weight_decay
+            and clip.
         profiles: for each profile that the task has, the settings that differ there.
         choices: the permitted values of settings that are names.
+        limits: the permitted values of settings that are numbers, as intervals: ``"(0, 1]"`` is
+            more than 0 and at most 1.
         downloads: for each official file its address and its MD5 or SHA-256, and ``unpack`` for an
             archive that is to be unpacked; ``data fetch`` puts them into the folder of the task's
             name in the data folder.
@@ -92,6 +111,7 @@ def pruner(
     group: Group = "unstructured",
     prunes: bool = True,
     exceeds_budget: bool = False,
+    limits: Mapping[str, str] | None = None,
     version: int = 1,
 ) -> Callable[[Definition], Definition]:
     """Register a method: a function of a `harness.run.Run` and, after ``*``, its options.
@@ -103,6 +123,7 @@ def pruner(
         group: which rows of a table it belongs to.
         prunes: False for a method that removes nothing: its sparsity is 0 whatever is asked.
         exceeds_budget: True for a method that by nature trains longer than the others.
+        limits: the permitted values of options that are numbers, as of `task`.
         version: raised when results are no longer comparable with earlier ones.
     """
     return lambda definition: definition
@@ -138,12 +159,41 @@ class Entry:
         """The name for tables and figures."""
         return str(self.arguments.get("title", self.name))
 
-    @property
+    @cached_property
     def version(self) -> int | str:
-        """What decides whether two results are comparable: of a plug-in, its file's hash."""
-        if self.module is None:
-            return hashlib.sha256(self.source.read_bytes()).hexdigest()[:16]
-        return int(self.arguments.get("version", 1))
+        """What decides whether two results are comparable: of a plug-in, the hash of its code.
+
+        Raises:
+            RequestError: the code of a plug-in cannot be read.
+        """
+        if self.code is None:
+            return int(self.arguments.get("version", 1))
+        return self._fingerprint()
+
+    @property
+    def code(self) -> PluginCode | None:
+        """The code of a plug-in; None for what is installed."""
+        if self.module is not None:
+            return None
+        data = str(self.arguments.get("data", "")).partition(":")[0]
+        return PluginCode(self.source, (data,) if data else ())
+
+    def _fingerprint(self) -> str:
+        assert self.code is not None
+        try:
+            return self.code.fingerprint()
+        except SyntaxError as error:
+            file = Path(error.filename or self.source).name
+            raise RequestError(
+                f"{self.kind} {self.name!r}: {file} is not Python: {error.msg}, line {error.lineno}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.kind} {self.name!r}: cannot be read: {error}") from None
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the code of a plug-in is no longer what its version says."""
+        return self.code is not None and self._fingerprint() != self.version
 
     def load(self) -> Any:
         """Import the definition.
@@ -159,27 +209,68 @@ class Entry:
         Raises:
             RequestError: the module cannot be imported, or has no such attribute.
         """
-        try:
-            if self.module is None:
-                module = _import_file(self.source)
-            else:
-                module = importlib.import_module(self.module)
-        except (Exception, SystemExit) as error:
-            lines = [
-                frame.lineno
-                for frame in traceback.extract_tb(error.__traceback__)
-                if frame.filename == str(self.source)
-            ]
-            place = f", line {lines[-1]}" if lines else ""
-            raise RequestError(
-                f"{self.kind} {self.name!r}: {self.source.name}{place}: does not import: "
-                f"{_described(error)}"
-            ) from error
+        module = self._import(self._own_module)
         if not hasattr(module, attribute):
             raise RequestError(
                 f"{self.kind} {self.name!r}: {self.source.name} has no {attribute!r}"
             )
         return getattr(module, attribute)
+
+    def describe(self) -> Callable[..., Any]:
+        """Import the function that describes a task's data.
+
+        Raises:
+            RequestError: it is not there.
+        """
+        name, _, function = str(self.arguments["data"]).partition(":")
+        if not name:
+            found = self.beside(function)
+        else:
+            beside = None if self.code is None else self._import(lambda: self._beside(name))
+            try:
+                found = getattr(beside or importlib.import_module(name), function)
+            except (ImportError, AttributeError) as error:
+                raise RequestError(
+                    f"task {self.name!r}: what describes its data: {without_prefix(str(error))}"
+                ) from None
+        if not callable(found):
+            raise RequestError(f"task {self.name!r}: {function!r}, for its data, is no function")
+        describe: Callable[..., Any] = found
+        return describe
+
+    def _own_module(self) -> ModuleType:
+        if self.module is not None:
+            return importlib.import_module(self.module)
+        assert self.code is not None
+        if not self.code.is_imported and self.has_changed:
+            raise RequestError(
+                f"{self.kind} {self.name!r}: the code of {self.source.name} has changed since it "
+                "was read; ask again"
+            )
+        return self.code.load(str(self.version))
+
+    def _beside(self, name: str) -> ModuleType | None:
+        assert self.code is not None
+        return self.code.load_beside(name)
+
+    def _import(self, load: Callable[[], Module]) -> Module:
+        """Import something, and tell in one line why that cannot be done."""
+        try:
+            return load()
+        except RequestError:
+            raise
+        except (Exception, SystemExit) as error:
+            own = {str(self.source)}
+            if self.code is not None:
+                own |= {str(file) for file in self.code.files().values()}
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in own]
+            place = f"{self.source.name}"
+            if frames:
+                place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+            raise RequestError(
+                f"{self.kind} {self.name!r}: {place}: does not import: "
+                f"{without_prefix(_described(error))}"
+            ) from error
 
 
 class Registry:
@@ -343,8 +434,74 @@ def _entry(
             f"{place}: the {kind} name {name!r} is not made of letters, digits and underscores"
         )
     options = _keyword_only(node, place) if isinstance(node, ast.FunctionDef) else {}
+    if kind == "task":
+        _check_task(arguments, f"{place}: task {name!r}")
+    elif kind == "pruner":
+        _check_name(arguments, "group", Group, f"{place}: pruner {name!r}")
+    for option, interval in (arguments.get("limits") or {}).items():
+        _check_limit(option, interval, {**options, **arguments.get("settings", {})}, place)
     summary = (ast.get_docstring(node) or "").partition("\n")[0].replace("``", "")
     return Entry(kind, name, node.name, source, module, arguments, options, summary)
+
+
+def _check_task(arguments: Mapping[str, Any], whose: str) -> None:
+    """Refuse a task's declaration that the engine could not work with."""
+    _check_name(arguments, "goal", Goal, whose)
+    if ":" not in str(arguments["data"]):
+        raise RequestError(
+            f"{whose}: data={arguments['data']!r} is not of the form MODULE:FUNCTION"
+        )
+    settings, profiles = arguments["settings"], arguments["profiles"]
+    if not (isinstance(profiles, dict) and isinstance(settings, dict)):
+        raise RequestError(f"{whose}: settings and profiles are dictionaries")
+    for profile, changed in profiles.items():
+        for name, (kind, meaning) in RECIPE.items():
+            recipe = {**settings, **changed}
+            if name not in recipe:
+                wrong = ", ".join(missing for missing in RECIPE if missing not in recipe)
+                raise RequestError(
+                    f"{whose}: the setting {name!r} is missing ({meaning}); "
+                    f"every task has {', '.join(RECIPE)}; missing: {wrong}"
+                )
+            value = recipe[name]
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            right = isinstance(value, kind) or (kind is float and number)
+            if kind is str:
+                right = value in conditions.CHOICES["optimiser"]
+            if not right or (kind is int and value < 1) or (kind is float and value < 0):
+                raise RequestError(
+                    f"{whose}: the setting {name!r} is {value!r} in the profile {profile!r}, "
+                    f"not {meaning}"
+                )
+
+
+def _check_name(arguments: Mapping[str, Any], key: str, permitted: Any, whose: str) -> None:
+    known = get_args(permitted)
+    if key in arguments and arguments[key] not in known:
+        value = arguments[key]
+        raise RequestError(f"{whose}: {key}={value!r} is unknown{nearest(str(value), known)}")
+
+
+def _check_limit(name: str, interval: Any, known: Mapping[str, Any], place: str) -> None:
+    if name not in known:
+        raise RequestError(f"{place}: limits: there is no {name!r}{nearest(name, known)}")
+    if not (isinstance(interval, str) and _INTERVAL.fullmatch(interval)):
+        raise RequestError(
+            f"{place}: limits: {interval!r} of {name!r} is no interval, as in '(0, 1]'"
+        )
+
+
+_INTERVAL = re.compile(r"([\[(])\s*([-+.\w]+)\s*,\s*([-+.\w]+)\s*([\])])")
+
+
+def is_within(value: float, interval: str) -> bool:
+    """Tell whether a number lies in an interval that is written as in ``(0, 1]``."""
+    match = _INTERVAL.fullmatch(interval)
+    assert match is not None
+    opening, low, high, closing = match.groups()
+    above = value >= float(low) if opening == "[" else value > float(low)
+    below = value <= float(high) if closing == "]" else value < float(high)
+    return above and below
 
 
 def _keyword_only(function: ast.FunctionDef, place: str) -> dict[str, Any]:
@@ -366,22 +523,6 @@ def _literal(node: ast.expr | None) -> Any:
         return None if node is None else ast.literal_eval(node)
     except ValueError:
         return None
-
-
-def _import_file(source: Path) -> ModuleType:
-    name = f"plugin_{hashlib.sha256(str(source).encode()).hexdigest()[:8]}_{source.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    specification = importlib.util.spec_from_file_location(name, source)
-    assert specification is not None
-    assert specification.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(specification)
-    try:
-        specification.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _described(error: BaseException) -> str:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +21,7 @@ from harness.prunable import prunable_weights
 from harness.pruning.event import digest, prune, select
 from harness.pruning.sparsity import dense_shapes, layers, weight_sparsity
 from harness.pruning.theory import TangentKernel
+from harness.pruning.unchanged import State, by_versions, require_same
 from harness.registry import Registry
 from harness.scoring import Criterion, Scores
 from harness.seeds import derive
@@ -142,16 +145,30 @@ class Run:
         self._covered = 0
         self._underway: str | None = None
         self._progress: Progress | None = None
+        self._replaying = False
+        self._left: State | None = None
 
     @property
     def position(self) -> int:
         """Steps from the start of the schedule and the data; rewinding takes it back."""
-        return self._trainer.position
+        return self._clock("position", self._trainer.position)
 
     @property
     def spent(self) -> int:
         """Steps taken so far; never taken back."""
-        return self._trainer.spent
+        return self._clock("spent", self._trainer.spent)
+
+    def _clock(self, name: str, current: int) -> int:
+        """Return what a clock shows to the program.
+
+        A program that starts again is behind its trainer, which has been restored already: it is
+        shown what the clock said after its last verb.
+        """
+        if not self._replaying:
+            return current
+        if self._verb_number == 0:
+            return 0
+        return int(self._journal.entries[self._verb_number - 1].event[name])
 
     def train(
         self,
@@ -176,7 +193,15 @@ class Run:
             penalty: is added to the loss.
             watch: accumulates scores, which are returned.
             observe: triggers by name, whose readings are recorded and end nothing.
+
+        Raises:
+            RunFailed: a limit is negative or no whole number.
         """
+        for name, limit in (("epochs", epochs), ("steps", steps), ("at_most", at_most)):
+            if limit is not None and not (isinstance(limit, Integral) and limit >= 0):
+                raise RunFailed(
+                    f"run.train({name}={limit!r}): is not 0, 1, 2 ... {name.replace('_', ' ')}"
+                )
         limits = [
             epochs * self.steps_per_epoch if epochs is not None else None,
             steps,
@@ -209,8 +234,11 @@ class Run:
             criterion: scores them, or scores that `train` watched.
             target: a sparsity, or several to go through with the criterion scored anew for each.
             scope: how the target is spread over the layers; None for one threshold for all.
+
+        Raises:
+            RunFailed: there is no target, one is no fraction, or they decrease.
         """
-        targets = [target] if isinstance(target, int | float) else list(target)
+        targets = _targets(target)
         name = self._registry.name_of("units", units)
 
         def action(progress: Progress | None) -> tuple[Pruned, dict[str, Any]]:
@@ -250,7 +278,28 @@ class Run:
         arguments: Sequence[object],
         action: Callable[[Progress | None], tuple[Returned, dict[str, Any]]],
     ) -> Returned:
-        """Do a verb, or return what it returned before if a checkpoint covers it."""
+        """Do a verb, or return what it returned before if a checkpoint covers it.
+
+        Raises:
+            RunFailed: the program changed something itself since the last verb.
+        """
+        if self._left is not None:
+            who = f"the pruner {self.spec.pruner}"
+            require_same(self._left, self._untouched(), who, " between two verbs")
+        returned = self._carry_out_untouched(verb, arguments, action)
+        self._left = self._untouched()
+        return returned
+
+    def _untouched(self) -> State:
+        """Return what only verbs change."""
+        return by_versions(self._trainer.model, self._trainer.optimiser)
+
+    def _carry_out_untouched(
+        self,
+        verb: str,
+        arguments: Sequence[object],
+        action: Callable[[Progress | None], tuple[Returned, dict[str, Any]]],
+    ) -> Returned:
         number, known = self._verb_number, self._known_entry
         called = f"{verb}({', '.join(fingerprint(argument) for argument in arguments)})"
         before = known.arguments if known else self._underway
@@ -264,6 +313,7 @@ class Run:
             self._verb_number += 1
             return returned
         progress, self._progress, self._underway = self._progress, None, called
+        self._replaying = False
         with self._ledger.running():
             returned, event = action(progress)
         trainer = self._trainer
@@ -392,9 +442,9 @@ class Run:
     def _after_epoch(self, loss: float) -> dict[str, Any]:
         """Evaluate; the result is for the record, not for the method."""
         trainer = self._trainer
-        with self._ledger.instrument():
-            validation = evaluate(trainer.task, trainer.model, "validation")
         metric = self._plan.task.arguments["metric"]
+        with self._ledger.instrument():
+            validation = evaluate(trainer.task, trainer.model, "validation", metric)
         self._report(
             f"epoch {trainer.spent // self.steps_per_epoch}/{trainer.end // self.steps_per_epoch}"
             f"  loss {loss:.4f}  validation {metric} {validation[metric]:.4g}"
@@ -451,7 +501,20 @@ class Run:
         with self._ledger.instrument():
             realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
-        return Pruned(realised), {"units": name, "target": targets[-1], **event}
+        if event.get("frozen"):
+            self._report(
+                f"frozen, and left whole by a criterion that ranks by gradients: "
+                f"{', '.join(map(str, event['frozen']))}"
+            )
+        # A target is of weights, unless the units say otherwise.
+        of = getattr(units, "target_of", None)
+        return Pruned(realised), {
+            "units": name,
+            "target": targets[-1],
+            **({} if of is None else {"target_of": of}),
+            "sparsity": realised,
+            **event,
+        }
 
     def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
         """Return what a trigger watches."""
@@ -468,6 +531,7 @@ class Run:
             self._batches,
             self._plan.conditions,
             generator,
+            self._ledger.instrument,
         )
 
     def _units_of(self, kind: type[Units]) -> Units:
@@ -509,6 +573,7 @@ class Run:
         state = self._checkpoints.newest(self._can_go_on_from)
         if state is None:
             return False
+        self._replaying = True
         self._covered = state["verb"]
         self._underway = state["underway"]
         self._progress = state["progress"]
@@ -535,6 +600,32 @@ class Run:
     def unbind(self) -> None:
         """Forget what no checkpoint covers: the last bits may differ here. For the engine."""
         self._journal.truncate(self._covered)
+
+
+def _targets(target: object) -> list[float]:
+    """Return the sparsities to go through.
+
+    Raises:
+        RunFailed: there is none, one is no fraction, or they decrease.
+    """
+    called = f"run.prune(..., {target!r})"
+    targets = [target] if isinstance(target, Real) else target
+    if not isinstance(targets, Sequence) or isinstance(targets, str):
+        raise RunFailed(f"{called}: a target is a number, or a list of numbers")
+    if not targets:
+        raise RunFailed(f"{called}: there is no target in the list")
+    for each in targets:
+        if not (isinstance(each, Real) and 0 <= float(each) < 1):
+            raise RunFailed(
+                f"{called}: {each!r} is outside [0, 1): it is the fraction to be gone, as in 0.98"
+            )
+    values = [float(each) for each in targets]
+    for before, after in pairwise(values):
+        if after < before:
+            raise RunFailed(
+                f"{called}: {after!r} comes after {before!r}, and what is removed does not return"
+            )
+    return values
 
 
 def _one_threshold(shapes: Mapping[str, torch.Size], sparsity: float) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ Scores = dict[str, Tensor]
 class Scoring:
     """The variables of a pruning event, and the training loss as a function of them.
 
-    A variable is a tensor that requires grad: a weight, or a gate. All come from training data.
+    A variable is a weight, or a gate. It requires grad, unless it is a weight that the task has
+    frozen. All come from training data.
     """
 
     variables: Mapping[str, Tensor]
@@ -37,20 +39,54 @@ class Scoring:
     """The event's own random numbers, on the CPU."""
     units: Units | None = None
     """What the variables belong to, for criteria that look at more of it."""
+    without_gradient: set[str] = field(default_factory=set)
+    """The frozen variables of which a gradient was asked for: they cannot be ranked."""
+
+    def learning(self) -> dict[str, Tensor]:
+        """Return the variables that have a gradient: all but frozen weights.
+
+        Whoever asks ranks by gradients, and the engine leaves frozen weights out: they stay.
+        """
+        frozen = {name for name, v in self.variables.items() if not v.requires_grad}
+        self.without_gradient.update(frozen)
+        return {name: v for name, v in self.variables.items() if name not in frozen}
 
     def gradient(self) -> dict[str, Tensor]:
-        """Return the summed gradient over the scoring batches, zero where pruned."""
+        """Return the summed gradient over the scoring batches, zero where pruned or frozen."""
         total = {name: torch.zeros_like(variable) for name, variable in self.variables.items()}
-        for loss in self.losses:
-            gradients = torch.autograd.grad(
-                loss(), list(self.variables.values()), materialize_grads=True
-            )
-            for sum_, gradient in zip(total.values(), gradients, strict=True):
-                sum_.add_(gradient)
+        learning = self.learning()
+        for loss in self.losses if learning else ():
+            gradients = torch.autograd.grad(loss(), list(learning.values()), materialize_grads=True)
+            for name, gradient in zip(learning, gradients, strict=True):
+                total[name].add_(gradient)
         for name, sum_ in total.items():
             sum_.mul_(self.alive[name])
         return total
 
+
+def require_twice_differentiable(loss: Tensor) -> None:
+    """Refuse a loss through a function of which torch would silently take the derivative for 0.
+
+    A ``torch.autograd.Function`` that is marked ``once_differentiable`` cuts its gradient off from
+    what it depends on, and torch complains only if it comes by.
+
+    Raises:
+        RuntimeError: there is such a function.
+    """
+    waiting, seen = [loss.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        function = getattr(type(node), "_forward_cls", None)
+        code = getattr(getattr(function, "backward", None), "__code__", None)
+        if function is not None and code is not None and code.co_qualname == _ONCE:
+            raise RuntimeError(f"differentiate twice {function.__name__}: once_differentiable")
+        waiting += [following for following, _ in node.next_functions]
+
+
+_ONCE = "once_differentiable.<locals>.wrapper"
 
 Criterion = Callable[[Scoring], Scores]
 """How to prune: the larger a variable's score, the more it is worth keeping."""
@@ -61,7 +97,8 @@ def scoring_mode(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
     """Dropout off, buffers untouched; BatchNorm uses the batch's statistics, or the running ones.
 
     Running statistics are stale after a few epochs and undefined at initialisation, so the
-    batch's are the default.
+    batch's are the default. Where torch has a fused kernel without second derivatives for
+    attention or recurrent layers, the plain one is used.
     """
     modes = {module: module.training for module in model.modules()}
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
@@ -72,12 +109,28 @@ def scoring_mode(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
             # Training mode without running statistics: normalise by the batch, update nothing.
             norm.training, norm.track_running_stats = True, False
     try:
-        yield
+        with _differentiable_twice(model):
+            yield
     finally:
         for norm, flag in zip(norms, tracked, strict=True):
             norm.track_running_stats = flag
         for module, training in modes.items():
             module.training = training
+
+
+@contextlib.contextmanager
+def _differentiable_twice(model: nn.Module) -> Iterator[None]:
+    """Choose kernels that have second derivatives, and run every module that has hooks."""
+    backends: Any = torch.backends
+    fast_path = backends.mha.get_fastpath_enabled()
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with contextlib.ExitStack() as stack:
+        stack.callback(backends.mha.set_fastpath_enabled, fast_path)
+        backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent:  # cuDNN's have no backward pass in evaluation mode either
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
 @contextlib.contextmanager

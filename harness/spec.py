@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 from harness import conditions
 from harness.data.description import DataDescription
 from harness.errors import RequestError, nearest, reading_data
-from harness.registry import Entry, Registry
+from harness.places import file_of, place
+from harness.registry import Entry, Registry, is_within
 from harness.start import Start, find_start
 
 ENGINE_VERSION = 2
@@ -128,7 +129,10 @@ def plan(
         "pruner": dict(pruner_entry.options),
         "engine": dict(conditions.DEFAULTS),
     }
-    choices = {**conditions.CHOICES, **task_entry.arguments.get("choices", {})}
+    choices = {**conditions.CHOICES, **(task_entry.arguments.get("choices") or {})}
+    limits = dict(conditions.LIMITS)
+    for entry in (task_entry, pruner_entry):
+        limits |= entry.arguments.get("limits") or {}
     _refuse_ambiguity(defaults)
     changed: dict[str, Any] = {}
     values = {owner: dict(table) for owner, table in defaults.items()}
@@ -139,8 +143,9 @@ def plan(
             raise RequestError(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
             )
-        least = 0 if owner == "pruner" else 1
-        value = parse_setting(name, text, defaults[owner][name], choices.get(name), least)
+        value = parse_setting(
+            name, text, defaults[owner][name], choices.get(name), limits.get(name)
+        )
         values[owner][name] = value
         if value != defaults[owner][name]:
             # A record names no folder of this machine; the data's own hash tells them apart.
@@ -186,17 +191,29 @@ def describe_data(
     Raises:
         RequestError: they are missing or damaged, or what describes them is not there.
     """
-    module, _, function = task.arguments["data"].partition(":")
-    if module:
-        try:
-            describe = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise RequestError(f"task {task.name!r}: what describes its data: {error}") from None
-    else:
-        describe = task.beside(function)
-    with reading_data(task.name):
-        description: DataDescription = describe(profile, settings, data_folder)
+    describe = task.describe()
+    try:
+        with reading_data(task.name):
+            description = describe(profile, settings, data_folder)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"task {task.name!r}: {_complaint(describe, error)}") from error
+    if not isinstance(description, DataDescription):
+        raise RequestError(
+            f"task {task.name!r}: {place(describe)} gave a {type(description).__name__}, "
+            "not a harness.data.description.DataDescription"
+        )
     return description
+
+
+def _complaint(function: Callable[..., Any], error: Exception) -> str:
+    """Return what went wrong in a function of a task, and where in its file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file_of(function)]
+    at = f", in line {own[-1].lineno}" if own else ""
+    what = str(error).partition("\n")[0]
+    return f"{place(function)}{at}: {type(error).__name__}{': ' if what else ''}{what}"
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
@@ -228,16 +245,17 @@ def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def parse_setting(
-    name: str, text: str, default: Any, choices: Sequence[str] | None, least: int = 1
+    name: str, text: str, default: Any, choices: Sequence[str] | None, limit: str | None = None
 ) -> Any:
     """Return the text as a value of the default's type.
 
     Args:
         name: for the error.
         text: the value as the user wrote it.
-        default: gives the type; what is positive by default may not be negative.
+        default: gives the type; a whole number that is positive by default stays positive, and
+            no other number becomes negative.
         choices: the permitted values, if they are listed.
-        least: the smallest whole number that may stand in place of a positive one.
+        limit: the interval in which a number lies, in place of what the default says.
 
     Raises:
         RequestError: it is none, or not one of the choices.
@@ -255,8 +273,12 @@ def parse_setting(
         raise RequestError(f"{name}={text}: is not {kind}, as in {name}={default}") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise RequestError(f"{name}={text}: is not a finite number")
-    if isinstance(value, int) and value < least <= default:
-        raise RequestError(f"{name}={text}: is less than {least}")
-    if isinstance(value, float) and value < 0 <= default:
+    if limit is not None:
+        if not is_within(value, limit):
+            raise RequestError(f"{name}={text}: is outside {limit}")
+        return value
+    if isinstance(value, int) and value < 1 <= default:
+        raise RequestError(f"{name}={text}: is less than 1")
+    if isinstance(value, int | float) and value < 0 <= default:
         raise RequestError(f"{name}={text}: is negative")
     return value

@@ -105,15 +105,22 @@ class UnreachableSparsity(Exception):
     Args:
         asked: the requested sparsity.
         reachable: the nearest one that can be had.
+        because: why, where that is not plain.
     """
 
-    def __init__(self, asked: float, reachable: float) -> None:
+    def __init__(self, asked: float, reachable: float, because: str = "") -> None:
         super().__init__(
-            f"a sparsity of {asked:.10g} cannot be reached; "
-            f"the nearest that can is {reachable:.10g}"
+            f"a sparsity of {_fraction(asked)} cannot be reached; "
+            f"the nearest that can is {_fraction(reachable)}{f': {because}' if because else ''}"
         )
         self.asked = asked
         self.reachable = reachable
+
+
+def _fraction(value: float) -> str:
+    """Return ten digits, and all of them where ten would say that nothing is left."""
+    text = f"{value:.10g}"
+    return repr(value) if text == "1" and value < 1 else text
 
 
 class ScoreError(RunFailed):

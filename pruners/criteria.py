@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from harness.scoring import Scores, Scoring
+from harness.scoring import Scores, Scoring, require_twice_differentiable
 
 
 def random(scoring: Scoring) -> Scores:
@@ -66,7 +66,7 @@ def synflow(scoring: Scoring) -> Scores:
     precision because products over many layers leave the range of single precision.
     """
     with scoring.without_signs() as flow:
-        variables = scoring.variables.values()
+        variables = scoring.variables.values()  # frozen ones too: here all have a gradient
         gradients = torch.autograd.grad(flow(), list(variables), materialize_grads=True)
         scores = [v.detach() * g for v, g in zip(variables, gradients, strict=True)]
     return dict(zip(scoring.variables, scores, strict=True))
@@ -80,8 +80,9 @@ def hessian_gradient(scoring: Scoring) -> dict[str, Tensor]:
     """
     g = scoring.gradient()
     total = {name: torch.zeros_like(variable) for name, variable in scoring.variables.items()}
-    for loss in scoring.losses:
-        product_of_batch = curvature_product(loss, scoring.variables, scoring.variables, g)
+    learning = scoring.learning()
+    for loss in scoring.losses if learning else ():
+        product_of_batch = curvature_product(loss, learning, learning, g)
         for name, product in product_of_batch.items():
             total[name].add_(product)
     return total
@@ -95,12 +96,18 @@ def curvature_product(
 ) -> dict[str, Tensor]:
     """Return ``d/d(others) <vector, g(variables)>`` of one loss, for a constant vector.
 
-    A Hessian times the vector if both are the same variables, else a block off its diagonal.
+    A Hessian times the vector if both are the same variables, else a block off its diagonal. It
+    is zero where no gradient depends on anything; frozen variables have none.
     """
+    learning = {name: variable for name, variable in variables.items() if variable.requires_grad}
+    value = loss()
+    require_twice_differentiable(value)
     gradient = torch.autograd.grad(
-        loss(), list(variables.values()), create_graph=True, materialize_grads=True
+        value, list(learning.values()), create_graph=True, materialize_grads=True
     )
-    curved = {name: g for name, g in zip(variables, gradient, strict=True) if g.requires_grad}
+    curved = {name: g for name, g in zip(learning, gradient, strict=True) if g.requires_grad}
+    if not curved:
+        return {name: torch.zeros_like(variable) for name, variable in others.items()}
     products = torch.autograd.grad(
         list(curved.values()),
         list(others.values()),

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.prunable import prunable_weights
+from harness.errors import Skip
+from harness.prunable import never_zero, prunable_weights
 from harness.registry import units
 from harness.scoring import Scores
 from harness.units import Forward, Kept, Scope, ScoreError, UnreachableSparsity
@@ -24,11 +25,21 @@ class Weights:
 
     Removed weights are exactly zero after every step, and their gradients and optimiser state
     are zero too. Weights are counted over all prunable tensors, tied ones once.
+
+    Raises:
+        Skip: a layer computes its weights from others, such that zeros do not stay.
     """
 
     exact = True
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
+        if computed := never_zero(model):
+            layers = ", ".join(f"{layer} ({how})" for layer, how in computed.items())
+            raise Skip(
+                f"weights are computed from others, and cannot be held at zero, in {layers}; let "
+                "the task's model() build these layers with plain weights, or remove what computes "
+                "them: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+            )
         self._alive: Kept = {
             name: torch.ones_like(weight, dtype=torch.bool)
             for name, weight in prunable_weights(model).items()
@@ -187,7 +198,9 @@ class Weights:
         alive = self._alive[name]
         if name not in scores or scores[name].shape != alive.shape:
             raise ScoreError(f"the criterion gave {name!r} no score of shape {tuple(alive.shape)}")
-        score = scores[name]
+        # NumPy, which ranks, knows neither bfloat16 nor tensors that are part of a graph.
+        exact = scores[name].dtype in (torch.float32, torch.float64)
+        score = scores[name].detach() if exact else scores[name].detach().float()
         if not (score.isfinite() | ~alive).all():
             raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
         rankable = torch.where(alive, score, -torch.inf)

@@ -28,6 +28,7 @@ from harness.costs.usage import DISTURBED, Stopwatch
 from harness.durability.stop import Stop, deaf
 from harness.errors import Interrupted, RunFailed
 from harness.network import Network, build_task, load_network
+from harness.pruning.sparsity import dense_shapes
 from harness.registry import Registry
 from harness.results.store import WEIGHTS
 from harness.spec import Plan
@@ -46,6 +47,7 @@ MEASURED = (
     "disk_bytes",
     "macs",
     "macs_effective",
+    "macs_dense",
     "parameters",
 )
 
@@ -81,6 +83,9 @@ def measure_elsewhere(
         Interrupted: the process was asked to stop.
         RunFailed: the measuring failed.
     """
+    if plan.task.has_changed:
+        reason = f"the code of the task {plan.task.name!r} has changed since the run began"
+        return {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, reason)}
     context = multiprocessing.get_context("spawn")
     answers, answer = context.Pipe(duplex=False)
     arguments = (folder, plan, plugins, str(device), torch.get_num_threads())
@@ -180,6 +185,7 @@ def measure(
         "disk_bytes": (folder / WEIGHTS).stat().st_size,
         "macs": operations.dense_macs,
         "macs_effective": operations.effective_macs,
+        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "load": {
             name: {"before": load_before, "during": timing.load} for name, timing in timings.items()
@@ -215,3 +221,15 @@ def _step_memory(
     for _ in range(STEPS):
         step()
     return network, memory.peak(), "resident memory" if device.type == "cpu" else "allocator"
+
+
+def _dense_macs(plan: Plan, network: Network, macs: int) -> int:
+    """Return the multiply-accumulates of the network before anything was removed."""
+    dense = build_task(plan, torch.device("cpu")).model()
+    if dense_shapes(dense) == dense_shapes(network.model):
+        return macs
+    from harness.costs.operations import count_operations
+
+    task = network.task
+    sample = task.one_sample()
+    return count_operations(dense, lambda: task.inference(dense.eval(), sample), {}).dense_macs

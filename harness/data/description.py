@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from harness.errors import RequestError, nearest
 
 Source = Literal["official", "real", "synthetic"]
 
@@ -20,12 +22,27 @@ class DataDescription:
         stands_in_for: the published data set that real data are used in place of, as English text
             is for the Penn Treebank; reports stamp these STAND-IN. None, the default, where the
             data are what the task is about, as with a user's own data: these have no stamp.
+
+    Raises:
+        RequestError: the source is none of the three, or a part is no text.
     """
 
     source: Source
     name: str
     sha256: str
     stands_in_for: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a record could not say."""
+        sources = get_args(Source)
+        if self.source not in sources:
+            raise RequestError(
+                f"the source of the data {self.source!r} is unknown"
+                f"{nearest(str(self.source), sources)}"
+            )
+        for part in (self.name, self.sha256):
+            if not isinstance(part, str):
+                raise RequestError(f"of the data, name and sha256 are texts, not {part!r}")
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the ``data`` part of a record."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from harness.errors import Interrupted, RequestError, RunFailed
+from harness.plugin_code import OURS
 from harness.results.head import without_result
 from harness.results.store import Store
 from harness.spec import Plan
+
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
@@ -40,8 +44,28 @@ def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
 def _in_one_line(plan: Plan, error: Exception) -> str:
     """Return what went wrong, and where in the method, the task, or else wherever."""
     frames = traceback.extract_tb(error.__traceback__)
-    sources = {str(plan.pruner.source), str(plan.task.source)}
-    frame = [frame for frame in frames if frame.filename in sources][-1:] or frames[-1:]
-    place = f"{frame[0].filename.rpartition('/')[2]}, line {frame[0].lineno}"
+    own = [frame for frame in frames if frame.filename in _sources(plan)]
+    ours = [frame for frame in frames if _in_project(frame.filename)]
+    frame = [*frames[-1:], *ours[-1:], *own[-1:]][-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    if own and ours and frames.index(ours[-1]) > frames.index(own[-1]):
+        # What it called goes wrong: that is to be seen, too.
+        called = Path(ours[-1].filename).relative_to(_PROJECT)
+        place += f", which called {called}, line {ours[-1].lineno}"
     what = str(error).partition("\n")[0]
     return f"{place}: {type(error).__name__}{': ' if what else ''}{what} (more in failure.txt)"
+
+
+def _sources(plan: Plan) -> set[str]:
+    """Return the files of the method and the task: a plug-in's with all that it imports."""
+    found = {str(plan.pruner.source), str(plan.task.source)}
+    for entry in (plan.pruner, plan.task):
+        if entry.code is not None:
+            with contextlib.suppress(OSError, SyntaxError, ValueError):
+                found |= {str(file) for file in entry.code.files().values()}
+    return found
+
+
+def _in_project(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(_PROJECT) and path.relative_to(_PROJECT).parts[0] in OURS

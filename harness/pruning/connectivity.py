@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from harness.prunable import prunable_weights
+from harness.prunable import copied, make_plain, prunable_weights
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 _AVERAGES: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
@@ -52,12 +51,13 @@ def effective_masks(
         name: masks.get(name, torch.ones_like(weight, dtype=torch.bool))
         for name, weight in prunable_weights(model).items()
     }
-    positive = _positive_copy(model, kept)
+    positive, names = _positive_copy(model, kept)
+    weights = prunable_weights(positive)
     # cuDNN's recurrent layers have no backward pass in evaluation mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         gradients = torch.autograd.grad(
             flow(positive),
-            [*prunable_weights(positive).values()],
+            [weights[names.get(name, name)] for name in kept],
             allow_unused=True,
             materialize_grads=True,
         )
@@ -93,17 +93,25 @@ def is_collapsed(outputs: Tensor) -> bool:
     return bool(spread.max() <= 8 * torch.finfo(outputs.dtype).eps * rows.abs().max())
 
 
-def _positive_copy(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    """Return the masked network with positive weights, no biases and no norms."""
-    positive = copy.deepcopy(model).double().eval().requires_grad_(True)
+def _positive_copy(
+    model: nn.Module, kept: Mapping[str, Tensor]
+) -> tuple[nn.Module, Mapping[str, str]]:
+    """Return the masked network with positive weights, no biases and no norms.
+
+    Computed weights are plain parameters there, and their names are returned, too.
+    """
+    positive = copied(model)
+    names = make_plain(positive)
+    masks = {names.get(name, name): mask for name, mask in kept.items()}
+    positive.double().eval().requires_grad_(True)
     _replace_norms_and_maxima(positive)
     with torch.no_grad():
         for name, parameter in positive.named_parameters():
             parameter.fill_(0 if "bias" in name.rpartition(".")[2] else _FREE_PARAMETER)
         for name, weight in prunable_weights(positive).items():
             layer = positive.get_submodule(name.rpartition(".")[0])
-            weight.copy_(_averaging(kept[name], isinstance(layer, _ConvTransposeNd)))
-    return positive
+            weight.copy_(_averaging(masks[name], isinstance(layer, _ConvTransposeNd)))
+    return positive, names
 
 
 def _averaging(kept: Tensor, transposed: bool) -> Tensor:

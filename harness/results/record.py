@@ -21,7 +21,7 @@ from harness.results import provenance
 from harness.results.head import head, no_quality
 from harness.run import Run
 from harness.spec import Plan
-from harness.training.evaluation import evaluate
+from harness.training.evaluation import evaluate, require_number
 from harness.training.trainer import Trainer
 
 
@@ -59,7 +59,10 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     status, reason, quality = "diverged", finished.diverged, no_quality(plan.task)
     if finished.diverged is None:
         status, reason = _status(plan, trainer)
-        quality = _quality(plan, trainer)
+    if status != "diverged":
+        quality, infinite = _quality(plan, trainer)
+        if infinite:
+            status, reason = "diverged", infinite
     final = final_costs(finished.folder, plan, plugins, device, stop)
     return {
         **head(plan, status, reason),
@@ -88,18 +91,23 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     }
 
 
-def _quality(plan: Plan, trainer: Trainer) -> dict[str, Any]:
+def _quality(plan: Plan, trainer: Trainer) -> tuple[dict[str, Any], str | None]:
+    """Return the metrics, and why they are none where the main one is infinite."""
     metric = plan.task.arguments["metric"]
-    validation = evaluate(trainer.task, trainer.model, "validation")
-    test = evaluate(trainer.task, trainer.model, "test")
+    validation = evaluate(trainer.task, trainer.model, "validation", metric)
+    test = evaluate(trainer.task, trainer.model, "test", metric)
+    require_number(trainer.task, validation, metric, "validation")
+    require_number(trainer.task, test, metric, "test")
+    if math.isinf(test[metric]):
+        return no_quality(plan.task), f"the test {metric} is {test[metric]}"
     further = {name: _finite(value) for name, value in test.items() if name != metric}
     return {
         **no_quality(plan.task),
         "validation": _finite(validation[metric]),
-        "test": _finite(test[metric]),
+        "test": test[metric],
         "baseline": _finite(trainer.task.baseline()),
         "further": further,
-    }
+    }, None
 
 
 def _finite(value: float) -> float | None:
@@ -114,6 +122,8 @@ def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
         outputs = task.outputs(model, first)
         if len(outputs) == 1:  # collapse shows only between samples
             outputs = torch.cat([outputs, task.outputs(model, second)])
+    if not outputs.isfinite().all():
+        return "diverged", "the outputs are no finite numbers at the end of training"
     if is_collapsed(outputs):
         return "collapsed", "the output no longer depends on the input"
     return "done", None

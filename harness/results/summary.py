@@ -108,16 +108,24 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
     yield "inference", f"{cost['inference_ms']} a batch"
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
-    yield (
-        "operations",
-        f"{cost['macs']} multiply-accumulates a sample, "
-        f"{cost['macs_effective']} of them by weights that are left (which is no speed-up)",
-    )
+    yield "operations", _operations(record)
     if disturbed := record["cost"].get("disturbed"):
         yield "disturbed", _disturbance(disturbed, record["cost"])
     for reason, names in _not_measured(record["cost"]):
         yield "not measured", f"{', '.join(names)}: {reason}"
     yield "measured on", _machine(record["provenance"])
+
+
+def _operations(record: Record) -> str:
+    """Say what a sample takes, and how much less that is than in the dense network."""
+    cost = record["cost"]
+    macs, dense, effective = (cost.get(f"macs{part}") for part in ("", "_dense", "_effective"))
+    text = f"{count(macs)} multiply-accumulates a sample"
+    if macs and dense and macs < dense:
+        text += f", {number(100 * macs / dense)} % of the dense network's {count(dense)}"
+    if macs != effective:  # weights that are zero and still there
+        text += f", {count(effective)} of them by weights that are left (which is no speed-up)"
+    return text
 
 
 def _quality(quality: Mapping[str, Any]) -> str:
@@ -133,9 +141,11 @@ def _quality(quality: Mapping[str, Any]) -> str:
 def _sparsity(sparsity: Mapping[str, Any]) -> str:
     weights = sum(layer["weights"] for layer in sparsity["per_layer"])
     emptied = ", ".join(sparsity["emptied_layers"])
+    asked = f"{percent(sparsity['requested'])} were asked for"
+    if sparsity["weights"] > 0 and sparsity["requested"] == 0:
+        asked = "no sparsity was asked for"
     return (
-        f"{percent(sparsity['weights'])} of {count(weights)}, "
-        f"{percent(sparsity['requested'])} were asked for; "
+        f"{percent(sparsity['weights'])} of {count(weights)}, {asked}; "
         f"{percent(sparsity['effective'])} no longer have an effect"
         + (f"; nothing is left of {emptied}" if emptied else "")
     )
@@ -148,9 +158,21 @@ def _pruning(event: Mapping[str, Any], before: Mapping[str, Any], record: Record
     why = ENDINGS.get(before.get("ended_by", ""))
     flow = event["gradient_flow"]
     return (
-        f"to {percent(event['target'])} {when}{f', when {why}' if why else ''}; "
+        f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
         f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
     )
+
+
+def _reached(event: Mapping[str, Any]) -> str:
+    """Say what a pruning event has left, and what it was asked for, where that is not the same."""
+    target, of = event["target"], event.get("target_of")
+    # Records of earlier versions do not say what was reached.
+    reached = event.get("sparsity", target)
+    if of is not None:
+        return f"to {percent(reached)} of the weights, to lose {percent(target)} of the {of}"
+    if percent(reached) == percent(target):
+        return f"to {percent(reached)}"
+    return f"to {percent(reached)}, where {percent(target)} were the target,"
 
 
 def _epochs(steps: int, record: Record) -> float:
@@ -210,7 +232,7 @@ def _happening(event: Mapping[str, Any]) -> Iterator[str]:
         case "train" if event["ended_by"] in ENDINGS:
             yield ENDINGS[event["ended_by"]]
         case "prune":
-            yield f"pruned {event['units']} to {percent(event['target'])}"
+            yield f"pruned {event['units']} {_reached(event).rstrip(',')}"
         case "snapshot":
             yield "took a snapshot"
         case "rewind":

@@ -2,18 +2,70 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+import math
+from collections.abc import Mapping
 
+import torch
+from torch import Tensor, nn
+
+from harness.errors import RunFailed, nearest
+from harness.places import place
 from harness.task import Split, Task
 
 
-def evaluate(task: Task, model: nn.Module, split: Split) -> dict[str, float]:
-    """Return the task's metrics of a model in evaluation mode."""
+def evaluate(
+    task: Task, model: nn.Module, split: Split, metric: str | None = None
+) -> dict[str, float]:
+    """Return the task's metrics of a model in evaluation mode.
+
+    Args:
+        task: the task.
+        model: what is evaluated.
+        split: on which data.
+        metric: one that has to be there.
+
+    Raises:
+        RunFailed: what the task returned are no metrics, or that one is missing.
+    """
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return task.evaluate(model, split)
+            given: object = task.evaluate(model, split)
     finally:
         model.train(training)
+    if not isinstance(given, Mapping):
+        raise RunFailed(
+            f"{place(task.evaluate)} gave a {type(given).__name__}, not a dictionary of metrics"
+        )
+    metrics = {str(name): _number(task, str(name), value) for name, value in given.items()}
+    if metric is not None and metric not in metrics:
+        raise RunFailed(
+            f"{place(task.evaluate)} gave no {metric!r}, which is the metric of its task"
+            f"{nearest(metric, metrics)}"
+        )
+    return metrics
+
+
+def require_number(task: Task, metrics: Mapping[str, float], metric: str, split: Split) -> None:
+    """Refuse a main metric that is no number, of a network whose outputs are numbers.
+
+    Raises:
+        RunFailed: it is none.
+    """
+    if math.isnan(metrics[metric]):
+        raise RunFailed(
+            f"{place(task.evaluate)} gave no number for {metric!r} on the {split} data: "
+            f"{metrics[metric]}, though all outputs of the network are finite"
+        )
+
+
+def _number(task: Task, name: str, value: object) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    try:
+        return float(value)  # type: ignore[arg-type]  # whatever is no number is refused
+    except (TypeError, ValueError):
+        raise RunFailed(
+            f"{place(task.evaluate)} gave a {type(value).__name__} for {name!r}, not a number"
+        ) from None

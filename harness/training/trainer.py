@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import Diverged
+from harness.errors import Diverged, RunFailed
 from harness.network import begin_from
+from harness.places import place
 from harness.seeds import derive
 from harness.start import Start
 from harness.task import Batch, Task
@@ -232,6 +233,7 @@ def update(
     optimiser.zero_grad(set_to_none=True)
     with arithmetic.autocast(task.device):
         loss = task.loss(model, arithmetic.laid_out(batch))
+    _require_loss(task, loss)
     objective = loss if penalty is None else loss + penalty(model)
     objective.backward()
     if after_backward is not None:
@@ -244,3 +246,20 @@ def update(
     for each in units:
         each.after_step(model)
     return loss.detach()
+
+
+def _require_loss(task: Task, loss: object) -> None:
+    """Refuse what is no loss.
+
+    Raises:
+        RunFailed: it is no scalar that depends on the model.
+    """
+    if not isinstance(loss, Tensor):
+        raise RunFailed(f"{place(task.loss)} gave a {type(loss).__name__}, not a tensor")
+    if loss.shape != ():
+        raise RunFailed(
+            f"{place(task.loss)} gave a tensor of shape {tuple(loss.shape)}; a loss is a scalar: "
+            "return its mean"
+        )
+    if not loss.requires_grad:
+        raise RunFailed(f"{place(task.loss)} gave a loss that depends on no parameter that learns")

@@ -210,6 +210,8 @@ class ChannelsByOperations(Channels):
     Those of the prunable layers count, on one sample; products without weights do not.
     """
 
+    target_of = "multiply-accumulates"
+
     def _costs(self, model: nn.Module, forward: Forward) -> dict[str, int]:
         with scoring_mode(model, batch_statistics=False):
             operations = operations_by_weight(model, partial(forward, model))

@@ -103,7 +103,14 @@ def _epochs(run: Run, moment: float) -> int:
     return epochs
 
 
-@pruner("slim_dense", title="Slim dense", group="control", paper="arXiv:1810.05270", prunes=False)
+@pruner(
+    "slim_dense",
+    title="Slim dense",
+    group="control",
+    paper="arXiv:1810.05270",
+    prunes=False,
+    limits={"macs": "(0, 1]"},
+)
 def slim_dense(run: Run, *, macs: float = 0.1) -> None:
     """Train a narrow dense network: the same ratio of channels in every layer, from the start.
 

@@ -10,7 +10,12 @@ from pruners.triggers import lazy_regime
 from pruners.weights import Weights
 
 
-@pruner("earlycrop_u", title="EarlyCroP-U", paper="arXiv:2206.10451")
+@pruner(
+    "earlycrop_u",
+    title="EarlyCroP-U",
+    paper="arXiv:2206.10451",
+    limits={"steps": "[0, inf)"},
+)
 def earlycrop_u(run: Run, *, steps: int = 5, threshold: float = 0.0, norm_power: int = 2) -> None:
     """Prune with CroP, a little at a time, as soon as training turns lazy.
 

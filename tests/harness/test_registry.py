@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RequestError
-from harness.registry import Entry, Registry
+from harness.registry import Entry, Registry, is_within
 
 MINE = '''
 from harness.registry import pruner
@@ -69,12 +69,12 @@ class TestReading:
         with pytest.raises(RequestError, match="dict is not registered as units"):
             Registry().name_of("units", dict)
 
-    def test_the_version_of_a_plug_in_is_that_of_its_text(self, tmp_path: Path) -> None:
+    def test_the_version_of_a_plug_in_is_that_of_its_code(self, tmp_path: Path) -> None:
         def version(source: str) -> int | str:
             return Registry([write(tmp_path, source)]).find("pruner", "mine").version
 
         assert version(minimal()) == version(minimal())
-        assert version(minimal()) != version(minimal() + "# changed\n")
+        assert version(minimal()) != version(minimal() + "CHANGED = True\n")
 
     def test_plug_ins_with_the_same_file_name_do_not_meet(self, tmp_path: Path) -> None:
         entries: list[Entry] = []
@@ -175,6 +175,74 @@ class TestBadPlugIns:
         assert f"does not import: {complaint}" in str(refusal.value)
         if "Syntax" not in complaint:
             assert ", line 4:" in str(refusal.value)
+
+
+def declared(**changed: object) -> str:
+    """Return a task's source, with other arguments than the right ones."""
+    recipe = {
+        "epochs": 2,
+        "batch_size": 8,
+        "optimiser": "sgd",
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "clip": 10,
+    }
+    settings = {**recipe, **changed.pop("settings", {})}  # type: ignore[dict-item]
+    arguments = {
+        "title": "Mine",
+        "metric": "m",
+        "goal": "max",
+        "data": ":describe",
+        "profiles": {"smoke": {}},
+        "settings": {name: value for name, value in settings.items() if value is not None},
+        **changed,
+    }
+    words = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"@task('mine', {words})\nclass Mine: ...\n"
+
+
+class TestDeclarations:
+    """What the engine could not work with is refused when the file is read."""
+
+    def test_a_right_one_is_taken(self, tmp_path: Path) -> None:
+        entry = Registry([write(tmp_path, declared())]).find("task", "mine")
+        assert entry.arguments["goal"] == "max"
+
+    @pytest.mark.parametrize(
+        ("changed", "complaint"),
+        [
+            ({"goal": "maximum"}, "goal='maximum' is unknown; did you mean 'max'?"),
+            ({"goal": "bigger"}, "goal='bigger' is unknown; known: max, min"),
+            ({"data": "describe"}, "data='describe' is not of the form MODULE:FUNCTION"),
+            ({"settings": {"clip": None}}, "the setting 'clip' is missing (the largest norm of"),
+            ({"settings": {"epochs": 0}}, "the setting 'epochs' is 0 in the profile 'smoke', not"),
+            ({"settings": {"clip": "ten"}}, "the setting 'clip' is 'ten' in the profile 'smoke'"),
+            ({"settings": {"optimiser": "lion"}}, "'optimiser' is 'lion' in the profile 'smoke'"),
+            ({"profiles": {"smoke": {"batch_size": 1.5}}}, "'batch_size' is 1.5 in the profile"),
+            ({"limits": {"steps": "(0, 1]"}}, "limits: there is no 'steps'"),
+            ({"limits": {"clip": "above 1"}}, "'above 1' of 'clip' is no interval, as in '(0, 1]'"),
+        ],
+    )
+    def test_a_wrong_one_is_refused(
+        self, tmp_path: Path, changed: dict[str, object], complaint: str
+    ) -> None:
+        line = refused(write(tmp_path, declared(**changed)))
+        assert line.startswith("mine.py, line 1: ")
+        assert complaint in line
+
+    def test_all_missing_settings_are_named(self, tmp_path: Path) -> None:
+        missing = {"learning_rate": None, "clip": None}
+        line = refused(write(tmp_path, declared(settings=missing)))
+        assert line.endswith("missing: learning_rate, clip")
+
+    def test_a_pruner_of_an_unknown_group(self, tmp_path: Path) -> None:
+        line = refused(write(tmp_path, minimal().replace("title", "group='magic', title")))
+        assert "pruner 'mine': group='magic' is unknown; known: control, dense," in line
+
+    def test_intervals(self) -> None:
+        inside = [is_within(value, "(0, 1]") for value in (-1, 0, 0.5, 1, 2)]
+        assert inside == [False, False, True, True, False]
+        assert is_within(1e9, "[1, inf)")
 
 
 class TestEntryPoints:

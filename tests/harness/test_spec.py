@@ -89,7 +89,7 @@ class TestIdentity:
 
         source = "@pruner('mine', title='Mine')\ndef mine(run): ...\n"
         assert of(source) == of(source)
-        assert of(source) != of(source + "#\n")
+        assert of(source) != of(source.replace("...", "run.train()"))
 
     def test_where_a_plug_in_lies_does_not_matter(self, tmp_path: Path) -> None:
         identities = set()
@@ -219,8 +219,9 @@ class TestBadRequests:
     ) -> None:
         plugin = tmp_path / "mine.py"
         plugin.write_text(
-            "@task('mine', title='M', metric='m', goal='max', settings={}, "
-            f"profiles={{'smoke': {{}}}}, data='{function}')\nclass Mine: ...\n"
+            "@task('mine', title='M', metric='m', goal='max', settings={'epochs': 1, "
+            "'batch_size': 1, 'optimiser': 'sgd', 'learning_rate': 1, 'weight_decay': 0, "
+            f"'clip': 0}}, profiles={{'smoke': {{}}}}, data='{function}')\nclass Mine: ...\n"
         )
         with pytest.raises(RequestError) as refusal:
             plan(Registry([plugin]), "mine", "dense", profile="smoke")

@@ -233,8 +233,9 @@ def test_a_program_that_ends_earlier_is_noticed(
 def test_a_criterion_that_is_not_deterministic_is_noticed(bench: Workbench) -> None:
     body = """
     import random
+    dice = random.SystemRandom()
     def lottery(scoring):
-        drawn = lambda weight: random.random()
+        drawn = lambda weight: dice.random()
         return {name: x.detach().clone().apply_(drawn) for name, x in scoring.variables.items()}
     run.prune(Weights, lottery, run.sparsity)
     run.train()

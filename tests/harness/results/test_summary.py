@@ -214,3 +214,41 @@ class TestTables:
         assert second.startswith("       word")
         assert third == "  bcd  word"
         assert len(first) <= WIDTH
+
+
+def test_a_network_that_was_cut_is_held_against_the_dense_one() -> None:
+    cost = {**RECORD["cost"], "macs": 2_500, "macs_effective": 2_500, "macs_dense": 10_000}
+    text = " ".join(summarise(record(cost=cost)).split())
+    assert "operations 2,500 multiply-accumulates a sample, 25 % of the dense network's" in text
+    assert "no speed-up" not in text
+
+
+def test_masked_weights_are_no_speed_up() -> None:
+    cost = {**RECORD["cost"], "macs_dense": RECORD["cost"]["macs"]}
+    text = " ".join(summarise(record(cost=cost)).split())
+    assert "123,456 multiply-accumulates a sample, 1,234 of them by weights that are left" in text
+
+
+def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:
+    prune = {
+        "verb": "prune",
+        "position": 0,
+        "spent": 0,
+        "units": "channels",
+        "target": 0.5,
+        "sparsity": 0.503055,
+        "gradient_flow": {"before": 1.0, "after": 0.5},
+    }
+    text = summarise(record(events=[prune]))
+    assert "to 50.3055 %, where 50 % were the target, before training; gradient" in text
+    assert "pruned channels to 50.3055 %, where 50 % were the target" in summarise_events(
+        record(events=[prune])
+    )
+    by_operations = {**prune, "target_of": "multiply-accumulates", "sparsity": 0.84}
+    text = " ".join(summarise(record(events=[by_operations])).split())
+    assert "to 84 % of the weights, to lose 50 % of the multiply-accumulates before tr" in text
+
+
+def test_a_method_of_which_no_sparsity_was_asked() -> None:
+    text = summarise(record(sparsity={**RECORD["sparsity"], "requested": 0.0}))
+    assert "no sparsity was asked for" in text

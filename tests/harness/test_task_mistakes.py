@@ -1,0 +1,147 @@
+"""What a task gets wrong is told in one line that names the place, and what is right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+from workbench import Workbench
+
+from harness.errors import RequestError, RunFailed
+from harness.registry import Registry
+from harness.spec import plan
+
+EVALUATE: dict[str, tuple[Callable[[dict[str, float]], Any], str]] = {
+    "name": (lambda right: {"accurracy": 1.0}, "gave no 'accuracy', which is the metric of its ta"),
+    "none": (lambda right: None, "gave a NoneType, not a dictionary of metrics"),
+    "text": (lambda right: {"accuracy": "high"}, "gave a str for 'accuracy', not a number"),
+    "nan": (lambda right: {"accuracy": math.nan}, "gave no number for 'accuracy' on the valid"),
+}
+
+
+@pytest.mark.parametrize("kind", EVALUATE)
+def test_an_evaluation_that_gives_no_metric(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    spoil, complaint = EVALUATE[kind]
+    evaluate = bench.points.evaluate
+
+    def odd(task: Any, model: Any, split: Any) -> Any:
+        return spoil(evaluate(task, model, split))
+
+    monkeypatch.setattr(bench.points, "evaluate", odd)
+    with pytest.raises(RunFailed) as refusal:
+        bench.carry_out("dense")
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith("odd (test_task_mistakes.py, line ")
+    assert complaint in line
+
+
+def test_a_metric_may_be_a_tensor_of_one_number(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        bench.points, "evaluate", lambda task, model, split: {"accuracy": torch.tensor(50)}
+    )
+    assert bench.carry_out("dense")["quality"]["test"] == 50
+
+
+def test_an_infinite_metric_is_a_run_that_diverged(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.points, "evaluate", lambda task, model, split: {"accuracy": math.inf})
+    record = bench.carry_out("dense")
+    assert (record["status"], record["reason"]) == ("diverged", "the test accuracy is inf")
+
+
+def test_outputs_that_are_no_numbers_are_a_run_that_diverged(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = bench.points.outputs
+    monkeypatch.setattr(
+        bench.points, "outputs", lambda task, model, batch: math.nan * outputs(task, model, batch)
+    )
+    record = bench.carry_out("dense")
+    assert record["status"] == "diverged"
+    assert record["quality"]["test"] is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "complaint"),
+    [
+        (
+            lambda task, model, batch: F.cross_entropy(model(batch[0]), batch[1], reduction="none"),
+            "gave a tensor of shape (8,); a loss is a scalar: return its mean",
+        ),
+        (lambda task, model, batch: 1.0, "gave a float, not a tensor"),
+        (lambda task, model, batch: torch.tensor(1.0), "depends on no parameter that learns"),
+    ],
+)
+def test_a_loss_that_is_none(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, loss: Any, complaint: str
+) -> None:
+    monkeypatch.setattr(bench.points, "loss", loss)
+    with pytest.raises(RunFailed) as refusal:
+        bench.carry_out("dense")
+    (line,) = str(refusal.value).splitlines()
+    assert "test_task_mistakes.py, line " in line
+    assert complaint in line
+
+
+def test_what_goes_wrong_inside_the_engine_names_the_plug_ins_line_and_the_engines(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.training.trainer.Trainer._seed_step", lambda trainer: {}["odd"])
+    with pytest.raises(RunFailed) as refusal:
+        bench.with_method("run.train()").carry_out("tried")
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith("tried.py, line 8, which called harness/training/trainer.py, line ")
+    assert line.endswith(": KeyError: 'odd' (more in failure.txt)")
+
+
+DESCRIBE = {
+    "raise FileNotFoundError(2, 'No such file', 'here')": (
+        "describe (mine.py, line 3), in line 4: FileNotFoundError: [Errno 2] No such file"
+    ),
+    "return 'my data'": "describe (mine.py, line 3) gave a str, not a harness.data.description.Da",
+    "return DataDescription('own', 'mine', '0')": (
+        "the source of the data 'own' is unknown; known: official, real, synthetic"
+    ),
+    "return DataDescription('real', 'mine', 0)": "name and sha256 are texts, not 0",
+}
+
+
+@pytest.mark.parametrize("body", DESCRIBE)
+def test_a_description_of_data_that_is_none(tmp_path: Any, body: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from harness.data.description import DataDescription\n"
+        "from harness.registry import task\n"
+        f"def describe(profile, settings, folder):\n    {body}\n"
+        "@task('mine', title='M', metric='m', goal='max', data=':describe', settings={'epochs': 1,"
+        "'batch_size': 1, 'optimiser': 'sgd', 'learning_rate': 1, 'weight_decay': 0, 'clip': 0},"
+        "profiles={'smoke': {}})\nclass Mine: ...\n"
+    )
+    with pytest.raises(RequestError) as refusal:
+        plan(Registry([tmp_path / "mine.py"]), "mine", "dense", profile="smoke")
+    (line,) = str(refusal.value).splitlines()
+    assert DESCRIBE[body] in line
+
+
+@pytest.mark.parametrize(
+    ("pruner", "name", "value", "complaint"),
+    [
+        ("crop_u", "floor", "1.5", "floor=1.5: is outside [0, 1]"),
+        ("crop_u", "floor", "-0.1", "floor=-0.1: is negative"),
+        ("slim_dense", "macs", "7", "macs=7: is outside (0, 1]"),
+        ("slim_dense", "macs", "0", "macs=0: is outside (0, 1]"),
+        ("crop_u", "shift", "-1", "shift=-1: is negative"),
+    ],
+)
+def test_settings_outside_their_limits(pruner: str, name: str, value: str, complaint: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        plan(Registry(), "digits", pruner, overrides={name: value})
+    assert complaint in str(refusal.value)
