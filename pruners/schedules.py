@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from harness.errors import RequestError
-
 
 def halving_steps(sparsity: float, steps: int = 5) -> list[float]:
     """Start at one half, halve the distance to the target ``steps`` times, and end at the target.
@@ -25,10 +23,5 @@ def geometric_steps(sparsity: float, rounds: int) -> list[float]:
 
     The rule of iterative magnitude pruning (Frankle and Carbin 2019, arXiv:1803.03635), and the
     exponential schedule of SynFlow (Tanaka et al. 2020, arXiv:2006.05467).
-
-    Raises:
-        RequestError: there is no round.
     """
-    if rounds < 1:
-        raise RequestError(f"rounds={rounds}: is less than 1")
     return [1 - (1 - sparsity) ** (n / rounds) for n in range(1, rounds)] + [sparsity]

@@ -24,10 +24,9 @@ def ltr(run: Run, *, rounds: int = 5, rewind_epoch: int = 1) -> None:
     Deviation: the original removes 20 % of what remains in each round, 18 rounds for 98 %; here
     ``rounds`` rounds remove equal ratios, which is about what the published costs amount to.
     """
-    targets = geometric_steps(run.sparsity, rounds)
     run.train(epochs=rewind_epoch)
     ticket = run.snapshot()
-    for target in targets:
+    for target in geometric_steps(run.sparsity, rounds):
         run.rewind(ticket)
         run.train()
         run.prune(Weights, magnitude, target)

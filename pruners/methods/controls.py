@@ -46,7 +46,13 @@ def magnitude_initial_u(run: Run) -> None:
     run.train()
 
 
-@pruner("dense_observed", title="Dense, triggers observed", group="control", prunes=False)
+@pruner(
+    "dense_observed",
+    title="Dense, triggers observed",
+    group="control",
+    prunes=False,
+    limits={"weight_sparsity": "[0, 1)", "channel_sparsity": "[0, 1)"},
+)
 def dense_observed(
     run: Run, *, weight_sparsity: float = 0.98, channel_sparsity: float = 0.98, scales: bool = True
 ) -> None:
@@ -72,7 +78,13 @@ def dense_observed(
     run.train(observe=observed)
 
 
-@pruner("earlycrop_u_fixed", title="EarlyCroP-U, moment fixed", group="control", version=2)
+@pruner(
+    "earlycrop_u_fixed",
+    title="EarlyCroP-U, moment fixed",
+    group="control",
+    version=2,
+    limits={"moment": "[0, 1)", "steps": "[0, inf)"},
+)
 def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
     """Prune like EarlyCroP-U after a fixed share of the budget, whatever its trigger would say."""
     run.train(epochs=_epochs(run, moment))
@@ -80,7 +92,12 @@ def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
     run.train()
 
 
-@pruner("earlycrop_s_fixed", title="EarlyCroP-S, moment fixed", group="control")
+@pruner(
+    "earlycrop_s_fixed",
+    title="EarlyCroP-S, moment fixed",
+    group="control",
+    limits={"moment": "[0, 1)", "steps": "[0, inf)"},
+)
 def earlycrop_s_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
     """Prune like EarlyCroP-S after a fixed share of the budget, whatever its trigger would say."""
     run.train(epochs=_epochs(run, moment))

@@ -64,8 +64,6 @@ def gate_decorators(
     steps = run.budget * run.steps_per_epoch
     if ratio:
         ticks = _ticks_for(run.sparsity, ratio)
-    if ticks < 1:
-        raise RequestError(f"ticks={ticks}: is less than 1")
     most = max(1, int(0.15 * steps))
     if ratio and ticks > most:
         raise RequestError(f"ratio={ratio:g} takes {ticks} Ticks; this budget has steps for {most}")

@@ -14,7 +14,14 @@ from pruners.training import l1
 from pruners.triggers import lazy_regime, mask_distance
 
 
-@pruner("earlycrop_s", title="EarlyCroP-S", group="structured", paper="arXiv:2206.10451", version=2)
+@pruner(
+    "earlycrop_s",
+    title="EarlyCroP-S",
+    group="structured",
+    paper="arXiv:2206.10451",
+    version=2,
+    limits={"steps": "[0, inf)"},
+)
 def earlycrop_s(
     run: Run,
     *,

@@ -175,14 +175,14 @@ class TestBadRequests:
             ({"overrides": {"width": "1.5"}}, "width=1.5: is not a whole number"),
             ({"overrides": {"width": ""}}, "width=: is not a whole number"),
             ({"overrides": {"epochs": "0"}}, "epochs=0: is less than 1"),
-            ({"overrides": {"warmup": "0.6"}}, "warmup=0.6: is above 0.5, where the rate begins"),
+            ({"overrides": {"warmup": "0.6"}}, "warmup=0.6: is outside [0, 0.5]"),
             (
                 {"overrides": {"warmup": "0.05", "schedule": "onecycle"}},
                 "warmup=0.05: belongs to schedule=equal; the schedule 'onecycle' has its own",
             ),
             (
-                {"pruner": "cropit_u", "overrides": {"steps": "-1"}},
-                "steps=-1: is less than 0",
+                {"pruner": "earlycrop_u", "overrides": {"steps": "-1"}},
+                "steps=-1: is outside [0, inf)",
             ),
             ({"overrides": {"clip": "x"}}, "clip=x: is not a number, as in clip=10.0"),
             ({"overrides": {"clip": "-1"}}, "clip=-1: is negative"),

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import RequestError
 from pruners.schedules import geometric_steps, halving_steps
 
 
@@ -23,11 +22,6 @@ def test_halving_steps_are_the_published_numbers(sparsity: float, expected: list
 
 def test_no_halving_step_is_one_shot() -> None:
     assert halving_steps(0.98, steps=0) == [0.98]
-
-
-def test_geometric_steps_need_a_round() -> None:
-    with pytest.raises(RequestError, match=r"^rounds=0: is less than 1$"):
-        geometric_steps(0.9, rounds=0)
 
 
 def test_geometric_steps_keep_the_same_fraction_in_each_round() -> None:
