@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pruners.channels.groups import ChannelGraph, ChannelGroup, Member, Site
+from pruners.channels.expressions import Source
+from pruners.channels.groups import ChannelGraph, ChannelGroup, KeptSize, Member, Site
 from pruners.channels.labels import Axes, Labels, LabelSets
 
 
@@ -31,7 +32,10 @@ class Output:
 
 
 def partition(
-    sets: LabelSets, labels: Mapping[str, Axes], outputs: Sequence[Output]
+    sets: LabelSets,
+    labels: Mapping[str, Axes],
+    outputs: Sequence[Output],
+    numbers: Iterable[Source] = (),
 ) -> ChannelGraph:
     """Form the groups: channels that touch the same axes, equally often, are in one group.
 
@@ -41,6 +45,7 @@ def partition(
         sets: which labels are one channel, and which are pinned.
         labels: of each parameter and buffer, by name.
         outputs: what the modules returned, for the sites.
+        numbers: those that modules keep as sizes.
     """
     axes = {
         (name, dim): sets.roots(axis)
@@ -57,12 +62,28 @@ def partition(
             index = positions[order].reshape(channels.sizes[group], -1)
             members[group].append(Member(tensor, dim, torch.from_numpy(index)))
     after, before = _sites(sets, outputs, channels)
-    names = _unique_names([member.tensor for member in own] for own in members)
+    names = list(_unique_names([member.tensor for member in own] for own in members))
     groups = (
         ChannelGroup(name, size, tuple(members[group]), tuple(after[group]), tuple(before[group]))
         for group, (name, size) in enumerate(zip(names, channels.sizes, strict=True))
     )
-    return ChannelGraph(tuple(groups), _reasons(axes, pinned))
+    return ChannelGraph(
+        tuple(groups), _reasons(axes, pinned), tuple(_sizes_kept(sets, numbers, channels, names))
+    )
+
+
+def _sizes_kept(
+    sets: LabelSets, numbers: Iterable[Source], channels: _Channels, names: Sequence[str]
+) -> Iterator[KeptSize]:
+    """Yield the numbers that change with groups."""
+    for number in numbers:
+        roots = sets.roots(number.axis())
+        on_tensors = np.where(roots < len(channels.group) - 1, roots, -1)
+        found = {
+            names[group]: torch.from_numpy(channel) for group, channel in channels.on(on_tensors)
+        }
+        for module, path in number.places if found else ():
+            yield KeptSize(module, path, number.value, found)
 
 
 @dataclass(frozen=True)
