@@ -128,7 +128,7 @@ class AttributeSize(Width):
     ) -> int:
         if not isinstance(other, int):
             self.stay()
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
         if value == operator.index(self) and type(other) is int:  # plus zero, times one
             return self
@@ -142,7 +142,7 @@ class AttributeSize(Width):
         other = parts if whole is self else whole
         if not isinstance(other, int):
             self.stay()
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
         rows = _rows_of_parts(whole, parts, self.trace)
         if rows is None:
@@ -161,7 +161,7 @@ class AttributeSize(Width):
         other = parts if whole is self else whole
         if not isinstance(other, int):
             self.stay()
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
         rows = _rows_of_parts(whole, parts, self.trace)
         if rows is None:
@@ -204,7 +204,7 @@ class AttributeSize(Width):
         if not isinstance(other, int):
             if isinstance(other, float):
                 self.stay("compared with a number")
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
         theirs = operator.index(other)
         result = compare(own, theirs)
         second = expression(other, self.trace)

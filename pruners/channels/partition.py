@@ -111,7 +111,7 @@ def _numbered(axes: Sequence[Labels], pinned: Sequence[int]) -> _Channels:
     found, first = np.unique(roots[roots >= 0], return_index=True)
     in_order = found[np.argsort(first)]
     signature = _signatures(axes, 1 + int(in_order.max(initial=-1)))
-    signature[pinned] = -1
+    signature[[root for root in pinned if root < len(signature)]] = -1
     group, number = np.full_like(signature, -1), np.full_like(signature, -1)
     sizes: list[int] = []
     for own in dict.fromkeys(signature[in_order].tolist()):
