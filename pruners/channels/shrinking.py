@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ def shrink(
     replacements = {id(tensors[name]): _cut(tensors[name], dims) for name, dims in cuts.items()}
     states = _cut_states(optimiser, cuts, tensors)
     sizes = _new_sizes(model, tensors, cuts, replacements)
+    _check_projections(model, sizes)
     numbers = kept_sizes_after(model, graph, kept)
     smaller = _smaller_graph(graph, kept, cuts)
 
@@ -212,6 +213,19 @@ def _new_sizes(
         return size_attributes(module, shapes, kept_outputs)
 
     return [(module, sizes(module)) for module in changed]
+
+
+def _check_projections(model: nn.Module, sizes: Sequence[tuple[nn.Module, dict[str, Any]]]) -> None:
+    """Refuse a projection that does not make an LSTM's state narrower: torch has none."""
+    names = {id(module): name for name, module in model.named_modules()}
+    for module, own in sizes:
+        hidden, projected = own.get("hidden_size", 0), own.get("proj_size", 0)
+        if 0 < hidden <= projected:
+            raise RequestError(
+                f"keep: {names[id(module)] or 'the model'!r} would project {hidden} cells to "
+                f"{projected} channels, and torch takes fewer than cells only: keep more cells, "
+                "or fewer channels"
+            )
 
 
 # The graph of the smaller model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from pruners.channels.groups import ChannelGraph
 from pruners.channels.kept_sizes import KeptSizes, stay_where_unmet
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
 from pruners.channels.partition import Output, partition
+from pruners.channels.recurrent_rules import RECURRENT, without_steps
 from pruners.channels.rules import (
     FUNCTION_RULES,
     NORMALISED_SHAPES,
@@ -52,8 +53,7 @@ def trace_channels(
     The model runs once, in evaluation mode; if parameters are left out then, once more in
     training mode. Nothing about it changes, random states included. With inputs on the "meta"
     device nothing is computed either, wherever the model is: the fastest way, unless the forward
-    pass looks at values, and the only one for recurrent layers on accelerators, whose kernels have
-    no rules.
+    pass looks at values.
 
     Inputs and outputs keep their sizes. A state that the model takes and returns would be both:
     leave it out with ``forward``.
@@ -312,8 +312,7 @@ class _Sizes(TorchFunctionMode):
                 unite_with_normalised_shape(self._trace)
             if func in FUNCTION_RULES:
                 return self._as_one(func, args, kwargs)
-            with _plain_operations() if func in _RECURRENT else nullcontext():
-                return func(*args, **kwargs)
+            return func(*args, **kwargs)
         finally:
             self._trace.call = outer
             stay_where_unmet(call)
@@ -321,7 +320,8 @@ class _Sizes(TorchFunctionMode):
     def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._labelling.paused = True
         try:
-            out = func(*args, **kwargs)
+            on_meta = func in RECURRENT and args[0].is_meta
+            out = without_steps(args) if on_meta else func(*args, **kwargs)
         finally:
             self._labelling.paused = False
         self._trace.used(tensors_in([args, kwargs]), by_norm=False)
@@ -332,7 +332,6 @@ class _Sizes(TorchFunctionMode):
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a getset descriptor
 _SHAPED_AS = frozenset({torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.expand_as})
-_RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
 
 
 @contextmanager
@@ -351,16 +350,6 @@ def _sizes_followed(model: nn.Module, trace: LabelledTensors) -> Iterator[None]:
     finally:
         for module, sizes in before:
             module.__dict__.update(sizes)
-
-
-@contextmanager
-def _plain_operations() -> Iterator[None]:
-    """Switch oneDNN off: without it, recurrent layers are made of operations that have rules."""
-    before = torch.backends.mkldnn.set_flags(_enabled=False)
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.set_flags(_enabled=before[0])
 
 
 @contextmanager
