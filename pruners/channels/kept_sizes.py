@@ -271,7 +271,10 @@ def expression(number: int, trace: LabelledTensors) -> Expression | None:
     if isinstance(number, AttributeSize):
         return number.expression
     if isinstance(number, Remainder) and number.follows:
-        whole, part = expression(number.whole, trace), expression(number.part, trace)
+        sides = (number.whole, number.part)
+        # Below zero it counts from the end.
+        larger, smaller = sides if operator.index(number) > 0 else sides[::-1]
+        whole, part = expression(larger, trace), expression(smaller, trace)
         return None if whole is None or part is None else Difference(whole, part)
     if isinstance(number, Width):
         follows = number.rows is not None and number.origin is trace.sets

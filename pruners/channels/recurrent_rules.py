@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,12 @@ from torch import Tensor
 from pruners.channels.labels import Axes, LabelledTensors, Labels, constant
 from pruners.channels.rules import function_rule, rule
 
-RECURRENT = {torch.lstm: 4, torch.gru: 3, torch.rnn_tanh: 1, torch.rnn_relu: 1}
+RECURRENT: dict[Callable[..., Any], int] = {
+    torch.lstm: 4,
+    torch.gru: 3,
+    torch.rnn_tanh: 1,
+    torch.rnn_relu: 1,
+}
 """Into how many gates the rows of a layer's weights are divided."""
 
 
@@ -49,9 +55,13 @@ def recurrent(
     return tuple(result)
 
 
-def without_steps(args: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Return what a recurrent function returns on "meta", where its steps would take long."""
+def recurrent_result(function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """Return what a recurrent function returns; on "meta" without its steps, which take long."""
     x, packed = args[0], not isinstance(args[3], bool)
+    if not x.is_meta:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LSTM with projections")
+            return function(*args)
     hidden, _, _, _, _, _, both_directions = args[2 if packed else 1 :][:7]
     states = [hidden] if isinstance(hidden, Tensor) else list(hidden)
     features = states[0].shape[-1] * (2 if both_directions else 1)

@@ -687,15 +687,23 @@ def slice_axis(
     """Let the part have its stretch of the labels."""
     axes = list(trace[x])
     axis, axes[dim] = axes[dim], axes[dim][slice(start, end, step)]
-    if is_tracked(axis) and len(axes[dim]) < len(axis):
-        _keep_bounds(trace, axis, dim, start or 0, len(axis) if end is None else end, step)
+    first, last = start or 0, len(axis) if end is None else end
+    if is_tracked(axis) and trace.call.function in (torch.narrow, torch.Tensor.narrow):
+        _keep_narrow(trace, out, axis, first, last)
+    elif is_tracked(axis) and len(axes[dim]) < len(axis):
+        if step > 1 and len(axis) % step == 0 and 0 <= first < step and last >= len(axis):
+            # One of each run of neighbours: a run goes as a whole.
+            axes[dim] = trace.tie(axis.reshape(-1, step).T)
+        else:
+            _keep_bounds(trace, out, axis, dim, (first, last, step))
     return axes
 
 
 def _keep_bounds(
-    trace: LabelledTensors, axis: Labels, dim: int, start: int, end: int, step: int
+    trace: LabelledTensors, out: Tensor, axis: Labels, dim: int, bounds_and_step: Sequence[int]
 ) -> None:
-    """See to it that a slice will still have the bounds that it has now."""
+    """See to it that a slice will still have the bounds that it has now, if it is used at all."""
+    start, end, step = bounds_and_step
     size = len(axis)
     widths = {
         operator.index(width) + size * (operator.index(width) < 0): width
@@ -704,20 +712,31 @@ def _keep_bounds(
     }
     bounds = [bound + size * (bound < 0) for bound in (start, end) if bound != 0 and bound < size]
     if step != 1 or any(bound not in widths for bound in bounds):
-        trace.pin(axis, "sliced at positions that are written in the code")
+        trace.pin_on_use(out, axis, "sliced at positions that are written in the code")
         return
     for bound in bounds:
         part = axis[:bound] if operator.index(widths[bound]) > 0 else axis[bound:]
         unite_with_size(trace, part, widths[bound])
 
 
+def _keep_narrow(trace: LabelledTensors, out: Tensor, axis: Labels, start: int, end: int) -> None:
+    """See to it that a stretch will still start where it does, and be as long as it is to be."""
+    asked = trace.call.argument(2, "start"), trace.call.argument(3, "length")
+    written = []
+    for part, size in zip((axis[:start], axis[start:end]), asked, strict=True):
+        if isinstance(size, Width) and size.follows and operator.index(size) == len(part):
+            unite_with_size(trace, part, size)
+        else:
+            written.append(part)
+    if written:
+        reason = "sliced at positions that are written in the code"
+        trace.pin_on_use(out, np.concatenate(written), reason)
+
+
 def _asked_bounds(call: Call, dim: int) -> list[Width]:
     """Return the numbers of the code that the bounds of a slice may come from."""
     asked: Sequence[Any]
-    if call.function in (torch.narrow, torch.Tensor.narrow):
-        first, length = call.argument(2, "start"), call.argument(3, "length")
-        asked = [first, first + length] if isinstance(first, int) else []
-    elif call.function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+    if call.function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
         own = _slice_of(call.argument(0), call.argument(1), dim)
         asked = [own.start, own.stop] if own else []
     else:
@@ -743,7 +762,7 @@ def _slice_of(x: Tensor, index: Any, dim: int) -> slice | None:
 @rule("select")
 def select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
     """Drop an axis, of which only one place is read."""
-    trace.pin(trace[x][dim], "a single channel is taken by its number")
+    trace.pin_on_use(out, trace[x][dim], "a single channel is taken by its number")
     return _without(trace[x], [dim % x.dim()], keep=False)
 
 

@@ -105,7 +105,8 @@ class Remainder(Width):
     @property
     def follows(self) -> bool:
         """Whether it is known to be the size of an axis after any removal."""
-        return min(operator.index(self), operator.index(self.part)) > 0
+        positive = min(operator.index(self.whole), operator.index(self.part)) > 0
+        return positive and operator.index(self) != 0
 
 
 _SHAPED: frozenset[Any] = frozenset(

@@ -21,7 +21,7 @@ from pruners.channels.groups import ChannelGraph
 from pruners.channels.kept_sizes import KeptSizes, stay_where_unmet
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
 from pruners.channels.partition import Output, partition
-from pruners.channels.recurrent_rules import RECURRENT, without_steps
+from pruners.channels.recurrent_rules import RECURRENT, recurrent_result
 from pruners.channels.rules import (
     FUNCTION_RULES,
     NORMALISED_SHAPES,
@@ -178,6 +178,7 @@ def _observe(
     results = tensors_in(result)
     if not results:
         raise RequestError(f"the forward pass of {type(model).__name__} returns no tensor")
+    trace.used(results, by_norm=False)
     for tensor in results:
         for axis in trace[tensor]:
             trace.pin(axis, "it reaches the model's output")
@@ -320,8 +321,7 @@ class _Sizes(TorchFunctionMode):
     def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._labelling.paused = True
         try:
-            on_meta = func in RECURRENT and args[0].is_meta
-            out = without_steps(args) if on_meta else func(*args, **kwargs)
+            out = recurrent_result(func, args) if func in RECURRENT else func(*args, **kwargs)
         finally:
             self._labelling.paused = False
         self._trace.used(tensors_in([args, kwargs]), by_norm=False)
