@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Site
-from pruners.channels.shrinking import kept_positions
+from pruners.channels.numbers import PartlyKept, numbers_replaced
+from pruners.channels.shrinking import kept_positions, partly_kept
 from pruners.channels.tensors import named_tensors, replaced
 
 
@@ -108,7 +109,8 @@ def masked(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
             replacements[id(parameter)] = masked_parameter
             if 0 in dims:
                 kept[id(masked_parameter)] = dims[0].nonzero().squeeze(1).to(parameter.device)
-    with replaced(model, replacements), _NormalisingKept(kept):
+    numbers = partly_kept(model, graph, keep)
+    with replaced(model, replacements), numbers_replaced(model, numbers), _NormalisingKept(kept):
         yield
 
 
@@ -134,6 +136,8 @@ class _NormalisingKept(TorchFunctionMode):
         kwargs = kwargs or {}
         # These functions hand their scale and shift on by name.
         kept = self._kept.get(id(kwargs.get("weight"))) if func in _NORMALISATIONS else None
+        if kept is None and func in _NORMALISATIONS:
+            kept = _kept_of_shape(*args)
         if kept is None:
             return func(*args, **kwargs)
         x, counted = args
@@ -145,6 +149,12 @@ class _NormalisingKept(TorchFunctionMode):
         vectors = {key: v[kept] if isinstance(v, Tensor) else v for key, v in kwargs.items()}
         normalised = func(x.index_select(dim, kept), counted, **vectors)
         return torch.zeros_like(x).index_copy(dim, kept, normalised)
+
+
+def _kept_of_shape(x: Tensor, shape: Any) -> Tensor | None:
+    """Return the kept positions of the last axis, if a module's number stands for it."""
+    size = shape[-1] if isinstance(shape, (tuple, list)) else None
+    return size.kept.to(x.device) if isinstance(size, PartlyKept) else None
 
 
 _NORMALISATIONS = (F.layer_norm, F.group_norm, F.rms_norm)

@@ -65,6 +65,28 @@ class ChannelGroup:
     sites_before: tuple[Site, ...] = ()
 
 
+Place = tuple[str, tuple[str | int, ...]]
+"""A module's name, and where in it a number is: an attribute, and the keys within it."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptSize:
+    """An integer that a module keeps as the size of an axis of channels.
+
+    Attributes:
+        module: name of the module.
+        path: the attribute's name, and the keys within it where it is a list or a dictionary.
+        size: its value.
+        channels: for each group on the axis the channel at each position, or -1 where there is
+            none of the group.
+    """
+
+    module: str
+    path: tuple[str | int, ...]
+    size: int
+    channels: Mapping[str, Tensor] = field(repr=False)
+
+
 @dataclass(frozen=True, eq=False)
 class ChannelGraph:
     """All groups of a model.
@@ -72,10 +94,12 @@ class ChannelGraph:
     Attributes:
         groups: in the order of the model's parameters.
         pinned: why an axis has channels that cannot be removed, by "tensor:dim".
+        sizes_kept: the numbers in the model's modules that change with the groups.
     """
 
     groups: tuple[ChannelGroup, ...]
     pinned: Mapping[str, str] = field(default_factory=dict)
+    sizes_kept: tuple[KeptSize, ...] = ()
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Return the group of a name."""
@@ -105,13 +129,24 @@ class ChannelGraph:
             }
             for group in self.groups
         ]
-        return json.dumps({"groups": groups, "pinned": dict(self.pinned)})
+        sizes = [
+            [kept.module, kept.path, kept.size, {g: c.tolist() for g, c in kept.channels.items()}]
+            for kept in self.sizes_kept
+        ]
+        return json.dumps({"groups": groups, "pinned": dict(self.pinned), "sizes_kept": sizes})
 
     @staticmethod
     def from_json(document: str) -> ChannelGraph:
         """Return the graph that `to_json` has written."""
         content = json.loads(document)
-        return ChannelGraph(tuple(map(_read_group, content["groups"])), content["pinned"])
+        return ChannelGraph(
+            tuple(map(_read_group, content["groups"])),
+            content["pinned"],
+            tuple(
+                KeptSize(module, tuple(path), size, {g: torch.tensor(c) for g, c in own.items()})
+                for module, path, size, own in content.get("sizes_kept", [])
+            ),
+        )
 
 
 def compose(first: Keep, second: Keep) -> dict[str, Tensor]:

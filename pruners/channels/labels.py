@@ -61,6 +61,7 @@ class LabelSets:
     def __init__(self) -> None:
         self._count = 0
         self._pairs: list[tuple[Labels, Labels]] = []
+        self._unions: list[tuple[Labels, Labels, str]] = []
         self._pins: list[tuple[Labels, str]] = []
         self._roots: Labels | None = None
         self._starts: list[int] = []
@@ -79,12 +80,32 @@ class LabelSets:
         first = self.roots(labels[labels >= 0])[0]
         return self._owners[int(np.searchsorted(self._starts, first, side="right")) - 1]
 
-    def unite(self, first: Labels, second: Labels) -> None:
-        """Make the labels of two arrays of one shape the same, position by position."""
+    def unite(self, first: Labels, second: Labels, module: str = "") -> None:
+        """Make the labels of two arrays of one shape the same, position by position.
+
+        Args:
+            first: the one.
+            second: the other.
+            module: whose forward is running, for `tied_in`.
+        """
         differ = (first >= 0) & (second >= 0) & (first != second)
         if differ.any():
             self._roots = None
             self._pairs.append((first[differ], second[differ]))
+            self._unions.append((*self._pairs[-1], module))
+
+    def tied_in(self, first: int, second: int) -> str:
+        """Return the module whose forward has made two labels the same, in the end."""
+        fewest, most = 1, len(self._unions)
+        while fewest < most:
+            middle = (fewest + most) // 2
+            pairs = [(one, other) for one, other, _ in self._unions[:middle]]
+            roots = self._components(pairs)
+            if roots[first] == roots[second]:
+                most = middle
+            else:
+                fewest = middle + 1
+        return self._unions[most - 1][2]
 
     def pin(self, labels: Labels, reason: str) -> None:
         """Exclude the channels of these labels from removal."""
@@ -110,16 +131,21 @@ class LabelSets:
         """Return for each label the smallest one it is united with, and forget needless pairs."""
         if not self._pairs:
             return np.arange(self._count)
-        first, second = (np.concatenate(side) for side in zip(*self._pairs, strict=True))
-        graph = coo_array(
-            (np.ones(len(first), np.int8), (first, second)), shape=(self._count, self._count)
-        )
-        components = connected_components(graph, directed=False)[1]
+        components = self._components(self._pairs)
         _, smallest, component = np.unique(components, return_index=True, return_inverse=True)
         roots: Labels = smallest[component].astype(np.int64)
         united = np.flatnonzero(roots != np.arange(self._count))
         self._pairs = [(united, roots[united])] if united.size else []
         return roots
+
+    def _components(self, pairs: Sequence[tuple[Labels, Labels]]) -> Labels:
+        """Return a number for each label: equal where pairs connect labels."""
+        first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        graph = coo_array(
+            (np.ones(len(first), np.int8), (first, second)), shape=(self._count, self._count)
+        )
+        components: Labels = connected_components(graph, directed=False)[1]
+        return components
 
 
 class LabelledTensors:
@@ -138,6 +164,7 @@ class LabelledTensors:
         self._axes: dict[int, Axes] = {}
         self._alive: list[Tensor] = []
         self._uses: dict[int, list[bool]] = {}
+        self._pins_on_use: dict[int, tuple[Labels, str]] = {}
 
     def __getitem__(self, tensor: Tensor) -> Axes:
         """Return the labels of a tensor, one array per axis.
@@ -165,6 +192,8 @@ class LabelledTensors:
     def used(self, tensors: Iterable[Tensor], *, by_norm: bool) -> None:
         """Note that an operation reads these tensors, and whether it normalises the first."""
         for position, tensor in enumerate(tensors):
+            if id(tensor) in self._pins_on_use:
+                self.pin(*self._pins_on_use.pop(id(tensor)))
             self._uses.setdefault(id(tensor), []).append(by_norm and position == 0)
 
     def is_used(self, tensor: Tensor) -> bool:
@@ -184,13 +213,17 @@ class LabelledTensors:
         """
         self.sets.pin(labels, f"{reason}, in {self.module}" if self.module else reason)
 
+    def pin_on_use(self, tensor: Tensor, labels: Labels, reason: str) -> None:
+        """Exclude channels from removal if any operation reads a tensor, or it is returned."""
+        self._pins_on_use[id(tensor)] = labels, reason
+
     def unite(self, first: Labels, *others: Labels) -> Labels:
         """Make axes of one size the same channels, and return their labels.
 
         Channels that meet a fixed size are pinned.
         """
         for other in others:
-            self.sets.unite(first, other)
+            self.sets.unite(first, other, self.module)
             self.pin(first[other == FIXED], "its size is given from outside")
             self.pin(other[first == FIXED], "its size is given from outside")
             first = either(first, other)

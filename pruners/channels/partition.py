@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pruners.channels.groups import ChannelGraph, ChannelGroup, Member, Site
+from pruners.channels.expressions import Source
+from pruners.channels.groups import ChannelGraph, ChannelGroup, KeptSize, Member, Site
 from pruners.channels.labels import Axes, Labels, LabelSets
 
 
@@ -31,7 +32,10 @@ class Output:
 
 
 def partition(
-    sets: LabelSets, labels: Mapping[str, Axes], outputs: Sequence[Output]
+    sets: LabelSets,
+    labels: Mapping[str, Axes],
+    outputs: Sequence[Output],
+    numbers: Iterable[Source] = (),
 ) -> ChannelGraph:
     """Form the groups: channels that touch the same axes, equally often, are in one group.
 
@@ -41,6 +45,7 @@ def partition(
         sets: which labels are one channel, and which are pinned.
         labels: of each parameter and buffer, by name.
         outputs: what the modules returned, for the sites.
+        numbers: those that modules keep as sizes.
     """
     axes = {
         (name, dim): sets.roots(axis)
@@ -48,7 +53,10 @@ def partition(
         for dim, axis in enumerate(own)
     }
     pinned = sets.pinned()
-    channels = _numbered(list(axes.values()), list(pinned))
+    numbers = list(numbers)
+    channels = _numbered(
+        list(axes.values()), [sets.roots(number.axis()) for number in numbers], list(pinned)
+    )
     members: list[list[Member]] = [[] for _ in channels.sizes]
     for (tensor, dim), roots in axes.items():
         for group, channel in channels.on(roots):
@@ -57,12 +65,53 @@ def partition(
             index = positions[order].reshape(channels.sizes[group], -1)
             members[group].append(Member(tensor, dim, torch.from_numpy(index)))
     after, before = _sites(sets, outputs, channels)
-    names = _unique_names([member.tensor for member in own] for own in members)
+    tied = {group: _tied(sets, labels, own) for group, own in enumerate(members) if _is_tied(own)}
+    names = dict(_unique_names({g: own for g, own in enumerate(members) if g not in tied}))
     groups = (
-        ChannelGroup(name, size, tuple(members[group]), tuple(after[group]), tuple(before[group]))
-        for group, (name, size) in enumerate(zip(names, channels.sizes, strict=True))
+        ChannelGroup(
+            name,
+            channels.sizes[group],
+            tuple(members[group]),
+            tuple(after[group]),
+            tuple(before[group]),
+        )
+        for group, name in names.items()
     )
-    return ChannelGraph(tuple(groups), _reasons(axes, pinned))
+    roots_tied = {int(np.flatnonzero(channels.group == group)[0]): tied[group] for group in tied}
+    return ChannelGraph(
+        tuple(groups),
+        _reasons(axes, {**roots_tied, **pinned}),
+        tuple(_sizes_kept(sets, numbers, channels, names)),
+    )
+
+
+def _is_tied(members: Sequence[Member]) -> bool:
+    """Tell whether a group is one channel only that is several on each of its axes."""
+    return all(member.index.shape[0] == 1 < member.index.shape[1] for member in members)
+
+
+def _tied(sets: LabelSets, labels: Mapping[str, Axes], members: Sequence[Member]) -> str:
+    """Return why channels can only be removed all at once, which leaves none."""
+    positions = members[0].index[0].numpy()
+    own = labels[members[0].tensor][members[0].dim][positions]
+    module = sets.tied_in(int(own[0]), int(own[-1]))
+    return f"tied to the {len(own) - 1} others" + (f", in {module}" if module else "")
+
+
+def _sizes_kept(
+    sets: LabelSets, numbers: Iterable[Source], channels: _Channels, names: Mapping[int, str]
+) -> Iterator[KeptSize]:
+    """Yield the numbers that change with groups."""
+    for number in numbers:
+        roots = sets.roots(number.axis())
+        on_tensors = np.where(roots < len(channels.group) - 1, roots, -1)
+        found = {
+            names[group]: torch.from_numpy(channel)
+            for group, channel in channels.on(on_tensors)
+            if group in names
+        }
+        for module, path in number.places if found else ():
+            yield KeptSize(module, path, number.value, found)
 
 
 @dataclass(frozen=True)
@@ -84,13 +133,19 @@ class _Channels:
             yield found, np.where(group == found, self.number[roots], -1)
 
 
-def _numbered(axes: Sequence[Labels], pinned: Sequence[int]) -> _Channels:
-    """Number groups, and channels within groups, in the order in which they appear."""
+def _numbered(
+    axes: Sequence[Labels], numbers: Sequence[Labels], pinned: Sequence[int]
+) -> _Channels:
+    """Number groups, and channels within groups, in the order in which they appear.
+
+    Channels that one number counts are apart from those that it does not: some of each remain.
+    """
     roots = np.concatenate(axes)
     found, first = np.unique(roots[roots >= 0], return_index=True)
     in_order = found[np.argsort(first)]
-    signature = _signatures(axes, 1 + int(in_order.max(initial=-1)))
-    signature[pinned] = -1
+    count = 1 + int(in_order.max(initial=-1))
+    signature = _signatures(axes, [roots[roots < count] for roots in numbers], count)
+    signature[[root for root in pinned if root < len(signature)]] = -1
     group, number = np.full_like(signature, -1), np.full_like(signature, -1)
     sizes: list[int] = []
     for own in dict.fromkeys(signature[in_order].tolist()):
@@ -101,7 +156,7 @@ def _numbered(axes: Sequence[Labels], pinned: Sequence[int]) -> _Channels:
     return _Channels(group, number, sizes)
 
 
-def _signatures(axes: Sequence[Labels], count: int) -> Labels:
+def _signatures(axes: Sequence[Labels], numbers: Sequence[Labels], count: int) -> Labels:
     """Return a number for each root: equal where roots occur on the same axes, equally often.
 
     Partition refinement: every axis splits the classes of its roots off from the others. What is
@@ -110,26 +165,24 @@ def _signatures(axes: Sequence[Labels], count: int) -> Labels:
     signature = np.zeros(count + 1, np.int64)
     occurrences = np.zeros(count + 1, np.int64)
     next_number = 1
-    for axis in axes:
+    for place, axis in enumerate([*axes, *numbers]):
         roots, times = np.unique(axis, return_counts=True)
         keys = signature[roots] * (len(axis) + 1) + times
         _, inverse = np.unique(keys, return_inverse=True)
         signature[roots] = next_number + inverse
         next_number += len(roots)
-        occurrences[roots] += 1
+        occurrences[roots] += place < len(axes)
     return np.where(occurrences > 1, signature, -1)
 
 
-def _unique_names(groups: Iterable[Sequence[str]]) -> list[str]:
+def _unique_names(groups: Mapping[int, Sequence[Member]]) -> Iterator[tuple[int, str]]:
     """Name each group after the first module among its tensors, or its first tensor."""
     seen: Counter[str] = Counter()
-    names = []
-    for tensors in groups:
-        modules = (tensor.rpartition(".")[0] for tensor in tensors)
-        name = next(filter(None, modules), tensors[0])
+    for group, members in groups.items():
+        modules = (member.tensor.rpartition(".")[0] for member in members)
+        name = next(filter(None, modules), members[0].tensor)
         seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return names
+        yield group, name if seen[name] == 1 else f"{name}#{seen[name]}"
 
 
 def _sites(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pruners.channels.expressions import PARTS
+from pruners.channels.kept_sizes import AttributeSize, expression
 from pruners.channels.labels import (
     FIXED,
     FREE,
@@ -45,8 +47,10 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
             part.flags.writeable = False
         result += parts
     if requested:
-        for labels, size in zip(result, requested, strict=True):
-            unite_with_size(trace, labels, size)
+        for dim, (labels, size) in enumerate(zip(result, requested, strict=True)):
+            united = unite_with_size(trace, labels, size)
+            if (labels == FREE).all():
+                result[dim] = united
             if not (isinstance(size, Width) or size == -1):
                 trace.pin(labels, "reshaped to sizes that are written in the code")
     return result
@@ -54,9 +58,14 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
 
 def unite_with_size(trace: LabelledTensors, labels: Labels, size: int) -> Labels:
     """Unite an axis with those whose size the code has asked for, and return its labels."""
-    if not isinstance(size, Width) or size.rows is None or size.origin is not trace.sets:
+    if not isinstance(size, Width):
         return labels
-    return trace.unite(labels, *size.rows)
+    trace.call.met.add(id(size))
+    if size.origin is not trace.sets:
+        trace.pin(labels, "its size was read in another pass")
+        return labels
+    size_of = expression(size, trace)
+    return labels if size_of is None else size_of.meet(trace, labels)
 
 
 def _blocks(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[range, range]]:
@@ -124,6 +133,10 @@ def _split(
         free(size) if asked and isinstance(asked[dim], Width) else constant(size)
         for dim, size in enumerate(shape)
     ]
+    for dim, number in enumerate(asked or ()):
+        if dim != keep and isinstance(number, AttributeSize):
+            number.stay(PARTS)
+            others[dim] = constant(shape[dim])
     return [*others[:keep], kept, *others[keep + 1 :]]
 
 

@@ -17,6 +17,7 @@ To teach the tracer a new operation, add a function here, or pass it as ``extra_
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pruners.channels.kept_sizes import AttributeSize
 from pruners.channels.labels import (
     FIXED,
     FREE,
@@ -38,7 +40,7 @@ from pruners.channels.labels import (
     is_tracked,
 )
 from pruners.channels.reshaping import reshape, unite_with_size
-from pruners.channels.sizes import Width
+from pruners.channels.sizes import Call, Width
 
 Rule = Callable[..., Axes | tuple[Axes, ...]]
 AnyRule = TypeVar("AnyRule", bound=Rule)
@@ -339,10 +341,24 @@ def layer_norm(
 ) -> Axes:
     """Unite channels with those of scale and shift; without these the shape is only a number."""
     vectors = tensors_in([args, kwargs])
-    if not vectors and not trace.call.widths():
+    if not vectors and trace.call.function not in NORMALISED_SHAPES:
         for axis in trace[x][-len(shape) :]:
             trace.pin(axis, "normalised over a shape that no tensor gives")
     return trace.broadcast(x.shape, trace[x], *(trace[vector] for vector in vectors))
+
+
+NORMALISED_SHAPES = frozenset({F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm})
+"""The functions that are told the shape over which they normalise."""
+
+
+def unite_with_normalised_shape(trace: LabelledTensors) -> None:
+    """Unite the last axes with the sizes that a call of such a function names."""
+    x, shape = trace.call.argument(0, "input"), trace.call.argument(1, "normalized_shape")
+    for axis, size in zip(trace[x][-len(shape) :], shape, strict=True):
+        if isinstance(size, Width):
+            unite_with_size(trace, axis, size)
+        else:
+            trace.pin(axis, "normalised over a shape that is written in the code")
 
 
 @rule("native_group_norm")
@@ -363,6 +379,8 @@ def group_norm(
     vectors = [trace[tensor][0] for tensor in (weight, bias) if tensor is not None]
     if groups < len(channels):
         _tie_groups(trace, channels, groups)
+    elif isinstance(count := trace.call.argument(1, "num_groups"), Width):
+        unite_with_size(trace, channels, count)
     elif not vectors:
         trace.pin(channels, "as many groups as channels, which no tensor counts")
     return [batch, trace.unite(channels, *vectors), *rest]
@@ -518,10 +536,16 @@ def expand(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs:
 def repeat(trace: LabelledTensors, out: Tensor, x: Tensor, times: Sequence[int]) -> Axes:
     """Repeat the labels as the values are."""
     axes = [*map(free, [1] * (out.dim() - x.dim())), *trace[x]]
-    repeated = [np.tile(axis, int(number)) for axis, number in zip(axes, times, strict=True)]
-    if trace.call.widths():
-        return repeated
-    return [either(axis, constant(len(axis))) for axis in repeated]
+    asked = trace.call.repetitions(times)
+    repeated = []
+    for axis, number, size in zip(axes, times, asked, strict=True):
+        labels = np.tile(axis, number)
+        if isinstance(size, Width) and len(axis) == 1:
+            labels = unite_with_size(trace, labels, size)
+        elif not isinstance(size, Width) or isinstance(size, AttributeSize):
+            labels = either(labels, constant(len(labels)))
+        repeated.append(labels)
+    return repeated
 
 
 @rule("pixel_shuffle")
@@ -618,14 +642,14 @@ def split(
 def _keep_cuts(trace: LabelledTensors, axis: Labels, parts: list[Labels]) -> None:
     """See to it that a split will still cut where it does now."""
     if trace.call.is_split:
-        widths = [width for width in trace.call.widths() if width.follows]
-        if len(widths) == 1:
-            widths *= len(parts)
-        if [int(width) for width in widths] == [len(part) for part in parts]:
-            for part, width in zip(parts, widths, strict=True):
-                unite_with_size(trace, part, width)
-        else:
-            trace.pin(axis, "split at sizes that are written in the code")
+        asked = trace.call.argument(1, "split_size_or_sections", "split_size", "split_sizes")
+        sizes = [asked] * len(parts) if isinstance(asked, int) else list(asked)
+        for part, size in zip(parts, sizes, strict=True):
+            # The last of equal parts may be shorter.
+            if isinstance(size, Width) and size.follows and operator.index(size) == len(part):
+                unite_with_size(trace, part, size)
+            else:
+                trace.pin(part, "split at sizes that are written in the code")
     elif len({len(part) for part in parts}) == 1:
         trace.tie(np.stack(parts))
     else:
@@ -663,30 +687,82 @@ def slice_axis(
     """Let the part have its stretch of the labels."""
     axes = list(trace[x])
     axis, axes[dim] = axes[dim], axes[dim][slice(start, end, step)]
-    if is_tracked(axis) and len(axes[dim]) < len(axis):
-        _keep_bounds(trace, axis, start or 0, len(axis) if end is None else end, step)
+    first, last = start or 0, len(axis) if end is None else end
+    if is_tracked(axis) and trace.call.function in (torch.narrow, torch.Tensor.narrow):
+        _keep_narrow(trace, out, axis, first, last)
+    elif is_tracked(axis) and len(axes[dim]) < len(axis):
+        if step > 1 and len(axis) % step == 0 and 0 <= first < step and last >= len(axis):
+            # One of each run of neighbours: a run goes as a whole.
+            axes[dim] = trace.tie(axis.reshape(-1, step).T)
+        else:
+            _keep_bounds(trace, out, axis, dim, (first, last, step))
     return axes
 
 
-def _keep_bounds(trace: LabelledTensors, axis: Labels, start: int, end: int, step: int) -> None:
-    """See to it that a slice will still have the bounds that it has now."""
+def _keep_bounds(
+    trace: LabelledTensors, out: Tensor, axis: Labels, dim: int, bounds_and_step: Sequence[int]
+) -> None:
+    """See to it that a slice will still have the bounds that it has now, if it is used at all."""
+    start, end, step = bounds_and_step
     size = len(axis)
     widths = {
-        int(width) + size * (width < 0): width for width in trace.call.widths() if width.follows
+        operator.index(width) + size * (operator.index(width) < 0): width
+        for width in _asked_bounds(trace.call, dim)
+        if width.follows
     }
     bounds = [bound + size * (bound < 0) for bound in (start, end) if bound != 0 and bound < size]
     if step != 1 or any(bound not in widths for bound in bounds):
-        trace.pin(axis, "sliced at positions that are written in the code")
+        trace.pin_on_use(out, axis, "sliced at positions that are written in the code")
         return
     for bound in bounds:
-        part = axis[:bound] if widths[bound] > 0 else axis[bound:]
+        part = axis[:bound] if operator.index(widths[bound]) > 0 else axis[bound:]
         unite_with_size(trace, part, widths[bound])
+
+
+def _keep_narrow(trace: LabelledTensors, out: Tensor, axis: Labels, start: int, end: int) -> None:
+    """See to it that a stretch will still start where it does, and be as long as it is to be."""
+    asked = trace.call.argument(2, "start"), trace.call.argument(3, "length")
+    written = []
+    for part, size in zip((axis[:start], axis[start:end]), asked, strict=True):
+        if isinstance(size, Width) and size.follows and operator.index(size) == len(part):
+            unite_with_size(trace, part, size)
+        else:
+            written.append(part)
+    if written:
+        reason = "sliced at positions that are written in the code"
+        trace.pin_on_use(out, np.concatenate(written), reason)
+
+
+def _asked_bounds(call: Call, dim: int) -> list[Width]:
+    """Return the numbers of the code that the bounds of a slice may come from."""
+    asked: Sequence[Any]
+    if call.function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+        own = _slice_of(call.argument(0), call.argument(1), dim)
+        asked = [own.start, own.stop] if own else []
+    else:
+        asked = [width for width in call.widths() if not isinstance(width, AttributeSize)]
+    return [bound for bound in asked if isinstance(bound, Width)]
+
+
+def _slice_of(x: Tensor, index: Any, dim: int) -> slice | None:
+    """Return what the code has written for an axis, counted in the result."""
+    entries = index if isinstance(index, tuple) else (index,)
+    named = [entry for entry in entries if entry is not None and entry is not Ellipsis]
+    axis = 0
+    for entry in entries:
+        if isinstance(entry, slice) and axis == dim:
+            return entry
+        if entry is Ellipsis:
+            axis += x.dim() - len(named)
+        elif not isinstance(entry, int):  # which drops its axis
+            axis += 1
+    return None
 
 
 @rule("select")
 def select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
     """Drop an axis, of which only one place is read."""
-    trace.pin(trace[x][dim], "a single channel is taken by its number")
+    trace.pin_on_use(out, trace[x][dim], "a single channel is taken by its number")
     return _without(trace[x], [dim % x.dim()], keep=False)
 
 

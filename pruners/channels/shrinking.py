@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,14 @@ from torch.optim import Optimizer
 
 from harness.errors import RequestError, nearest
 from pruners.channels.attributes import size_attributes
-from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Place, Site
+from pruners.channels.numbers import (
+    PartlyKept,
+    kept_sizes_after,
+    positions_kept,
+    put_numbers,
+    smaller_kept_sizes,
+)
 from pruners.channels.tensors import named_tensors, places, put
 
 Cuts = dict[str, dict[int, Tensor]]
@@ -50,6 +57,8 @@ def shrink(
     replacements = {id(tensors[name]): _cut(tensors[name], dims) for name, dims in cuts.items()}
     states = _cut_states(optimiser, cuts, tensors)
     sizes = _new_sizes(model, tensors, cuts, replacements)
+    _check_projections(model, sizes)
+    numbers = kept_sizes_after(model, graph, kept)
     smaller = _smaller_graph(graph, kept, cuts)
 
     put(model, replacements)
@@ -57,6 +66,7 @@ def shrink(
         module.__dict__.update(attributes)
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()
+    put_numbers(model, numbers)
     if optimiser is not None:
         _hand_over(optimiser, replacements, states)
     return smaller
@@ -102,6 +112,18 @@ def kept_positions(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Cuts:
             stays = dims.setdefault(member.dim, torch.ones(size, dtype=torch.bool))
             stays[member.index[~kept[group.name]]] = False
     return cuts
+
+
+def partly_kept(model: nn.Module, graph: ChannelGraph, keep: Keep) -> dict[Place, PartlyKept]:
+    """Return the numbers of the model's modules that count channels which do not stay.
+
+    Raises:
+        RequestError: see `shrink`.
+    """
+    kept = _checked(graph, keep)
+    kept_sizes_after(model, graph, kept)
+    stays = {(size.module, size.path): positions_kept(size, kept) for size in graph.sizes_kept}
+    return {place: PartlyKept(own) for place, own in stays.items() if not own.all()}
 
 
 def _axis_size(member: Member, tensors: Mapping[str, Tensor]) -> int:
@@ -193,6 +215,19 @@ def _new_sizes(
     return [(module, sizes(module)) for module in changed]
 
 
+def _check_projections(model: nn.Module, sizes: Sequence[tuple[nn.Module, dict[str, Any]]]) -> None:
+    """Refuse a projection that does not make an LSTM's state narrower: torch has none."""
+    names = {id(module): name for name, module in model.named_modules()}
+    for module, own in sizes:
+        hidden, projected = own.get("hidden_size", 0), own.get("proj_size", 0)
+        if 0 < hidden <= projected:
+            raise RequestError(
+                f"keep: {names[id(module)] or 'the model'!r} would project {hidden} cells to "
+                f"{projected} channels, and torch takes fewer than cells only: keep more cells, "
+                "or fewer channels"
+            )
+
+
 # The graph of the smaller model
 
 
@@ -204,7 +239,7 @@ def _smaller_graph(graph: ChannelGraph, kept: Mapping[str, Tensor], cuts: Cuts) 
             key = (site.module, site.axis)
             positions[key] = positions.get(key, torch.tensor(True)) & stays
     groups = (_smaller_group(group, kept[group.name], cuts, positions) for group in graph.groups)
-    return ChannelGraph(tuple(groups), graph.pinned)
+    return ChannelGraph(tuple(groups), graph.pinned, smaller_kept_sizes(graph, kept))
 
 
 def _smaller_group(

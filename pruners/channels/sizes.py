@@ -8,6 +8,7 @@ integer that remembers its axis, also where the code reads it from a module, as 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,38 @@ class Width(int):
     def __neg__(self) -> int:
         return Width(-int(self), self.rows, self.origin)
 
+    def __sub__(self, other: int) -> int:
+        return Remainder(self, other) if isinstance(other, int) else NotImplemented
+
+    def __rsub__(self, other: int) -> int:
+        return Remainder(other, self) if isinstance(other, int) else NotImplemented
+
+
+class Remainder(Width):
+    """What one size leaves of another.
+
+    Attributes:
+        whole: the one.
+        part: the other.
+    """
+
+    whole: int
+    part: int
+
+    def __new__(cls, whole: int, part: int) -> Remainder:
+        """Return the difference, which remembers both."""
+        number = int.__new__(cls, operator.index(whole) - operator.index(part))
+        number.rows = None
+        number.origin = next(own.origin for own in (whole, part) if isinstance(own, Width))
+        number.whole, number.part = whole, part
+        return number
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is known to be the size of an axis after any removal."""
+        positive = min(operator.index(self.whole), operator.index(self.part)) > 0
+        return positive and operator.index(self) != 0
+
 
 _SHAPED: frozenset[Any] = frozenset(
     {
@@ -114,11 +147,19 @@ _SPLITS: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the model's code into torch."""
+    """One call of the model's code into torch.
+
+    Attributes:
+        function: what is called.
+        args: with what.
+        kwargs: with what, by name.
+        met: ids of the sizes among the arguments that a rule has taken for the size of an axis.
+    """
 
     function: Callable[..., Any] | None = None
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    met: set[int] = field(default_factory=set)
 
     @property
     def is_split(self) -> bool:
@@ -128,6 +169,17 @@ class Call:
     def widths(self) -> list[Width]:
         """Return the sizes among the arguments that come from labelled axes."""
         return [number for number in _numbers([self.args, self.kwargs]) if _is_width(number)]
+
+    def argument(self, position: int, *names: str) -> Any:
+        """Return an argument, wherever it stands, or None."""
+        if len(self.args) > position:
+            return self.args[position]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), None)
+
+    def repetitions(self, times: Sequence[int]) -> Sequence[int]:
+        """Return how often each axis is repeated, as the code has written it."""
+        numbers = list(_numbers([self.args, self.kwargs]))
+        return numbers if [operator.index(n) for n in numbers] == list(times) else times
 
     def shape(self, dims: int) -> list[int] | None:
         """Return the shape that was asked for, or None if the call does not name one.
@@ -160,7 +212,7 @@ def _numbers(arguments: Any) -> Iterator[Any]:
     if isinstance(arguments, int):
         yield arguments
     elif isinstance(arguments, slice):
-        yield from _numbers([arguments.start, arguments.stop])
+        yield from _numbers([arguments.start, arguments.stop, arguments.step])
     elif isinstance(arguments, Mapping):
         yield from _numbers(list(arguments.values()))
     elif isinstance(arguments, (tuple, list)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -18,9 +18,20 @@ from torch.utils.hooks import RemovableHandle
 from harness.errors import RequestError, RunFailed, Skip, nearest
 from pruners.channels.attributes import size_attributes
 from pruners.channels.groups import ChannelGraph
+from pruners.channels.kept_sizes import KeptSizes, stay_where_unmet
 from pruners.channels.labels import Axes, LabelledTensors, fixed, free, is_tracked
 from pruners.channels.partition import Output, partition
-from pruners.channels.rules import FUNCTION_RULES, NORMS, RULES, Rule, elementwise, tensors_in
+from pruners.channels.recurrent_rules import RECURRENT, recurrent_result
+from pruners.channels.rules import (
+    FUNCTION_RULES,
+    NORMALISED_SHAPES,
+    NORMS,
+    RULES,
+    Rule,
+    elementwise,
+    tensors_in,
+    unite_with_normalised_shape,
+)
 from pruners.channels.sizes import Call
 from pruners.channels.tensors import named_tensors, replaced
 
@@ -42,8 +53,7 @@ def trace_channels(
     The model runs once, in evaluation mode; if parameters are left out then, once more in
     training mode. Nothing about it changes, random states included. With inputs on the "meta"
     device nothing is computed either, wherever the model is: the fastest way, unless the forward
-    pass looks at values, and the only one for recurrent layers on accelerators, whose kernels have
-    no rules.
+    pass looks at values.
 
     Inputs and outputs keep their sizes. A state that the model takes and returns would be both:
     leave it out with ``forward``.
@@ -75,20 +85,21 @@ def trace_channels(
     forward = forward or (lambda model, *inputs: model(*inputs))
     rules = {**RULES, **(extra_rules or {})}
     outputs: list[Output] = []
+    sizes = KeptSizes(model, trace)
     unused = [name for name, _ in model.named_parameters() if name in tensors]
     for training in (False, True):
         if unused:
             stand_ins = _stand_ins(model, inputs)
             for name, stand_in in stand_ins.items():
                 trace[stand_in] = labels[name]
-            outputs += _observe(model, forward, inputs, stand_ins, trace, rules, training)
+            outputs += _observe(model, forward, inputs, stand_ins, trace, rules, sizes, training)
             unused = [name for name in unused if not trace.is_used(stand_ins[name])]
     if unused:
         raise RequestError(
             f"the traced pass never uses {', '.join(unused[:3])}: remove what is not used, "
             "or give a forward= that uses it"
         )
-    graph = partition(trace.sets, labels, outputs)
+    graph = partition(trace.sets, labels, outputs, list(sizes.sources()))
     if not graph.groups:
         pinned = (f"{axis}: {reason}" for axis, reason in graph.pinned.items())
         why = "; ".join(islice(pinned, 4)) or "it has no two layers in a row"
@@ -133,6 +144,7 @@ def _observe(
     stand_ins: Mapping[str, Tensor],
     trace: LabelledTensors,
     rules: Mapping[str, Rule],
+    sizes: KeptSizes,
     training: bool,
 ) -> list[Output]:
     """Run the model, pin its outputs, and return what its layers returned."""
@@ -148,6 +160,7 @@ def _observe(
         replacements = {id(originals[name]): tensor for name, tensor in stand_ins.items()}
         stack.enter_context(replaced(model, counters | replacements))
         stack.enter_context(_sizes_followed(model, trace))
+        stack.enter_context(sizes.followed())
         returned = stack.enter_context(_watched(model, trace))
         stack.enter_context(torch.no_grad())
         labelling = stack.enter_context(_Labelling(trace, rules))
@@ -165,6 +178,7 @@ def _observe(
     results = tensors_in(result)
     if not results:
         raise RequestError(f"the forward pass of {type(model).__name__} returns no tensor")
+    trace.used(results, by_norm=False)
     for tensor in results:
         for axis in trace[tensor]:
             trace.pin(axis, "it reaches the model's output")
@@ -292,19 +306,22 @@ class _Sizes(TorchFunctionMode):
             return shape[dims[0]] if dims and dims[0] is not None else shape
         # Of a tensor whose shape is taken, the sizes count.
         shaped = [args[0], self._trace.shape(args[1])] if func in _SHAPED_AS else args
-        outer, self._trace.call = self._trace.call, Call(func, shaped, kwargs)
+        call = Call(func, shaped, kwargs)
+        outer, self._trace.call = self._trace.call, call
         try:
+            if func in NORMALISED_SHAPES:
+                unite_with_normalised_shape(self._trace)
             if func in FUNCTION_RULES:
                 return self._as_one(func, args, kwargs)
-            with _plain_operations() if func in _RECURRENT else nullcontext():
-                return func(*args, **kwargs)
+            return func(*args, **kwargs)
         finally:
             self._trace.call = outer
+            stay_where_unmet(call)
 
     def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._labelling.paused = True
         try:
-            out = func(*args, **kwargs)
+            out = recurrent_result(func, args) if func in RECURRENT else func(*args, **kwargs)
         finally:
             self._labelling.paused = False
         self._trace.used(tensors_in([args, kwargs]), by_norm=False)
@@ -315,7 +332,6 @@ class _Sizes(TorchFunctionMode):
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a getset descriptor
 _SHAPED_AS = frozenset({torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.expand_as})
-_RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
 
 
 @contextmanager
@@ -334,16 +350,6 @@ def _sizes_followed(model: nn.Module, trace: LabelledTensors) -> Iterator[None]:
     finally:
         for module, sizes in before:
             module.__dict__.update(sizes)
-
-
-@contextmanager
-def _plain_operations() -> Iterator[None]:
-    """Switch oneDNN off: without it, recurrent layers are made of operations that have rules."""
-    before = torch.backends.mkldnn.set_flags(_enabled=False)
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.set_flags(_enabled=before[0])
 
 
 @contextmanager

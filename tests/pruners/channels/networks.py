@@ -547,7 +547,7 @@ CASES = {
     "channel_shuffle": Case(
         lambda: nn.Sequential(convolution(3, 8), ShuffleUnit(8), convolution(8, 6), *head(6)),
         images(),
-        2,
+        1,
     ),
     "densely_connected": Case(
         lambda: nn.Sequential(

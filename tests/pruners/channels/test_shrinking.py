@@ -214,7 +214,10 @@ def loss(case, model, inputs):
 
 
 def assert_same_trajectory(name, optimiser):
-    case = CASES[name]
+    assert_same_trajectory_of(CASES[name], optimiser)
+
+
+def assert_same_trajectory_of(case, optimiser):
     dense, inputs = case.model(), case.inputs()
     dense_optimiser = OPTIMISERS[optimiser](dense.parameters())
     for _ in range(3):

@@ -202,10 +202,64 @@ def test_a_size_stands_for_its_own_axis_and_not_for_another_that_is_as_long():
 
 def test_slices_at_a_number_are_pinned():
     assert "written in the code" in reason(lambda x: x[:, :6], outgoing=6)
-    assert "written in the code" in reason(lambda x: x[:, ::2], outgoing=4)
+    assert "written in the code" in reason(lambda x: x[:, ::3], outgoing=3)
     assert "written in the code" in reason(lambda x: x.split([6, 2], 1)[0], outgoing=6)
     assert "written in the code" in reason(lambda x: x[:, : x.shape[1] * 3 // 4], outgoing=6)
     assert "written in the code" in reason(lambda x: x.split(x.shape[1] * 3 // 4, 1)[0], outgoing=6)
+
+
+def test_one_of_each_run_of_neighbours_ties_the_run():
+    assert sizes(lambda x: torch.stack([-x[:, 1::2], x[:, ::2]], 2).flatten(1, 2)) == [4]
+    assert sizes(lambda x: x[:, 2::4], outgoing=2) == [2]
+    assert "written in the code" in reason(lambda x: x[:, 5::4], outgoing=1)
+    assert "written in the code" in reason(lambda x: x[:, :6:2], outgoing=3)
+
+
+def test_what_one_size_leaves_of_another_is_followed():
+    class Parts(nn.Module):
+        def __init__(self, split):
+            super().__init__()
+            self.first, self.split = nn.Conv2d(3, 8, 1), split
+            self.part, self.rest = nn.Conv2d(3, 2, 1), nn.Conv2d(5, 2, 1)
+
+        def forward(self, x):
+            part, rest = self.split(self.first(x), self.part.in_channels)
+            return self.part(part) + self.rest(rest)
+
+    splits = [
+        lambda x, size: x.split((size, x.shape[1] - size), 1),
+        lambda x, size: (x[:, :size], x[:, size - x.shape[1] :]),
+        lambda x, size: (x.narrow(1, 0, size), x.narrow(1, size, x.shape[1] - size)),
+    ]
+    for split in splits:
+        graph = trace_channels(Parts(split), torch.zeros(2, 3, 4, 4))
+        assert sorted(graph.sizes().values()) == [3, 5]
+    with pytest.raises(RequestError, match="written in the code"):
+        trace_channels(Parts(lambda x, size: x.split([3, 5], 1)), torch.zeros(2, 3, 4, 4))
+    # Only the part that the number stands for is held.
+    graph = trace_channels(Parts(lambda x, size: x.split([size, 5], 1)), torch.zeros(2, 3, 4, 4))
+    assert graph.sizes() == {"first": 3}
+
+
+def test_a_channel_that_is_taken_only_for_its_shape_holds_none():
+    def positions(x):
+        return x + torch.zeros(x[:, 3].shape[1]) + torch.zeros(x[:, :5].shape[-1])
+
+    assert sizes(positions) == [8]
+
+
+def test_channels_that_are_tied_to_one_are_pinned_with_the_module_that_ties_them():
+    class Reversed(nn.Module):
+        def forward(self, x):
+            return x + torch.cat([x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2]], 1).flip(1)
+
+    shuffles = nn.Sequential(Reversed(), *[nn.ChannelShuffle(2) for _ in range(3)], Reversed())
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), shuffles, nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+    graph = trace_channels(model, torch.zeros(2, 3, 4, 4))
+    assert graph.sizes() == {"2": 4}
+    assert graph.pinned["0.weight:0"].startswith("tied to the 7 others, in 1.")
 
 
 def test_reshaping_to_sizes_read_from_a_tensor_is_followed():

@@ -1,0 +1,334 @@
+"""How a size follows from numbers that modules keep, and from the axes of tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from pruners.channels.groups import Place
+from pruners.channels.labels import LabelledTensors, Labels, fixed, is_tracked
+
+PARTS = "the number of parts of an axis"
+
+
+@dataclass(eq=False)
+class Source:
+    """One integer that a module keeps.
+
+    Attributes:
+        name: of the attribute, for complaints.
+        value: as it is before any removal.
+        trace: the labels of the pass.
+        places: where it is kept; several where modules share a list.
+        labels: of an axis of this size, once the number has met one.
+        reason: why the number has to stay as it is, or "".
+    """
+
+    name: str
+    value: int
+    trace: LabelledTensors
+    places: list[Place] = field(default_factory=list)
+    labels: Labels | None = None
+    reason: str = ""
+
+    def axis(self) -> Labels:
+        """Return the labels of an axis of this size."""
+        if self.labels is None:
+            if self.reason:
+                return fixed(self.value)
+            self.labels = self.trace.sets.fresh(self.value, owner=self.name)
+        return self.labels
+
+    def stay(self, use: str) -> None:
+        """Keep the value, and with it the size of all axes that the number stands for."""
+        if not self.reason:
+            self.reason = f"its size is {self.name}, which is {use}"
+            if self.labels is not None:
+                self.trace.pin(self.labels, self.reason)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it stands for an axis that may change."""
+        return self.labels is not None and not self.reason
+
+
+class Expression(Protocol):
+    """How a size is computed."""
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield what it is computed from."""
+
+    def rows(self) -> Labels | None:
+        """Return labels (alternatives, size) of axes that have this size after any removal.
+
+        None where that depends on the axis that is asked.
+        """
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Unite an axis with those of this size, and return its labels."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number that is written in the code."""
+
+    size: int
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield itself."""
+        yield self
+
+    def rows(self) -> Labels:
+        """Return the labels of an axis that cannot change."""
+        return fixed(self.size).reshape(1, -1)
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Pin the axis."""
+        return trace.unite(labels, fixed(self.size))
+
+    def stay(self, use: str) -> None:
+        """Do nothing: it does."""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a removal can change it."""
+        return False
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number as a module keeps it."""
+
+    source: Source
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+        return self.source.value
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield itself."""
+        yield self
+
+    def rows(self) -> Labels:
+        """Return the labels of the axis that it stands for."""
+        return self.source.axis().reshape(1, -1)
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Unite the axis with the one that it stands for."""
+        if self.source.reason:
+            trace.pin(labels, self.source.reason)
+        return trace.unite(labels, self.source.axis())
+
+    def stay(self, use: str) -> None:
+        """Keep the value."""
+        self.source.stay(use)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a removal can change it."""
+        return not self.source.reason
+
+
+@dataclass(frozen=True)
+class Known:
+    """The size of axes of tensors, each a row of labels (alternatives, size)."""
+
+    trace: LabelledTensors
+    labels: Labels
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+        return int(self.labels.shape[1])
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield itself."""
+        yield self
+
+    def rows(self) -> Labels:
+        """Return the labels."""
+        return self.labels
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Unite the axis with its own."""
+        return trace.unite(labels, *self.labels)
+
+    def stay(self, use: str) -> None:
+        """Pin the axes."""
+        self.trace.pin(self.labels, f"its size is {use}")
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a removal can change it."""
+        return is_tracked(self.labels)
+
+
+Leaf = Constant | Attribute | Known
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """A size over a number of parts, which stay."""
+
+    whole: Expression
+    parts: int
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+        return self.whole.size // self.parts
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield those of the whole."""
+        return self.whole.leaves()
+
+    def rows(self) -> Labels | None:
+        """Return the parts, one below the other."""
+        rows = self.whole.rows()
+        return None if rows is None else rows.reshape(-1, self.size)
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Unite the axis with all parts."""
+        rows = self.rows()
+        return keep_all(trace, labels, self) if rows is None else trace.unite(labels, *rows)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Sizes side by side."""
+
+    parts: tuple[Expression, ...]
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+        return sum(part.size for part in self.parts)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield those of all parts."""
+        for part in self.parts:
+            yield from part.leaves()
+
+    def rows(self) -> Labels | None:
+        """Return the labels of the parts beside each other."""
+        rows = [part.rows() for part in self.parts]
+        if any(own is None or len(own) > 1 for own in rows):
+            return None
+        return np.concatenate([own for own in rows if own is not None], axis=1)
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Let each part meet its stretch of the axis."""
+        bounds = np.cumsum([part.size for part in self.parts])[:-1]
+        stretches = zip(self.parts, np.split(labels, bounds), strict=True)
+        return np.concatenate([part.meet(trace, stretch) for part, stretch in stretches])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a size leaves of another: the end of the axis, unless it meets the start."""
+
+    whole: Expression
+    part: Expression
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+        return self.whole.size - self.part.size
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield those of both."""
+        yield from self.whole.leaves()
+        yield from self.part.leaves()
+
+    def rows(self) -> None:
+        """Return nothing: the rest can be on either side."""
+        return
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Unite the axis with the rest of the whole, and the part with its place there."""
+        rows, taken = self.whole.rows(), self.part.size
+        if rows is None or len(rows) > 1:
+            return keep_all(trace, labels, self)
+        whole = rows[0]
+        rest, beside = whole[taken:], whole[:taken]
+        if _same(trace, labels, whole[: self.size]) and not _same(trace, labels, rest):
+            rest, beside = whole[: self.size], whole[self.size :]
+        self.part.meet(trace, beside)
+        return trace.unite(labels, rest)
+
+
+def _same(trace: LabelledTensors, first: Labels, second: Labels) -> bool:
+    return bool((trace.sets.roots(first) == trace.sets.roots(second)).all())
+
+
+@dataclass(frozen=True)
+class Product:
+    """A size times numbers that stay, such as the features of all heads."""
+
+    factors: tuple[Expression, ...]
+
+    @property
+    def size(self) -> int:
+        """Its value before any removal."""
+        return math.prod(factor.size for factor in self.factors)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield those of all factors."""
+        for factor in self.factors:
+            yield from factor.leaves()
+
+    def rows(self) -> None:
+        """Return nothing: the axis shows which factor changes, and whether it is the inner one."""
+        return
+
+    def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
+        """Find the factor along which the axis changes; the others are to stay."""
+        changing = [
+            position
+            for position, factor in enumerate(self.factors)
+            if any(leaf.may_change for leaf in factor.leaves())
+        ]
+        roots = trace.sets.roots(labels)
+        shapes = {
+            position: shape
+            for position in changing
+            if (shape := _shape_along(roots, self.factors[position].size))
+        }
+        follow = max(shapes or changing, default=None)
+        for position, factor in enumerate(self.factors):
+            for leaf in factor.leaves() if position != follow else ():
+                leaf.stay(PARTS)
+        if follow is None:
+            return keep_all(trace, labels, self)
+        before = math.prod(factor.size for factor in self.factors[:follow])
+        cube = labels.reshape(shapes.get(follow, (before, self.factors[follow].size, -1)))
+        inner = trace.tie(np.moveaxis(cube, 1, -1).reshape(-1, cube.shape[1]))
+        inner = self.factors[follow].meet(trace, inner)
+        return np.broadcast_to(inner[:, None], cube.shape).reshape(-1)
+
+
+def _shape_along(roots: Labels, size: int) -> tuple[int, int, int] | None:
+    """Return a shape (before, size, after) of an axis, of which labels differ along size only."""
+    times = len(roots) // size
+    for after in (number for number in range(1, times + 1) if times % number == 0):
+        cube = roots.reshape(times // after, size, after)
+        if (cube == cube[:1, :, :1]).all() and (cube != cube[:, :1]).any():
+            return times // after, size, after
+    return None
+
+
+def keep_all(trace: LabelledTensors, labels: Labels, size: Expression) -> Labels:
+    """Pin an axis, and keep whatever its size is computed from."""
+    for leaf in size.leaves():
+        leaf.stay("part of a sum or a product that is not followed")
+    trace.pin(labels, "its size is computed in a way that is not followed")
+    return trace.unite(labels, fixed(len(labels)))

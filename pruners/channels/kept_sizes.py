@@ -1,0 +1,422 @@
+"""Sizes that modules keep in attributes, such as ``self.head_dim``.
+
+While a model is traced, each integer that a module keeps, alone or in a list, is an
+`AttributeSize`. It stands for the axis that it is first used as the size of, is united with all
+others that it meets, and `pruners.channels.shrink` gives it its new value. Sums, differences,
+products and quotients are followed as far as they are sizes too. A number that is used in any
+other way, in a comparison or as a factor, keeps its value, and so do the axes that it has met.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pruners.channels.attributes import size_attributes
+from pruners.channels.expressions import (
+    PARTS,
+    Attribute,
+    Constant,
+    Difference,
+    Expression,
+    Known,
+    Product,
+    Quotient,
+    Source,
+    Sum,
+)
+from pruners.channels.labels import LabelledTensors, Labels
+from pruners.channels.sizes import Call, Remainder, Width
+from pruners.channels.tensors import named_tensors
+
+AS_NUMBER = "used as a number"
+
+
+class AttributeSize(Width):
+    """An integer that remembers the attributes that it comes from.
+
+    Where it is used as a size, it is united with the axis (`meet`). All else that is done with it
+    gives plain numbers, and keeps it as it is.
+    """
+
+    expression: Expression
+    trace: LabelledTensors
+
+    def __new__(
+        cls, expression: Expression, trace: LabelledTensors, sign: int = 1
+    ) -> AttributeSize:
+        """Return a number that remembers where it comes from."""
+        number = int.__new__(cls, sign * expression.size)
+        number.rows, number.origin = None, trace.sets
+        number.expression, number.trace = expression, trace
+        return number
+
+    @property
+    def follows(self) -> bool:
+        """Whether it can be the size of an axis."""
+        return True
+
+    def meet(self, labels: Labels) -> Labels:
+        """Unite an axis of this size with all others that have it, and return its labels."""
+        return self.expression.meet(self.trace, labels)
+
+    def stay(self, use: str = AS_NUMBER) -> int:
+        """Keep the attributes, and return the number without them."""
+        from_tensors = False
+        for leaf in self.expression.leaves():
+            if isinstance(leaf, Attribute):
+                leaf.stay(use)
+            from_tensors |= isinstance(leaf, Known)
+        plain = operator.index(self)
+        return Width(plain, None, self.origin) if from_tensors else plain
+
+    # Sizes that follow from sizes
+
+    def __add__(self, other: int) -> int:
+        return self._computed(int.__add__, other, lambda one, two: Sum((one, two)))
+
+    def __radd__(self, other: int) -> int:
+        return self._computed(int.__radd__, other, lambda one, two: Sum((two, one)))
+
+    def __sub__(self, other: int) -> int:
+        return self._computed(int.__sub__, other, Difference)
+
+    def __rsub__(self, other: int) -> int:
+        return self._computed(int.__rsub__, other, lambda one, two: Difference(two, one))
+
+    def __mul__(self, other: int) -> int:
+        return self._computed(int.__mul__, other, lambda one, two: Product((one, two)))
+
+    def __rmul__(self, other: int) -> int:
+        return self._computed(int.__rmul__, other, lambda one, two: Product((two, one)))
+
+    def __floordiv__(self, other: int) -> int:
+        return self._divided(int.__floordiv__, self, other)
+
+    def __rfloordiv__(self, other: int) -> int:
+        return self._divided(int.__rfloordiv__, other, self)
+
+    def __mod__(self, other: int) -> int:
+        return self._remaining(int.__mod__, self, other)
+
+    def __rmod__(self, other: int) -> int:
+        return self._remaining(int.__rmod__, other, self)
+
+    def __divmod__(self, other: int) -> tuple[int, int]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: int) -> tuple[int, int]:
+        return other // self, other % self
+
+    def __neg__(self) -> int:
+        return AttributeSize(self.expression, self.trace, -1 if operator.index(self) > 0 else 1)
+
+    def __pos__(self) -> int:
+        return self
+
+    def _computed(
+        self,
+        compute: Callable[[int, int], int],
+        other: Any,
+        combine: Callable[[Expression, Expression], Expression],
+    ) -> int:
+        if not isinstance(other, int):
+            self.stay()
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
+        value = compute(operator.index(self), operator.index(other))
+        if value == operator.index(self) and type(other) is int:  # plus zero, times one
+            return self
+        second = expression(other, self.trace)
+        if second is None or min(value, operator.index(self), operator.index(other)) <= 0:
+            return _stay(value, self, other)
+        return AttributeSize(combine(self.expression, second), self.trace)
+
+    def _divided(self, compute: Callable[[int, int], int], whole: Any, parts: Any) -> int:
+        """Return the size of each of a number of parts, or the number of parts of a size."""
+        other = parts if whole is self else whole
+        if not isinstance(other, int):
+            self.stay()
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
+        value = compute(operator.index(self), operator.index(other))
+        rows = _rows_of_parts(whole, parts, self.trace)
+        if rows is None:
+            return _stay(value, self, other)
+        if _is_bound(parts):
+            _tie_parts(rows, parts, self.trace)
+            return value
+        size_of = expression(whole, self.trace)
+        if isinstance(parts, AttributeSize):
+            parts.stay(PARTS)
+        assert size_of is not None
+        return AttributeSize(Quotient(size_of, operator.index(parts)), self.trace)
+
+    def _remaining(self, compute: Callable[[int, int], int], whole: Any, parts: Any) -> int:
+        """Return nothing, and see to it that it stays so, or a number."""
+        other = parts if whole is self else whole
+        if not isinstance(other, int):
+            self.stay()
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
+        value = compute(operator.index(self), operator.index(other))
+        rows = _rows_of_parts(whole, parts, self.trace)
+        if rows is None:
+            return _stay(value, self, other)
+        if _is_bound(parts):
+            _tie_parts(rows, parts, self.trace)
+        else:
+            if isinstance(parts, AttributeSize):
+                parts.stay(PARTS)
+            for row in rows:
+                self.trace.tie(row.reshape(operator.index(parts), -1))
+        return value
+
+    # Comparisons
+
+    def __eq__(self, other: object) -> bool:
+        return self._compared(int.__eq__, other)
+
+    def __ne__(self, other: object) -> bool:
+        return self._compared(int.__ne__, other)
+
+    def __lt__(self, other: int) -> bool:
+        return self._compared(int.__lt__, other)
+
+    def __le__(self, other: int) -> bool:
+        return self._compared(int.__le__, other)
+
+    def __gt__(self, other: int) -> bool:
+        return self._compared(int.__gt__, other)
+
+    def __ge__(self, other: int) -> bool:
+        return self._compared(int.__ge__, other)
+
+    def __hash__(self) -> int:
+        return hash(operator.index(self))
+
+    def _compared(self, compare: Callable[[int, Any], bool], other: object) -> bool:
+        """Compare, and see to it that a removal does not change the result."""
+        own = operator.index(self)
+        if not isinstance(other, int):
+            if isinstance(other, float):
+                self.stay("compared with a number")
+            return NotImplemented  # type: ignore[no-any-return]  # as operators do
+        theirs = operator.index(other)
+        result = compare(own, theirs)
+        second = expression(other, self.trace)
+        if isinstance(second, Constant):
+            # A removal leaves something from one to what there is.
+            can_be = range(1, own + 1) if own > 0 else range(own, 0)
+            values = {compare(size, theirs) for size in (can_be[0], can_be[-1])}
+            if len(values) > 1 or (theirs in can_be and len(can_be) > 1):
+                self.stay("compared with a number")
+        elif second is None or own != theirs or own < 0:
+            self.stay("compared with another size")
+            if second is not None:
+                for leaf in second.leaves():
+                    leaf.stay("compared with another size")
+        else:
+            rows = second.rows()
+            if rows is None:
+                self.stay("compared with another size")
+            else:
+                for row in rows:
+                    self.meet(row)
+        return result
+
+    # Numbers
+
+    def __int__(self) -> int:
+        return self.stay()
+
+    def __float__(self) -> float:
+        return float(operator.index(self.stay()))
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        return np.asarray(self.stay(), *args, **kwargs)
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        plain = [own.stay() if isinstance(own, AttributeSize) else own for own in inputs]
+        return getattr(function, method)(*plain, **kwargs)
+
+
+def _as_number(name: str) -> Callable[..., Any]:
+    """Return the method of plain integers, which keeps the attributes as they are."""
+    method = getattr(int, name)
+
+    def plain(self: AttributeSize, *others: Any) -> Any:
+        self.stay()
+        for other in others:
+            if isinstance(other, AttributeSize):
+                other.stay()
+        return method(operator.index(self), *others)
+
+    return plain
+
+
+for _name in [
+    *("truediv", "rtruediv", "pow", "rpow", "lshift", "rlshift", "rshift", "rrshift"),
+    *("and", "rand", "or", "ror", "xor", "rxor", "abs", "invert"),
+    *("round", "trunc", "floor", "ceil"),
+]:
+    setattr(AttributeSize, f"__{_name}__", _as_number(f"__{_name}__"))
+
+
+def expression(number: int, trace: LabelledTensors) -> Expression | None:
+    """Return what a number is computed from, or None where that is not known."""
+    if isinstance(number, AttributeSize):
+        return number.expression
+    if isinstance(number, Remainder) and number.follows:
+        sides = (number.whole, number.part)
+        # Below zero it counts from the end.
+        larger, smaller = sides if operator.index(number) > 0 else sides[::-1]
+        whole, part = expression(larger, trace), expression(smaller, trace)
+        return None if whole is None or part is None else Difference(whole, part)
+    if isinstance(number, Width):
+        follows = number.rows is not None and number.origin is trace.sets
+        return Known(trace, number.rows) if follows and number.rows is not None else None
+    return Constant(number)
+
+
+def _stay(value: int, *computed_from: int) -> int:
+    """Keep the attributes that a number is computed from, and return it."""
+    changes = False
+    for number in computed_from:
+        kept = number.stay() if isinstance(number, AttributeSize) else number
+        changes |= isinstance(kept, Width)
+    origin = next((n.origin for n in computed_from if isinstance(n, Width)), None)
+    return Width(value, None, origin) if changes else value
+
+
+def _rows_of_parts(whole: int, parts: int, trace: LabelledTensors) -> Labels | None:
+    """Return the labels of a size that is divided evenly, or None where it is not."""
+    size_of = expression(whole, trace)
+    divisor = operator.index(parts)
+    if size_of is None or divisor <= 0 or isinstance(size_of, Constant):
+        return None
+    if isinstance(parts, Width) and not isinstance(parts, AttributeSize):
+        return None
+    return None if size_of.size % divisor else size_of.rows()
+
+
+def _is_bound(number: int) -> bool:
+    """Tell whether a number stands for an axis that may change."""
+    return isinstance(number, AttributeSize) and any(
+        isinstance(leaf, Attribute) and leaf.source.is_bound for leaf in number.expression.leaves()
+    )
+
+
+def _tie_parts(rows: Labels, part: int, trace: LabelledTensors) -> None:
+    """Let a size stay the same multiple of another."""
+    assert isinstance(part, AttributeSize)
+    for row in rows.reshape(-1, operator.index(part)):
+        part.meet(row)
+
+
+def stay_where_unmet(call: Call) -> None:
+    """Keep the numbers that a call of torch takes for anything else than the size of an axis."""
+    for number in call.widths():
+        if isinstance(number, AttributeSize) and id(number) not in call.met:
+            number.stay()
+
+
+# Putting them in the place of the numbers
+
+
+class KeptSizes:
+    """The integers that the modules of a model keep.
+
+    Args:
+        model: is traced.
+        trace: the labels of the pass.
+    """
+
+    def __init__(self, model: nn.Module, trace: LabelledTensors) -> None:
+        self._model = model
+        self._trace = trace
+        sizes = (size for tensor in named_tensors(model).values() for size in tensor.shape)
+        self._largest = max(sizes, default=0)
+        self._sources: dict[tuple[int, tuple[str | int, ...]], Source] = {}
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Let the model's code read numbers that remember where they come from."""
+        before: list[tuple[nn.Module, dict[str, Any]]] = []
+        for name, module in self._model.named_modules():
+            known = _known(module)
+            if known is None:
+                continue
+            own = {
+                attribute: (value, self._followed(value, id(module), name, (attribute,)))
+                for attribute, value in module.__dict__.items()
+                if attribute not in _OF_ALL_MODULES and attribute not in known
+            }
+            replaced = {key: new for key, (old, new) in own.items() if new is not old}
+            before.append((module, {key: own[key][0] for key in replaced}))
+            module.__dict__.update(replaced)
+        try:
+            yield
+        finally:
+            for module, values in before:
+                module.__dict__.update(values)
+
+    def sources(self) -> Iterator[Source]:
+        """Yield the numbers that have met an axis."""
+        return (source for source in self._sources.values() if source.labels is not None)
+
+    def _followed(
+        self, value: Any, holder: int, module: str, path: tuple[str | int, ...], depth: int = 0
+    ) -> Any:
+        """Return a number, or a container with its numbers, that remembers its place."""
+        if type(value) is int or isinstance(value, Width):
+            return self._number(operator.index(value), holder, module, path, depth)
+        if type(value) in (list, tuple, torch.Size):
+            holder, depth = (holder, depth) if isinstance(value, tuple) else (id(value), len(path))
+            items = [
+                self._followed(item, holder, module, (*path, key), depth)
+                for key, item in enumerate(value)
+            ]
+            changed = any(new is not old for new, old in zip(items, value, strict=True))
+            return type(value)(items) if changed else value
+        if type(value) is dict:
+            items_by_key = {
+                key: self._followed(item, id(value), module, (*path, key), len(path))
+                if isinstance(key, (str, int))
+                else item
+                for key, item in value.items()
+            }
+            changed = any(items_by_key[key] is not item for key, item in value.items())
+            return items_by_key if changed else value
+        return value
+
+    def _number(
+        self, value: int, holder: int, module: str, path: tuple[str | int, ...], depth: int
+    ) -> int:
+        if not 0 < value <= self._largest:
+            return value
+        name = ".".join(filter(None, (module, str(path[0])))) + "".join(
+            f"[{key!r}]" for key in path[1:]
+        )
+        source = self._sources.setdefault((holder, path[depth:]), Source(name, value, self._trace))
+        if (module, path) not in source.places:
+            source.places.append((module, path))
+        return AttributeSize(Attribute(source), self._trace)
+
+
+_OF_ALL_MODULES = frozenset(nn.Module().__dict__)
+
+
+def _known(module: nn.Module) -> frozenset[str] | None:
+    """Return the attributes that follow from a module's tensors, or None if all others are set."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return None
+    held = {**module._parameters, **module._buffers}
+    shapes = {name: tensor.shape for name, tensor in held.items() if tensor is not None}
+    known = size_attributes(module, shapes)
+    if known and type(module).__module__.startswith("torch.nn."):
+        return None  # torch's own layers keep no other sizes
+    return frozenset(known)

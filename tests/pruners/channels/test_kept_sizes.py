@@ -1,0 +1,322 @@
+"""Sizes that modules keep in attributes follow the channels, or hold them."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Case
+from test_shrinking import assert_same_trajectory_of, parameters
+from torch import nn
+
+from harness.errors import RequestError
+from pruners.channels.groups import ChannelGraph
+from pruners.channels.shrinking import shrink
+from pruners.channels.tracing import trace_channels
+from pruners.channels.units import Channels
+from pruners.channels.verification import verify_shrink
+
+
+class Conv1D(nn.Module):
+    """A layer as in GPT-2, whose width is a number."""
+
+    def __init__(self, incoming, outgoing):
+        super().__init__()
+        self.nf, self.weight = outgoing, nn.Parameter(torch.randn(incoming, outgoing))
+
+    def forward(self, x):
+        return (x.view(-1, x.shape[-1]) @ self.weight).view(*x.shape[:-1], self.nf)
+
+
+class SplitSizes(nn.Module):
+    """Parts of unlike widths, each with a convolution of its own, as in MixNet or FasterNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.first, self.last = [3, 5], nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+        self.parts = nn.ModuleList(nn.Conv2d(n, n, 3, padding=1) for n in self.sizes)
+
+    def forward(self, x):
+        parts = self.first(x).split(self.sizes, 1)
+        return self.last(torch.cat([conv(p) for conv, p in zip(self.parts, parts, strict=True)], 1))
+
+
+class Heads(nn.Module):
+    """Attention whose numbers were worked out when it was built, as in most libraries."""
+
+    def __init__(self, width=12, heads=3, outgoing=2, merged=lambda self: self.embed_dim):
+        super().__init__()
+        self.embed_dim, self.num_heads, self.head_dim = width, heads, width // heads
+        self.scaling, self.merged = self.head_dim**-0.5, merged
+        self.first, self.qkv = nn.Linear(4, width), nn.Linear(width, 3 * width)
+        self.out, self.last = nn.Linear(width, width), nn.Linear(width, outgoing)
+
+    def forward(self, x):
+        x = self.first(x)
+        batch, length, _ = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attention = (query @ key.transpose(-2, -1) * self.scaling).softmax(-1)
+        mixed = (attention @ value).transpose(1, 2).reshape(batch, length, self.merged(self))
+        return self.last(x + self.out(mixed))
+
+
+class Rotated(nn.Module):
+    """Halves of a width that is a number; a part of it stays as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.part, self.first, self.last = 6, nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        turned, rest = x[..., : self.part], x[..., self.part :]
+        left, right = turned[..., : self.part // 2], turned[..., self.part // 2 :]
+        return self.last(torch.cat([-right, left, rest], -1))
+
+
+class Sizes(nn.Module):
+    """One use of a number between two layers."""
+
+    def __init__(self, between, outgoing=8, **numbers):
+        super().__init__()
+        self.__dict__.update(numbers)
+        self.first, self.between, self.last = nn.Linear(4, 8), between, nn.Linear(outgoing, 2)
+
+    def forward(self, x):
+        return self.last(self.between(self, self.first(x)))
+
+
+def inputs(*shape):
+    torch.manual_seed(1)
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def traced(model, x):
+    torch.manual_seed(0)
+    model.double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    return trace_channels(model, x)
+
+
+def assert_follows(model, x, groups):
+    """Cut a network in half twice, compare each time, train it, and build it again."""
+    graph = traced(model, x)
+    assert graph.sizes() == groups
+    assert trace_channels(model, x.to("meta")).to_json() == graph.to_json()
+    assert ChannelGraph.from_json(graph.to_json()).to_json() == graph.to_json()
+    assert_same_trajectory_of(Case(lambda: copy.deepcopy(model), lambda: (x,), 0), "momentum")
+    dense, smaller = model, copy.deepcopy(model)
+    for _ in range(2):
+        keep = {g.name: torch.randperm(g.size)[: (g.size + 1) // 2] for g in graph.groups}
+        smaller_graph = shrink(smaller, graph, keep)
+        verify_shrink(dense, graph, keep, smaller, x, tolerance=1e-10)
+        assert parameters(smaller) < parameters(dense) or max(graph.sizes().values()) == 1
+        dense, smaller, graph = smaller, copy.deepcopy(smaller), smaller_graph
+
+
+def reasons(model, x):
+    with pytest.raises(RequestError, match="no channel that can be removed"):
+        traced(model, x)
+    wider = nn.Sequential(model, nn.ReLU(), nn.Linear(2, 3), nn.Linear(3, 2)).double()
+    return trace_channels(wider, x).pinned["0.first.weight:0"]
+
+
+def test_the_width_of_a_layer_can_be_a_number():
+    model = nn.Sequential(Conv1D(4, 8), nn.ReLU(), Conv1D(8, 2))
+    assert_follows(model, inputs(3, 5, 4), {"0": 8})
+    graph = trace_channels(model, inputs(3, 5, 4))
+    shrink(model, graph, {"0": [0, 3, 4]})
+    assert (model[0].nf, model[2].nf) == (3, 2)
+    assert type(model[0].nf) is int
+
+
+def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one():
+    model = SplitSizes()
+    sizes = model.sizes
+    groups = {"first": 3, "first#2": 5, "last": 3, "last#2": 5}
+    assert_follows(model, inputs(2, 3, 4, 4), groups)
+    graph = trace_channels(model, inputs(2, 3, 4, 4))
+    shrink(model, graph, {"first": [0], "first#2": [0, 1, 4]})
+    assert model.sizes == [1, 3]
+    assert sizes == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "merged",
+    [
+        lambda self: self.embed_dim,
+        lambda self: self.num_heads * self.head_dim,
+        lambda self: self.head_dim * self.num_heads,
+        lambda self: self.head_dim * 3,
+        lambda self: -1,
+    ],
+)
+def test_heads_lose_features_and_stay_as_many(merged):
+    model = Heads(merged=merged)
+    assert_follows(model, inputs(2, 5, 4), {"first": 12, "qkv": 4})
+    graph = trace_channels(model, inputs(2, 5, 4))
+    shrink(model, graph, {"qkv": [0, 3]})
+    assert (model.num_heads, model.head_dim) == (3, 2)
+    assert model(inputs(2, 5, 4)).shape == (2, 5, 2)
+
+
+def test_slices_at_numbers_and_at_their_halves_follow():
+    assert_follows(Rotated(), inputs(3, 4), {"first": 3, "first#2": 2})
+
+
+@pytest.mark.parametrize(
+    ("between", "numbers", "outgoing", "groups"),
+    [
+        (lambda m, x: x.unflatten(-1, (2, m.half)).flatten(-2), {"half": 4}, 8, [4]),
+        (lambda m, x: x.view(len(x), m.width // 2, 2).flatten(-2), {"width": 8}, 8, [4]),
+        (lambda m, x: x.split((m.a, m.width - m.a), -1)[1], {"a": 3, "width": 8}, 5, [3, 5]),
+        (lambda m, x: x.split([m.a, m.b], -1)[0], {"a": 3, "b": 5}, 3, [3, 5]),
+        (lambda m, x: x.narrow(-1, m.a, m.b), {"a": 3, "b": 5}, 5, [3, 5]),
+        (lambda m, x: x + torch.zeros(m.width, device=x.device), {"width": 8}, 8, [8]),
+        (lambda m, x: x + x.new_zeros(1).expand(m.width), {"width": 8}, 8, [8]),
+        (lambda m, x: x + x.new_zeros(1).repeat(m.width), {"width": 8}, 8, [8]),
+        (lambda m, x: F.layer_norm(x, (m.width,)), {"width": 8}, 8, [8]),
+        (lambda m, x: F.rms_norm(x, (m.width,)), {"width": 8}, 8, [8]),
+        (lambda m, x: x.view(m.shape), {"shape": (3, 8)}, 8, [8]),
+        (lambda m, x: x.view(-1, m.widths["out"]), {"widths": {"out": 8}}, 8, [8]),
+        (lambda m, x: x.view(-1, sum(m.parts)), {"parts": [3, 5]}, 8, [3, 5]),
+    ],
+)
+def test_numbers_that_are_used_as_sizes_follow(between, numbers, outgoing, groups):
+    model = Sizes(between, outgoing, **numbers)
+    graph = traced(model, inputs(3, 4))
+    assert sorted(graph.sizes().values()) == groups
+    assert_follows(model, inputs(3, 4), graph.sizes())
+
+
+@pytest.mark.parametrize(
+    ("between", "numbers"),
+    [
+        (lambda m, x: x.view(-1, m.width) * m.width**-0.5, {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) / m.width, {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) / math.sqrt(m.width), {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) / np.sqrt(m.width), {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) * float(m.width), {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) * int(m.width), {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) * (m.width > 6), {"width": 8}),
+        (lambda m, x: x.view(-1, m.width) + torch.tensor(m.width), {"width": 8}),
+        (lambda m, x: x.view(-1, m.width).roll(m.width, 0), {"width": 8}),
+        (lambda m, x: x.view(-1, m.a * m.b) * m.a * m.b, {"a": 4, "b": 2}),
+    ],
+)
+def test_numbers_that_are_used_otherwise_hold_what_they_are_the_size_of(between, numbers):
+    reason = reasons(Sizes(between, **numbers), inputs(3, 4))
+    assert "used as a number" in reason or "compared with a number" in reason
+
+
+def test_a_comparison_holds_unless_both_sizes_change_alike():
+    def checked(model, x):
+        assert x.shape[-1] == model.width
+        assert model.width > 0
+        return x
+
+    assert_follows(Sizes(checked, width=8), inputs(3, 4), {"first": 8})
+
+    def choosing(model, x):
+        return x.view(-1, model.width) if model.width == 8 else x
+
+    assert "compared" in reasons(Sizes(choosing, width=8), inputs(3, 4))
+
+
+def test_two_axes_with_one_number_stay_equally_long():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.width, self.left, self.right = 6, nn.Linear(4, 6), nn.Linear(4, 6)
+            self.last, self.other = nn.Linear(6, 2), nn.Linear(6, 2)
+
+        def forward(self, x):
+            left = self.left(x).view(-1, self.width)
+            return self.last(left) + self.other(self.right(x).view(-1, self.width))
+
+    assert_follows(Shared(), inputs(3, 4), {"left": 6})
+
+
+def test_a_number_that_also_meets_a_fixed_size_holds():
+    class Square(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.width, self.first, self.last = 6, nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x.view(self.width, 4)).view(-1, self.width))
+
+    assert "outside" in reasons(Square(), inputs(6, 4))
+
+
+def test_normalisation_without_a_scale_counts_what_is_left():
+    for norm in (nn.LayerNorm, nn.RMSNorm):
+        model = nn.Sequential(
+            nn.Linear(4, 8), norm(8, elementwise_affine=False), nn.Linear(8, 6),
+            norm(6, elementwise_affine=False), nn.Linear(6, 2),
+        )  # fmt: skip
+        assert_follows(model, inputs(3, 4), {"0": 8, "2": 6})
+        graph = trace_channels(model, inputs(3, 4))
+        shrink(model, graph, {"0": [2, 5, 7]})
+        assert model[1].normalized_shape == (3,)
+
+
+def test_a_translator_of_torch_keeps_its_width_right():
+    class Translator(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.out = nn.Linear(6, 16), nn.Linear(16, 5)
+            self.body = nn.Transformer(16, 4, 1, 1, 24, batch_first=True)
+
+        def forward(self, x, y):
+            return self.out(self.body(self.embed(x), self.embed(y)))
+
+    model = Translator().eval()
+    graph = trace_channels(model, (torch.zeros(2, 7, 6), torch.zeros(2, 5, 6)))
+    shrink(model, graph, {"embed": [0, 2]})
+    assert model.body.d_model == 8
+    assert model(torch.zeros(2, 7, 6), torch.zeros(2, 5, 6)).shape == (2, 5, 5)
+
+
+def test_tracing_leaves_the_numbers_as_they_are():
+    model = Heads().double().eval()
+    before = {**vars(model)}
+    traced(model, inputs(2, 5, 4))
+    assert all(vars(model)[name] is value for name, value in before.items())
+
+
+def test_a_saved_network_gets_its_numbers_back():
+    torch.manual_seed(0)
+    x = inputs(2, 5, 4)
+
+    def forward(model):
+        return model(x)
+
+    model, fresh = Heads().double(), Heads().double()
+    fresh.load_state_dict(model.state_dict())
+    units = Channels(model, forward)
+    optimiser = torch.optim.Adam(model.parameters())
+    companion = copy.deepcopy(model)
+    for kept in (3, 2):
+        some = {name: torch.arange(len(mask)) < kept for name, mask in units.alive().items()}
+        units.apply(model, optimiser, [companion], some)
+    again = Channels(fresh, forward)
+    again.restore(fresh, units.state())
+    assert fresh.head_dim == model.head_dim == companion.head_dim == 2
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(x), model(x))
+
+
+def test_a_model_with_other_numbers_is_refused():
+    graph = traced(model := nn.Sequential(Conv1D(4, 8), Conv1D(8, 2)), inputs(3, 4))
+    model[0].nf = 7
+    with pytest.raises(RequestError, match=r"another model's: '0\.nf' is 7 here and 8 there"):
+        shrink(model, graph, {"0": [0]})
+    assert model[0].weight.shape == (4, 8)
