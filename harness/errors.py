@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 40
@@ -21,6 +22,14 @@ class Skip(RequestError):
     """
 
 
+class ImportFailed(RequestError):
+    """A task or a pruner is known by its source, and importing it raises."""
+
+
+class DamagedFile(RequestError):
+    """A file of a results folder cannot be read, or does not hold what it should."""
+
+
 class RunFailed(Exception):
     """The run could not be carried out, through no fault of the request (exit 1)."""
 
@@ -31,6 +40,11 @@ class Diverged(Exception):
 
 class Interrupted(Exception):
     """The process was asked to stop; everything is saved."""
+
+
+def warn(line: str) -> None:
+    """Say what is wrong on standard error, and go on."""
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

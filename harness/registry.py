@@ -29,7 +29,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-from harness.errors import RequestError, nearest
+from harness.durability.stop import raised_by_code
+from harness.errors import ImportFailed, RequestError, nearest
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
 Kind = Literal["task", "pruner", "units"]
@@ -164,19 +165,21 @@ class Entry:
                 module = _import_file(self.source)
             else:
                 module = importlib.import_module(self.module)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and not raised_by_code(error):
+                raise
             lines = [
                 frame.lineno
                 for frame in traceback.extract_tb(error.__traceback__)
                 if frame.filename == str(self.source)
             ]
             place = f", line {lines[-1]}" if lines else ""
-            raise RequestError(
+            raise ImportFailed(
                 f"{self.kind} {self.name!r}: {self.source.name}{place}: does not import: "
                 f"{_described(error)}"
             ) from error
         if not hasattr(module, attribute):
-            raise RequestError(
+            raise ImportFailed(
                 f"{self.kind} {self.name!r}: {self.source.name} has no {attribute!r}"
             )
         return getattr(module, attribute)
@@ -251,7 +254,7 @@ def _installed(kind: Kind) -> dict[str, Entry]:
                 if entry.kind == kind:
                     extended = _with(extended, entry)
             entries = extended
-        except Exception as error:  # importing a package runs whatever is in it
+        except (Exception, SystemExit) as error:  # importing a package runs whatever is in it
             why = str(error) if isinstance(error, RequestError) else _described(error)
             distribution = point.dist.name if point.dist else "unknown"
             print(f"warning: entry point {point.name!r} of {distribution}: {why}", file=sys.stderr)

@@ -13,8 +13,8 @@ import pandas as pd
 
 from harness.errors import RequestError
 from harness.matrix.plan import matrix_files, read_matrix
+from harness.results.damage import damage
 from harness.results.store import SCHEMA, Record, Store
-from reports.damage import damage
 from reports.provenance import details, without_paths
 from reports.quantities import COSTS, ENERGY, QUANTITIES
 

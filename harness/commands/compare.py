@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.durability import files
 from harness.errors import RequestError
 from harness.results.intervals import Interval, mean_interval
-from harness.results.store import RECORD, Store
+from harness.results.store import OF_RUNS, Store
 from harness.results.summary import COSTS, number, percent, table
 
 Record = Mapping[str, Any]
@@ -24,15 +27,31 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(folders) == 1:
         raise RequestError(f"{folders[0]} is a results folder; the other is not one")
     if folders:
-        print(_compare_folders(Path(first), Path(second)))
+        before, after = _by_request(Path(first)), _by_request(Path(second))
+        if not before and not after:
+            raise RequestError(f"neither {first} nor {second} holds a run that is done")
+        if arguments.json:
+            print(json.dumps(_folders_as_object(first, before, second, after), indent=1))
+        else:
+            print(_compare_folders(Path(first), before, Path(second), after))
+        return 0
+    store = Store(arguments.results)
+    one, other = store.find(first), store.find(second)
+    if arguments.json:
+        print(json.dumps(_runs_as_object(one, other), indent=1))
     else:
-        store = Store(arguments.results)
-        print(_compare_runs(store.find(first), store.find(second)))
+        print(_compare_runs(one, other))
     return 0
 
 
 def _is_results_folder(path: Path) -> bool:
-    return path.is_dir() and not (path / RECORD).exists()
+    """Return whether it is a folder, and not that of a run."""
+    return os.path.isdir(path) and not any(files.is_there(path / name) for name in OF_RUNS)
+
+
+def _by_request(folder: Path) -> dict[str, Record]:
+    """Return the runs of a folder by what was asked for."""
+    return {_request(record): record for record in Store(folder).records()}
 
 
 def _compare_runs(first: Record, second: Record) -> str:
@@ -46,6 +65,40 @@ def _compare_runs(first: Record, second: Record) -> str:
         why = "the runs were on different machines, or shared one with other runs"
         lines += ["", f"Times and energy are not compared: {why}."]
     return "\n".join(lines)
+
+
+def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
+    """Return the comparison of two runs; the keys are explained by ``compare --help``."""
+
+    def pair(before: float | None, after: float | None) -> dict[str, float | None]:
+        ratio = after / before if before and after is not None else None
+        return {"a": before, "b": after, "ratio": ratio}
+
+    same_metric = first["quality"]["metric"] == second["quality"]["metric"]
+    same_machine = _same_machine(first, second)
+    return {
+        "a": first["run_id"],
+        "b": second["run_id"],
+        "differences": {
+            name: {"a": before, "b": after} for name, before, after in _differences(first, second)
+        },
+        "metric": first["quality"]["metric"] if same_metric else None,
+        "quality": {
+            part: pair(first["quality"][part], second["quality"][part])
+            for part in ("test", "validation")
+            if same_metric
+        },
+        "sparsity": {
+            key: pair(first["sparsity"][key], second["sparsity"][key])
+            for key in ("weights", "effective")
+        },
+        "costs": {
+            key: pair(first["cost"].get(key), second["cost"].get(key))
+            for key in COSTS
+            if key not in DEPENDS_ON_DEVICE or same_machine
+        },
+        "not_compared": [] if same_machine else list(DEPENDS_ON_DEVICE),
+    }
 
 
 def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]]:
@@ -88,11 +141,9 @@ def _same_machine(first: Record, second: Record) -> bool:
     return all(first["provenance"].get(key) == second["provenance"].get(key) for key in keys)
 
 
-def _compare_folders(first: Path, second: Path) -> str:
-    before = {_request(record): record for record in Store(first).records()}
-    after = {_request(record): record for record in Store(second).records()}
-    if not before and not after:
-        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+def _compare_folders(
+    first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
+) -> str:
     rows = [("run", "metric", "A", "B", "")]
     for request in sorted(before.keys() | after.keys()):
         one, other = before.get(request), after.get(request)
@@ -106,10 +157,55 @@ def _compare_folders(first: Path, second: Path) -> str:
     return "\n".join(lines)
 
 
+def _folders_as_object(
+    first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
+) -> dict[str, Any]:
+    """Return the comparison of two results folders; see ``compare --help`` for the keys."""
+
+    def ended(record: Record | None) -> dict[str, Any] | None:
+        if record is None:
+            return None
+        return {"status": record["status"], "test": record["quality"]["test"]}
+
+    runs = []
+    for request in sorted(before.keys() | after.keys()):
+        one, other = before.get(request), after.get(request)
+        runs.append(
+            {
+                "run": request,
+                "metric": (one or other or {})["quality"]["metric"],
+                "a": ended(one),
+                "b": ended(other),
+                "verdict": _verdict(one, other),
+            }
+        )
+    over_seeds = [
+        {
+            "run": setting,
+            "metric": metric,
+            "difference": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "seeds": interval.n,
+            "verdict": _noise(interval)[-1],
+        }
+        for setting, metric, interval in _differences_over_seeds(before, after)
+    ]
+    return {"a": first, "b": second, "runs": runs, "over_seeds": over_seeds}
+
+
 def _over_seeds(
     before: Mapping[str, Record], after: Mapping[str, Record]
 ) -> Iterator[tuple[str, ...]]:
     """Go through what changed, paired by seed, and say whether it is more than noise."""
+    for setting, metric, interval in _differences_over_seeds(before, after):
+        yield setting, metric, *_noise(interval)
+
+
+def _differences_over_seeds(
+    before: Mapping[str, Record], after: Mapping[str, Record]
+) -> Iterator[tuple[str, str, Interval]]:
+    """Go through the settings of which a run has changed, with the mean difference."""
     settings: dict[tuple[str, str], list[float]] = {}
     for request in sorted(before.keys() & after.keys()):
         one, other = before[request]["quality"], after[request]["quality"]
@@ -120,7 +216,7 @@ def _over_seeds(
         settings.setdefault(key, []).append(other["test"] - one["test"])
     for (setting, metric), differences in settings.items():
         if any(differences):
-            yield setting, metric, *_noise(mean_interval(differences))
+            yield setting, metric, mean_interval(differences)
 
 
 def _noise(difference: Interval) -> tuple[str, str, str, str]:

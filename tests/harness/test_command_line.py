@@ -226,7 +226,7 @@ class TestBadRequests:
         [
             (
                 "",
-                "which command? known: list, run, matrix, status, merge, show, report, compare, ",
+                "missing command; choose from list, run, matrix, status, merge, show, report, ",
             ),
             ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),
@@ -451,7 +451,7 @@ class TestEndings:
         ("error", "line"),
         [
             (RunFailed("the disk is full"), "failed: the disk is full\n"),
-            (KeyboardInterrupt(), "interrupted: the same command goes on from here\n"),
+            (KeyboardInterrupt(), "interrupted\n"),
         ],
     )
     def test_failures_are_one_line_and_exit_code_one(

@@ -150,12 +150,15 @@ class TestFolders:
         last = capsys.readouterr().out.splitlines()[-1].split()
         assert last == ["digits", "earlycrop_u", "0.98", "embedded", "accuracy", *verdict]
 
-    @pytest.mark.parametrize("part", ["status", "quality__validation", "sparsity__weights"])
+    @pytest.mark.parametrize(
+        ("part", "value"),
+        [("status", "collapsed"), ("quality__validation", 0.5), ("sparsity__weights", 0.5)],
+    )
     def test_runs_with_any_other_outcome_differ(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, value: object
     ) -> None:
         self.save(tmp_path / "one", RECORD)
-        self.save(tmp_path / "other", record(**{part: 0.5}))
+        self.save(tmp_path / "other", record(**{part: value}))
         main(["compare", str(tmp_path / "one"), str(tmp_path / "other")])
         assert capsys.readouterr().out.rstrip().endswith("differs")
 

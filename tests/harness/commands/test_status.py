@@ -51,12 +51,12 @@ def test_a_matrix_in_all_states(
     with FileLock(tmp_path / at_work / "lock"):
         assert main(["status", "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "mine: 5 runs: 1 done, 1 failed, 1 skipped, 1 at work, 1 waiting",
-        f"  at work: {at_work}",
+        "mine: 5 runs: 1 done, 1 failed, 1 skipped, 1 running, 1 waiting",
+        f"  running: {at_work}",
         f"  failed: {failed}: boom",
         f"  skipped: {skipped}: no channels",
         "  left out: snip on nyu seed 0: no data",
-        f"  to go on: {COMMAND}",
+        f"  to continue: {COMMAND}",
     ]
     assert not (tmp_path / waiting).exists()
 
