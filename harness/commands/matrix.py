@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from harness.matrix.board import Board, counted, ended_badly
 from harness.matrix.dispatch import RESULTS, Dispatch, Tally
 from harness.matrix.estimates import Estimates
 from harness.matrix.executor import Executor, Order, Outcome, Resources, find_executor
-from harness.matrix.look import endings, left_out, look, states
+from harness.matrix.look import endings, left_out, states, would_run
 from harness.matrix.plan import Matrix, by_reason, plan_matrix, reasons, write_matrix
 from harness.matrix.suite import (
     ALL,
@@ -33,6 +34,7 @@ from harness.matrix.suite import (
 )
 from harness.registry import Registry
 from harness.results.store import Store
+from harness.results.summary import several
 
 Value = TypeVar("Value")
 
@@ -104,16 +106,18 @@ def _look(matrix: Matrix, store: Store, again: Collection[str]) -> tuple[Tally, 
 
 def _tell(arguments: argparse.Namespace, matrix: Matrix, store: Store) -> int:
     """Say what would be run, and do nothing."""
-    tally = look(matrix.plans, store)
-    found = states(matrix.plans, tally)
-    for run_id, state in found.items():
-        print(f"{state['status']:<11}  {run_id}")
+    planned = would_run(matrix.plans, store, arguments.again)
+    for run_id, (state, why) in planned.items():
+        print(f"{state:<8}  {run_id}{f'  ({why})' if why else ''}")
     for what, reason in reasons(matrix.left_out).items():
-        print(f"{'left out':<11}  {what}: {reason}")
-    rest = f", {len(matrix.left_out)} left out" if matrix.left_out else ""
-    print(f"{matrix.name}: {counted(tally)}{rest}")
+        print(f"left out  {what}: {reason}")
+    found = Counter(state for state, _ in planned.values())
+    found["left out"] = len(matrix.left_out)
+    told = ", ".join(f"{number} {state}" for state, number in sorted(found.items()) if number)
+    print(f"{matrix.name}: {several(len(planned), 'run')}: {told}")
     if arguments.json:
-        print(json.dumps({"runs": found, "left_out": reasons(matrix.left_out)}))
+        states = {run_id: state for run_id, (state, _) in planned.items()}
+        print(json.dumps({"runs": states, "left_out": reasons(matrix.left_out)}))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def _source(folder: Path, target: Store) -> Store:
     Raises:
         RequestError: it is none, is empty, or is the one to merge into.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RequestError(f"results folder {folder}: there is none")
     if folder.resolve() == target.folder.resolve():
         raise RequestError(f"results folder {folder}: is the one to merge into")

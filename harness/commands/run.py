@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from harness.durability.stop import Stop
 from harness.errors import RequestError, RunFailed, nearest
-from harness.matrix.look import look, states
+from harness.matrix.look import would_run
 from harness.registry import Registry
 from harness.results.store import Record, Store, outcome
 from harness.results.summary import summarise
@@ -39,11 +39,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _tell(arguments: argparse.Namespace, wanted: Plan, store: Store) -> int:
     """Say what would be run, and do nothing."""
-    run_id = wanted.run_id
-    state = states([run_id], look([run_id], store))
-    print(f"{state[run_id]['status']:<11}  {run_id}")
+    state, why = would_run([wanted.run_id], store, arguments.again)[wanted.run_id]
+    print(f"{state:<8}  {wanted.run_id}{f'  ({why})' if why else ''}")
     if arguments.json:
-        print(json.dumps(state))
+        print(json.dumps({"runs": {wanted.run_id: state}}))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.durability import files
 from harness.durability.lock import is_held
 from harness.errors import RequestError
-from harness.matrix.dispatch import Tally
+from harness.matrix.dispatch import RESULTS, Tally
 from harness.matrix.executor import Outcome
 from harness.matrix.plan import by_reason, first_of, reasons
 from harness.results.store import OF_RUNS, Record, Store
@@ -34,6 +34,37 @@ def look(runs: Collection[str], store: Store) -> Tally:
 
 def _has_begun(folder: Path) -> bool:
     return any(files.is_there(folder / name) for name in OF_RUNS)
+
+
+def would_run(
+    runs: Collection[str], store: Store, again: bool
+) -> dict[str, tuple[str, str | None]]:
+    """Return what a command would do with each run, and what of the past it has to do with.
+
+    Args:
+        runs: their names.
+        store: where they are.
+        again: whether those that are done would be carried out once more.
+
+    Returns:
+        By the run's name "done", "waiting" (it would be carried out), "running" or "damaged".
+    """
+    tally = look(runs, store)
+    planned: dict[str, tuple[str, str | None]] = {}
+    for run_id in runs:
+        if run_id in tally.at_work:
+            planned[run_id] = "running", None
+            continue
+        outcome = tally.outcomes.get(run_id)
+        if outcome is None:
+            planned[run_id] = "waiting", None
+        elif outcome.status in RESULTS:
+            planned[run_id] = ("waiting", "again") if again else ("done", None)
+        elif outcome.status == "damaged" and not again:
+            planned[run_id] = "damaged", outcome.reason
+        else:
+            planned[run_id] = "waiting", f"{outcome.status} before"
+    return planned
 
 
 def endings(tally: Tally, *statuses: str) -> Iterator[str]:

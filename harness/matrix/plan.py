@@ -86,17 +86,20 @@ def _refuse_unknown_settings(
     wanted: Sequence[Request], registry: Registry, overrides: Mapping[str, str]
 ) -> None:
     """Refuse settings that no run has; a run that alone does not have one is left out later."""
-    known: set[str] = set(conditions.DEFAULTS)
-    for task in {request.task for request in wanted}:
-        arguments = registry.find("task", task).arguments
-        known.update(arguments["settings"], *arguments["profiles"].values())
-    for pruner in {request.pruner for request in wanted}:
-        known.update(registry.find("pruner", pruner).options)
+    pairings = {(request.task, request.pruner): request for request in wanted}.values()
+    known = {name for pairing in pairings for name in _settings(pairing, registry)}
     for name in {name for request in wanted for name in (*overrides, *request.overrides)}:
         if name not in known:
             raise RequestError(
                 f"unknown setting {name!r} for all of these runs{nearest(name, known)}"
             )
+
+
+def _settings(request: Request, registry: Registry) -> set[str]:
+    """Return the names of all settings that a run has."""
+    arguments = registry.find("task", request.task).arguments
+    options = registry.find("pruner", request.pruner).options
+    return {*arguments["settings"], *options, *conditions.DEFAULTS}
 
 
 def _plan(
@@ -111,6 +114,9 @@ def _plan(
     profiles = registry.find("task", request.task).arguments["profiles"]
     if request.profile not in profiles:
         raise RequestError(f"task {request.task!r} has no profile {request.profile!r}")
+    known = _settings(request, registry)
+    if unknown := [name for name in (*overrides, *request.overrides) if name not in known]:
+        raise RequestError(f"has no setting {unknown[0]!r}")
     return plan(
         registry,
         request.task,

@@ -28,7 +28,7 @@ COSTS = (
     *("step_ms", "inference_ms", "peak_step_bytes", "disk_bytes"),
     *("macs", "macs_effective", "parameters", "epochs", "steps"),
 )
-"""What every record of a run that came to its end has, as a number or null."""
+"""What every record of a run that came to its end has, as a number or, but for the last, null."""
 
 EPOCH: Shape = {
     "spent": int,
@@ -123,7 +123,11 @@ RESULT: Shape = {
         "emptied_layers": [str],
         "per_layer": [object],
     },
-    "cost": {"reasons": {"*": str}, **dict.fromkeys(COSTS, NUMBER)},
+    "cost": {
+        "reasons": {"*": str},
+        **dict.fromkeys(COSTS, NUMBER),
+        **dict.fromkeys(("epochs", "steps"), int | float),
+    },
     "provenance": {"device": str, "threads": int, "resumed": [object]},
 }
 """What the record of a run that came to its end has besides."""

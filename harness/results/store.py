@@ -232,9 +232,10 @@ class Store:
         except RequestError as error:
             return f"{run_id} failed; {error}"
         if failure is not None:
-            return f"{run_id} {failure['status']}: {failure['reason']} (see {folder / DETAILS})"
+            reason = str(failure["reason"]).removesuffix(f" (more in {DETAILS})")
+            return f"{run_id} {failure['status']}: {reason} (more in {folder / DETAILS})"
         if files.is_there(folder / DETAILS):
-            return f"{run_id} failed (see {folder / DETAILS})"
+            return f"{run_id} failed (more in {folder / DETAILS})"
         return f"{run_id} is not done: it was interrupted; the same command goes on with it"
 
 

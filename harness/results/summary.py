@@ -154,7 +154,7 @@ def _pruning(event: Mapping[str, Any], before: Mapping[str, Any], record: Record
 def _epochs(steps: int, record: Record) -> float:
     """Return a number of steps in epochs."""
     cost = record["cost"]
-    return float(steps * (cost["epochs"] or 0) / cost["steps"]) if cost["steps"] else 0.0
+    return float(steps * cost["epochs"] / cost["steps"]) if cost["steps"] else 0.0
 
 
 def _not_measured(cost: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
