@@ -55,17 +55,18 @@ resumed. Ctrl-C lets the current runs finish; a second Ctrl-C saves them and sto
 """
 
 STATUS_JSON = """\
-With --json it prints one object: "matrices" is an array with the name, the command, the "counts"
-by status, the "runs" and the "left_out" of each matrix; "other_runs" are runs of no matrix;
-"damaged" is an array of complaints. A run has a "status" (done, collapsed, diverged, failed,
-skipped, running, interrupted or waiting) and a "reason", which may be null.
+--json prints one object. "matrices" is an array; each has "name", "command", "counts" by status,
+"runs" and "left_out" (reasons by run). "other_runs" are the runs of no matrix.
+"again" are runs that --again has not completed yet; "damaged" lists matrix files that cannot be
+read. A run has a "status" (done, collapsed, diverged, failed, skipped, damaged, running,
+interrupted or waiting) and a "reason", which may be null.
 """
 
 COMPARE_JSON = """\
-With --json it prints one object. Of two runs: "a" and "b" (their names), "differences" (what was
-asked for differently, the status and the data), "quality", "sparsity" and "costs", each of whose
-entries has "a", "b" and "ratio"; "not_compared" are costs of which the machines differ. Of two
-results folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
+--json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
+and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
 "over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
 """
 
@@ -84,7 +85,9 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             code = _carried_out(words)
         except KeyboardInterrupt:
-            saved = ": the same command goes on from what was saved" if command in RESUMED else ""
+            saved = (
+                ": the same command resumes from the last checkpoint" if command in RESUMED else ""
+            )
             code = _say(f"interrupted{saved}", 1)
         except SystemExit:  # argparse has printed the help
             out.flush()
@@ -287,12 +290,12 @@ def _again_options(parser: argparse._ActionsContainer, what: str) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help=f"print the name of {what} and whether it is done, and carry out nothing",
+        help="print what would be run and what is done, and run nothing",
     )
     parser.add_argument(
         "--again",
         action="store_true",
-        help=f"carry out {what} again that is done; the new result then replaces the old one",
+        help=f"run {what} again even if it is done; the new result replaces the old one",
     )
 
 

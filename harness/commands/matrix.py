@@ -180,7 +180,7 @@ def requested_suite(arguments: argparse.Namespace) -> Suite:
             given[axis] = parse(axis, text)
     if arguments.pairing is not None:
         if given.keys() & {"tasks", "pruners"}:
-            raise RequestError("--pairing stands in place of --tasks and --pruners")
+            raise RequestError("--pairing replaces --tasks and --pruners")
         task, pruner = split_pairing(arguments.pairing)
         given |= {"tasks": Names((task,)), "pruners": Names((pruner,))}
     if arguments.suite is not None:
@@ -190,7 +190,7 @@ def requested_suite(arguments: argparse.Namespace) -> Suite:
         return dataclasses.replace(suite, axes=axes, profile=profile)
     for axis in ("tasks", "pruners"):
         if axis not in given:
-            raise RequestError(f"--suite, or --{axis} is missing (--{axis} all means all)")
+            raise RequestError(f"--suite or --{axis} is missing (--{axis} all means every one)")
     profile = "embedded" if arguments.profile is None else check_profile(arguments.profile)
     return Suite("command-line", "Asked for on the command line", (Axes(**given),), profile)
 

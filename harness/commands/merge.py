@@ -63,12 +63,12 @@ def _source(folder: Path, target: Store) -> Store:
     """Return a folder to take runs from.
 
     Raises:
-        RequestError: it is none, is empty, or is the one to merge into.
+        RequestError: it does not exist, has no runs, or is the target itself.
     """
     if not os.path.isdir(folder):
-        raise RequestError(f"results folder {folder}: there is none")
+        raise RequestError(f"results folder {folder}: does not exist")
     if folder.resolve() == target.folder.resolve():
-        raise RequestError(f"results folder {folder}: is the one to merge into")
+        raise RequestError(f"results folder {folder}: is the target of the merge")
     source = Store(folder)
     if not (source.folders() or matrix_files(folder)):
         raise RequestError(f"results folder {folder}: holds no runs")

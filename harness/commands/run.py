@@ -135,7 +135,7 @@ def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, st
     task, pruner = arguments.task, arguments.pruner
     if arguments.pairing is not None:
         if task or pruner:
-            raise RequestError("--pairing stands in place of --task and --pruner")
+            raise RequestError("--pairing replaces --task and --pruner")
         task, pruner = split_pairing(arguments.pairing)
     if not task:
         raise RequestError(f"--task is missing{nearest('', registry.of_kind('task'))}")

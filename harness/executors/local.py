@@ -229,7 +229,7 @@ def _heard(answers: Connection) -> str | Outcome | None:
 def _ending(code: int | None) -> str:
     """Say how a process ended that did not say so itself."""
     if code is None or code >= 0:
-        return f"its process ended with exit code {code} and said nothing"
+        return f"its process exited with code {code} without a message"
     try:
         name = signal.Signals(-code).name
     except ValueError:  # one of the real-time signals, which have no names

@@ -247,7 +247,7 @@ def _changes(table: Mapping[str, Any]) -> dict[str, str]:
     """Return what ``--set`` would change, as text."""
     for name, value in table.items():
         if not isinstance(value, bool | int | float | str):
-            raise RequestError(f"set: {name}: {value!r} is no number, text, true or false")
+            raise RequestError(f"set: {name}: {value!r} is not a number, a text, true or false")
     return {name: as_text(value) for name, value in table.items()}
 
 

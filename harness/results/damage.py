@@ -7,10 +7,10 @@ So readers need not look whether a key that is required here exists, and has the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import UnionType
-from typing import Any
+from typing import Any, get_args
 
 from harness.durability import files
 
@@ -22,6 +22,12 @@ NUMBER = int | float | None
 TEXT = str | None
 
 LAYER: Shape = {"name": str, "shape": [int], "weights": int, "kept": int}
+
+KERNEL: Shape = {
+    **dict.fromkeys(("change?", "alignment?", "drift?"), NUMBER),
+    "*": object,
+}
+"""Of an epoch or a pruning."""
 
 COSTS = (
     *("train_seconds", "peak_run_bytes", "energy_kwh", "emissions_g"),
@@ -36,7 +42,7 @@ EPOCH: Shape = {
     "validation": {"*": NUMBER},
     "trigger?": NUMBER,
     "threshold?": NUMBER,
-    "kernel?": {"*": NUMBER},
+    "kernel?": KERNEL,
 }
 
 EVENT: Shape = {
@@ -48,7 +54,7 @@ EVENT: Shape = {
     "units?": str,
     "target?": int | float,
     "gradient_flow?": {"before": NUMBER, "after": NUMBER},
-    "kernel?": {"before": {"*": NUMBER}, "after": {"*": NUMBER}},
+    "kernel?": KERNEL,
 }
 
 OF_VERBS: Mapping[str, Shape] = {
@@ -73,7 +79,7 @@ RECORD: Shape = {
     },
     "task": {"title": TEXT, "version": int | str},
     "pruner": {"title": TEXT, "version": int | str, "group": str},
-    "data": {"source": TEXT, "name": TEXT, "sha256": TEXT},
+    "data": {"source": TEXT, "name": TEXT, "sha256": TEXT, "stands_in_for?": TEXT},
     "settings": {"*": object},
     "quality": {
         "metric": str,
@@ -95,6 +101,7 @@ RECORD: Shape = {
         "reasons?": {"*": str},
         "energy_method?": TEXT,
         "energy_scope?": TEXT,
+        "disturbed?": {"*": object},
         **{f"{key}?": NUMBER for key in COSTS},
     },
     "events": [EVENT],
@@ -135,24 +142,116 @@ RESULT: Shape = {
 
 def damage(record: Any) -> str | None:
     """Return the first thing that is wrong with a record, in words; None if nothing is."""
-    return next(_damages_of_record(record), None)
+    if (found := _of_record(record)) is not None:
+        return _in_words(found)
+    if not _names_a_folder(record["run_id"]):
+        return f"run_id is {_shown(record['run_id'])}, which cannot be the name of a folder"
+    if record["status"] in ENDED and (found := _of_result(record)) is not None:
+        return _in_words(found)
+    for number, event in enumerate(record["events"]):
+        check = _of_verbs.get(event["verb"])
+        if check is not None and (found := check(event)) is not None:
+            return _in_words((f".events[{number}]{found[0]}", found[1]))
+    return None
 
 
 def misshapen(value: Any, shape: Shape) -> str | None:
     """Return the first thing that is wrong with a value from a file, None if nothing is."""
-    return next(_damages(value, shape, "it"), None)
+    found = _check(shape)(value)
+    return None if found is None else _in_words(found)
 
 
-def _damages_of_record(record: Any) -> Iterator[str]:
-    # Each part may rely on those before it: a reader stops at the first damage.
-    yield from _damages(record, RECORD, "it")
-    run_id = record["run_id"]
-    if not _names_a_folder(run_id):
-        yield f"run_id is {_shown(run_id)}, which cannot be the name of a folder"
-    if record["status"] in ENDED:
-        yield from _damages(record, RESULT, "it")
-    for number, event in enumerate(record["events"]):
-        yield from _damages(event, OF_VERBS.get(event["verb"], {}), f"events[{number}]")
+Damage = tuple[str, str]
+"""Where something is wrong, as in ``.quality.test``, and what."""
+
+Check = Callable[[Any], Damage | None]
+
+
+def _check(shape: Shape) -> Check:
+    """Return what looks for the first damage: made once for each shape, because records are many.
+
+    Places are only put into words on the way back.
+    """
+    match shape:
+        case Mapping():
+            return _check_of_object(shape)
+        case list():
+            return _check_of_list(shape[0])
+        case tuple():
+            return _check_of_words(shape)
+    accepted, accepts_all = _types(shape), shape is object
+
+    def check(value: Any) -> Damage | None:
+        if accepts_all or type(value) in accepted:
+            return None
+        return "", f"is {_shown(value)}"
+
+    return check
+
+
+def _types(shape: Shape) -> frozenset[type]:
+    """Return the types of a single value, none of anything else: for a first look at it."""
+    if isinstance(shape, UnionType):
+        return frozenset(get_args(shape))
+    return frozenset([shape]) if isinstance(shape, type) else frozenset()
+
+
+def _check_of_words(words: tuple[str, ...]) -> Check:
+    def check(value: Any) -> Damage | None:
+        is_one = isinstance(value, str) and value in words
+        return None if is_one else ("", f"is {_shown(value)}")
+
+    return check
+
+
+def _check_of_list(shape: Shape) -> Check:
+    inner, types = _check(shape), _types(shape)
+
+    def check(value: Any) -> Damage | None:
+        if not isinstance(value, list):
+            return "", "is no list"
+        for number, each in enumerate(value):
+            if type(each) not in types and (found := inner(each)) is not None:
+                return f"[{number}]{found[0]}", found[1]
+        return None
+
+    return check
+
+
+def _check_of_object(shape: Mapping[str, Shape]) -> Check:
+    named = {
+        key.removesuffix("?"): (_types(inner), _check(inner), not key.endswith("?"))
+        for key, inner in shape.items()
+        if key != "*"
+    }
+    rest = _check(shape["*"]) if "*" in shape else None
+
+    def check(value: Any) -> Damage | None:
+        if not isinstance(value, dict):
+            return "", "is no object"
+        for name, (types, inner, is_required) in named.items():
+            if name in value:
+                each = value[name]
+                if type(each) not in types and (found := inner(each)) is not None:
+                    return f".{name}{found[0]}", found[1]
+            elif is_required:
+                return f".{name}", "is missing"
+        if rest is not None:
+            for name, each in value.items():
+                if name not in named and (found := rest(each)) is not None:
+                    return f".{name}{found[0]}", found[1]
+        return None
+
+    return check
+
+
+_of_record, _of_result = _check(RECORD), _check(RESULT)
+_of_verbs = {verb: _check(shape) for verb, shape in OF_VERBS.items()}
+
+
+def _in_words(found: Damage) -> str:
+    place, what = found
+    return f"{place.removeprefix('.') or 'it'} {what}"
 
 
 def _names_a_folder(name: str) -> bool:
@@ -160,47 +259,12 @@ def _names_a_folder(name: str) -> bool:
     return is_one_part and "\0" not in name and len(os.fsencode(name)) <= files.LONGEST_NAME
 
 
-def _damages(value: Any, shape: Shape, place: str) -> Iterator[str]:
-    match shape:
-        case Mapping():
-            yield from _damages_of_object(value, shape, place)
-        case list():
-            if not isinstance(value, list):
-                yield f"{place} is no list"
-                return
-            for number, each in enumerate(value):
-                yield from _damages(each, shape[0], f"{place}[{number}]")
-        case tuple():
-            if not isinstance(value, str) or value not in shape:
-                yield f"{place} is {_shown(value)}"
-        case _:
-            is_switch = isinstance(value, bool) and shape is not object
-            if is_switch or not isinstance(value, shape):
-                yield f"{place} is {_shown(value)}"
-
-
-def _damages_of_object(value: Any, shape: Mapping[str, Shape], place: str) -> Iterator[str]:
-    if not isinstance(value, Mapping):
-        yield f"{place} is no object"
-        return
-    named = {key.removesuffix("?"): (inner, key) for key, inner in shape.items() if key != "*"}
-    for name, (inner, key) in named.items():
-        where = name if place == "it" else f"{place}.{name}"
-        if name in value:
-            yield from _damages(value[name], inner, where)
-        elif name == key:
-            yield f"{where} is missing"
-    if "*" in shape:
-        for name in value.keys() - named.keys():
-            yield from _damages(value[name], shape["*"], f"{place}.{name}")
-
-
 def _shown(value: Any) -> str:
     """Return a value as JSON calls it, shortened."""
     match value:
         case None:
             return "null"
-        case Mapping():
+        case dict():
             return "an object"
         case list():
             return "a list"

@@ -236,7 +236,7 @@ class Store:
             return f"{run_id} {failure['status']}: {reason} (more in {folder / DETAILS})"
         if files.is_there(folder / DETAILS):
             return f"{run_id} failed (more in {folder / DETAILS})"
-        return f"{run_id} is not done: it was interrupted; the same command goes on with it"
+        return f"{run_id} is not done: it was interrupted; the same command resumes it"
 
 
 def outcome(record: Record) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_what_was_asked_for_there_is_remembered_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "complaint"), [("nowhere", "there is none"), ("ours", "is the one to merge into")]
+    ("folder", "complaint"), [("nowhere", "does not exist"), ("ours", "is the target of the merge")]
 )
 def test_folders_that_cannot_be_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str, complaint: str

@@ -183,6 +183,22 @@ class TestBoard:
             "[2/2] points-dense-0-seed1 failed: boom",
         ]
 
+    def test_a_log_says_what_starts_and_how_far_it_is(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tally, log = Tally(1), io.StringIO()
+        board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
+        tally.hear("a", "starts")
+        board.show()
+        tally.hear("a", "epoch 1/2")
+        board.show()
+        monkeypatch.setattr("harness.matrix.board.SECONDS_BETWEEN_LINES", 0.0)
+        board.show()
+        tally.forget("a")
+        tally.hear("a", "starts")
+        board.show()
+        assert log.getvalue().splitlines() == ["a starts", "a epoch 1/2", "a starts", "a starts"]
+
     def test_somebody_who_wants_it_to_stop_is_answered(self) -> None:
         tally, log = Tally(1), io.StringIO()
         board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)

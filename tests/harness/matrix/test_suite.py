@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint:
         ("sparsities = [nan]", "sparsity nan is outside [0, 1)"),
         ("sparsities = [0.5, 1]", "sparsity 1 is outside [0, 1)"),
         ("set = []", "the axis 'set' is empty"),
-        ("set = [{epochs = [1]}]", "set: epochs: [1] is no number, text, true or false"),
+        ("set = [{epochs = [1]}]", "set: epochs: [1] is not a number, a text, true or false"),
         ("set = [{}]\noptions = [{}]", "set and options are the same; write set only"),
         ("seeds = [true]", "seeds: True is not a whole number"),
         ("seeds = [0.5]", "seeds: 0.5 is not a whole number"),
@@ -229,10 +229,10 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("words", "complaint"),
         [
-            ("", "--suite, or --tasks is missing (--tasks all means all)"),
-            ("--tasks digits", "--suite, or --pruners is missing (--pruners all means all)"),
+            ("", "--suite or --tasks is missing (--tasks all means every one)"),
+            ("--tasks digits", "--suite or --pruners is missing (--pruners all means every one)"),
             ("--pairing digits", "--pairing digits: is not of the form TASK-PRUNER, as in ptb-ear"),
-            ("--pairing digits-snip --tasks ptb", "--pairing stands in place of --tasks and --"),
+            ("--pairing digits-snip --tasks ptb", "--pairing replaces --tasks and --"),
             ("--tasks , --pruners all", "--tasks: is empty"),
             ("--tasks ptb,ptb --pruners all", "--tasks ptb,ptb: has a value twice"),
             ("--suite smoke --seeds 0,x", "--seeds 0,x: is not a list of numbers, as in 0,1,2"),

@@ -114,7 +114,7 @@ def test_a_run_that_failed_says_why_and_where_there_is_more(store: Store) -> Non
 
 def test_a_run_that_was_interrupted_says_so(store: Store) -> None:
     (store.open_run("begun") / "journal.jsonl").touch()
-    said = "begun is not done: it was interrupted; the same command goes on with it"
+    said = "begun is not done: it was interrupted; the same command resumes it"
     assert refused(store, "begun") == said
     with FileLock(store.folder / "begun" / "lock"):
         assert refused(store, "begun") == "begun is not done: it is running"
