@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from in_this_process import Command
 from workbench import POINTS
 
 from harness.results.store import Record, Store

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from in_this_process import Command
 from records import record
 from workbench import POINTS
 

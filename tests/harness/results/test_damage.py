@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,14 +150,20 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can get into, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("closed", [".", "record.json"])
-def test_a_record_that_this_user_may_not_read(tmp_path: Path, closed: str) -> None:
-    store = Store(tmp_path / "results")
+def test_a_record_that_this_user_may_not_read(public: Path, closed: str) -> None:
+    store = Store(public / "results")
     for run_id in (RUN, "open"):
         store.open_run(run_id)
         store.save(record(run_id=run_id))
-    for folder in (*list(tmp_path.parents)[:2], tmp_path, store.folder):
-        folder.chmod(0o755)
     (store.folder / RUN / closed).chmod(0)
     folder = str(store.folder)
     commands = [
@@ -165,7 +172,7 @@ def test_a_record_that_this_user_may_not_read(tmp_path: Path, closed: str) -> No
     ]
     ended = subprocess.run(
         [sys.executable, "-c", AS_SOMEBODY_ELSE, json.dumps(commands)],
-        cwd=tmp_path,
+        cwd=public,
         capture_output=True,
         text=True,
         check=True,
