@@ -14,6 +14,7 @@ from benchmarks.measurement import Comparison, in_new_process
 from harness.matrix.plan import plan_matrix
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
+from harness.results.damage import COSTS
 from harness.results.head import head, no_quality
 from harness.spec import Plan
 
@@ -71,7 +72,10 @@ def _plans(number: int) -> Mapping[str, Plan]:
 
 def _write_record(plan: Plan, results: Path) -> None:
     """Write a record of the size of a real one: 62 layers and 20 epochs."""
-    layers = [{"name": f"layer{n}.weight", "weights": 9 * n, "kept": n} for n in range(62)]
+    layers = [
+        {"name": f"layer{n}.weight", "shape": [n, 9], "weights": 9 * n, "kept": n}
+        for n in range(62)
+    ]
     epochs = [
         {"position": n, "spent": n, "loss": 1 / 7, "validation": {"accuracy": 100 / 7}}
         for n in range(20)
@@ -79,10 +83,16 @@ def _write_record(plan: Plan, results: Path) -> None:
     record = {
         **head(plan, "done", None),
         "quality": no_quality(plan.task),
-        "sparsity": {"requested": plan.spec.sparsity, "weights": 0.98, "per_layer": layers},
-        "cost": {"train_seconds": 30.0, "peak_run_bytes": 10**8},
-        "events": [{"verb": "train", "epochs": epochs}],
-        "provenance": {},
+        "sparsity": {
+            "requested": plan.spec.sparsity,
+            "weights": 0.98,
+            "effective": 0.98,
+            "emptied_layers": [],
+            "per_layer": layers,
+        },
+        "cost": {**dict.fromkeys(COSTS, 1), "train_seconds": 30.0, "reasons": {}},
+        "events": [{"verb": "train", "spent": 20, "ended_by": "plan", "epochs": epochs}],
+        "provenance": {"device": "none", "threads": 1, "resumed": []},
     }
     folder = results / plan.run_id
     folder.mkdir()

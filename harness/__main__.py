@@ -1,8 +1,18 @@
-"""``python -m harness``."""
+"""``python -m harness``, and the console script ``pruning-benchmark``."""
 
 import sys
 
-from harness.command_line import main
+from harness.importing import own_packages_first
+
+
+def main() -> int:
+    """Carry out the command of the command line and return its exit code."""
+    own_packages_first()
+    # Imported when it is certain whose modules these are.
+    from harness import command_line
+
+    return command_line.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

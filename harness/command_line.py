@@ -11,25 +11,27 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from harness.data.cache import VARIABLE, use_cache
+from harness.durability.stop import ending_at_once
 from harness.errors import Interrupted, RequestError, RunFailed, nearest
+from harness.output import unbreakable
 from harness.spec import PROFILES
 
 COMMANDS = {
-    "list": "name the tasks, pruners and suites that there are",
-    "run": "carry out a run, or go on with one that was interrupted",
+    "list": "list the tasks, pruners and suites",
+    "run": "carry out one run, or resume one that was interrupted",
     "matrix": "carry out every run of a suite that is not done yet",
-    "status": "tell what of a results folder is done, at work, waiting or failed",
-    "merge": "join results folders, from other machines say",
-    "show": "tell what a run did, epoch by epoch",
-    "report": "write tables, figures and one HTML file on a results folder",
-    "compare": "put two runs, or two results folders, side by side",
+    "status": "show which runs of a results folder are done, running, waiting or failed",
+    "merge": "add the runs of other results folders to this one",
+    "show": "show what a run did, epoch by epoch",
+    "report": "write tables, figures and one HTML file about a results folder",
+    "compare": "compare two runs, or two results folders",
     "data": "list, fetch or check the data of the tasks",
-    "check": "hold a task or a pruner to its contract, plug-ins too",
+    "check": "test whether a task or a pruner keeps its contract",
 }
 
 EXAMPLES = """\
@@ -38,44 +40,97 @@ examples:
   python -m harness run --task digits --pruner snip --sparsity 0.995 --seed 1 --set epochs=20
   python -m harness run --task digits --pruner mine --plugin mine.py
 
-A run that is done is not done twice. One that was interrupted goes on when it is asked for again.
+A run that is done is not done twice, except with --again. The same command resumes a run that
+was interrupted.
 """
 
 
 MATRIX_EXAMPLES = """\
 examples:
   python -m harness matrix --suite smoke
-  python -m harness matrix --suite embedded --tasks digits --seeds 0,1 --jobs 2
+  python -m harness matrix --suite embedded --tasks digits --seeds 0-4 --jobs 2
   python -m harness matrix --tasks digits,ptb --pruners dense,snip --sparsities 0.9,0.98
 
-What is done is not done again, and what was interrupted goes on. Ctrl-C lets the runs at work
-finish; a second one lets them save themselves and stops.
+Runs that are done are not done twice, except with --again; those that were interrupted are
+resumed. Ctrl-C lets the current runs finish; a second Ctrl-C saves them and stops.
 """
+
+STATUS_JSON = """\
+--json prints one object. "matrices" is an array; each has "name", "command", "counts" by status,
+"runs" and "left_out" (reasons by run). "other_runs" are the runs of no matrix.
+"again" are runs that --again has not completed yet; "damaged" lists matrix files that cannot be
+read. A run has a "status" (done, collapsed, diverged, failed, skipped, damaged, running,
+interrupted or waiting) and a "reason", which may be null.
+"""
+
+COMPARE_JSON = """\
+--json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
+and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
+"over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
+"""
+
+RESUMED = ("run", "matrix")
+"""Commands that save what they have done when they are interrupted, and go on from there."""
+
+PRINTED = ("list", "show", "status", "compare", "data")
+"""Commands that have failed if what they print is lost."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Carry out a command and return its exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    command = words[0] if words else ""
+    with unbreakable() as (out, _), ending_at_once():
+        try:
+            code = _carried_out(words)
+        except KeyboardInterrupt:
+            saved = (
+                ": the same command resumes from the last checkpoint" if command in RESUMED else ""
+            )
+            code = _say(f"interrupted{saved}", 1)
+        except SystemExit:  # argparse has printed the help
+            out.flush()
+            if out.failure is None:
+                raise
+            code = 0 if out.reader_left else 1
+        out.flush()
+        if out.failure is None or out.reader_left:
+            return code
+        _say(f"warning: standard output: {out.failure.strerror}; what was printed is lost")
+        return code if command in COMMANDS and command not in PRINTED else 1
+
+
+def _carried_out(words: Sequence[str]) -> int:
+    """Carry out a command, turn what it raises into a line, and return the exit code."""
     try:
-        arguments = parse(sys.argv[1:] if words is None else words)
+        arguments = parse(words)
+    except RequestError as error:
+        return _say(f"error: {error}", 2)
+    try:
         if getattr(arguments, "cache", None) is not None:
             use_cache(arguments.cache)
         command = importlib.import_module(f"harness.commands.{arguments.command}")
         code: int = command.execute(arguments)
-        sys.stdout.flush()
         return code
     except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _say(f"error: {error}", 2)
     except RunFailed as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    except (Interrupted, KeyboardInterrupt):
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Whoever read the output, `head` say, has seen enough: let Python end without complaint.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _say(f"failed: {error}", 1)
+    except Interrupted:
+        return _say("interrupted: the same command goes on from here", 1)
+    except SystemExit as error:
+        return _say(f"failed: a plug-in calls sys.exit({error.code})", 1)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _say(f"failed: {where}{error.strerror or error}", 1)
+
+
+def _say(line: str, code: int = 0) -> int:
+    """Print one line on standard error and return the exit code."""
+    print(" ".join(line.splitlines()), file=sys.stderr)
+    return code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,7 +166,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     _list_options(parsers["list"])
     _run_options(parsers["run"])
     _matrix_options(parsers["matrix"])
-    _results_option(parsers["status"])
+    _status_options(parsers["status"])
     _merge_options(parsers["merge"])
     _show_options(parsers["show"])
     _report_options(parsers["report"])
@@ -123,18 +178,34 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(words)
     if arguments.command is None:
         raise RequestError(
-            f"which command? known: {', '.join(COMMANDS)} (see {parser.prog} --help)"
+            f"missing command; choose from {', '.join(COMMANDS)} (see {parser.prog} --help)"
         )
     if unknown:
         options = [o for a in parsers[arguments.command]._actions for o in a.option_strings]
         hint = nearest(unknown[0].partition("=")[0], options)
         raise RequestError(f"unknown argument {unknown[0]!r} of {arguments.command}{hint}")
     arguments.words = words
+    if hasattr(arguments, "plugin"):
+        arguments.plugin = distinct(arguments.plugin)
     return arguments
 
 
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """Return each file once, whatever it is called, by the first of its names."""
+    return list({_file(path): path for path in reversed(list(paths))}.values())[::-1]
+
+
+def _file(path: Path) -> tuple[int, int] | str:
+    """Return what tells a file from others: links to it have it in common."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="all if left out")
+    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="default: all")
     parser.add_argument("--json", action="store_true", help="print one array of objects")
     _results_option(parser)
     _plugin_option(parser)
@@ -163,15 +234,16 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     _plugin_option(what)
     where = parser.add_argument_group("where and how")
     _where_options(where)
+    _again_options(where, "the run")
     where.add_argument(
-        "--json", action="store_true", help="print the record, too, as the last line"
+        "--json", action="store_true", help="also print the record, as the last line"
     )
 
 
 def _matrix_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} --suite NAME [option ...]"
     parser.epilog = MATRIX_EXAMPLES
-    what = parser.add_argument_group("what to run; axes stand in for those of the suite")
+    what = parser.add_argument_group("what to run; these replace the axes of the suite")
     what.add_argument(
         "--suite", metavar="NAME", help="see: python -m harness list suites; or a FILE"
     )
@@ -184,7 +256,9 @@ def _matrix_options(parser: argparse.ArgumentParser) -> None:
         metavar="S,T",
         help="as in 0.9,0.98 (default: as the task says)",
     )
-    what.add_argument("--seeds", "--seed", metavar="N,M", help="as in 0,1,2 (default: 0)")
+    what.add_argument(
+        "--seeds", "--seed", metavar="N,M", help="as in 0,1,2 or 0-4 or 0-2,7 (default: 0)"
+    )
     _profile_option(what, default=None)
     _set_option(what)
     _plugin_option(what)
@@ -193,34 +267,59 @@ def _matrix_options(parser: argparse.ArgumentParser) -> None:
         "--executor", default="local", metavar="NAME", help="local, slurm or ray (default: local)"
     )
     where.add_argument(
-        "--jobs", type=_jobs, metavar="N", help="runs at once (default: auto, as there is room for)"
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help="runs at once (default: auto, as many as the machine has room for)",
     )
     where.add_argument(
         "--exclusive",
         action="store_true",
-        help="one run at a time, so that timings are undisturbed",
+        help="one run at a time, so that nothing disturbs its timings",
     )
-    where.add_argument("--hours", type=_positive, metavar="H", help="end a run that takes longer")
+    where.add_argument("--hours", type=_positive, metavar="H", help="stop a run that takes longer")
     where.add_argument(
-        "--gigabytes", type=_positive, metavar="GB", help="end a run that holds more memory"
+        "--gigabytes", type=_positive, metavar="GB", help="stop a run that needs more memory"
     )
-    where.add_argument("--partition", metavar="NAME", help="of a cluster")
+    where.add_argument("--partition", metavar="NAME", help="partition of the cluster")
     _where_options(where)
+    _again_options(where, "every run")
     where.add_argument(
-        "--json", action="store_true", help="print how each run ended, too, as the last line"
+        "--json", action="store_true", help="also print how each run ended, as the last line"
     )
+
+
+def _again_options(parser: argparse._ActionsContainer, what: str) -> None:
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be run and what is done, and run nothing",
+    )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help=f"run {what} again even if it is done; the new result replaces the old one",
+    )
+
+
+def _status_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = STATUS_JSON
+    parser.add_argument("--json", action="store_true", help="print one object instead")
+    _results_option(parser)
 
 
 def _merge_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="DIR", help="results folders to take runs from"
+        "folders", nargs="+", type=_path, metavar="DIR", help="results folders to take runs from"
     )
     _results_option(parser)
 
 
 def _show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", metavar="RUN", help="a run's folder, its name, the beginning of it, or its hash"
+        "run",
+        metavar="RUN",
+        help="a run's folder, or its name, the beginning of its name, or its hash",
     )
     parser.add_argument("--json", action="store_true", help="print the record instead")
     _results_option(parser)
@@ -230,7 +329,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     _results_option(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         default=Path("report"),
         metavar="DIR",
         help="folder for the report (default: report)",
@@ -240,12 +339,14 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
     parser.add_argument("second", metavar="B", help="another one")
+    parser.epilog = COMPARE_JSON
+    parser.add_argument("--json", action="store_true", help="print one object instead")
     _results_option(parser)
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="list|fetch|check")
-    parser.add_argument("task", nargs="?", metavar="TASK", help="list: all tasks if left out")
+    parser.add_argument("task", nargs="?", metavar="TASK", help="list: default all tasks")
     _set_option(parser)
     _data_folder_option(parser)
     _plugin_option(parser)
@@ -278,7 +379,7 @@ def _set_option(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a setting of the task, the pruner or the engine; may be given again",
+        help="change a setting of the task, the pruner or the engine; may be repeated",
     )
 
 
@@ -287,7 +388,7 @@ def _where_options(parser: argparse._ActionsContainer) -> None:
         "--device",
         default="auto",
         metavar="NAME",
-        help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)",
+        help="auto, cpu, cuda, cuda:1 ... (default: auto, which is a GPU if there is one)",
     )
     _data_folder_option(parser)
     _results_option(parser)
@@ -296,31 +397,31 @@ def _where_options(parser: argparse._ActionsContainer) -> None:
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="how much work a kill may cost (default: 60)",
+        help="time between two checkpoints (default: 60)",
     )
 
 
 def _results_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--results",
-        type=Path,
+        type=_path,
         default=Path("results"),
         metavar="DIR",
-        help="folder of the runs and their records (default: results)",
+        help="folder with the runs and their records (default: results)",
     )
 
 
 def _data_folder_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_path,
         default=Path("data"),
         metavar="DIR",
         help="folder of official data, read by all but data fetch (default: data)",
     )
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help=f"folder for decoded copies of data (default: ${VARIABLE}, or your cache folder)",
     )
@@ -329,12 +430,18 @@ def _data_folder_option(parser: argparse._ActionsContainer) -> None:
 def _plugin_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--plugin",
-        type=Path,
+        type=_path,
         action="append",
         default=[],
         metavar="FILE",
-        help="a Python file with further tasks or pruners; may be given again",
+        help="a Python file with more tasks or pruners; may be repeated",
     )
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; . means the current folder")
+    return Path(text)
 
 
 def _number(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 MOST_NAMES = 40
@@ -20,6 +21,14 @@ class Skip(RequestError):
     Raised by methods, and by what they are made of, with a reason that ends the sentence
     "METHOD on TASK: ...". A run ends with exit code 2 and leaves nothing behind.
     """
+
+
+class ImportFailed(RequestError):
+    """A task or a pruner is known by its source, and importing it raises."""
+
+
+class DamagedFile(RequestError):
+    """A file of a results folder cannot be read, or does not hold what it should."""
 
 
 class RunFailed(Exception):
@@ -47,6 +56,11 @@ def reading_data(task: str) -> Iterator[None]:
         what = error.strerror or " ".join(str(error).split())
         named = f"{error.filename}: " if error.filename else ""
         raise RequestError(f"the data of {task} cannot be read: {named}{what}") from error
+
+
+def warn(line: str) -> None:
+    """Say what is wrong on standard error, and go on."""
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

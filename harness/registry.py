@@ -30,7 +30,8 @@ from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args
 
 from harness import conditions
-from harness.errors import RequestError, nearest
+from harness.durability.stop import raised_by_code
+from harness.errors import ImportFailed, RequestError, nearest
 from harness.plugin_code import PluginCode, without_prefix
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
@@ -211,7 +212,7 @@ class Entry:
         """
         module = self._import(self._own_module)
         if not hasattr(module, attribute):
-            raise RequestError(
+            raise ImportFailed(
                 f"{self.kind} {self.name!r}: {self.source.name} has no {attribute!r}"
             )
         return getattr(module, attribute)
@@ -259,7 +260,9 @@ class Entry:
             return load()
         except RequestError:
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and not raised_by_code(error):
+                raise
             own = {str(self.source)}
             if self.code is not None:
                 own |= {str(file) for file in self.code.files().values()}
@@ -267,7 +270,7 @@ class Entry:
             place = f"{self.source.name}"
             if frames:
                 place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
-            raise RequestError(
+            raise ImportFailed(
                 f"{self.kind} {self.name!r}: {place}: does not import: "
                 f"{without_prefix(_described(error))}"
             ) from error
@@ -342,7 +345,7 @@ def _installed(kind: Kind) -> dict[str, Entry]:
                 if entry.kind == kind:
                     extended = _with(extended, entry)
             entries = extended
-        except Exception as error:  # importing a package runs whatever is in it
+        except (Exception, SystemExit) as error:  # importing a package runs whatever is in it
             why = str(error) if isinstance(error, RequestError) else _described(error)
             distribution = point.dist.name if point.dist else "unknown"
             print(f"warning: entry point {point.name!r} of {distribution}: {why}", file=sys.stderr)

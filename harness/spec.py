@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import conditions
 from harness.data.description import DataDescription
+from harness.durability.files import shortened
 from harness.errors import RequestError, nearest, reading_data
 from harness.places import file_of, place
 from harness.registry import Entry, Registry, is_within
@@ -20,6 +21,9 @@ from harness.start import Start, find_start
 
 ENGINE_VERSION = 2
 """Raised when the engine changes such that results are no longer comparable; see CHANGELOG.md."""
+
+_LONGEST_NAME = 80
+"""Bytes of a task's or a pruner's name in that of a folder, which has to fit into 255."""
 
 PROFILES = ("smoke", "embedded", "paper")
 
@@ -81,7 +85,8 @@ class Plan:
     def run_id(self) -> str:
         """The name of the run's folder: readable, and unique by its identity."""
         spec = self.spec
-        return f"{spec.task}-{spec.pruner}-{spec.sparsity:g}-seed{spec.seed}-{self.identity}"
+        task, pruner = (shortened(name, _LONGEST_NAME) for name in (spec.task, spec.pruner))
+        return f"{task}-{pruner}-{spec.sparsity:g}-seed{spec.seed}-{self.identity}"
 
 
 def plan(

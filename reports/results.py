@@ -21,8 +21,8 @@ from harness.results.comparable import (
     machine,
     not_comparable,
 )
+from harness.results.damage import damage
 from harness.results.store import SCHEMA, Record, Store
-from reports.damage import damage
 from reports.provenance import details, without_paths
 from reports.quantities import COSTS, ENERGY
 

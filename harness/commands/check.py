@@ -44,7 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"note    {promise}: {note}", flush=True)
         except Untried as reason:
             print(f"untried {promise}: {reason}", flush=True)
-        except Exception as error:  # whatever a plug-in does wrong
+        except (Exception, SystemExit) as error:  # whatever a plug-in does wrong
             broken += 1
             what = f"{type(error).__name__}: {error}"
             print(f"BROKEN  {promise}: {error if isinstance(error, Broken) else what}", flush=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.durability import files
 from harness.errors import RequestError
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
@@ -15,7 +18,7 @@ from harness.results.comparable import (
     not_comparable,
 )
 from harness.results.intervals import Interval, difference
-from harness.results.store import RECORD, Store
+from harness.results.store import OF_RUNS, Store
 from harness.results.summary import COSTS, number, percent, table
 
 Record = Mapping[str, Any]
@@ -30,15 +33,31 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(folders) == 1:
         raise RequestError(f"{folders[0]} is a results folder; the other is not one")
     if folders:
-        print(_compare_folders(Path(first), Path(second)))
+        before, after = _by_request(Path(first)), _by_request(Path(second))
+        if not before and not after:
+            raise RequestError(f"neither {first} nor {second} holds a run that is done")
+        if arguments.json:
+            print(json.dumps(_folders_as_object(first, before, second, after), indent=1))
+        else:
+            print(_compare_folders(Path(first), before, Path(second), after))
+        return 0
+    store = Store(arguments.results)
+    one, other = store.find(first), store.find(second)
+    if arguments.json:
+        print(json.dumps(_runs_as_object(one, other), indent=1))
     else:
-        store = Store(arguments.results)
-        print(_compare_runs(store.find(first), store.find(second)))
+        print(_compare_runs(one, other))
     return 0
 
 
 def _is_results_folder(path: Path) -> bool:
-    return path.is_dir() and not (path / RECORD).exists()
+    """Return whether it is a folder, and not that of a run."""
+    return os.path.isdir(path) and not any(files.is_there(path / name) for name in OF_RUNS)
+
+
+def _by_request(folder: Path) -> dict[str, Record]:
+    """Return the runs of a folder by what was asked for."""
+    return {_request(record): record for record in Store(folder).records()}
 
 
 def _compare_runs(first: Record, second: Record) -> str:
@@ -53,6 +72,40 @@ def _compare_runs(first: Record, second: Record) -> str:
         lines += ["", f"Machine of A: {names[0]}", f"Machine of B: {names[1]}"]
         lines += ["Times, memory and energy of different machines are not compared."]
     return "\n".join(lines)
+
+
+def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
+    """Return the comparison of two runs; the keys are explained by ``compare --help``."""
+
+    def pair(before: float | None, after: float | None) -> dict[str, float | None]:
+        ratio = after / before if before and after is not None else None
+        return {"a": before, "b": after, "ratio": ratio}
+
+    same_metric = first["quality"]["metric"] == second["quality"]["metric"]
+    same_machine = _same_machine(first, second)
+    return {
+        "a": first["run_id"],
+        "b": second["run_id"],
+        "differences": {
+            name: {"a": before, "b": after} for name, before, after in _differences(first, second)
+        },
+        "metric": first["quality"]["metric"] if same_metric else None,
+        "quality": {
+            part: pair(first["quality"][part], second["quality"][part])
+            for part in ("test", "validation")
+            if same_metric
+        },
+        "sparsity": {
+            key: pair(first["sparsity"][key], second["sparsity"][key])
+            for key in ("weights", "effective")
+        },
+        "costs": {
+            key: pair(first["cost"].get(key), second["cost"].get(key))
+            for key in COSTS
+            if key not in DEPENDS_ON_MACHINE or same_machine
+        },
+        "not_compared": [] if same_machine else sorted(DEPENDS_ON_MACHINE),
+    }
 
 
 def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]]:
@@ -95,11 +148,9 @@ def _same_machine(first: Record, second: Record) -> bool:
     return machine(first["provenance"]) == machine(second["provenance"]) is not None
 
 
-def _compare_folders(first: Path, second: Path) -> str:
-    before = {_request(record): record for record in Store(first).records()}
-    after = {_request(record): record for record in Store(second).records()}
-    if not before and not after:
-        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+def _compare_folders(
+    first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
+) -> str:
     rows = [("run", "metric", "A", "B", "")]
     for request in sorted(before.keys() | after.keys()):
         one, other = before.get(request), after.get(request)
@@ -115,10 +166,55 @@ def _compare_folders(first: Path, second: Path) -> str:
     return "\n".join(lines)
 
 
+def _folders_as_object(
+    first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
+) -> dict[str, Any]:
+    """Return the comparison of two results folders; see ``compare --help`` for the keys."""
+
+    def ended(record: Record | None) -> dict[str, Any] | None:
+        if record is None:
+            return None
+        return {"status": record["status"], "test": record["quality"]["test"]}
+
+    runs = []
+    for request in sorted(before.keys() | after.keys()):
+        one, other = before.get(request), after.get(request)
+        runs.append(
+            {
+                "run": request,
+                "metric": (one or other or {})["quality"]["metric"],
+                "a": ended(one),
+                "b": ended(other),
+                "verdict": _verdict(one, other),
+            }
+        )
+    over_seeds = [
+        {
+            "run": setting,
+            "metric": metric,
+            "difference": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "seeds": interval.n,
+            "verdict": _noise(interval)[-1],
+        }
+        for setting, metric, interval in _differences_over_seeds(before, after)
+    ]
+    return {"a": first, "b": second, "runs": runs, "over_seeds": over_seeds}
+
+
 def _over_seeds(
     before: Mapping[str, Record], after: Mapping[str, Record]
 ) -> Iterator[tuple[str, ...]]:
     """Go through what changed, paired by seed, and say whether it is more than noise."""
+    for setting, metric, interval in _differences_over_seeds(before, after):
+        yield setting, metric, *_noise(interval)
+
+
+def _differences_over_seeds(
+    before: Mapping[str, Record], after: Mapping[str, Record]
+) -> Iterator[tuple[str, str, Interval]]:
+    """Go through the settings of which a run has changed, with the mean difference."""
     settings: dict[tuple[str, str], tuple[dict[int, float], dict[int, float]]] = {}
     for request in sorted(before.keys() & after.keys()):
         one, other = before[request]["quality"], after[request]["quality"]
@@ -131,7 +227,7 @@ def _over_seeds(
     for (setting, metric), (old, new) in settings.items():
         change = difference(new, old)
         if old != new and change is not None:
-            yield setting, metric, *_noise(change)
+            yield setting, metric, change
 
 
 def _noise(change: Interval) -> tuple[str, str, str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
 
 from harness.durability.stop import Stop
 from harness.errors import RequestError, RunFailed, nearest
+from harness.matrix.look import would_run
 from harness.registry import Registry
-from harness.results.store import Record, Store
+from harness.results.store import Record, Store, outcome
 from harness.results.summary import summarise
 from harness.spec import Plan, plan
 
@@ -20,44 +22,81 @@ def execute(arguments: argparse.Namespace) -> int:
     registry = Registry(arguments.plugin)
     wanted = requested(arguments, registry)
     store = Store(arguments.results)
-    record = store.record(wanted.run_id)
-    if record is None:
-        try:
-            record = _carry_out(arguments, registry, wanted, store)
-        except RunFailed:
-            failure = store.failure(wanted.run_id)
-            if arguments.json and failure is not None:
-                print(json.dumps(failure))
-            raise
-    else:
+    if arguments.dry_run:
+        return _tell(arguments, wanted, store)
+    record = None if arguments.again else store.record(wanted.run_id)
+    if record is not None:
         print(f"{wanted.run_id} was done before", file=sys.stderr)
+    elif arguments.again and wanted.run_id in store.run_ids():
+        record = _carry_out_again(arguments, registry, wanted, store)
+    else:
+        record = _carry_out(arguments, registry, wanted, store)
     print(summarise(record))
     if arguments.json:
         print(json.dumps(record))
     return 0
 
 
+def _tell(arguments: argparse.Namespace, wanted: Plan, store: Store) -> int:
+    """Say what would be run, and do nothing."""
+    state, why = would_run([wanted.run_id], store, arguments.again)[wanted.run_id]
+    print(f"{state:<8}  {wanted.run_id}{f'  ({why})' if why else ''}")
+    if arguments.json:
+        print(json.dumps({"runs": {wanted.run_id: state}}))
+    return 0
+
+
+def _carry_out_again(
+    arguments: argparse.Namespace, registry: Registry, wanted: Plan, store: Store
+) -> Record:
+    """Carry out a run that is done; its new result takes the place of the old one at the end."""
+    try:
+        before = store.record(wanted.run_id)
+    except RequestError as error:
+        print(f"{error}; it is replaced", file=sys.stderr)
+        before = None
+    record = _carry_out(arguments, registry, wanted, store.again())
+    store.replace(wanted.run_id)
+    if before is not None:
+        is_equal = outcome(before) == outcome(record)
+        verdict = "equal to" if is_equal else "different from"
+        print(f"the new result is {verdict} the old one, costs aside", file=sys.stderr)
+    return record
+
+
 def _carry_out(
     arguments: argparse.Namespace, registry: Registry, wanted: Plan, store: Store
 ) -> Record:
     stop = Stop()
-    with stop.listening():
-        # Importing torch takes seconds: only now, when the request is known to be good.
-        from harness.device import find_device
-        from harness.engine import carry_out
+    try:
+        with stop.listening():
+            # Importing torch takes seconds: only now, when the request is known to be good.
+            from harness.device import find_device
+            from harness.engine import carry_out
 
-        device = find_device(arguments.device)
-        for entry in (wanted.task, wanted.pruner):
-            entry.load()
-        return carry_out(
-            wanted,
-            registry,
-            store,
-            device,
-            lambda line: print(line, file=sys.stderr, flush=True),
-            stop,
-            arguments.checkpoint_every,
-        )
+            device = find_device(arguments.device)
+            for entry in (wanted.task, wanted.pruner):
+                entry.load()
+            return carry_out(
+                wanted,
+                registry,
+                store,
+                device,
+                lambda line: print(line, file=sys.stderr, flush=True),
+                stop,
+                arguments.checkpoint_every,
+            )
+    except RunFailed:
+        if arguments.json:
+            _print_failure(wanted, store)
+        raise
+
+
+def _print_failure(wanted: Plan, store: Store) -> None:
+    """Print what a failed run has left for a record, if it could leave anything."""
+    with contextlib.suppress(RequestError):
+        if (failure := store.failure(wanted.run_id)) is not None:
+            print(json.dumps(failure))
 
 
 def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
@@ -96,7 +135,7 @@ def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, st
     task, pruner = arguments.task, arguments.pruner
     if arguments.pairing is not None:
         if task or pruner:
-            raise RequestError("--pairing stands in place of --task and --pruner")
+            raise RequestError("--pairing replaces --task and --pruner")
         task, pruner = split_pairing(arguments.pairing)
     if not task:
         raise RequestError(f"--task is missing{nearest('', registry.of_kind('task'))}")

@@ -3,58 +3,96 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+import json
+from collections.abc import Mapping
+from typing import Any
 
-from harness.durability.lock import is_held
-from harness.errors import RequestError
+from harness.errors import RequestError, warn
 from harness.matrix.board import counted
-from harness.matrix.dispatch import Tally
-from harness.matrix.executor import Outcome
-from harness.matrix.plan import Written, by_reason, first_of, matrix_files, read_matrix, reasons
+from harness.matrix.look import counts, endings, left_out, look, states
+from harness.matrix.plan import Written, matrix_files, read_matrix, reasons
 from harness.results.store import Store
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print what is known of every matrix that was begun in the folder, and of other runs."""
     store = Store(arguments.results)
-    matrices = [read_matrix(path) for path in matrix_files(store.folder)]
+    matrices, damaged = _matrices(store)
     in_some = {run_id for matrix in matrices for run_id in matrix.runs}
-    others = [path.name for path in store.folder.glob("*-*/") if path.name not in in_some]
-    if not matrices and not others:
-        raise RequestError(f"results folder {store.folder}: holds no runs")
+    others = [run_id for run_id in store.folders() if run_id not in in_some]
+    again = store.again().folders()
+    if not (matrices or others or again):
+        raise RequestError(damaged[0] if damaged else f"{_name(store)}: holds no runs")
+    for line in damaged:
+        warn(line)
+    if arguments.json:
+        print(json.dumps(_as_object(store, matrices, others, again, damaged), indent=1))
+        return 0
     parts = [_describe(matrix, store) for matrix in matrices]
     if others:
-        parts.append(_describe(Written("other runs", "", {run: {} for run in others}, {}), store))
+        parts.append(_describe(_unnamed("other runs", others), store))
+    if again:
+        parts.append(_describe(_unnamed("once more", again), store.again()))
     print("\n\n".join(parts))
     return 0
 
 
+def _name(store: Store) -> str:
+    return f"results folder {store.folder}"
+
+
+def _matrices(store: Store) -> tuple[list[Written], list[str]]:
+    """Return the matrices, and a complaint for each that cannot be read."""
+    matrices, damaged = [], []
+    for path in matrix_files(store.folder):
+        try:
+            matrices.append(read_matrix(path))
+        except RequestError as error:
+            damaged.append(str(error))
+    return matrices, damaged
+
+
+def _unnamed(name: str, runs: list[str]) -> Written:
+    return Written(name, "", {run_id: {} for run_id in runs}, {})
+
+
 def _describe(matrix: Written, store: Store) -> str:
-    tally = _look(matrix.runs, store)
+    tally = look(matrix.runs, store)
     lines = [f"{matrix.name}: {counted(tally)}"]
-    lines += [f"  at work: {run_id}" for run_id in tally.at_work]
-    for status in ("failed", "skipped"):
-        ended = {
-            run_id: outcome.reason or ""
-            for run_id, outcome in tally.outcomes.items()
-            if outcome.status == status
-        }
-        for why, runs in by_reason(ended).items():
-            lines.append(f"  {status}: {first_of(runs)}: {why}")
-    for why, runs in by_reason(reasons(matrix.left_out)).items():
-        lines.append(f"  left out: {first_of(runs)}: {why}")
-    if matrix.command and tally.waiting + tally.count()["failed"]:
-        lines.append(f"  to go on: {matrix.command}")
+    lines += [f"  running: {run_id}" for run_id in tally.at_work]
+    lines += endings(tally, "failed", "damaged", "skipped", "interrupted")
+    lines += left_out(matrix.left_out)
+    ended = tally.count()
+    if matrix.command and tally.waiting + ended["failed"] + ended["interrupted"]:
+        lines.append(f"  to continue: {matrix.command}")
     return "\n".join(lines)
 
 
-def _look(runs: Collection[str], store: Store) -> Tally:
-    """Return where each run is, as far as the folder tells."""
-    tally = Tally(len(runs))
-    for run_id in runs:
-        known = store.record(run_id)
-        if known is None and is_held(store.folder / run_id):
-            tally.at_work[run_id] = ""
-        elif known := known or store.failure(run_id):
-            tally.settle(run_id, Outcome(known["status"], known["reason"]))
-    return tally
+def _as_object(
+    store: Store,
+    matrices: list[Written],
+    others: list[str],
+    again: list[str],
+    damaged: list[str],
+) -> dict[str, Any]:
+    def found(runs: list[str], store: Store) -> Mapping[str, Mapping[str, Any]]:
+        return states(runs, look(runs, store))
+
+    parts = []
+    for matrix in matrices:
+        runs = found(list(matrix.runs), store)
+        parts.append(
+            {
+                "name": matrix.name,
+                "command": matrix.command,
+                "counts": counts(runs),
+                "runs": runs,
+                "left_out": reasons(matrix.left_out),
+            }
+        )
+    return {
+        "matrices": parts,
+        "other_runs": found(others, store),
+        "again": found(again, store.again()),
+        "damaged": damaged,
+    }

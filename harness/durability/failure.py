@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.durability.stop import raised_by_code
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.plugin_code import OURS
 from harness.results.head import without_result
@@ -31,7 +32,9 @@ def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
         yield
     except (RequestError, Interrupted):
         raise
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and not raised_by_code(error):
+            raise
         reason = str(error) if isinstance(error, RunFailed) else _in_one_line(plan, error)
         with contextlib.suppress(RunFailed):
             details = "".join(traceback.format_exception(error))
@@ -41,7 +44,7 @@ def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
         raise RunFailed(reason) from error
 
 
-def _in_one_line(plan: Plan, error: Exception) -> str:
+def _in_one_line(plan: Plan, error: BaseException) -> str:
     """Return what went wrong, and where in the method, the task, or else wherever."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename in _sources(plan)]
@@ -52,6 +55,9 @@ def _in_one_line(plan: Plan, error: Exception) -> str:
         # What it called goes wrong: that is to be seen, too.
         called = Path(ours[-1].filename).relative_to(_PROJECT)
         place += f", which called {called}, line {ours[-1].lineno}"
+    if isinstance(error, SystemExit):
+        code = "" if error.code is None else repr(error.code)
+        return f"{place}: calls sys.exit({code}) (more in failure.txt)"
     what = str(error).partition("\n")[0]
     return f"{place}: {type(error).__name__}{': ' if what else ''}{what} (more in failure.txt)"
 

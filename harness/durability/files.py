@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -12,8 +13,12 @@ from typing import Any
 
 from harness.errors import RunFailed
 
+LONGEST_NAME = 255
+"""Bytes that the name of a file or a folder may have."""
+
 _DIGEST_BYTES = 32
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
+"""Ends the name of a file that is being written."""
 
 
 def write(path: Path, content: bytes) -> None:
@@ -24,7 +29,7 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         RunFailed: the disk is full, the folder is read-only, and the like.
     """
-    unfinished = path.with_name(path.name + _UNFINISHED)
+    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with _told(path):
             _put(unfinished, "wb", content)
@@ -57,8 +62,24 @@ def remove(path: Path) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a process that was killed left half-written."""
-    for file in folder.glob(f"*{_UNFINISHED}"):
+    for file in folder.glob(f"*{UNFINISHED}"):
         remove(file)
+
+
+def shortened(name: str, most: int) -> str:
+    """Return the beginning of a name that takes at most so many bytes on the disk."""
+    return os.fsencode(name)[:most].decode(errors="ignore")
+
+
+def is_there(path: Path) -> bool:
+    """Return whether something has this name, be it a broken link or something unreadable."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -33,6 +33,9 @@ class Journal:
 
     Each line has its checksum. One that is damaged or unfinished is as if never written, and so
     are those after it.
+
+    Raises:
+        RunFailed: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,11 +61,15 @@ def _line(number: int, entry: Entry) -> bytes:
 
 
 def _read(path: Path) -> Iterator[Entry]:
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFailed(f"cannot read {path}: {error.strerror}") from error
+    for number, line in enumerate(content.splitlines(keepends=True)):
         try:
             document = json.loads(line)
             intact = document["sha256"] == _checksum(number, document["entry"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return
         if not (intact and line.endswith(b"\n")):
             return

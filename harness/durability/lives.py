@@ -46,6 +46,13 @@ class Lives:
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
         entries: list[dict[str, Any]] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
-    return entries
+    return entries if isinstance(entries, list) and all(map(_is_life, entries)) else []
+
+
+def _is_life(entry: object) -> bool:
+    if not isinstance(entry, dict) or not all(key in entry for key in MACHINE):
+        return False
+    numbers = (entry.get("position"), entry.get("runs_on_device"))
+    return all(type(each) is int for each in numbers) and isinstance(entry.get("started"), str)

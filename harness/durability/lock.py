@@ -45,11 +45,17 @@ def alone(folder: Path, report: Callable[[str], None], stop: Stop) -> Iterator[N
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether another process is carrying out the run of this folder."""
-    if not (folder / "lock").exists():
+    """Return whether another process is carrying out the run of this folder.
+
+    Where this process may not write, it cannot tell, and the answer is no.
+    """
+    if not os.path.isfile(folder / "lock"):
         return False
     lock = FileLock(folder / "lock")
-    is_free = _acquired(lock, seconds=0)
+    try:
+        is_free = _acquired(lock, seconds=0)
+    except RequestError:
+        return False
     lock.release()
     return not is_free
 
@@ -68,5 +74,5 @@ def _acquired(lock: FileLock, seconds: float) -> bool:
 def _name(owner: Path) -> str:
     try:
         return owner.read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, ValueError):
         return "another process"

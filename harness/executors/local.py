@@ -27,6 +27,7 @@ from harness.matrix import pressure
 from harness.matrix.executor import Order, Outcome, Report, Resources
 from harness.matrix.slots import BYTES_PER_RUN, Slot, divide, too_large, visible_gpus
 from harness.matrix.worker import carry_out_order
+from harness.output import unbreakable
 from harness.results.summary import several, size
 
 GRACE = 20.0
@@ -169,7 +170,7 @@ class Local:
             answer.close()
             attempt = _Attempt(process, answers)
             self._at_work.append(attempt)
-        self._report(order.run_id, "begins")
+        self._report(order.run_id, "starts")
         return attempt
 
     def _watch(self, attempt: _Attempt, order: Order) -> Outcome | None:
@@ -228,9 +229,12 @@ def _heard(answers: Connection) -> str | Outcome | None:
 def _ending(code: int | None) -> str:
     """Say how a process ended that did not say so itself."""
     if code is None or code >= 0:
-        return f"its process ended with exit code {code} and said nothing"
-    number = signal.Signals(-code)
-    return f"its process was ended by {number.name} ({signal.strsignal(number)})"
+        return f"its process exited with code {code} without a message"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # one of the real-time signals, which have no names
+        name = f"signal {-code}"
+    return f"its process was ended by {name} ({signal.strsignal(-code)})"
 
 
 def _tell_gpus(answer: Connection) -> None:
@@ -252,7 +256,7 @@ def _work(order: Order, slot: Slot, answer: Connection, output: Connection) -> N
 
     torch.set_num_threads(slot.threads)
     stop = Stop()
-    with stop.listening(), _stopping_when_orphaned(stop):
+    with unbreakable(), stop.listening(), _stopping_when_orphaned(stop):
         outcome = carry_out_order(
             order, slot.device, slot.runs_on_device, lambda line: _say(answer, line), stop
         )

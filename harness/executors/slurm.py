@@ -121,10 +121,12 @@ class Slurm:
         if task.job.done():
             self._settle(task, _outcome(task.job, state))
         elif state == "RUNNING":
-            self._report(task.order.run_id, f"at work as job {task.job.job_id}")
+            self._report(task.order.run_id, f"runs as job {task.job.job_id}")
         elif time.monotonic() - task.submitted > self._resources.patience:
             task.job.cancel()
-            reason = f"the cluster has not begun it for {self._resources.patience:.0f} s ({state})"
+            reason = (
+                f"the cluster has not started it within {self._resources.patience:.0f} s ({state})"
+            )
             self._settle(task, Outcome("failed", reason))
 
     def _settle(self, task: _Task, outcome: Outcome) -> None:
@@ -206,7 +208,9 @@ def _parameters(resources: Resources) -> dict[str, Any]:
 def _outcome(job: Any, state: str) -> Outcome:
     """Return how a task ended."""
     if state.startswith("TIMEOUT"):
-        return Outcome("failed", "did not end within the limit for a run, nor when it was told to")
+        return Outcome(
+            "failed", "took longer than the limit for a run, and did not stop when told to"
+        )
     try:
         outcome: Outcome = job.result()
     except submitit.core.utils.FailedJobError as error:

@@ -18,12 +18,15 @@ from harness.results.summary import several
 from harness.spec import Plan
 
 MOST_ROWS = 12
-"""Of runs at work that are shown."""
+"""Of running runs that are shown."""
+
+SECONDS_BETWEEN_LINES = 60.0
+"""In a log, between two lines of a run that is running."""
 
 STOPPING = {
-    1: "nothing new begins, and what is at work goes on to its end; Ctrl-C again: save it and stop",
-    2: "what is at work saves itself and stops; Ctrl-C again: end it",
-    3: "what is at work is ended",
+    1: "stopping: the current runs go on to their end; Ctrl-C again saves and stops them",
+    2: "stopping: the current runs save themselves; Ctrl-C again ends them at once",
+    3: "stopping: the current runs are ended at once",
 }
 """What a matrix says when it is asked to stop, by `harness.durability.stop.Urgency`."""
 
@@ -55,6 +58,8 @@ class Board:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._on_terminal = self._console.is_terminal
         self._told = set(tally.outcomes)
+        self._told_begun: dict[str, float] = {}
+        self._told_progress = time.monotonic()
         self._told_urgency = 0
 
     @contextmanager
@@ -68,14 +73,25 @@ class Board:
 
     def show(self) -> None:
         """Show what has changed."""
+        for run_id, began in list(self._tally.began.items()):
+            if self._told_begun.get(run_id) != began:
+                self._told_begun[run_id] = began
+                self._print(f"{run_id} {self._tally.at_work.get(run_id, 'starts')}")
         for run_id in [run for run in self._tally.outcomes if run not in self._told]:
             self._told.add(run_id)
-            self._console.print(self._line(run_id), markup=False)
+            self._print(self._line(run_id))
         if self._tally.urgency > self._told_urgency:
             self._told_urgency = self._tally.urgency
-            self._console.print(STOPPING[min(self._told_urgency, max(STOPPING))], markup=False)
+            self._print(STOPPING[min(self._told_urgency, max(STOPPING))])
         if self._on_terminal:
             self._live.update(self._table(), refresh=True)
+        elif time.monotonic() - self._told_progress > SECONDS_BETWEEN_LINES:
+            self._told_progress = time.monotonic()
+            for run_id, line in list(self._tally.at_work.items())[:MOST_ROWS]:
+                self._print(f"{run_id} {line}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False)
 
     def _line(self, run_id: str) -> str:
         """Say how a run ended."""
@@ -92,7 +108,7 @@ class Board:
         left = self._seconds_left()
         end = "unknown" if left is None else _clock(left)
         table = Table(title=f"{self._name}: {counted(tally)}", caption=f"finished at about {end}")
-        for heading in ("at work", "since", "says"):
+        for heading in ("running", "for", "progress"):
             table.add_column(heading, no_wrap=True)
         for run_id, line in list(tally.at_work.items())[:MOST_ROWS]:
             since = time.monotonic() - tally.began.get(run_id, time.monotonic())
@@ -123,13 +139,13 @@ def counted(tally: Tally) -> str:
     """Return how many runs are where."""
     counts = [
         *sorted(tally.count().items()),
-        ("at work", len(tally.at_work)),
+        ("running", len(tally.at_work)),
         ("waiting", tally.waiting),
     ]
     parts = [f"{number} {name}" for name, number in counts if number]
-    return f"{several(tally.total, 'run')}: {', '.join(parts)}"
+    return ": ".join(filter(None, (several(tally.total, "run"), ", ".join(parts))))
 
 
 def ended_badly(outcomes: Mapping[str, Outcome]) -> bool:
-    """Return whether a run failed."""
-    return any(outcome.status == "failed" for outcome in outcomes.values())
+    """Return whether a run failed, or its record is damaged."""
+    return any(outcome.status in ("failed", "damaged") for outcome in outcomes.values())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.durability.lives import Lives
 from harness.durability.lock import is_held
 from harness.durability.stop import Urgency
-from harness.errors import RunFailed
+from harness.errors import RequestError, RunFailed
 from harness.matrix.executor import Executor, Order, Outcome, Status
 from harness.results.head import without_result
 from harness.results.store import Store
@@ -130,7 +130,7 @@ class Dispatch:
         if outcome.status == "elsewhere":
             self._tally.forget(run_id)
             self._elsewhere[run_id] = order
-        elif outcome.status in RETRIES and not stopping and self._may_retry(run_id, outcome):
+        elif outcome.status in RETRIES and not stopping and self._may_retry(order, outcome):
             self._tally.forget(run_id)
             self._submit(order)
         elif outcome.status == "interrupted" and stopping:
@@ -143,38 +143,53 @@ class Dispatch:
                 self._record_failure(order, outcome)
             self._tally.settle(run_id, outcome)
 
-    def _may_retry(self, run_id: str, outcome: Outcome) -> bool:
-        begun_at = self._begun_at(run_id) if outcome.status == "interrupted" else 0
+    def _may_retry(self, order: Order, outcome: Outcome) -> bool:
+        run_id, begun_at = order.run_id, 0
+        if outcome.status == "interrupted":
+            begun_at = _begun_at(self._store_of(order), run_id)
         self._lost[run_id, outcome.status, begun_at] += 1
         return self._lost[run_id, outcome.status, begun_at] <= RETRIES[outcome.status]
 
-    def _begun_at(self, run_id: str) -> int:
-        """Return the step from which the last attempt at a run went on."""
-        lives = Lives(self._store.folder / run_id / "lives.json").entries
-        return int(lives[-1]["position"]) if lives else 0
+    def _store_of(self, order: Order) -> Store:
+        return self._store.again() if order.again else self._store
 
     def _record_failure(self, order: Order, outcome: Outcome) -> None:
         """Leave a record of why, unless the run has done so itself."""
         reason = outcome.reason or ""
+        store = self._store_of(order)
+        known = None
+        # A damaged record of an earlier failure is written anew.
+        with contextlib.suppress(RequestError):
+            known = store.failure(order.run_id)
         # A disk that is full must not keep the other runs from being carried out.
-        with contextlib.suppress(RunFailed):
-            known = self._store.failure(order.run_id)
+        with contextlib.suppress(RunFailed, RequestError):
             if known is None or known["reason"] != reason:
-                self._store.open_run(order.run_id)
+                store.open_run(order.run_id)
                 record = without_result(order.plan, outcome.status, reason)
-                self._store.save_failure(record, outcome.details or reason)
+                store.save_failure(record, outcome.details or reason)
 
     def _look_elsewhere(self) -> None:
         """Take the results of other processes, and take over what they have left."""
         for run_id, order in list(self._elsewhere.items()):
-            if is_held(order.results / run_id):
+            store = self._store_of(order)
+            if is_held(store.folder / run_id):
                 continue
             del self._elsewhere[run_id]
-            record = self._store.record(run_id)
+            try:
+                record = store.record(run_id)
+            except RequestError as error:
+                self._tally.settle(run_id, Outcome("damaged", str(error)))
+                continue
             if record is not None:
                 self._tally.settle(run_id, Outcome(record["status"], record["reason"]))
             elif not self._urgency.level:
                 self._submit(order)
+
+
+def _begun_at(store: Store, run_id: str) -> int:
+    """Return the step from which the last attempt at a run went on."""
+    lives = Lives(store.folder / run_id / "lives.json").entries
+    return int(lives[-1]["position"]) if lives else 0
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:

@@ -19,12 +19,21 @@ from harness.spec import Plan
 ENTRY_POINT_GROUP = "pruning_benchmark.executors"
 
 Status = Literal[
-    "done", "collapsed", "diverged", "skipped", "failed", "interrupted", "elsewhere", "lost"
+    "done",
+    "collapsed",
+    "diverged",
+    "skipped",
+    "failed",
+    "damaged",
+    "interrupted",
+    "elsewhere",
+    "lost",
 ]
 """How a run ended: with a record in the first three cases.
 
-``skipped``: the request cannot be met. ``interrupted``: it was asked to stop, and saved itself.
-``elsewhere``: another process is carrying it out. ``lost``: its process or machine is gone.
+``skipped``: the method has no meaning here. ``damaged``: its record cannot be read.
+``interrupted``: it was asked to stop, and saved itself. ``elsewhere``: another process is carrying
+it out. ``lost``: its process or machine is gone.
 """
 
 Report = Callable[[str, str], None]
@@ -54,6 +63,8 @@ class Order:
     """What such a run needed before, None if that is not known."""
     cache: Path | None = None
     """Folder for decoded copies of data; None for that of the machine itself."""
+    again: bool = False
+    """Whether it was done before, and is carried out once more (`Store.again`)."""
 
     @property
     def run_id(self) -> str:

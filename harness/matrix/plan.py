@@ -11,21 +11,19 @@ from typing import Any
 
 from filelock import FileLock
 
+from harness import conditions
 from harness.data.description import DataDescription
 from harness.durability import files
-from harness.errors import RequestError
+from harness.errors import DamagedFile, ImportFailed, RequestError, nearest
 from harness.matrix.suite import Request, Suite, requests
 from harness.registry import Entry, Registry
+from harness.results.damage import Shape, misshapen
 from harness.results.head import asked_for, not_planned
 from harness.results.store import Record
 from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan
 
 FOLDER = "matrices"
 """Where a results folder keeps what was asked for."""
-
-
-class CannotBePlanned(RequestError):
-    """A run of a matrix that is left out, while the others are carried out."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,15 @@ class Matrix:
     plans: Mapping[str, Plan]
     """By the run's name, in the order in which they are to be carried out."""
     left_out: Mapping[str, Record]
-    """What cannot be run, in words, and what stands for it, with the reason: missing data, say."""
+    """What cannot be run, in words, and what stands for it, with the reason: missing data, say.
+
+    Its status is "failed" where something does not import, and else "skipped".
+    """
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything could not even be planned because it does not import."""
+        return any(record["status"] == "failed" for record in self.left_out.values())
 
 
 def plan_matrix(
@@ -64,14 +70,36 @@ def plan_matrix(
     describe = _Describer()
     plans: dict[str, Plan] = {}
     left_out: dict[str, Record] = {}
-    for request in requests(suite, registry):
+    wanted_runs = requests(suite, registry)
+    _refuse_unknown_settings(wanted_runs, registry, overrides)
+    for request in wanted_runs:
         try:
             wanted = _plan(request, registry, overrides, plugins, data_folder, results, describe)
-        except CannotBePlanned as error:
-            left_out[str(request)] = _left_out(request, registry, overrides, plugins, str(error))
+        except RequestError as error:
+            left_out[str(request)] = _left_out(request, registry, overrides, plugins, error)
         else:
             plans.setdefault(wanted.run_id, wanted)
     return Matrix(suite.name, plans, left_out)
+
+
+def _refuse_unknown_settings(
+    wanted: Sequence[Request], registry: Registry, overrides: Mapping[str, str]
+) -> None:
+    """Refuse settings that no run has; a run that alone does not have one is left out later."""
+    pairings = {(request.task, request.pruner): request for request in wanted}.values()
+    known = {name for pairing in pairings for name in _settings(pairing, registry)}
+    for name in {name for request in wanted for name in (*overrides, *request.overrides)}:
+        if name not in known:
+            raise RequestError(
+                f"unknown setting {name!r} for all of these runs{nearest(name, known)}"
+            )
+
+
+def _settings(request: Request, registry: Registry) -> set[str]:
+    """Return the names of all settings that a run has."""
+    arguments = registry.find("task", request.task).arguments
+    options = registry.find("pruner", request.pruner).options
+    return {*arguments["settings"], *options, *conditions.DEFAULTS}
 
 
 def _plan(
@@ -85,7 +113,10 @@ def _plan(
 ) -> Plan:
     profiles = registry.find("task", request.task).arguments["profiles"]
     if request.profile not in profiles:
-        raise CannotBePlanned(f"task {request.task!r} has no profile {request.profile!r}")
+        raise RequestError(f"task {request.task!r} has no profile {request.profile!r}")
+    known = _settings(request, registry)
+    if unknown := [name for name in (*overrides, *request.overrides) if name not in known]:
+        raise RequestError(f"has no setting {unknown[0]!r}")
     return plan(
         registry,
         request.task,
@@ -106,7 +137,7 @@ def _left_out(
     registry: Registry,
     overrides: Mapping[str, str],
     plugins: Sequence[str],
-    reason: str,
+    error: RequestError,
 ) -> Record:
     task = registry.find("task", request.task)
     pruner = registry.find("pruner", request.pruner)
@@ -119,7 +150,8 @@ def _left_out(
         overrides={**request.overrides, **overrides},
         plugins=tuple(plugins),
     )
-    return not_planned(spec, task, pruner, reason)
+    status = "failed" if isinstance(error, ImportFailed) else "skipped"
+    return not_planned(spec, task, pruner, status, str(error))
 
 
 class _Describer:
@@ -139,7 +171,7 @@ class _Describer:
                 self._known[key] = error
         known = self._known[key]
         if isinstance(known, RequestError):
-            raise CannotBePlanned(str(known))
+            raise known
         return known
 
 
@@ -153,6 +185,15 @@ class Written:
     """By the run's name, what stands for it until it has a record."""
     left_out: Mapping[str, Record]
     """As of a `Matrix`."""
+
+
+WRITTEN: Shape = {
+    "name": str,
+    "command": str,
+    "runs": {"*": {}},
+    "left_out": {"*": {"reason": str}},
+}
+"""How a file looks that remembers a matrix."""
 
 
 def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
@@ -174,7 +215,8 @@ def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
-            path = folder / f"{matrix.name}-{identity}.json"
+            longest = files.LONGEST_NAME - len(f"-{identity}.json{files.UNFINISHED}")
+            path = folder / f"{files.shortened(matrix.name, longest)}-{identity}.json"
             files.write(path, json.dumps(content, indent=1).encode())
     except OSError as error:
         raise RequestError(f"results folder {results}: {error.strerror}") from error
@@ -189,15 +231,17 @@ def read_matrix(path: Path) -> Written:
     """Return a matrix that a results folder remembers.
 
     Raises:
-        RequestError: it is damaged.
+        DamagedFile: it cannot be read, or is damaged.
     """
     try:
         content = json.loads(path.read_bytes())
-        return Written(
-            content["name"], content["command"], dict(content["runs"]), dict(content["left_out"])
-        )
-    except (ValueError, KeyError, TypeError):
-        raise RequestError(f"{path}: is damaged; remove it, or ask for the matrix again") from None
+    except OSError as error:
+        raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if misshapen(content, WRITTEN) is not None:
+        raise DamagedFile(f"{path}: is damaged; remove it, or ask for the matrix again")
+    return Written(content["name"], content["command"], content["runs"], content["left_out"])
 
 
 def reasons(left_out: Mapping[str, Record]) -> dict[str, str]:

@@ -5,9 +5,13 @@ Nothing is run here, and no GPU is touched: a process that is forked afterwards 
 
 import contextlib
 
-import harness.engine  # noqa: F401  # imported for those that are forked
-from harness.errors import RequestError
-from harness.registry import Registry
+from harness.importing import own_packages_first
+
+own_packages_first()
+
+import harness.engine  # noqa: E402, F401  # imported for those that are forked
+from harness.errors import RequestError  # noqa: E402
+from harness.registry import Registry  # noqa: E402
 
 registry = Registry()
 for kind in ("task", "pruner"):

@@ -45,7 +45,9 @@ def divide(resources: Resources, gpus: Sequence[str]) -> list[Slot]:
         RequestError: the device is not there, or what was asked for contradicts itself.
     """
     if resources.exclusive and (resources.jobs or 1) > 1:
-        raise RequestError(f"--exclusive means one run at a time, --jobs {resources.jobs} more")
+        raise RequestError(
+            f"--exclusive means one run at a time; --jobs {resources.jobs} asks for more"
+        )
     chosen = _chosen(resources.device, gpus)
     cores = len(os.sched_getaffinity(0))
     jobs = 1 if resources.exclusive else resources.jobs or len(chosen) or _room(cores)
@@ -68,7 +70,7 @@ def _chosen(device: str, gpus: Sequence[str]) -> list[str]:
     if kind != "cuda" or not (index or "0").isdecimal():
         raise RequestError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:1 ...")
     if int(index or 0) >= len(gpus):
-        raise RequestError(f"device {device!r} is not there: GPUs of this machine: {len(gpus)}")
+        raise RequestError(f"device {device!r} does not exist; GPUs of this machine: {len(gpus)}")
     return [gpus[int(index)]] if index else list(gpus)
 
 

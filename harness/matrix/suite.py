@@ -1,18 +1,19 @@
 """Suites: files that say which runs a matrix consists of.
 
     title = "Every pairing on embedded data"
-    profile = "embedded"              # smoke, embedded (where nothing is said) or paper
+    profile = "embedded"              # smoke, embedded (the default) or paper
+    plugins = ["../mine.py"]          # as --plugin; relative to this file
 
     [[runs]]                          # every combination of its axes; there may be several
-    tasks = "all"                     # all that is registered; or ["digits", "ptb"];
+    tasks = "all"                     # all that are registered; or ["digits", "ptb"];
     pruners = {all_except = ["ltr"]}  # or all but some
-    sparsities = [0.9, 0.98]          # as the task says where nothing is said
-    seeds = [0, 1, 2]                 # 0 where nothing is said
-    options = [{}, {epochs = 40}]     # what --set changes
+    sparsities = [0.9, 0.98]          # default: as the task says
+    seeds = [0, 1, 2]                 # or "0-4"; default: 0
+    set = [{}, {epochs = 40}]         # as --set; one table where all runs have the same
 
-    [resources]                       # of one run; the command line's word counts more
-    hours = 2.0                       # after which it is ended
-    gigabytes = 8.0                   # of memory, likewise
+    [resources]                       # of one run; options of the command line replace them
+    hours = 2.0                       # stop a run that takes longer
+    gigabytes = 8.0                   # stop a run that needs more memory
     threads = 1
 
 This project's own suites are in ``benchmarks/suites``.
@@ -21,6 +22,8 @@ This project's own suites are in ``benchmarks/suites``.
 from __future__ import annotations
 
 import itertools
+import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +85,7 @@ class Suite:
     hours: float | None = None
     gigabytes: float | None = None
     threads: int | None = None
+    plugins: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,24 +164,28 @@ def read_suite(path: Path) -> Suite:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"suite {path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"suite {path}: is not TOML: {error}") from None
     try:
-        return _suite(path.stem, content)
+        return _suite(path, content)
     except RequestError as error:
         raise RequestError(f"suite {path}: {error}") from None
 
 
-def _suite(name: str, content: Mapping[str, Any]) -> Suite:
-    _known(content, ("title", "profile", "runs", "resources"))
+def _suite(path: Path, content: Mapping[str, Any]) -> Suite:
+    _known(content, ("title", "profile", "plugins", "runs", "resources"))
     resources = _value("resources", content.get("resources", {}), dict)
     _known(resources, ("hours", "gigabytes", "threads"))
     tables = _value("runs", content.get("runs", []), list)
     axes = tuple(_axes(_value("runs", table, dict)) for table in tables)
     _refuse_duplicates(axes)
+    plugins = [
+        path.parent / Path(_value("plugins", plugin, str)).expanduser()
+        for plugin in _value("plugins", content.get("plugins", []), list)
+    ]
     return Suite(
-        name,
-        _value("title", content.get("title", name), str),
+        path.stem,
+        _value("title", content.get("title", path.stem), str),
         axes,
         check_profile(_value("profile", content.get("profile", "embedded"), str)),
         **{
@@ -186,6 +194,7 @@ def _suite(name: str, content: Mapping[str, Any]) -> Suite:
             if key in resources
         },
         threads=_positive("threads", resources["threads"], int) if "threads" in resources else None,
+        plugins=tuple(plugins),
     )
 
 
@@ -201,19 +210,98 @@ def check_profile(name: str) -> str:
 
 
 def _axes(table: Mapping[str, Any]) -> Axes:
-    _known(table, ("tasks", "pruners", "sparsities", "seeds", "options"))
+    _known(table, ("tasks", "pruners", "sparsities", "seeds", "set", _OLD_SET))
     for axis in ("tasks", "pruners"):
         if axis not in table:
             raise RequestError(f"the axis {axis!r} is missing from [[runs]]")
     axes: dict[str, Any] = {axis: _names(axis, table[axis]) for axis in ("tasks", "pruners")}
     if "sparsities" in table:
         axes["sparsities"] = _values("sparsities", table["sparsities"], float)
+        check_sparsities(axes["sparsities"])
     if "seeds" in table:
-        axes["seeds"] = _values("seeds", table["seeds"], int)
-    if "options" in table:
-        changes = _values("options", table["options"], dict)
-        axes["options"] = tuple({key: as_text(change[key]) for key in change} for change in changes)
+        seeds = table["seeds"]
+        is_text = isinstance(seeds, str)
+        axes["seeds"] = _seeds(seeds) if is_text else _values("seeds", seeds, int)
+        check_seeds(axes["seeds"])
+    if {"set", _OLD_SET} <= table.keys():
+        raise RequestError(f"set and {_OLD_SET} are the same; write set only")
+    for key in {"set", _OLD_SET} & table.keys():
+        value = table[key]
+        tables = _values(key, [value] if isinstance(value, dict) else value, dict)
+        axes["options"] = tuple(map(_changes, tables))
     return Axes(**axes)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return parse_seeds(text)
+    except RequestError as error:
+        raise RequestError(f"seeds = {error}") from None
+
+
+_OLD_SET = "options"
+"""What ``set`` was called in earlier suites."""
+
+
+def _changes(table: Mapping[str, Any]) -> dict[str, str]:
+    """Return what ``--set`` would change, as text."""
+    for name, value in table.items():
+        if not isinstance(value, bool | int | float | str):
+            raise RequestError(f"set: {name}: {value!r} is not a number, a text, true or false")
+    return {name: as_text(value) for name, value in table.items()}
+
+
+MOST_SEEDS = 10_000
+"""In one range."""
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of a text: ``0,1,2``, ``0-4`` or ``0-2,7``.
+
+    Raises:
+        RequestError: it is no such text, or names a seed twice.
+    """
+    seeds: list[int] = []
+    for word in filter(None, map(str.strip, text.split(","))):
+        span = re.fullmatch(r"(\d+)\s*-\s*(\d+)", word)
+        try:
+            first, last = map(int, span.groups() if span else (word, word))
+        except ValueError:
+            raise RequestError(f"{text}: is not a list of numbers, as in 0,1,2 or 0-4") from None
+        if span and not first <= last < first + MOST_SEEDS:
+            why = "ends before it begins" if last < first else f"has more than {MOST_SEEDS:,} seeds"
+            raise RequestError(f"{text}: {word} {why}")
+        seeds += range(first, last + 1)
+    if not seeds:
+        raise RequestError(f"{text}: is empty")
+    if len(set(seeds)) < len(seeds):
+        raise RequestError(f"{text}: has a value twice")
+    return tuple(seeds)
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds that cannot be used.
+
+    Raises:
+        RequestError: one is negative.
+    """
+    for seed in seeds:
+        if seed < 0:
+            raise RequestError(f"seed {seed} is negative; seeds are 0, 1, 2 ...")
+
+
+def check_sparsities(sparsities: Sequence[float]) -> None:
+    """Refuse sparsities that mean nothing.
+
+    Raises:
+        RequestError: one is no fraction of weights to remove.
+    """
+    for sparsity in sparsities:
+        if not 0 <= sparsity < 1:
+            raise RequestError(
+                f"sparsity {sparsity:g} is outside [0, 1): "
+                "it is the fraction of weights to remove, as in 0.98"
+            )
 
 
 def _names(axis: str, value: Any) -> Names:
@@ -251,7 +339,7 @@ def _value(key: str, value: Any, kind: type) -> Any:
 
 
 def _positive(key: str, value: Any, kind: type) -> Any:
-    if _value(key, value, kind) <= 0:
+    if not 0 < _value(key, value, kind) < math.inf:
         raise RequestError(f"{key}: {value!r} is not more than 0")
     return value
 

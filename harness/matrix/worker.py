@@ -10,7 +10,7 @@ from collections.abc import Callable
 from harness.data.cache import use_cache
 from harness.durability.lock import is_held
 from harness.durability.stop import Stop
-from harness.errors import Interrupted, RequestError, RunFailed
+from harness.errors import Interrupted, RequestError, RunFailed, Skip
 from harness.matrix.executor import Order, Outcome
 from harness.registry import Registry
 from harness.results.store import Store
@@ -34,7 +34,9 @@ def carry_out_order(
     if order.cache is not None:
         use_cache(order.cache)
     plan, store = order.plan, Store(order.results)
-    if is_held(order.results / plan.run_id):
+    if order.again:
+        store = store.again()
+    if is_held(store.folder / plan.run_id):
         return Outcome("elsewhere")
     try:
         for entry in (plan.task, plan.pruner):
@@ -49,9 +51,9 @@ def carry_out_order(
             order.checkpoint_every,
             runs_on_device,
         )
-    except RequestError as error:
+    except Skip as error:
         return Outcome("skipped", str(error))
-    except RunFailed as error:
+    except (RequestError, RunFailed) as error:
         return Outcome("failed", str(error))
     except Interrupted:
         return Outcome("interrupted")

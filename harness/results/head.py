@@ -23,7 +23,7 @@ def asked_for(plan: Plan) -> dict[str, Any]:
     return {**head(plan, "missing", None), **_nothing(plan.spec, plan.task)}
 
 
-def not_planned(spec: Spec, task: Entry, pruner: Entry, reason: str) -> dict[str, Any]:
+def not_planned(spec: Spec, task: Entry, pruner: Entry, status: str, reason: str) -> dict[str, Any]:
     """Return what stands for a run that could not be planned: its data are not known."""
     arguments = task.arguments
     changed = [f"{name}={value}" for name, value in spec.overrides.items()]
@@ -31,7 +31,7 @@ def not_planned(spec: Spec, task: Entry, pruner: Entry, reason: str) -> dict[str
     return {
         "schema": SCHEMA,
         "run_id": "-".join([name, spec.profile, *changed]),
-        "status": "skipped",
+        "status": status,
         "reason": reason,
         **_which(spec, task, pruner),
         "data": {"source": None, "name": None, "sha256": None, "stands_in_for": None},

@@ -103,7 +103,7 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     if interruptions := len(record["provenance"]["resumed"]):
         yield "interrupted", f"{several(interruptions, 'time')}; costs are of all lives together"
     if record["cost"]["energy_kwh"] is not None:
-        method, scope = record["cost"]["energy_method"], record["cost"]["energy_scope"]
+        method, scope = (record["cost"].get(key) for key in ("energy_method", "energy_scope"))
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
     yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
     yield "inference", f"{cost['inference_ms']} a batch"
@@ -156,7 +156,7 @@ def _pruning(event: Mapping[str, Any], before: Mapping[str, Any], record: Record
     if event["spent"]:
         when = f"after {several(_epochs(event['spent'], record), 'epoch')}"
     why = ENDINGS.get(before.get("ended_by", ""))
-    flow = event["gradient_flow"]
+    flow = event.get("gradient_flow") or {"before": None, "after": None}
     return (
         f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
         f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
@@ -178,7 +178,7 @@ def _reached(event: Mapping[str, Any]) -> str:
 def _epochs(steps: int, record: Record) -> float:
     """Return a number of steps in epochs."""
     cost = record["cost"]
-    return float(steps * cost["epochs"] / cost["steps"])
+    return float(steps * cost["epochs"] / cost["steps"]) if cost["steps"] else 0.0
 
 
 def _not_measured(cost: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -217,7 +217,7 @@ def summarise_events(record: Record) -> str:
                     f"{_epochs(epoch['spent'], record):g}",
                     str(epoch["spent"]),
                     number(epoch["loss"]),
-                    number(epoch["validation"][metric]),
+                    number(epoch["validation"].get(metric)),
                     number(epoch["trigger"]) if "trigger" in epoch else "",
                 )
             )

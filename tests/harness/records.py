@@ -19,6 +19,14 @@ RECORD: dict[str, Any] = {
         "overrides": {},
         "plugins": [],
     },
+    "task": {"title": "Digits", "group": None, "paper": None, "version": 1},
+    "pruner": {
+        "title": "EarlyCroP-U",
+        "group": "unstructured",
+        "paper": None,
+        "exceeds_budget": None,
+        "version": 1,
+    },
     "data": {"source": "real", "name": "scikit-learn digits", "sha256": "a" * 64},
     "settings": {"epochs": 4, "width": 32},
     "quality": {
@@ -36,8 +44,8 @@ RECORD: dict[str, Any] = {
         "effective": 0.985,
         "emptied_layers": [],
         "per_layer": [
-            {"name": "first.weight", "weights": 1000, "kept": 40},
-            {"name": "second.weight", "weights": 1000, "kept": 0},
+            {"name": "first.weight", "shape": [10, 100], "weights": 1000, "kept": 40},
+            {"name": "second.weight", "shape": [10, 100], "weights": 1000, "kept": 0},
         ],
     },
     "cost": {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,22 @@ def theirs(run: Run, *, epoch: int = 1) -> None:
     run.prune(Weights, magnitude, run.sparsity)
     run.train()
 '''
+
+
+CLOSED = """
+import os, signal
+from pathlib import Path
+from harness.registry import pruner
+
+@pruner("closed", title="Closed")
+def closed(run):
+    run.train(epochs=1)
+    if not Path("was-closed").exists():
+        Path("was-closed").touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+    run.train()
+"""
 
 
 @dataclass(frozen=True)
@@ -226,7 +244,7 @@ class TestBadRequests:
         [
             (
                 "",
-                "which command? known: list, run, matrix, status, merge, show, report, compare, ",
+                "missing command; choose from list, run, matrix, status, merge, show, report, ",
             ),
             ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),
@@ -240,7 +258,7 @@ class TestBadRequests:
             ("run --pairing digits-", "--pruner is missing; known: "),
             ("run --pairing digit-dense", "unknown task 'digit'; did you mean 'digits'?"),
             ("run --pairing digits-dens", "unknown pruner 'dens'; did you mean 'dense'?"),
-            ("run --pairing ptb-snip --task ptb", "--pairing stands in place of --task and --pru"),
+            ("run --pairing ptb-snip --task ptb", "--pairing replaces --task and --pru"),
             ("run --seed x", "argument --seed: 'x' is not a whole number"),
             ("run --seed 1.5", "argument --seed: '1.5' is not a whole number"),
             ("run --sparsity lots", "argument --sparsity: 'lots' is not a number"),
@@ -266,7 +284,7 @@ class TestBadRequests:
                 "run --task ptb --pruner snip --set text=/nowhere",
                 "text=/nowhere: is no folder; known: documentation, official",
             ),
-            ("matrix", "--suite, or --tasks is missing (--tasks all means all)"),
+            ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
             ("matrix --suite smoke --jobs 0", "argument --jobs: '0' is less than 1"),
             ("matrix --suite smoke --hours 0", "argument --hours: '0' is not more than 0"),
@@ -275,7 +293,7 @@ class TestBadRequests:
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
             ("status", "results folder results: holds no runs"),
             ("merge", "the following arguments are required: DIR"),
-            ("merge nowhere", "results folder nowhere: there is none"),
+            ("merge nowhere", "results folder nowhere: does not exist"),
             ("show", "the following arguments are required: RUN (see python -m harness show --h"),
             ("show it", "results folder results: holds no run that is done"),
             ("compare it", "the following arguments are required: B"),
@@ -451,7 +469,7 @@ class TestEndings:
         ("error", "line"),
         [
             (RunFailed("the disk is full"), "failed: the disk is full\n"),
-            (KeyboardInterrupt(), "interrupted: the same command goes on from here\n"),
+            (KeyboardInterrupt(), "interrupted\n"),
         ],
     )
     def test_failures_are_one_line_and_exit_code_one(
@@ -468,6 +486,68 @@ class TestEndings:
         said = command("list")
         assert (said.code, said.err) == (1, line)
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize(
+        ("words", "saved"),
+        [
+            ("list", ""),
+            ("report", ""),
+            ("check pruner snip", ""),
+            ("compare a b", ""),
+            ("merge a", ""),
+            ("run", ": the same command resumes from the last checkpoint"),
+        ],
+    )
+    def test_a_signal_says_what_is_true(
+        self,
+        command: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        words: str,
+        saved: str,
+    ) -> None:
+        def wait(arguments: Any) -> int:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+            return 0
+
+        monkeypatch.setattr(f"harness.commands.{words.split()[0]}.execute", wait)
+        said = command(*words.split())
+        assert (said.code, said.out, said.err) == (1, "", f"interrupted{saved}\n")
+
+    @pytest.mark.parametrize(
+        ("error", "line"),
+        [
+            (OSError(28, "No space left on device", "x"), "failed: x: No space left on device\n"),
+            (SystemExit(3), "failed: a plug-in calls sys.exit(3)\n"),
+            (RunFailed("two\nlines"), "failed: two lines\n"),
+        ],
+    )
+    def test_whatever_ends_a_command_is_one_line(
+        self, command: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, line: str
+    ) -> None:
+        def fail(arguments: Any) -> int:
+            raise error
+
+        monkeypatch.setattr("harness.commands.list.execute", fail)
+        said = command("list")
+        assert (said.code, said.err) == (1, line)
+
+    @pytest.mark.usefixtures("unmeasured")
+    def test_a_run_whose_terminal_is_closed_is_saved_and_goes_on(
+        self, command: Command, tmp_path: Path
+    ) -> None:
+        (tmp_path / "closed.py").write_text(CLOSED)
+        words = (*POINTS_RUN, "--pruner", "closed", "--sparsity", "0", "--plugin", "closed.py")
+        said = command(*words)
+        assert (said.code, said.err.splitlines()[-1]) == (
+            1,
+            "interrupted: the same command goes on from here",
+        )
+        said = command(*words)
+        assert said.code == 0
+        assert said.err.startswith("going on from step 5, interrupted before\n")
+
     def test_a_reader_that_has_seen_enough_is_no_failure(self) -> None:
         reading, writing = os.pipe()
         os.close(reading)
@@ -478,4 +558,4 @@ class TestEndings:
             words, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False
         )
         os.close(writing)
-        assert ended.stderr == b""
+        assert (ended.returncode, ended.stderr) == (0, b"")

@@ -629,14 +629,17 @@ class TestBadInput:
         [
             ("{", "bad: record.json: is damaged; remove it to run again"),
             ("[]", "bad: record.json: is damaged; remove it to run again"),
-            ('{"schema": 1}', "bad: the record is damaged: status is missing"),
+            (
+                '{"schema": 1}',
+                "bad: record.json: is damaged: run_id is missing; remove it to run again",
+            ),
             (
                 json.dumps(record(quality__test="good")),
-                "bad: the record is damaged: quality.test is 'good'",
+                "bad: record.json: is damaged: quality.test is 'good'; remove it to run again",
             ),
             (
                 json.dumps(record(cost={})),
-                "bad: the record is damaged (KeyError: 'steps')",
+                "bad: record.json: is damaged: cost.reasons is missing; remove it to run again",
             ),
             (
                 json.dumps(record(schema=0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,12 +175,15 @@ class TestFolders:
         last = capsys.readouterr().out.splitlines()[-1].split()
         assert last == ["digits", "earlycrop_u", "0.98", "embedded", "accuracy", *verdict]
 
-    @pytest.mark.parametrize("part", ["status", "quality__validation", "sparsity__weights"])
+    @pytest.mark.parametrize(
+        ("part", "value"),
+        [("status", "collapsed"), ("quality__validation", 0.5), ("sparsity__weights", 0.5)],
+    )
     def test_runs_with_any_other_outcome_differ(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, value: object
     ) -> None:
         self.save(tmp_path / "one", RECORD)
-        self.save(tmp_path / "other", record(**{part: 0.5}))
+        self.save(tmp_path / "other", record(**{part: value}))
         main(["compare", str(tmp_path / "one"), str(tmp_path / "other")])
         assert capsys.readouterr().out.rstrip().endswith("differs")
 
@@ -196,3 +200,59 @@ class TestFolders:
         run = str(tmp_path / RECORD["run_id"])
         assert main(["compare", str(tmp_path), run]) == 2
         assert f"{tmp_path} is a results folder; the other is not" in capsys.readouterr().err
+
+    def test_one_damaged_record_costs_one_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.save(tmp_path / "one", RECORD)
+        self.save(tmp_path / "other", RECORD, record(run_id="bad"))
+        path = tmp_path / "other" / "bad" / "record.json"
+        path.write_text("null")
+        assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
+        said = capsys.readouterr()
+        assert said.err == f"warning: {path}: is damaged; remove it to run again\n"
+        assert said.out.rstrip().endswith("equal")
+
+
+class TestJson:
+    def object(self, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+        assert main(["compare", *words, "--json"]) == 0
+        said: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return said
+
+    def test_of_two_runs(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        changes = {"quality__test": 48.625, "cost__macs": None, "spec__pruner": "snip"}
+        TestFolders.save(tmp_path, record(run_id="one"), record(run_id="other", **changes))
+        said = self.object(capsys, "one", "other", "--results", str(tmp_path))
+        assert (said["a"], said["b"], said["metric"]) == ("one", "other", "accuracy")
+        assert said["differences"]["pruner"] == {"a": "earlycrop_u", "b": "snip"}
+        assert said["quality"]["test"] == {"a": 97.25, "b": 48.625, "ratio": 0.5}
+        assert said["costs"]["macs"] == {"a": 123_456, "b": None, "ratio": None}
+        assert said["costs"]["step_ms"]["ratio"] == 1
+        assert said["not_compared"] == []
+
+    def test_of_other_machines(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        other = record(run_id="other", provenance__device="X")
+        TestFolders.save(tmp_path, record(run_id="one"), other)
+        said = self.object(capsys, "one", "other", "--results", str(tmp_path))
+        assert "step_ms" in said["not_compared"]
+        assert "step_ms" not in said["costs"]
+        assert said["costs"]["disk_bytes"]["ratio"] == 1
+
+    def test_of_two_folders(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        runs = [record(run_id=f"run-{seed}", spec__seed=seed) for seed in range(3)]
+        TestFolders.save(tmp_path / "one", *runs)
+        for each, moved in zip(runs, (-1.0, -1.25, -0.75), strict=True):
+            each["quality"] = each["quality"] | {"test": 97.25 + moved}
+        TestFolders.save(tmp_path / "other", *runs[:2], {**runs[2], "status": "diverged"})
+        said = self.object(capsys, str(tmp_path / "one"), str(tmp_path / "other"))
+        assert said["runs"][0] == {
+            "run": "digits earlycrop_u 0.98 seed 0 embedded",
+            "metric": "accuracy",
+            "a": {"status": "done", "test": 97.25},
+            "b": {"status": "done", "test": 96.25},
+            "verdict": "differs",
+        }
+        (over_seeds,) = said["over_seeds"]
+        assert (over_seeds["difference"], over_seeds["seeds"]) == (-1.0, 3)
+        assert over_seeds["low"] < -1 < over_seeds["high"]

@@ -98,7 +98,7 @@ def test_what_was_asked_for_there_is_remembered_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "complaint"), [("nowhere", "there is none"), ("ours", "is the one to merge into")]
+    ("folder", "complaint"), [("nowhere", "does not exist"), ("ours", "is the target of the merge")]
 )
 def test_folders_that_cannot_be_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str, complaint: str
@@ -118,3 +118,89 @@ def test_a_folder_of_a_newer_schema_is_refused(
     assert f"newer than {SCHEMA}" in capsys.readouterr().err
     assert json.loads((tmp_path / "theirs" / RUN / "record.json").read_text())
     assert Store(tmp_path / "ours").run_ids() == []
+
+
+class TestDamage:
+    """What cannot be read costs a line and exit code 1, and the rest is taken."""
+
+    def merged(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> tuple[int, str, list[str]]:
+        code = merge(tmp_path / "ours", tmp_path / "theirs")
+        said = capsys.readouterr()
+        return code, said.out, said.err.splitlines()
+
+    @pytest.mark.parametrize("content", ["{", "[" * 100_000, "null", '{"schema": 1}'])
+    def test_a_damaged_record(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+    ) -> None:
+        store(tmp_path / "theirs")
+        (tmp_path / "theirs" / "bad").mkdir()
+        (tmp_path / "theirs" / "bad" / "record.json").write_text(content)
+        code, out, (line,) = self.merged(tmp_path, capsys)
+        assert (code, out) == (1, "1 damaged, 1 taken\n")
+        assert line.startswith(f"warning: {tmp_path / 'theirs' / 'bad' / 'record.json'}: is damag")
+
+    def test_a_damaged_record_of_ours_is_kept(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        store(tmp_path / "theirs")
+        ours = Store(tmp_path / "ours").open_run(RUN) / "record.json"
+        ours.write_text("{")
+        code, out, (line,) = self.merged(tmp_path, capsys)
+        assert (code, out) == (1, "1 damaged\n")
+        assert line.startswith(f"warning: {RUN} is not taken: {ours}: is damaged")
+        assert ours.read_text() == "{"
+
+    def test_a_damaged_failure_and_a_damaged_matrix(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        theirs = store(tmp_path / "theirs")
+        (theirs.open_run("bad") / "failure.json").mkdir()
+        (tmp_path / "theirs" / "matrices" / "smoke-0a1b2c3d.json").mkdir(parents=True)
+        code, out, lines = self.merged(tmp_path, capsys)
+        assert (code, out) == (1, "2 damaged, 1 taken\n")
+        assert [line.rpartition(": ")[2] for line in lines] == ["Is a directory"] * 2
+
+    def test_a_run_of_which_a_file_cannot_be_read(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store(tmp_path / "theirs")
+        store(tmp_path / "theirs", run_id="other")
+
+        def copy(source: Path, target: Path) -> None:
+            if source.parent.name == "other":
+                raise PermissionError(13, "Permission denied", str(source))
+
+        monkeypatch.setattr("shutil.copy2", copy)
+        code, out, (line,) = self.merged(tmp_path, capsys)
+        assert (code, out) == (1, "1 damaged, 1 taken\n")
+        assert line.endswith("network.safetensors: Permission denied")
+        assert Store(tmp_path / "ours").run_ids() == [RUN]
+
+
+def test_a_run_whose_folder_was_renamed_is_taken_under_its_own_name(tmp_path: Path) -> None:
+    theirs = store(tmp_path / "theirs")
+    (theirs.folder / RUN).rename(theirs.folder / "best")
+    assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
+    assert Store(tmp_path / "ours").run_ids() == [RUN]
+    assert (tmp_path / "ours" / RUN / "network.safetensors").read_bytes() == b"weights"
+
+
+def test_a_folder_of_the_users_in_that_of_a_run_does_not_matter(tmp_path: Path) -> None:
+    theirs = store(tmp_path / "theirs")
+    (theirs.folder / RUN / "notes").mkdir()
+    assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
+    assert Store(tmp_path / "ours").run_ids() == [RUN]
+
+
+def test_a_folder_without_runs_is_refused_before_anything_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path / "theirs")
+    (tmp_path / "package.egg-info").mkdir()
+    (tmp_path / "package.egg-info" / "PKG-INFO").touch()
+    for wrong in (tmp_path / "package.egg-info", tmp_path / "theirs" / RUN):
+        assert merge(tmp_path / "ours", tmp_path / "theirs", wrong) == 2
+        assert capsys.readouterr().err == f"error: results folder {wrong}: holds no runs\n"
+    assert not (tmp_path / "ours").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,12 @@ def test_a_matrix_in_all_states(
     with FileLock(tmp_path / at_work / "lock"):
         assert main(["status", "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "mine: 5 runs: 1 done, 1 failed, 1 skipped, 1 at work, 1 waiting",
-        f"  at work: {at_work}",
+        "mine: 5 runs: 1 done, 1 failed, 1 skipped, 1 running, 1 waiting",
+        f"  running: {at_work}",
         f"  failed: {failed}: boom",
         f"  skipped: {skipped}: no channels",
         "  left out: snip on nyu seed 0: no data",
-        f"  to go on: {COMMAND}",
+        f"  to continue: {COMMAND}",
     ]
     assert not (tmp_path / waiting).exists()
 
@@ -160,3 +161,82 @@ def test_the_exit_code_of_a_matrix(
     seeds = ",".join(map(str, range(len(statuses))))
     words = ["matrix", "--tasks", "digits", "--pruners", "dense", "--seeds", seeds]
     assert main([*words, "--results", str(tmp_path)]) == code
+
+
+class TestFolders:
+    def status(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], *words: str
+    ) -> tuple[int, str, str]:
+        code = main(["status", "--results", str(folder), *words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    def test_a_folder_that_holds_no_run_is_no_run(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "pruning_benchmark.egg-info").mkdir()
+        code, _, error = self.status(tmp_path, capsys)
+        assert (code, error) == (2, f"error: results folder {tmp_path}: holds no runs\n")
+
+    def test_one_damaged_file_costs_one_line(
+        self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_matrix(matrix, tmp_path, COMMAND)
+        (tmp_path / "matrices" / "bad.json").write_text("[" * 100_000)
+        store = Store(tmp_path)
+        done, damaged, *_ = matrix.plans
+        for run_id in (done, damaged):
+            store.open_run(run_id)
+        store.save(record(run_id=done))
+        (tmp_path / damaged / "record.json").write_text("null")
+        code, out, error = self.status(tmp_path, capsys)
+        assert (code, error) == (
+            0,
+            f"warning: {tmp_path / 'matrices' / 'bad.json'}: is damaged; "
+            "remove it, or ask for the matrix again\n",
+        )
+        assert out.splitlines()[:2] == [
+            "mine: 5 runs: 1 damaged, 1 done, 3 waiting",
+            f"  damaged: {damaged}: {tmp_path / damaged / 'record.json'}: is damaged; "
+            "remove it to run again",
+        ]
+
+    @pytest.mark.parametrize("content", ["null", "{}", '{"schema": 1, "status": "failed"}'])
+    def test_a_damaged_failure_is_told(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+    ) -> None:
+        (Store(tmp_path).open_run("a") / "failure.json").write_text(content)
+        code, out, _ = self.status(tmp_path, capsys)
+        assert code == 0
+        assert out.startswith("other runs: 1 run: 1 damaged\n  damaged: a: ")
+
+    def test_what_was_interrupted_is_called_that(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (Store(tmp_path).open_run("a") / "journal.jsonl").touch()
+        _, out, _ = self.status(tmp_path, capsys)
+        assert out == "other runs: 1 run: 1 interrupted\n  interrupted: a\n"
+
+    def test_with_json_it_is_one_object(
+        self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_matrix(matrix, tmp_path, COMMAND)
+        store = Store(tmp_path)
+        done, failed, running, waiting, _ = matrix.plans
+        for run_id in (done, failed, running, "other"):
+            store.open_run(run_id)
+        store.save(record(run_id=done))
+        store.save(record(run_id="other", status="collapsed", reason="flat"))
+        store.save_failure(record(run_id=failed, status="failed", reason="boom"), "")
+        with FileLock(tmp_path / running / "lock"):
+            code, out, error = self.status(tmp_path, capsys, "--json")
+        assert (code, error) == (0, "")
+        said = json.loads(out)
+        (told,) = said["matrices"]
+        assert (told["name"], told["command"]) == ("mine", COMMAND)
+        assert told["counts"] == {"done": 1, "failed": 1, "running": 1, "waiting": 2}
+        assert told["runs"][failed] == {"status": "failed", "reason": "boom"}
+        assert told["runs"][waiting] == {"status": "waiting", "reason": None}
+        assert told["left_out"] == {"snip on nyu seed 0": "no data"}
+        assert said["other_runs"] == {"other": {"status": "collapsed", "reason": "flat"}}
+        assert (said["again"], said["damaged"]) == ({}, [])

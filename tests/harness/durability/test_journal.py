@@ -110,3 +110,14 @@ def test_fingerprints_hold_no_address_and_nothing_remembered() -> None:
 def test_what_has_no_fingerprint_is_refused() -> None:
     with pytest.raises(RunFailed, match="an argument of type object cannot be recorded"):
         fingerprint(object())
+
+
+def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    with pytest.raises(RunFailed, match=r"^cannot read .*journal.jsonl: Is a directory$"):
+        Journal(tmp_path / "journal.jsonl")
+
+
+def test_a_line_that_is_nested_too_deeply_is_forgotten(path: Path) -> None:
+    path.write_text("[" * 100_000 + "\n")
+    assert Journal(path).entries == []

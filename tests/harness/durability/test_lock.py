@@ -8,7 +8,7 @@ import pytest
 from attempts import Disk, full_disk
 from filelock import FileLock
 
-from harness.durability.lock import alone
+from harness.durability.lock import alone, is_held
 from harness.durability.stop import Stop
 from harness.errors import Interrupted, RequestError, RunFailed
 
@@ -64,3 +64,15 @@ def test_the_lock_is_free_again_after_a_failure(tmp_path: Path) -> None:
         pass
     with alone(tmp_path, pytest.fail, Stop()):
         pass
+
+
+def test_where_this_process_may_not_write_nobody_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lock").touch()
+
+    def refuse(lock: FileLock, timeout: float) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert not is_held(tmp_path)

@@ -141,7 +141,7 @@ def test_a_cluster_that_begins_nothing_is_given_up(slurm: Path, tmp_path: Path) 
     subprocess.run(["scontrol", "update", "partition=low", "state=up"], check=True)
     (ended,) = tally.outcomes.values()
     assert ended.status == "failed"
-    assert "the cluster has not begun it for 5 s (PENDING)" in str(ended.reason)
+    assert "the cluster has not started it within 5 s (PENDING)" in str(ended.reason)
     assert time.monotonic() - began < 60
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from records import record
 from workbench import Workbench
 
-from harness.durability.lives import Lives
+from harness.durability.lives import MACHINE, Lives
 from harness.durability.stop import Urgency
 from harness.matrix.board import STOPPING, Board, counted
 from harness.matrix.dispatch import RETRIES, Dispatch, Tally
@@ -109,7 +109,7 @@ def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> 
     lives = Lives(matrix.store.open_run(matrix.plans[0].run_id) / "lives.json")
 
     def get_further() -> None:
-        lives.begin(len(lives.entries), {})
+        lives.begin(len(lives.entries), {**dict.fromkeys(MACHINE), "runs_on_device": 1})
 
     assert matrix.go(get_further) == [DONE]
     assert len(matrix.executor.orders) == times + 1
@@ -183,6 +183,22 @@ class TestBoard:
             "[2/2] points-dense-0-seed1 failed: boom",
         ]
 
+    def test_a_log_says_what_starts_and_how_far_it_is(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tally, log = Tally(1), io.StringIO()
+        board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
+        tally.hear("a", "starts")
+        board.show()
+        tally.hear("a", "epoch 1/2")
+        board.show()
+        monkeypatch.setattr("harness.matrix.board.SECONDS_BETWEEN_LINES", 0.0)
+        board.show()
+        tally.forget("a")
+        tally.hear("a", "starts")
+        board.show()
+        assert log.getvalue().splitlines() == ["a starts", "a epoch 1/2", "a starts", "a starts"]
+
     def test_somebody_who_wants_it_to_stop_is_answered(self) -> None:
         tally, log = Tally(1), io.StringIO()
         board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
@@ -199,7 +215,7 @@ class TestBoard:
 
     def test_a_tally_in_words(self) -> None:
         tally = Tally(5, {"a": DONE, "b": Outcome("skipped", "no"), "c": DONE}, at_work={"d": ""})
-        assert counted(tally) == "5 runs: 2 done, 1 skipped, 1 at work, 1 waiting"
+        assert counted(tally) == "5 runs: 2 done, 1 skipped, 1 running, 1 waiting"
         assert tally.waiting == 1
 
 

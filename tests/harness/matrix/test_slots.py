@@ -69,8 +69,11 @@ def test_a_gpu_by_its_number() -> None:
 @pytest.mark.parametrize(
     ("resources", "complaint"),
     [
-        (Resources(jobs=2, exclusive=True), "--exclusive means one run at a time, --jobs 2 more"),
-        (Resources(device="cuda:2"), "device 'cuda:2' is not there: GPUs of this machine: 2"),
+        (
+            Resources(jobs=2, exclusive=True),
+            "--exclusive means one run at a time; --jobs 2 asks for more",
+        ),
+        (Resources(device="cuda:2"), "device 'cuda:2' does not exist; GPUs of this machine: 2"),
         (Resources(device="cuda:x"), "unknown device 'cuda:x'; known: auto, cpu, cuda, cuda:1"),
         (Resources(device="tpu"), "unknown device 'tpu'; known: auto, cpu, cuda, cuda:1"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -65,6 +66,34 @@ def test_options_are_an_axis(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        ("set = [{}, {epochs = 40, floor = 0.5}]", [{}, {"epochs": "40", "floor": "0.5"}]),
+        ('set = {kernel = "on"}', [{"kernel": "on"}]),
+        ("options = [{relative = true}]", [{"relative": "true"}]),
+    ],
+)
+def test_what_is_set_is_as_on_the_command_line(
+    tmp_path: Path, line: str, changes: list[dict[str, str]]
+) -> None:
+    wanted = suite(tmp_path, f'[[runs]]\ntasks = ["digits"]\npruners = ["dense"]\n{line}\n')
+    assert [request.overrides for request in requests(wanted, REGISTRY)] == changes
+
+
+def test_seeds_may_be_a_range(tmp_path: Path) -> None:
+    wanted = suite(tmp_path, '[[runs]]\ntasks = ["digits"]\npruners = ["dense"]\nseeds = "0-2,7"\n')
+    assert [request.seed for request in requests(wanted, REGISTRY)] == [0, 1, 2, 7]
+
+
+def test_plug_ins_lie_beside_the_suite(tmp_path: Path) -> None:
+    wanted = suite(tmp_path, 'plugins = ["mine.py", "../theirs.py"]')
+    assert [plugin.resolve() for plugin in wanted.plugins] == [
+        tmp_path / "mine.py",
+        tmp_path.parent / "theirs.py",
+    ]
+
+
 def test_all_means_what_is_registered(tmp_path: Path) -> None:
     wanted = suite(
         tmp_path,
@@ -105,6 +134,11 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
         ("[resources]\nthreads = 1.5", "threads: 1.5 is not a whole number"),
         ("[resources]\ngpu = 1", "unknown key 'gpu'; known: gigabytes, hours, threads"),
         ("[[runs]", "is not TOML: "),
+        (f"x = {'[' * 5000}", "is not TOML: "),
+        ("plugins = 'mine.py'", "plugins: 'mine.py' is not a list"),
+        ("plugins = [3]", "plugins: 3 is not a text"),
+        ("[resources]\nhours = nan", "hours: nan is not more than 0"),
+        ("[resources]\nhours = inf", "hours: inf is not more than 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
@@ -117,6 +151,14 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint:
     ("axis", "complaint"),
     [
         ("seeds = [0, 0]", "the axis 'seeds' has 0 twice"),
+        ("seeds = [-1]", "seed -1 is negative; seeds are 0, 1, 2 ..."),
+        ("seeds = '3-1'", "seeds = 3-1: 3-1 ends before it begins"),
+        ("seeds = 'x'", "seeds = x: is not a list of numbers, as in 0,1,2 or 0-4"),
+        ("sparsities = [nan]", "sparsity nan is outside [0, 1)"),
+        ("sparsities = [0.5, 1]", "sparsity 1 is outside [0, 1)"),
+        ("set = []", "the axis 'set' is empty"),
+        ("set = [{epochs = [1]}]", "set: epochs: [1] is not a number, a text, true or false"),
+        ("set = [{}]\noptions = [{}]", "set and options are the same; write set only"),
         ("seeds = [true]", "seeds: True is not a whole number"),
         ("seeds = [0.5]", "seeds: 0.5 is not a whole number"),
         ("sparsities = ['lots']", "sparsities: 'lots' is not a number"),
@@ -124,7 +166,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint:
     ],
 )
 def test_values_of_the_wrong_type(tmp_path: Path, axis: str, complaint: str) -> None:
-    with pytest.raises(RequestError, match=complaint):
+    with pytest.raises(RequestError, match=re.escape(complaint)):
         suite(tmp_path, f"[[runs]]\ntasks = 'all'\npruners = 'all'\n{axis}")
 
 
@@ -187,10 +229,10 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("words", "complaint"),
         [
-            ("", "--suite, or --tasks is missing (--tasks all means all)"),
-            ("--tasks digits", "--suite, or --pruners is missing (--pruners all means all)"),
+            ("", "--suite or --tasks is missing (--tasks all means every one)"),
+            ("--tasks digits", "--suite or --pruners is missing (--pruners all means every one)"),
             ("--pairing digits", "--pairing digits: is not of the form TASK-PRUNER, as in ptb-ear"),
-            ("--pairing digits-snip --tasks ptb", "--pairing stands in place of --tasks and --"),
+            ("--pairing digits-snip --tasks ptb", "--pairing replaces --tasks and --"),
             ("--tasks , --pruners all", "--tasks: is empty"),
             ("--tasks ptb,ptb --pruners all", "--tasks ptb,ptb: has a value twice"),
             ("--suite smoke --seeds 0,x", "--seeds 0,x: is not a list of numbers, as in 0,1,2"),

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from records import RECORD, record
 
+import harness
 from harness.errors import RequestError
 from harness.results.store import RECORD as FILE_NAME
 from harness.results.store import SCHEMA, Store
@@ -93,6 +95,45 @@ def test_not_all_of_a_hundred_runs_are_named(store: Store) -> None:
 def test_a_run_that_is_not_done_is_called_that(store: Store) -> None:
     store.open_run("begun")
     assert refused(store, "begun").startswith("begun is not done")
+
+
+def test_a_run_that_failed_says_why_and_where_there_is_more(store: Store) -> None:
+    run_id = "points-mine-0.9-seed0-ba9876543211"
+    store.open_run(run_id)
+    reason = "mine.py, line 3: ValueError: boom (more in failure.txt)"
+    failure = record(run_id=run_id, status="failed", reason=reason)
+    store.save_failure(failure, "Traceback")
+    path = store.folder / run_id / "failure.txt"
+    said = f"{run_id} failed: mine.py, line 3: ValueError: boom (more in {path})"
+    for name in (run_id, "points", "ba9876543211", str(store.folder / run_id)):
+        assert refused(store, name) == said
+    with pytest.raises(RequestError) as refusal:
+        harness.load(store.folder / run_id)
+    assert str(refusal.value) == said
+
+
+def test_a_run_that_was_interrupted_says_so(store: Store) -> None:
+    (store.open_run("begun") / "journal.jsonl").touch()
+    said = "begun is not done: it was interrupted; the same command resumes it"
+    assert refused(store, "begun") == said
+    with FileLock(store.folder / "begun" / "lock"):
+        assert refused(store, "begun") == "begun is not done: it is running"
+
+
+def test_a_failure_that_cannot_be_read_is_told(store: Store) -> None:
+    (store.open_run("begun") / "failure.json").mkdir()
+    (store.folder / "begun" / "failure.txt").mkdir()
+    path = store.folder / "begun" / "failure.json"
+    assert refused(store, "begun") == f"begun failed; {path}: cannot be read: Is a directory"
+    assert store.failure_details("begun") == "failure.txt cannot be read: Is a directory"
+
+
+def test_one_damaged_record_costs_the_others_nothing(store: Store) -> None:
+    path = store.folder / RUN / FILE_NAME
+    path.write_text("null")
+    told: list[str] = []
+    assert [found["run_id"] for found in store.records(told.append)] == [OTHER]
+    assert told == [f"{path}: is damaged; remove it to run again"]
 
 
 def test_an_empty_folder_is_called_that(tmp_path: Path) -> None:

@@ -1,0 +1,203 @@
+"""A matrix, from its words to its exit code: each run in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from in_this_process import Command
+from records import record
+from workbench import POINTS
+
+from harness.matrix.plan import matrix_files
+from harness.results.store import Store
+
+WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
+
+BROKEN = """
+from harness.registry import pruner, task
+raise ValueError("boom")
+
+@pruner("broken", title="Broken")
+def broken(run): ...
+
+@task(
+    "broken_task", title="B", metric="accuracy", goal="max", data=":describe",
+    settings={}, profiles={"smoke": {}},
+)
+class BrokenTask: ...
+"""
+
+ENDING = """
+import sys
+from harness.registry import pruner
+
+@pruner("exits", title="Exits")
+def exits(run):
+    sys.exit(3)
+
+@pruner("interrupts", title="Interrupts")
+def interrupts(run):
+    raise KeyboardInterrupt
+
+@pruner("trains", title="Trains")
+def trains(run, *, share: float = 0.5):
+    run.train()
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "ending.py").write_text(ENDING)
+    return tmp_path
+
+
+class TestPlugins:
+    def test_a_pruner_that_does_not_import_has_failed(
+        self, command: Command, plugins: Path
+    ) -> None:
+        said = command("matrix", *WORDS, "--pruners", "dense,broken", "--plugin", "broken.py")
+        assert said.code == 1
+        assert said.out.startswith("command-line: 2 runs: 1 done, 1 failed\n")
+        assert "broken.py, line 3: does not import: ValueError: boom" in said.out
+
+    @pytest.mark.parametrize("tasks", ["broken_task", "points,broken_task"])
+    def test_a_task_that_does_not_import_has_failed(
+        self, command: Command, plugins: Path, tasks: str
+    ) -> None:
+        words = ("matrix", *WORDS[2:], "--tasks", tasks, "--pruners", "dense")
+        said = command(*words, "--plugin", "broken.py")
+        assert said.code == 1
+        assert "\n  failed: dense on broken_task seed 0: task 'broken_task': broken.py" in said.out
+
+    def test_one_that_exits_or_interrupts_has_failed_and_says_where(
+        self, command: Command, plugins: Path
+    ) -> None:
+        names = "exits,interrupts,dense"
+        said = command("matrix", *WORDS, "--pruners", names, "--plugin", "ending.py")
+        assert said.code == 1
+        assert "ending.py, line 7: calls sys.exit(3) (more in failure.txt)" in said.out
+        assert "ending.py, line 11: KeyboardInterrupt (more in failure.txt)" in said.out
+        assert "3 runs: 1 done, 2 failed" in said.out
+
+    def test_the_same_file_counts_once_whatever_it_is_called(
+        self, command: Command, plugins: Path
+    ) -> None:
+        (plugins / "link.py").symlink_to("ending.py")
+        (plugins / "hard.py").hardlink_to(plugins / "ending.py")
+        spelled = ("ending.py", "./ending.py", plugins / "ending.py", "link.py", "hard.py")
+        words = [word for name in spelled for word in ("--plugin", name)]
+        assert command("list", "pruners", *words).code == 0
+        words += ["--pruners", "trains", "--sparsities", "0"]
+        assert command("matrix", *WORDS, *words).code == 0
+
+    def test_a_suite_names_its_own_relative_to_itself(
+        self, command: Command, plugins: Path
+    ) -> None:
+        (plugins / "suites").mkdir()
+        suite = plugins / "suites" / "mine.toml"
+        suite.write_text(
+            'profile = "smoke"\n'
+            f'plugins = ["../ending.py", "../../{plugins.name}/ending.py", "{POINTS}"]\n'
+            "[[runs]]\n"
+            'tasks = ["points"]\npruners = ["trains"]\nsparsities = [0]\n'
+            'seeds = "0-1"\nset = {epochs = 2}\n'
+        )
+        said = command("matrix", "--suite", suite)
+        assert said.code == 0
+        records = list(Store(Path("results")).records())
+        assert [each["spec"]["seed"] for each in records] == [0, 1]
+        assert {each["spec"]["overrides"]["epochs"] for each in records} == {2}
+        assert records[0]["spec"]["plugins"] == ["ending.py", "points.py"]
+
+
+class TestSettings:
+    def test_a_run_that_does_not_know_one_is_left_out_with_the_reason(
+        self, command: Command, plugins: Path
+    ) -> None:
+        words = ("--pruners", "dense,trains", "--sparsities", "0", "--plugin", "ending.py")
+        said = command("matrix", *WORDS, *words, "--set", "share=0.25")
+        assert said.code == 0
+        assert said.out.startswith("command-line: 1 run: 1 done\n")
+        assert "\n  left out: dense on points seed 0: has no setting 'share'\n" in said.out
+
+    def test_one_that_no_run_knows_is_refused(self, command: Command) -> None:
+        said = command("matrix", *WORDS, "--pruners", "dense", "--set", "epoch=2")
+        assert said.code == 2
+        assert said.err == (
+            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'?\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            ("--seeds 4-0", "--seeds 4-0: 4-0 ends before it begins"),
+            ("--seeds 0-99999", "--seeds 0-99999: 0-99999 has more than 10,000 seeds"),
+            ("--seeds 0-2,1", "--seeds 0-2,1: has a value twice"),
+            ("--seeds 0--2", "--seeds 0--2: is not a list of numbers, as in 0,1,2 or 0-4"),
+            ("--seeds ,", "--seeds ,: is empty"),
+            ("--seeds -1", "seed -1 is negative"),
+            ("--sparsities 0.5,1.5", "sparsity 1.5 is outside [0, 1)"),
+            ("--sparsities nan", "sparsity nan is outside [0, 1)"),
+            ("--tasks ,", "--tasks: is empty"),
+            ("--results=", "argument --results: the name is empty; . means the current folder"),
+        ],
+    )
+    def test_what_is_impossible_is_said_before_anything_runs(
+        self, command: Command, tmp_path: Path, words: str, complaint: str
+    ) -> None:
+        said = command("matrix", *WORDS, "--pruners", "dense", *words.split())
+        assert said.code == 2
+        assert said.err.startswith(f"error: {complaint}")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_what_begins(command: Command) -> None:
+    said = command("matrix", *WORDS, "--pruners", "dense", "--seeds", "0-1")
+    first, second, *_ = said.err.splitlines()
+    assert first == "command-line: 2 runs: 2 waiting"
+    assert second.startswith("points-dense-0-seed0-")
+    assert second.endswith(" starts")
+
+
+def test_a_damaged_record_costs_the_other_runs_nothing(command: Command) -> None:
+    words = ("matrix", *WORDS, "--pruners", "dense", "--seeds", "0-1")
+    command(*words)
+    damaged, intact = Store(Path("results")).run_ids()
+    Path("results", damaged, "record.json").write_text("{")
+    Path("results", intact, "record.json").unlink()
+    said = command(*words, "--json")
+    assert said.code == 1
+    assert "\n  damaged: points-dense-0-seed0-" in said.out
+    assert "is damaged; remove it to run again\n" in said.out
+    states = json.loads(said.out.splitlines()[-1])["runs"]
+    assert sorted(state["status"] for state in states.values()) == ["damaged", "done"]
+
+
+def test_long_names_make_folders_that_can_be_made(command: Command, tmp_path: Path) -> None:
+    name = "p" * 300
+    Path("long.py").write_text(
+        f"from harness.registry import pruner\n@pruner('{name}', title='P')\n"
+        "def p(run): run.train()\n"
+    )
+    suite = Path(f"{'s' * 250}.toml")
+    suite.write_text(f'[[runs]]\ntasks = ["points"]\npruners = ["{name}"]\nsparsities = [0]\n')
+    words = ("--plugin", POINTS, "--plugin", "long.py", "--profile", "smoke")
+    said = command("matrix", "--suite", suite, *words)
+    assert said.code == 0, said.err
+    (run_id,) = Store(Path("results")).run_ids()
+    assert run_id.startswith("points-ppp")
+    assert command("show", run_id).code == 0
+    assert len(matrix_files(Path("results"))) == 1
+
+
+@pytest.mark.parametrize("words", ["show {}", "compare {} {}", "status --results {}", "merge {}"])
+def test_names_that_are_too_long_are_one_line(command: Command, words: str) -> None:
+    Store(Path("results")).open_run("a")
+    Store(Path("results")).save(record(run_id="a"))
+    said = command(*words.format("x" * 300, "x" * 300).split())
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("error: ")
