@@ -161,7 +161,7 @@ def _judge(
 ) -> Verdict:
     tests = [_in_words(test) for test in claim["test"]]
     groups = [group for section in sections for group in section.tried]
-    known = {name for group in groups for name in (group.method, group.pruner)} | {"dense"}
+    known = {name for group in groups for name in (*_names(group), group.pruner)} | {"dense"}
     named = {name for test in claim["test"] for name in (*test["of"], *test.get("against", ()))}
     named = {name for name in named if not name.startswith("kind:")}
     comparisons, absent = [], 0
@@ -227,13 +227,21 @@ def _in_words(test: Mapping[str, Any]) -> str:
         raise ValueError(f"unknown effect {effect!r}; known: {', '.join(EFFECTS)}")
     if test["is"] not in ("above", "below"):
         raise ValueError(f"'is' has to be above or below, not {test['is']!r}")
-    who = ", ".join(name.removeprefix("kind:") for name in test["of"])
-    against = f" against {', '.join(test['against'])}" if "against" in test else ""
+    who = _listed(test["of"])
+    against = f" against {_listed(test['against'])}" if "against" in test else ""
     equal = f" of equal {_label(test['equal'])}" if "equal" in test else ""
     what = "improvement of the test metric" if effect == "improvement" else ""
     what = what or f"{effect} of {_label(test['quantity'])}"
     unit = " %" if effect == "improvement" else ""
     return f"{who}{against}{equal}: {what} {test['is']} {test['threshold']}{unit}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    words = [name.removeprefix("kind:") for name in names]
+    return ", ".join(
+        f"every {word.removeprefix('every:')}" if word.startswith("every:") else word
+        for word in words
+    )
 
 
 def _label(quantity: str) -> str:
@@ -276,7 +284,8 @@ def _comparisons(
 
 def _names(group: Group) -> set[str]:
     """Return what a test may call a group."""
-    return {group.method, f"kind:{group.kind}", *(["dense"] if group.kind == "dense" else [])}
+    alone = {group.method, f"kind:{group.kind}", f"every:{group.pruner}"}
+    return alone | {"dense"} if group.kind == "dense" else alone
 
 
 def _identity(test: Mapping[str, Any], other: Group) -> str:
@@ -294,14 +303,7 @@ def _asked(test: Mapping[str, Any]) -> set[tuple[str, ...]]:
 
 
 def _selected(section: Section, names: Sequence[str]) -> list[Group]:
-    kinds = [name.removeprefix("kind:") for name in names if name.startswith("kind:")]
-    return [
-        group
-        for group in section.tried
-        if group.method in names
-        or group.kind in kinds
-        or (group.kind == "dense" and "dense" in names)
-    ]
+    return [group for group in section.tried if _names(group) & set(names)]
 
 
 def _cells(

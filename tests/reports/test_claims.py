@@ -65,6 +65,36 @@ def compared(*differences: float) -> list[dict[str, Any]]:
     return made
 
 
+def at(moment: float, seed: int, test: float) -> dict[str, Any]:
+    """Return a run that pruned at a fixed moment."""
+    made = record(pruner="earlycrop_u_fixed", seed=seed, quality__test=test)
+    made["spec"]["overrides"] = {"moment": moment}
+    made["settings"] |= {"moment": moment}
+    return made
+
+
+@pytest.mark.parametrize(("late", "expected"), [(90.0, "supported"), (95.0, "contradicted")])
+def test_every_variant_of_a_method_is_compared(tmp_path: Path, late: float, expected: str) -> None:
+    claim = BETTER.replace('"snip"', '"earlycrop_u"').replace(
+        '"random_u"', '"every:earlycrop_u_fixed"'
+    )
+    runs = [
+        made
+        for seed in range(3)
+        for made in (
+            record(pruner="dense", seed=seed, quality__test=95.0),
+            record(pruner="earlycrop_u", seed=seed, quality__test=92.0 + seed / 100),
+            at(0.1, seed, 90.0),
+            at(0.4, seed, late),
+        )
+    ]
+    judged = verdict(tmp_path, claim, runs)
+    assert judged.verdict == expected
+    assert judged.tests == [
+        "earlycrop_u against every earlycrop_u_fixed: improvement of the test metric above 0 %"
+    ]
+
+
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [
