@@ -80,6 +80,22 @@ def test_too_short_is_no_zero(clock: Clock):
     assert read.emissions_g.value is None
 
 
+def test_a_counter_that_stands_still_is_no_zero(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    class Broken(Lamp):
+        scope = "a broken lamp"
+
+        def stop(self) -> float:
+            return 0.0
+
+    monkeypatch.setattr(energy, "_sources", lambda device: [Lamp(clock), Broken(clock)])
+    meter = EnergyMeter(CPU)
+    meter.start()
+    clock.now += 10
+    read = meter.read()
+    assert read.kilowatt_hours == Measured(None, "the counter of a broken lamp stood still")
+    assert read.emissions_g.value is None
+
+
 def test_a_resumed_run_adds_what_was_used_before(clock: Clock):
     first = EnergyMeter(CPU)
     first.start()
