@@ -61,7 +61,7 @@ class PeakMemory:
         with self._noting_failure():
             if is_first:
                 self._highest_of_all = max(self._highest_of_all, self._mark())
-            gc.collect()
+            self._collect_young()
             self._give_back()
             self._reset()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from attempts import NEVER, OFTEN, Attempts, StopAfter
-from workbench import Workbench
+from workbench import POINTS, Workbench
 
 from harness.contracts import outcome
 from harness.durability.lives import Lives
@@ -37,10 +37,10 @@ def smoke(bench: Workbench, task: str, pruner: str, results: str) -> Attempts:
 class Process:
     """The command for a run, in a process and a process group of its own."""
 
-    def __init__(self, run: Attempts) -> None:
+    def __init__(self, run: Attempts, *options: str) -> None:
         spec = run.plan.spec
-        words = ["run", "--task", spec.task, "--pruner", spec.pruner, "--profile", "smoke"]
-        words += ["--results", str(run.results), "--checkpoint-every", "0.02"]
+        words = ["run", "--task", spec.task, "--pruner", spec.pruner, "--profile", spec.profile]
+        words += [*options, "--results", str(run.results), "--checkpoint-every", "0.02"]
         self._errors = run.results.with_name(f"errors-{time.monotonic_ns()}")
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -150,8 +150,9 @@ def test_sigterm_and_ctrl_c_lose_nothing(bench: Workbench) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_left_of_a_process_that_is_killed_while_it_measures(bench: Workbench) -> None:
-    run = smoke(bench, "cartpole", "dense", "killed")
-    process = Process(run)
+    wanted = bench.plan("dense", profile="embedded")  # measured in a process of its own
+    run = Attempts(bench, wanted, bench.folder / "killed")
+    process = Process(run, "--plugin", str(POINTS))
     eventually((run.folder / "network.safetensors").exists)
     time.sleep(0.3)
     process.send(signal.SIGKILL)
