@@ -1,0 +1,156 @@
+"""The contract tests find what a real run would meet, and say what it is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from workbench import METHOD, NOT_MEASURED, POINTS
+
+from harness.command_line import main
+from harness.costs.final import MEASURED
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
+    monkeypatch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: costs)
+
+
+Check = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
+    """Check a method of this body on the points, and return the exit code and the lines."""
+
+    def run(body: str, *words: str) -> tuple[int, list[str]]:
+        plugin = tmp_path / "tried.py"
+        plugin.write_text(METHOD + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n")
+        plugins = ["--plugin", str(plugin), "--plugin", str(POINTS)]
+        code = main(["check", "pruner", "tried", "--task", "points", *plugins, *words])
+        printed = capsys.readouterr()
+        return code, (printed.out + printed.err).splitlines()
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_right_one_keeps_every_rule(check: Check) -> None:
+    code, lines = check("run.train(epochs=1)\nrun.prune(Weights, crop, run.sparsity)\nrun.train()")
+    assert code == 0, lines
+    assert lines[-1] == "pruner tried keeps every rule"
+
+
+PERIODIC = """
+import torch
+run.prune(Weights, magnitude, run.sparsity)
+while run.position < run.budget * run.steps_per_epoch:
+    run.train(steps=10)
+    if run.position == 50:
+        run.prune(Weights, torch.ones(3), run.sparsity)
+"""
+
+
+def test_what_happens_every_few_dozen_steps_is_tried(check: Check) -> None:
+    code, lines = check(PERIODIC)
+    assert code == 1
+    assert lines[0].startswith("BROKEN  A run comes to its end: the criterion gave a Tensor, not")
+    assert all(line.startswith("untried ") for line in lines[1:-1])
+    assert lines[-1] == "pruner tried breaks 1 rule"
+
+
+@pytest.mark.slow
+def test_settings_decide_what_is_tried(check: Check) -> None:
+    code, lines = check(PERIODIC, "--set", "epochs=8")
+    assert code == 0, lines
+
+
+def test_a_criterion_that_overwrites_the_network_breaks_a_rule(check: Check) -> None:
+    body = """
+    def overwriting(scoring):
+        for v in scoring.variables.values():
+            v.data.fill_(0.01)
+        return magnitude(scoring)
+    run.prune(Weights, overwriting, run.sparsity)
+    run.train()
+    """
+    code, lines = check(body)
+    assert code == 1
+    assert "overwriting (tried.py, line 8) changed the weights (0.weight, 4.weight)" in lines[0]
+
+
+@pytest.mark.slow
+def test_a_program_that_forgets_what_it_knew_breaks_a_rule(check: Check) -> None:
+    """It is only found by ending lives of the run."""
+    body = """
+    started = globals().setdefault("STARTED", [])
+    started.append(1)
+    run.prune(Weights, magnitude, run.sparsity)
+    run.train(steps=3 + len(started) % 2)
+    run.train()
+    """
+    code, lines = check(body)
+    assert code == 1
+    assert any("is not deterministic" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("pruner snip --task digts", "unknown task 'digts'; did you mean 'digits'?"),
+        ("pruner snip --set width=0", "width=0: is less than 1"),
+        ("pruner snip --set net=vit", "unknown setting 'net' for digits with snip"),
+        ("task digits --task ptb", "--task belongs to check pruner"),
+        ("task digits --profile smoky", "has no profile 'smoky'; did you mean 'smoke'?"),
+        ("pruner snip --plugin nowhere.py", "plug-in nowhere.py: cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_request(words: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+
+
+TASK = """
+import torch
+from torch import nn
+from harness.registry import task
+from points import Points, describe
+
+@task(
+    "limited", title="Points, a network with bounded activations", metric="accuracy", goal="max",
+    data=":describe", profiles={"smoke": {}}, choices={"layer": ("relu6", "sigmoid", "relu")},
+    settings={"epochs": 4, "batch_size": 8, "optimiser": "sgd", "learning_rate": 0.1,
+              "weight_decay": 0.01, "clip": 10.0, "source": "synthetic", "layer": "relu6"},
+)
+class Limited(Points):
+    def model(self):
+        layer = {"relu6": nn.ReLU6, "sigmoid": nn.Sigmoid, "relu": nn.ReLU}[self.settings["layer"]]
+        return nn.Sequential(nn.Linear(6, 10), nn.Dropout(0), nn.Identity(), layer(),
+                             nn.Linear(10, 2))
+
+    def flow(self, model):
+        return model(1000 * torch.ones(1, 6).double()).sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"), [("relu6", "Hardtanh"), ("sigmoid", "Sigmoid"), ("relu", None)]
+)
+def test_what_stops_the_synaptic_flow_is_a_note_with_its_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, said: str | None
+) -> None:
+    (tmp_path / "points.py").write_text(POINTS.read_text())
+    (tmp_path / "limited.py").write_text(TASK)
+    words = ["task", "limited", "--set", f"layer={layer}"]
+    code = main(["check", *words, "--plugin", str(tmp_path / "limited.py")])
+    output = capsys.readouterr().out
+    assert code == 0, output
+    assert "task limited keeps every rule" in output
+    if said is None:
+        assert "note" not in output
+    else:
+        assert f"none reaches 0.weight: with all weights positive, {said} is so far bey" in output
