@@ -11,9 +11,9 @@ rules (`pruners.channels.rules`), and an operation without one is an error that 
 
 What tracing cannot find, `declare_channels` takes by hand.
 
-What helps: read sizes from tensors and modules, and never store them elsewhere; no slices at
-positions written in the code; recurrent layers as cells; leave carried state out of the traced
-inputs and outputs.
+What helps: read sizes from tensors, or keep them in attributes of modules, where they are changed
+along; no slices at positions written in the code; leave carried state out of the traced inputs and
+outputs.
 """
 
 from __future__ import annotations

@@ -79,22 +79,22 @@ class AttributeSize(Width):
     # Sizes that follow from sizes
 
     def __add__(self, other: int) -> int:
-        return self._computed(int.__add__, other, lambda one, two: Sum((one, two)))
+        return self._follow(int.__add__, other, lambda one, two: Sum((one, two)))
 
     def __radd__(self, other: int) -> int:
-        return self._computed(int.__radd__, other, lambda one, two: Sum((two, one)))
+        return self._follow(int.__radd__, other, lambda one, two: Sum((two, one)))
 
     def __sub__(self, other: int) -> int:
-        return self._computed(int.__sub__, other, Difference)
+        return self._follow(int.__sub__, other, Difference)
 
     def __rsub__(self, other: int) -> int:
-        return self._computed(int.__rsub__, other, lambda one, two: Difference(two, one))
+        return self._follow(int.__rsub__, other, lambda one, two: Difference(two, one))
 
     def __mul__(self, other: int) -> int:
-        return self._computed(int.__mul__, other, lambda one, two: Product((one, two)))
+        return self._follow(int.__mul__, other, lambda one, two: Product((one, two)))
 
     def __rmul__(self, other: int) -> int:
-        return self._computed(int.__rmul__, other, lambda one, two: Product((two, one)))
+        return self._follow(int.__rmul__, other, lambda one, two: Product((two, one)))
 
     def __floordiv__(self, other: int) -> int:
         return self._divided(int.__floordiv__, self, other)
@@ -120,7 +120,7 @@ class AttributeSize(Width):
     def __pos__(self) -> int:
         return self
 
-    def _computed(
+    def _follow(
         self,
         compute: Callable[[int, int], int],
         other: Any,

@@ -103,11 +103,9 @@ def _sizes_kept(
 ) -> Iterator[KeptSize]:
     """Yield the numbers that change with groups."""
     for number in numbers:
-        roots = sets.roots(number.axis())
-        on_tensors = np.where(roots < len(channels.group) - 1, roots, -1)
         found = {
             names[group]: torch.from_numpy(channel)
-            for group, channel in channels.on(on_tensors)
+            for group, channel in channels.on(sets.roots(number.axis()))
             if group in names
         }
         for module, path in number.places if found else ():
@@ -127,7 +125,8 @@ class _Channels:
 
     def on(self, roots: Labels) -> Iterator[tuple[int, Labels]]:
         """Yield the groups on an axis, and the channel at each position, or -1."""
-        roots = np.maximum(roots, -1)
+        # Labels that are on no tensor, as of numbers that only meet others, are no channels.
+        roots = np.where(roots < len(self.group) - 1, np.maximum(roots, -1), -1)
         group = self.group[roots]
         for found in np.unique(group[group >= 0]).tolist():
             yield found, np.where(group == found, self.number[roots], -1)

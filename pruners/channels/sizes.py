@@ -171,10 +171,9 @@ class Call:
         return [number for number in _numbers([self.args, self.kwargs]) if _is_width(number)]
 
     def argument(self, position: int, *names: str) -> Any:
-        """Return an argument, wherever it stands, or None."""
-        if len(self.args) > position:
-            return self.args[position]
-        return next((self.kwargs[name] for name in names if name in self.kwargs), None)
+        """Return an argument that may be given by place or by name, or None."""
+        given = self.args[position] if len(self.args) > position else None
+        return next((self.kwargs[name] for name in names if name in self.kwargs), given)
 
     def repetitions(self, times: Sequence[int]) -> Sequence[int]:
         """Return how often each axis is repeated, as the code has written it."""

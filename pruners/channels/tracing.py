@@ -159,8 +159,8 @@ def _observe(
         counters = {id(buffer): buffer.clone() for buffer in model.buffers() if not buffer.dim()}
         replacements = {id(originals[name]): tensor for name, tensor in stand_ins.items()}
         stack.enter_context(replaced(model, counters | replacements))
-        stack.enter_context(_sizes_followed(model, trace))
         stack.enter_context(sizes.followed())
+        stack.enter_context(_sizes_followed(model, trace))
         returned = stack.enter_context(_watched(model, trace))
         stack.enter_context(torch.no_grad())
         labelling = stack.enter_context(_Labelling(trace, rules))

