@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any
@@ -14,6 +15,9 @@ with a question mark may be absent."""
 
 NUMBER = int | float | None
 TEXT = str | None
+
+LARGEST = 1e100
+"""Of numbers. Means and ratios of larger ones are none that a computer can hold."""
 
 LAYER: Shape = {"name": str, "shape": [int], "weights": int, "kept": int}
 
@@ -107,6 +111,8 @@ def _damages(value: Any, shape: Shape, place: str) -> Iterator[str]:
         case _:
             if not isinstance(value, shape):
                 yield f"{place} is {value!r}"
+            elif isinstance(value, int | float) and LARGEST < abs(value) < math.inf:
+                yield f"{place} is larger than anything that can be measured"
 
 
 def _damages_of_object(value: Any, shape: Mapping[str, Shape], place: str) -> Iterator[str]:
