@@ -119,7 +119,7 @@ def _densities(group: Group, results: Results) -> list[float]:
     layers = [r["sparsity"].get("per_layer") for r in _tested(group, results)]
     means = []
     for together in zip(*(each for each in layers if each), strict=False):
-        shares = [layer["kept"] / layer["weights"] for layer in together]
+        shares = [layer["kept"] / max(layer["weights"], 1) for layer in together]
         means.append(float(f"{sum(shares) / len(shares):.3g}"))
     return means
 

@@ -89,7 +89,7 @@ def read(folder: Path) -> Results:
         except RequestError as error:
             unread[run_id] = str(error).removeprefix(f"{path}/")
             continue
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             unread[run_id] = f"the record is damaged ({type(error).__name__}: {error})"
             continue
         rows.append(row)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fabricated import record, save, save_matrix, slim, suite, two_thousand
@@ -339,6 +341,31 @@ def test_runs_that_do_not_count_are_rows_all_the_same(tmp_path: Path) -> None:
     with (out / "runs.csv").open(newline="", encoding="utf-8") as file:
         counted = {row["run_id"]: row["counted"] for row in csv.DictReader(file)}
     assert counted == {record()["run_id"]: "false", "again": "true"}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quality__test": math.inf, "quality__validation": math.nan},
+        {"quality__test": 1e308},
+        {"cost__parameters": 10**400},
+        {"cost__train_seconds": -1.0, "cost__step_ms": 0.0},
+        {"cost__steps": 0, "cost__epochs": 0.0},
+        {"sparsity__per_layer": [{"name": "a", "shape": [0, 3], "weights": 0, "kept": 0}]},
+        {"sparsity__weights": 1.0},
+        {"cost__disturbed": {"step_ms": math.nan, "energy_kwh": {"by": "others"}}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_odd_numbers_in_one_record_do_not_stop_the_report(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    odd = record(pruner="crop_s", **changes)
+    runs = [odd, *(record(pruner=p, seed=s) for p in ("dense", "snip", "crop_s") for s in (1, 2))]
+    html = write(save(tmp_path / "results", runs), tmp_path / "out").read_text(encoding="utf-8")
+    assert "CroP-S" in html
+    assert (tmp_path / "out" / "runs.csv").exists()
 
 
 def test_data_in_a_script_cannot_end_it() -> None:
