@@ -505,7 +505,7 @@ def test_a_network_that_diverged_before_it_was_scored_has_diverged(bench: Workbe
     assert exploding.carry_out("tried")["status"] == "diverged"
 
 
-def test_a_score_that_is_not_a_number_fails_in_one_line_that_names_the_layer(
+def test_a_score_that_is_not_a_number_fails_in_one_line_that_names_layer_and_criterion(
     bench: Workbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dividing = bench.with_method(
@@ -520,7 +520,10 @@ def test_a_score_that_is_not_a_number_fails_in_one_line_that_names_the_layer(
     words = ["--task", "points", "--pruner", "tried", "--profile", "smoke"]
     assert main(["run", *words, *plugins, "--results", str(bench.folder)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == ("failed: the criterion gave '0.weight' a score that is not a finite number")
+    assert line == (
+        "failed: the criterion gave '0.weight' a score that is not a finite number: "
+        "nothing_by_nothing (tried.py, line 8)"
+    )
 
 
 # Reproduction
