@@ -68,10 +68,18 @@ def final_costs(
     if plan.spec.profile != "smoke":
         measured = measure_elsewhere(folder, plan, plugins, device, stop)
         return {**measured, "measured_in": OWN_PROCESS}
-    measured = measure(folder, plan, plugins, str(device), torch.get_num_threads())
+    try:
+        measured = measure(folder, plan, plugins, str(device), torch.get_num_threads())
+    except Exception as error:
+        raise _failed(traceback.format_exc()) from error
     if stop.requested:
         raise Interrupted
     return {**measured, "measured_in": RUNS_PROCESS}
+
+
+def _failed(details: str) -> RunFailed:
+    what = details.rstrip().rpartition("\n")[2]
+    return RunFailed(f"measuring the final network: {what}")
 
 
 def measure_elsewhere(
@@ -107,8 +115,7 @@ def measure_elsewhere(
         process.kill()
         process.join()
     if isinstance(measured, str):
-        what = measured.rstrip().rpartition("\n")[2]
-        raise RunFailed(f"measuring the final network: {what}") from RuntimeError(measured)
+        raise _failed(measured) from RuntimeError(measured)
     return measured
 
 

@@ -162,6 +162,9 @@ class Ledger:
                 "energy_scope": energy.scope,
                 "carbon_intensity_g_per_kwh": energy.carbon_intensity,
             }
+            share = method.share_of_others
+            if on_processor and share > DISTURBED and energy.kilowatt_hours.value is not None:
+                costs["disturbed"]["energy_kwh"] = round(share, 3)
             reasons |= {
                 "energy_kwh": energy.kilowatt_hours.reason,
                 "emissions_g": energy.emissions_g.reason,

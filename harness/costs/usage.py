@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import psutil
 
 DISTURBED = 0.05
-"""The share of a time without a processor from which on it is called disturbed."""
+"""A figure is called disturbed above this share: of a time in which the run had no processor, of
+an energy that may be others'."""
 _SHORTEST_SECONDS = 0.1
 
 
@@ -52,6 +53,12 @@ class Usage:
         The system counts that work in hundredths of a second.
         """
         return round(self.others / self.wall, 2) if self.wall >= _SHORTEST_SECONDS else None
+
+    @property
+    def share_of_others(self) -> float:
+        """The share of others' work in all that the processors did."""
+        busy = self.process + self.others
+        return self.others / busy if busy > 0 else 0.0
 
 
 def waited(wall: float, thread: float) -> float:

@@ -192,13 +192,17 @@ def _not_measured(cost: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def _disturbance(disturbed: Mapping[str, float], cost: Mapping[str, Any]) -> str:
     """Return for how long what was timed had no processor, and what else worked meanwhile."""
-    shares = [
-        f"{percent(round(share, 2))} of {COSTS[name][0]}" for name, share in disturbed.items()
+    shares = {name: percent(round(share, 2)) for name, share in disturbed.items()}
+    others = shares.pop("energy_kwh", None)
+    loads = [cost.get("load", {}).get(name, {}).get("during") for name in shares]
+    parts = [
+        f"without a processor for {share} of {COSTS[name][0]}" for name, share in shares.items()
     ]
-    loads = [cost.get("load", {}).get(name, {}).get("during") for name in disturbed]
-    busiest = max((load for load in loads if load is not None), default=None)
-    others = f"; other work kept {several(busiest, 'processor')} busy" if busiest else ""
-    return f"without a processor for {', '.join(shares)}{others}"
+    if busiest := max((load for load in loads if load is not None), default=0):
+        parts.append(f"other work kept {several(busiest, 'processor')} busy")
+    if others is not None:
+        parts.append(f"{others} of the energy may be that of other work")
+    return "; ".join(parts)
 
 
 def _machine(provenance: Mapping[str, Any]) -> str:

@@ -80,6 +80,11 @@ def test_the_costs_of_a_smoke_run_are_measured_in_its_own_process(
         final_costs(dense, bench.plan("dense"), [POINTS], CPU, Stop(requested=True))
 
 
+def test_what_goes_wrong_here_is_told_in_the_same_words(bench: Workbench, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
+        final_costs(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
+
+
 def test_all_others_are_measured_in_a_process_of_its_own(bench: Workbench, dense: Path) -> None:
     wanted = bench.plan("dense", profile="embedded")
     costs = final_costs(dense, wanted, [POINTS], CPU, Stop())

@@ -132,6 +132,14 @@ def test_a_time_in_which_the_run_had_no_processor_is_marked(
     assert costs.close()["disturbed"] == disturbed
 
 
+def test_an_energy_that_may_be_others_is_marked(clock: Clock) -> None:
+    """The clock's machine gives others a fifth of what it does."""
+    costs = Ledger(CPU, measure_energy=True)
+    with costs.running():
+        clock.now += 10
+    assert costs.close()["disturbed"] == {"energy_kwh": 0.2}
+
+
 def test_the_processor_says_nothing_of_a_gpu(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is waited for wherever a clock is read."""
     waited: list[object] = []

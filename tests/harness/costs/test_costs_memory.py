@@ -89,6 +89,58 @@ def test_a_mark_that_may_not_be_reset_is_a_reason(monkeypatch: pytest.MonkeyPatc
     assert "clear_refs" in (measured.reason or "")
 
 
+class Allocator:
+    """Stands in for torch's on a GPU."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = self.most = 100
+        patch.setattr(torch.cuda, "memory_allocated", lambda device: self.now)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.most)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", self.reset)
+
+    def reset(self, device: object) -> None:
+        self.most = self.now
+
+    def take(self, size: int, left: int) -> None:
+        """Allocate so many bytes and free all but some."""
+        self.most = max(self.most, self.now + size)
+        self.now += left
+
+
+def test_a_pause_counts_neither_for_what_it_takes_nor_for_what_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    allocator = Allocator(monkeypatch)
+    peak = PeakMemory(torch.device("cuda"))
+    allocator.take(10, left=10)
+    peak.pause()
+    allocator.take(1000, left=30)
+    assert peak.peak() == Measured(10)
+    peak.resume()
+    allocator.take(20, left=0)
+    peak.pause()
+    allocator.take(0, left=-5)
+    peak.resume()
+    allocator.take(15, left=0)
+    assert peak.peak() == Measured(30)
+    assert peak.peak_of_all() == Measured(1010)
+    peak.start()
+    assert peak.peak() == Measured(10)
+    assert peak.peak_of_all() == Measured(1010)
+
+
+def test_to_pause_twice_is_to_pause_once(monkeypatch: pytest.MonkeyPatch):
+    allocator = Allocator(monkeypatch)
+    peak = PeakMemory(torch.device("cuda"))
+    peak.resume()
+    peak.pause()
+    allocator.take(1000, left=30)
+    peak.pause()
+    peak.resume()
+    allocator.take(7, left=0)
+    assert peak.peak() == Measured(7)
+
+
 def test_on_a_gpu_the_allocator_is_asked(monkeypatch: pytest.MonkeyPatch):
     calls: list[str] = []
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
