@@ -22,6 +22,7 @@ from pathlib import Path
 
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
+    FIRST_ENGINE,
     disturbed,
     machine,
     not_comparable,
@@ -67,9 +68,16 @@ def main() -> None:
 def runs(
     records: Iterable[Record], task: str, profile: str
 ) -> dict[tuple[str, float], dict[int, Record]]:
-    """Return a task's runs without changed settings: by method and sparsity, then by seed."""
+    """Return a task's runs without changed settings: by method and sparsity, then by seed.
+
+    Only runs of the newest engine count, since others are not comparable with them.
+    """
+    records = list(records)
+    newest = max((record.get("engine", FIRST_ENGINE) for record in records), default=FIRST_ENGINE)
     found: dict[tuple[str, float], dict[int, Record]] = {}
     for record in records:
+        if record.get("engine", FIRST_ENGINE) != newest:
+            continue
         spec = record["spec"]
         if (spec["task"], spec["profile"], spec["overrides"]) == (task, profile, {}):
             found.setdefault((spec["pruner"], spec["sparsity"]), {})[spec["seed"]] = record

@@ -15,6 +15,7 @@ from harness.errors import RequestError
 from harness.matrix.plan import matrix_files, read_matrix
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
+    FIRST_ENGINE,
     OBSERVATIONS,
     disturbed,
     is_observed,
@@ -154,6 +155,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "pruner": spec["pruner"],
         "pruner_title": record["pruner"]["title"] or spec["pruner"],
         "group": record["pruner"]["group"],
+        "engine_version": record.get("engine", FIRST_ENGINE),
         "task_version": record["task"]["version"],
         "pruner_version": record["pruner"]["version"],
         "overrides": {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS},
@@ -345,10 +347,12 @@ def _those_that_count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if runs.empty:
         return runs, []
     notes = []
-    for what, place in (("task", ["section"]), ("pruner", ["section", "pruner"])):
+    places = {"engine": ["section"], "task": ["section"], "pruner": ["section", "pruner"]}
+    for what, place in places.items():
         older = _older(runs, f"{what}_version", place)
         runs = runs[~runs["run_id"].isin(older)]
-        notes += [f"{run}: is of an older version of its {what}" for run in older]
+        whose = "the" if what == "engine" else "its"
+        notes += [f"{run}: is of an older version of {whose} {what}" for run in older]
     together: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs.to_dict("records"):
         key = tuple(run[name] for name in ("section", "method", "sparsity", "seed"))

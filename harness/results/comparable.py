@@ -16,6 +16,9 @@ DEPENDS_ON_MACHINE = frozenset(
 )
 """Costs that are compared only between runs of the same machine."""
 
+FIRST_ENGINE = 1
+"""The engine of records that do not say which they are of."""
+
 COSTS = DEPENDS_ON_MACHINE | {"epochs", "disk_bytes", "macs", "macs_effective", "parameters"}
 
 OF_WHOLE_RUN = ("train_seconds", "peak_run_bytes", "energy_kwh", "emissions_g")

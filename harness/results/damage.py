@@ -66,6 +66,7 @@ OF_VERBS: Mapping[str, Shape] = {
 
 RECORD: Shape = {
     "schema": int,
+    "engine?": int,
     "run_id": str,
     "status": ("done", "collapsed", "diverged", "failed", "skipped", "missing"),
     "reason": TEXT,

@@ -9,7 +9,7 @@ from harness import conditions
 from harness.registry import Entry
 from harness.results import provenance
 from harness.results.store import SCHEMA
-from harness.spec import Plan, Spec
+from harness.spec import ENGINE_VERSION, Plan, Spec
 
 
 def without_result(plan: Plan, status: str, reason: str) -> dict[str, Any]:
@@ -62,6 +62,7 @@ def head(plan: Plan, status: str, reason: str | None) -> dict[str, Any]:
 
 def _which(spec: Spec, task: Entry, pruner: Entry) -> dict[str, Any]:
     return {
+        "engine": ENGINE_VERSION,
         "spec": spec.as_dict(),
         "task": _described(task.arguments, task.version, ("title", "group", "paper")),
         "pruner": _described(

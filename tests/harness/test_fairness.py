@@ -560,7 +560,12 @@ def test_the_statistics_of_scoring_are_an_option_that_changes_scores_and_is_reco
 @pytest.mark.parametrize("source", ["synthetic", "real", "official"])
 def test_the_source_of_the_data_is_in_the_record(seen: Seen, source: str) -> None:
     record = seen("dense", source=source).record
-    assert record["data"] == {"source": source, "name": "random points", "sha256": "0" * 64}
+    assert record["data"] == {
+        "source": source,
+        "name": "random points",
+        "sha256": "0" * 64,
+        "stands_in_for": None,
+    }
     assert ("SYNTHETIC" in summarise(record)) == (source == "synthetic")
 
 

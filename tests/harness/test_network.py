@@ -106,7 +106,8 @@ def test_a_network_that_its_task_no_longer_builds_is_refused(
     record = bench.carry_out(pruner, sparsity=0.5)
     monkeypatch.setitem(bench.points.model.__globals__, "HIDDEN", 12)
     assert refusal(folder_of(bench, record)) == (
-        f"{record['run_id']}: is another network: its '0.weight' is 60 weights, and here 72 weights"
+        f"{record['run_id']}: the task 'points' builds another network than the stored one: its "
+        "code has changed since; load it with the code of that time"
     )
 
 

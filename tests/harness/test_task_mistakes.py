@@ -105,8 +105,9 @@ def test_what_goes_wrong_inside_the_engine_names_the_plug_ins_line_and_the_engin
 
 DESCRIBE = {
     "raise FileNotFoundError(2, 'No such file', 'here')": (
-        "describe (mine.py, line 3), in line 4: FileNotFoundError: [Errno 2] No such file"
+        "the data of mine cannot be read: here: No such file"
     ),
+    "return folder / None": "describe (mine.py, line 3), in line 4: TypeError: unsupported operand",
     "return 'my data'": "describe (mine.py, line 3) gave a str, not a harness.data.description.Da",
     "return DataDescription('own', 'mine', '0')": (
         "the source of the data 'own' is unknown; known: official, real, synthetic"
@@ -135,7 +136,7 @@ def test_a_description_of_data_that_is_none(tmp_path: Any, body: str) -> None:
     ("pruner", "name", "value", "complaint"),
     [
         ("crop_u", "floor", "1.5", "floor=1.5: is outside [0, 1]"),
-        ("crop_u", "floor", "-0.1", "floor=-0.1: is negative"),
+        ("crop_u", "floor", "-0.1", "floor=-0.1: is outside [0, 1]"),
         ("slim_dense", "macs", "7", "macs=7: is outside (0, 1]"),
         ("slim_dense", "macs", "0", "macs=0: is outside (0, 1]"),
         ("crop_u", "shift", "-1", "shift=-1: is negative"),

@@ -376,9 +376,9 @@ def test_networks_without_operations_have_equal_cost(tmp_path: Path) -> None:
     assert verdict(tmp_path, claim, records).verdict == "supported"
 
 
-def test_the_talks_claims_are_nine_and_understood(eventful: Path) -> None:
+def test_the_talks_claims_are_ten_and_understood(eventful: Path) -> None:
     verdicts = judge(sections(read(eventful)))
-    assert len(verdicts) == 9
+    assert len(verdicts) == 10
     assert {o.test for each in verdicts for o in each.outcomes} <= {
         test for each in verdicts for test in each.tests
     }

@@ -59,7 +59,7 @@ def training(*moments: float, pruner: str = "snip", **changes: Any) -> dict[str,
     events += [
         {
             "verb": "prune",
-            "position": 10 * m,
+            "position": int(10 * m),
             "spent": int(10 * m),
             "units": "weights",
             "target": 0.98,

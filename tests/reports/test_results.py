@@ -113,6 +113,16 @@ def test_runs_of_an_older_version_do_not_count(tmp_path: Path, what: str) -> Non
     assert results.notes[0] == f"old0: is of an older version of its {what}"
 
 
+def test_runs_of_an_older_engine_do_not_count(tmp_path: Path) -> None:
+    """Records that do not say their engine are of the first."""
+    old = [record(seed=seed, run_id=f"old{seed}") for seed in range(3)]
+    new = record(seed=0, run_id="new")
+    new["engine"] = 2
+    results = read(save(tmp_path, [*old, new]))
+    assert list(results.runs["run_id"]) == ["new"]
+    assert results.notes[0] == "old0: is of an older version of the engine"
+
+
 def test_of_a_plug_in_the_version_that_ran_last_counts(tmp_path: Path) -> None:
     first = record(seed=1, run_id="a", pruner__version="f00d")
     second = record(seed=2, run_id="b", pruner__version="beef")

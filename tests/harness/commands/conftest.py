@@ -18,7 +18,7 @@ def command(
 ) -> Command:
     """Carry out a command in this process, in an empty folder; final networks are not measured."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: costs)
+    monkeypatch.setattr("harness.results.record.final_costs", lambda *arguments: costs)
     monkeypatch.setattr("harness.commands.matrix.find_executor", lambda name: InThisProcess)
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

@@ -16,7 +16,7 @@ from harness.costs.final import MEASURED
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.results.record.measure_elsewhere", lambda *arguments: costs)
+    monkeypatch.setattr("harness.results.record.final_costs", lambda *arguments: costs)
 
 
 Check = Callable[..., tuple[int, list[str]]]
