@@ -50,7 +50,7 @@ RECORD: Shape = {
     },
     "task": {"title": TEXT, "version": int | str},
     "pruner": {"title": TEXT, "version": int | str, "group": str},
-    "data": {"source": TEXT, "name": TEXT, "sha256": TEXT},
+    "data": {"source": TEXT, "name": TEXT, "sha256": TEXT, "stands_in_for?": TEXT},
     "settings": {"*": object},
     "quality": {
         "metric": str,
@@ -69,6 +69,7 @@ RECORD: Shape = {
     "cost": {
         "reasons?": {"*": str},
         "energy_method?": TEXT,
+        "disturbed?": {"*": object},
         **{f"{key}?": NUMBER for key in (*COSTS, "steps")},
     },
     "events": [EVENT],
