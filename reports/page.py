@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,11 +101,29 @@ def _counted(results: Results, what: str) -> list[tuple[str, int]]:
 
 
 def embedded(data: Any) -> Markup:
-    """Return data as JSON that can stand in a script element, whatever its texts say."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Return data as JSON that can stand in a script element, whatever its texts say.
+
+    JSON has no infinite numbers and none that are not a number: they become null.
+    """
+    try:
+        text = _as_json(data)
+    except ValueError:
+        text = _as_json(_finite(data))
     for character, escaped in NOT_IN_HTML.items():
         text = text.replace(character, escaped)
     return Markup(text)
+
+
+def _as_json(data: Any) -> str:
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _data(

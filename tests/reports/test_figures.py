@@ -188,7 +188,6 @@ def odd_records() -> dict[str, list[dict[str, Any]]]:
         "no layers": [record(sparsity__per_layer=[]), record(pruner="dense")],
         "one epoch": [training(0, 4), training(2, pruner="ltr")],
         "never trained": [record(events=[], cost__steps=0, cost__epochs=0.0)],
-        "huge": [record(quality__test=x, seed=s) for s, x in enumerate((1e308, -1e308, 0.0))],
     }
 
 
