@@ -24,7 +24,11 @@ def broken(run): ...
 
 @task(
     "broken_task", title="B", metric="accuracy", goal="max", data=":describe",
-    settings={}, profiles={"smoke": {}},
+    settings={
+        "epochs": 1, "batch_size": 1, "optimiser": "sgd", "learning_rate": 0.1,
+        "weight_decay": 0.0, "clip": 0.0,
+    },
+    profiles={"smoke": {}},
 )
 class BrokenTask: ...
 """
