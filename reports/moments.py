@@ -202,6 +202,8 @@ def draw(found: Moments, metric: str, name: str, stamp: str | None) -> Figure:
     axes = figure.subplots(
         2, len(kinds), squeeze=False, sharex="col", gridspec_kw={"height_ratios": ratios}
     )
+    for panel in axes.flat:
+        panel.axvline(found.epochs / 2, color="#c9ced2", linewidth=0.9, zorder=0)
     for column, (units, sparsity) in enumerate(kinds):
         own = [c for c in found.curves if (c.units, c.sparsity) == (units, sparsity)]
         _draw_curves(axes[0, column], own, found.dense)
@@ -209,6 +211,8 @@ def draw(found: Moments, metric: str, name: str, stamp: str | None) -> Figure:
         _draw_firings(axes[1, column], found.firings[units, sparsity], found.epochs)
         axes[1, column].set_xlabel("epoch after which the network is pruned")
     axes[0, 0].set_ylabel(f"test {metric}")
+    height = axes[0, 0].get_xaxis_transform()
+    axes[0, 0].text(0.505 * found.epochs, 0.02, "EarlyCroP's cap", fontsize=7, transform=height)
     axes[0, 0].legend(fontsize=8, loc="best")
     return figure
 

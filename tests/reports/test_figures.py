@@ -59,8 +59,8 @@ def training(*moments: float, pruner: str = "snip", **changes: Any) -> dict[str,
     events += [
         {
             "verb": "prune",
-            "position": int(10 * m),
-            "spent": int(10 * m),
+            "position": round(10 * m),
+            "spent": round(10 * m),
             "units": "weights",
             "target": 0.98,
         }
