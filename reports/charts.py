@@ -17,6 +17,9 @@ MARKERS = 6
 MOST_EPOCHS = 60
 """In a curve; of a longer one every so many are shown."""
 
+LARGEST = 1e300
+"""Of what is drawn."""
+
 Triple = tuple[float, float | None, float | None]
 
 
@@ -156,10 +159,11 @@ def _trigger(group: Group, results: Results) -> dict[str, Any] | None:
     if not any(series):
         return None
     endings = [e["ended_by"] for r in records for e in r["events"] if e["verb"] == "train"]
-    thresholds = (epoch.get("threshold") for r in records for _, epoch in _epochs(r))
+    known = (epoch.get("threshold") for r in records for _, epoch in _epochs(r))
+    thresholds = (each for each in known if each is not None and -LARGEST < each < LARGEST)
     return {
         "points": _mean_curve(series),
-        "threshold": next((rounded(each) for each in thresholds if each is not None), None),
+        "threshold": next(map(rounded, thresholds), None),
         "pruned": [rounded(x) for x in group.pruned_after],
         "fired": endings.count("trigger"),
         "capped": endings.count("cap"),

@@ -170,7 +170,7 @@ def flatten(record: Record) -> dict[str, Any]:
         "goal": quality["goal"],
         "test": quality["test"],
         "validation": quality["validation"],
-        "baseline": quality["baseline"],
+        "baseline": None if quality["baseline"] is None else float(quality["baseline"]),
         "further": dict(quality["further"]),
         "weight_sparsity": sparsity.get("weights"),
         "node_sparsity": sparsity.get("nodes"),

@@ -349,6 +349,7 @@ def test_runs_that_do_not_count_are_rows_all_the_same(tmp_path: Path) -> None:
     [
         {"quality__test": math.inf, "quality__validation": math.nan},
         {"cost__parameters": 10**400},
+        {"quality__baseline": 10**400},
         {"cost__train_seconds": -1.0, "cost__step_ms": 0.0},
         {"cost__steps": 0, "cost__epochs": 0.0},
         {"sparsity__per_layer": [{"name": "a", "shape": [0, 3], "weights": 0, "kept": 0}]},
