@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from pruners.channels.sizes import Width
+
 Shapes = Mapping[str, torch.Size]
 """The shapes of a module's own parameters and buffers, by their names in it."""
 
@@ -37,6 +39,13 @@ def size_attributes(
 def _convolution(module: Any, shapes: Shapes, kept: Tensor | None) -> dict[str, Any]:
     first, second = shapes["weight"][:2]
     groups = module.groups
+    if isinstance(first, Width) and groups == module.in_channels > 1:
+        groups = first if module.transposed else first.every(module.out_channels // groups)
+        return {
+            "groups": groups,
+            "in_channels": groups,
+            "out_channels": second * groups if module.transposed else first,
+        }
     if kept is not None:  # depthwise, a group goes with its channel; else each group keeps some
         groups = int(kept.view(groups, -1).any(dim=1).sum())
     if module.transposed:

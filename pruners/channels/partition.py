@@ -42,6 +42,7 @@ def partition(
         labels: of each parameter and buffer, by name.
         outputs: what the modules returned, for the sites.
     """
+    sets.settle()
     axes = {
         (name, dim): sets.roots(axis)
         for name, own in labels.items()

@@ -44,6 +44,13 @@ def shrink(
         RequestError: an unknown group, no channel to keep, a number that is none, is out of range
             or twice there, another model's graph, or optimiser state in an unknown form.
     """
+    with torch.inference_mode(False):  # whose tensors could not be trained
+        return _shrink(model, graph, keep, optimiser)
+
+
+def _shrink(
+    model: nn.Module, graph: ChannelGraph, keep: Keep, optimiser: Optimizer | None
+) -> ChannelGraph:
     kept = _checked(graph, keep)
     tensors = named_tensors(model)
     cuts = kept_positions(model, graph, keep)
