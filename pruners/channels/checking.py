@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, Labels, LabelSets, is_tracked
 from pruners.channels.rules import FUNCTION_RULES, tensors_in
+from pruners.channels.state import SET_DATA, Originals
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +34,14 @@ class Step:
         module: whose forward was running.
         operands: labels of the tensors that it has read.
         results: labels of what it has returned.
+        numbers: labels of the axes whose sizes it was called with.
     """
 
     name: str
     module: str
     operands: list[Axes]
     results: list[Axes]
+    numbers: Axes
 
 
 class Misfit(BaseException):
@@ -114,21 +117,26 @@ class Following(TorchDispatchMode):
     Args:
         steps: of the traced pass.
         sizes: how long their axes are to be.
+        originals: what has to be given its values back.
 
     Attributes:
+        originals: the same.
         within: whether a function goes by that is taken as one operation.
     """
 
-    def __init__(self, steps: Sequence[Step], sizes: CutSizes) -> None:
+    def __init__(self, steps: Sequence[Step], sizes: CutSizes, originals: Originals) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self._steps = steps
         self._sizes = sizes
+        self.originals = originals
         self._next = 0
         self._in_operation = False
         self._by_value = False
         self.within = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.is_mutable:
+            self.originals.about_to_write(func, args, kwargs or {})
         if self.within:
             return func(*args, **(kwargs or {}))
         step = self.enter(canonical(func))
@@ -184,11 +192,13 @@ class Following(TorchDispatchMode):
         latest = max(0, self._next - 1)
         if not self._in_operation and what.startswith("it is") and self._next < len(self._steps):
             latest = self._next
-        for step in reversed(self._steps[: latest + 1]):
-            axes = step.operands if self._in_operation else [*step.results, *step.operands]
-            if cut := self._sizes.cut(axes):
-                return Misfit(step, cut, what)
-        return Misfit(self._steps[latest], [], what)
+        at, until_then = self._steps[latest], self._steps[: latest + 1]
+        taking_part = [at.operands] if self._in_operation else [[*at.results, *at.operands]]
+        # What the code has computed from sizes goes back to an earlier step.
+        taking_part += [[step.numbers] for step in reversed(until_then)]
+        taking_part += [[*step.results, *step.operands] for step in reversed(until_then)]
+        cut = next(filter(None, map(self._sizes.cut, taking_part)), [])
+        return Misfit(at, cut, what)
 
 
 class Boundaries(TorchFunctionMode):
@@ -200,6 +210,8 @@ class Boundaries(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func == SET_DATA:
+            self._following.originals.about_to_replace(args[0])
         if func not in FUNCTION_RULES or self._following.within:
             return func(*args, **kwargs)
         step = self._following.enter(func.__name__)

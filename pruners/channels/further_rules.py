@@ -222,7 +222,7 @@ def negative_log_likelihood(
 def elementwise_loss(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Unite the axes of predictions and targets."""
     operands = [trace[tensor] for tensor in tensors_in([args, kwargs])]
-    sizes = [*map(len, max(operands, key=len))]
+    sizes = [len(axis) for axis in max(operands, key=lambda axes: len(axes))]
     axes = trace.broadcast(sizes, *operands)
     return axes if out.dim() == len(axes) else []
 

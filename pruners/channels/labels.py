@@ -76,6 +76,11 @@ class LabelSets:
         self._count += size
         return np.arange(self._count - size, self._count)
 
+    @property
+    def count(self) -> int:
+        """How many labels there are."""
+        return self._count
+
     def owner(self, labels: Labels) -> str:
         """Return the name of the first tensor that is coupled with the first of the labels."""
         first = self.roots(labels[labels >= 0])[0]

@@ -49,7 +49,7 @@ def partition(
         for dim, axis in enumerate(own)
     }
     pinned = sets.pinned()
-    channels = _numbered(list(axes.values()), list(pinned))
+    channels = _numbered(list(axes.values()), list(pinned), sets.count)
     members: list[list[Member]] = [[] for _ in channels.sizes]
     for (tensor, dim), roots in axes.items():
         for group, channel in channels.on(roots):
@@ -85,12 +85,12 @@ class _Channels:
             yield found, np.where(group == found, self.number[roots], -1)
 
 
-def _numbered(axes: Sequence[Labels], pinned: Sequence[int]) -> _Channels:
+def _numbered(axes: Sequence[Labels], pinned: Sequence[int], count: int) -> _Channels:
     """Number groups, and channels within groups, in the order in which they appear."""
     roots = np.concatenate(axes)
     found, first = np.unique(roots[roots >= 0], return_index=True)
     in_order = found[np.argsort(first)]
-    signature = _signatures(axes, 1 + int(in_order.max(initial=-1)))
+    signature = _signatures(axes, count)
     signature[pinned] = -1
     group, number = np.full_like(signature, -1), np.full_like(signature, -1)
     sizes: list[int] = []

@@ -480,7 +480,7 @@ NORMS = frozenset(name for name in RULES if name.endswith("_norm") or "_norm_" i
 
 @rule("sum", "mean", "prod", "amax", "amin", "max", "min", "logsumexp", "var", "std", "any", "all")
 @rule("var_mean", "std_mean", "median", "nanmedian", "mode", "norm", "linalg_vector_norm")
-@rule("aminmax", "nansum", "nanmean", "count_nonzero")
+@rule("aminmax", "nansum", "nanmean", "count_nonzero", "_is_all_true", "_is_any_true")
 def reduction(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Drop the axes that are reduced, or leave one place of each.
 
@@ -945,14 +945,13 @@ def index_put(
     behind = [dim for dim in others if dim > max(taken)] if _are_together(indices) else others
     given = trace[values]
     for place, axis in enumerate(reversed(given), start=1):
-        dim = behind[-place] if place <= len(behind) else None
-        if dim is not None and len(axis) == len(axes[dim]):
-            axes[dim] = trace.unite(axes[dim], axis)
+        same = behind[-place] if place <= len(behind) else None
+        if same is not None and len(axis) == len(axes[same]):
+            axes[same] = trace.unite(axes[same], axis)
         else:
             trace.pin(axis, "written at places given by a tensor")
-            if dim is None and len(given) > len(behind):
-                for before in set(others) - set(behind):
-                    trace.pin(axes[before], "written at places given by a tensor")
+    for before in set(others) - set(behind) if len(given) > len(behind) else ():
+        trace.pin(axes[before], "written at places given by a tensor")
     return axes
 
 

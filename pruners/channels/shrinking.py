@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness.errors import RequestError, nearest
-from pruners.channels.attributes import size_attributes
+from pruners.channels.attributes import own_tensors, size_attributes
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site
-from pruners.channels.tensors import named_tensors, places, put
+from pruners.channels.tensors import named_tensors, put
 
 Cuts = dict[str, dict[int, Tensor]]
 """For each tensor, by name, and each axis that is cut, which positions stay (a boolean each)."""
@@ -183,21 +183,19 @@ def _new_sizes(
     model: nn.Module, tensors: Mapping[str, Tensor], cuts: Cuts, replacements: Mapping[int, Tensor]
 ) -> list[tuple[nn.Module, dict[str, Any]]]:
     """Return the attributes that each module is to have once it has its new tensors."""
-    held_in = places(model)
-    changed = {place[0] for old in replacements for place in held_in[old]}
     cut_of = {id(tensors[name]): dims for name, dims in cuts.items()}
 
     def sizes(module: nn.Module) -> dict[str, Any]:
-        held = {**module._parameters, **module._buffers}
-        shapes = {
-            name: replacements.get(id(tensor), tensor).shape
-            for name, tensor in held.items()
-            if tensor is not None
-        }
+        held = own_tensors(module)
+        shapes = {name: replacements.get(id(tensor), tensor).shape for name, tensor in held.items()}
         kept_outputs = cut_of.get(id(held.get("weight")), {}).get(0)
         return size_attributes(module, shapes, kept_outputs)
 
-    return [(module, sizes(module)) for module in changed]
+    return [
+        (module, sizes(module))
+        for module in model.modules()
+        if any(id(tensor) in replacements for tensor in own_tensors(module).values())
+    ]
 
 
 # The graph of the smaller model

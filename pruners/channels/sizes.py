@@ -149,7 +149,7 @@ class Width(int):
             return result
         if isinstance(other, Width) and not other.origin.over:
             if self.follows and other.follows and int(self) == int(other):
-                self.origin.tie(np.concatenate([self.rows, other.rows]))  # type: ignore[list-item]  # both follow
+                self.origin.tie(np.concatenate([self.rows, other.rows]))
             else:
                 self.pin("its size is compared with another")
                 other.pin("its size is compared with another")

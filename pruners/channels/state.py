@@ -22,7 +22,7 @@ def state_kept(model: nn.Module) -> Iterator[None]:
     Lists, dictionaries, sets and plain objects in them get their contents back. Tensors do too
     that are written to in place, if the pass runs under `Originals`.
     """
-    undo: list[Callable[[], None]] = []
+    undo: list[Callable[[], object]] = []
     seen: set[int] = set()
     for module in model.modules():
         _note(module.__dict__, undo, seen)
@@ -35,7 +35,7 @@ def state_kept(model: nn.Module) -> Iterator[None]:
             restore()
 
 
-def _note(value: Any, undo: list[Callable[[], None]], seen: set[int]) -> None:
+def _note(value: Any, undo: list[Callable[[], object]], seen: set[int]) -> None:
     """Note how to give a value its contents back, and those of all that it holds."""
     waiting = [value]
     while waiting:
@@ -88,6 +88,9 @@ def _differ(one: Any, other: Any) -> bool:
     return one is not other
 
 
+SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a getset descriptor
+
+
 class Originals:
     """Tensors that are to keep their values: each is copied before it is first written to.
 
@@ -98,6 +101,7 @@ class Originals:
     def __init__(self, model: nn.Module) -> None:
         self._tensors: dict[int, Tensor] = {}
         self._before: list[tuple[Tensor, Tensor]] = []
+        self._replaced: list[tuple[Tensor, Tensor]] = []
         held = [*model.parameters(), *model.buffers()]
         for module in model.modules():
             held += _tensors_beside(module)
@@ -117,8 +121,15 @@ class Originals:
                 if own is not None:
                     self._before.append((own, own.detach().clone()))
 
+    def about_to_replace(self, tensor: Tensor) -> None:
+        """Keep what ``tensor.data = ...`` is going to drop."""
+        self._replaced.append((tensor, tensor.data))
+
     def restore(self) -> None:
         """Give the tensors their values back."""
+        for tensor, data in reversed(self._replaced):
+            tensor.data = data
+        self._replaced.clear()
         with torch.no_grad():
             for tensor, before in self._before:
                 tensor.detach().copy_(before)

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 import pruners.channels.further_rules  # registers its rules  # noqa: F401
 from harness.errors import RequestError, RunFailed, Skip, nearest
-from pruners.channels.attributes import size_attributes
+from pruners.channels.attributes import own_tensors, size_attributes
 from pruners.channels.checking import (
     Boundaries,
     CutSizes,
@@ -35,7 +35,7 @@ from pruners.channels.partition import Output, partition
 from pruners.channels.rules import FUNCTION_RULES, NORMS, RULES, Rule, elementwise, tensors_in
 from pruners.channels.shrinking import shrink
 from pruners.channels.sizes import Call
-from pruners.channels.state import Originals, nothing_remembered, state_kept
+from pruners.channels.state import SET_DATA, Originals, nothing_remembered, state_kept
 from pruners.channels.tensors import named_tensors, replaced, returned_tensors
 
 
@@ -272,9 +272,9 @@ class _Pass:
             Misfit: it does something else.
         """
         with ExitStack() as stack:
-            stack.enter_context(self._in_place())
+            originals = stack.enter_context(self._in_place())
             shrink(self.model, graph, keep)
-            following = stack.enter_context(Following(self.steps, sizes))
+            following = stack.enter_context(Following(self.steps, sizes, originals))
             stack.enter_context(Boundaries(following))
             try:
                 result = self.forward(self.model, *self.inputs)
@@ -318,6 +318,7 @@ class _Labelling(TorchDispatchMode):
     """Applies the rule of each operation.
 
     Attributes:
+        originals: what has to be given its values back.
         latest: the operation that is carried out, and on what, for complaints.
         normalised: ids of the tensors that a normalisation has made.
         paused: whether operations go by unseen, inside a function that has a rule of its own.
@@ -333,18 +334,22 @@ class _Labelling(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self._trace = trace
         self._rules = rules
-        self._originals = originals
+        self.originals = originals
         self._steps = steps
         self.latest = "its start"
         self.normalised: set[int] = set()
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        # Compiled code leaves the function mode on, which would hand out sizes that remember.
+        with torch._C.DisableTorchFunction():
+            return self._carried_out(func, args, kwargs or {})
+
+    def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in([args, kwargs]))
         self.latest = f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
         if func._schema.is_mutable:
-            self._originals.about_to_write(func, args, kwargs)
+            self.originals.about_to_write(func, args, kwargs)
         out = func(*args, **kwargs)
         if not self.paused:
             operands = tensors_in([args, kwargs])
@@ -357,7 +362,9 @@ class _Labelling(TorchDispatchMode):
     def note(self, name: str, operands: list[Axes], out: Any) -> None:
         """Note a step of the pass."""
         results = [self._trace[tensor] for tensor in tensors_in(out)]
-        self._steps.append(Step(name, self._trace.module, operands, results))
+        widths = self._trace.call.widths()
+        numbers = [labels.reshape(-1) for width in widths for labels in width.sources]
+        self._steps.append(Step(name, self._trace.module, operands, results, numbers))
 
     def _label(self, func: Any, out: Any, args: Any, kwargs: Any) -> None:
         results = tensors_in(out)
@@ -469,6 +476,8 @@ class _Sizes(TorchFunctionMode):
             shape = self._trace.shape(args[0])
             dims = [*args[1:], *kwargs.values()]
             return shape[dims[0]] if dims and dims[0] is not None else shape
+        if func == SET_DATA:
+            return self._replace_data(*args)
         # Of a tensor whose shape is taken, the sizes count.
         shaped = [args[0], self._trace.shape(args[1])] if func in _SHAPED_AS else args
         outer, self._trace.call = self._trace.call, Call.of(func, shaped, kwargs)
@@ -480,6 +489,13 @@ class _Sizes(TorchFunctionMode):
         finally:
             self._trace.call = outer
 
+    def _replace_data(self, tensor: Tensor, data: Tensor) -> None:
+        """Let a tensor have the values of another, and so its labels."""
+        if isinstance(data, Tensor) and data.shape == tensor.shape:
+            self._trace[tensor] = [*map(self._trace.unite, self._trace[tensor], self._trace[data])]
+        self._labelling.originals.about_to_replace(tensor)
+        tensor.data = data
+
     def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._labelling.paused = True
         try:
@@ -488,9 +504,10 @@ class _Sizes(TorchFunctionMode):
             self._labelling.paused = False
         operands = tensors_in([args, kwargs])
         self._trace.used(operands, by_norm=False)
+        before = [self._trace[operand] for operand in operands]
         axes = FUNCTION_RULES[func](self._trace, out, *args, **kwargs)
         _label_results(self._trace, tensors_in(out), axes)
-        self._labelling.note(func.__name__, [self._trace[operand] for operand in operands], out)
+        self._labelling.note(func.__name__, before, out)
         return out
 
 
@@ -504,8 +521,7 @@ def _sizes_followed(model: nn.Module, trace: LabelledTensors) -> Iterator[None]:
     """Let sizes that the code reads from modules remember their axes, as `shrink` changes them."""
     before = []
     for module in model.modules():
-        held = {**module._parameters, **module._buffers}
-        shapes = {name: trace.shape(t) for name, t in held.items() if t is not None}
+        shapes = {name: trace.shape(tensor) for name, tensor in own_tensors(module).items()}
         sizes = size_attributes(module, shapes)
         known = {name: value for name, value in module.__dict__.items() if name in sizes}
         before.append((module, known))
