@@ -45,19 +45,19 @@ def shrink(
             or twice there, another model's graph, or optimiser state in an unknown form.
     """
     with torch.inference_mode(False):  # whose tensors could not be trained
-        return _shrink(model, graph, keep, optimiser)
+        cuts = remove(model, graph, keep, optimiser)
+    return _smaller_graph(graph, _checked(graph, keep), cuts)
 
 
-def _shrink(
-    model: nn.Module, graph: ChannelGraph, keep: Keep, optimiser: Optimizer | None
-) -> ChannelGraph:
-    kept = _checked(graph, keep)
+def remove(
+    model: nn.Module, graph: ChannelGraph, keep: Keep, optimiser: Optimizer | None = None
+) -> Cuts:
+    """Remove channels as `shrink` does, and return which positions stay."""
     tensors = named_tensors(model)
     cuts = kept_positions(model, graph, keep)
     replacements = {id(tensors[name]): _cut(tensors[name], dims) for name, dims in cuts.items()}
     states = _cut_states(optimiser, cuts, tensors)
     sizes = _new_sizes(model, tensors, cuts, replacements)
-    smaller = _smaller_graph(graph, kept, cuts)
 
     put(model, replacements)
     for module, attributes in sizes:
@@ -66,7 +66,7 @@ def _shrink(
             module.flatten_parameters()
     if optimiser is not None:
         _hand_over(optimiser, replacements, states)
-    return smaller
+    return cuts
 
 
 def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:

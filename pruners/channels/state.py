@@ -15,23 +15,32 @@ import torch
 from torch import Tensor, nn
 
 
-@contextmanager
-def state_kept(model: nn.Module) -> Iterator[None]:
-    """Put the attributes of all modules back: caches, counters, flags, whatever they hold.
+class ModelState:
+    """What all modules of a model hold in their attributes: caches, counters, flags, whatever.
 
     Lists, dictionaries, sets and plain objects in them get their contents back. Tensors do too
-    that are written to in place, if the pass runs under `Originals`.
+    that are written to in place, as far as `Originals` is told of it.
+
+    Args:
+        model: as it is to be again.
+
+    Attributes:
+        originals: its tensors.
     """
-    undo: list[Callable[[], object]] = []
-    seen: set[int] = set()
-    for module in model.modules():
-        _note(module.__dict__, undo, seen)
-    undo += [functools.partial(random.setstate, random.getstate())]
-    undo += [functools.partial(np.random.set_state, np.random.get_state())]
-    try:
-        yield
-    finally:
-        for restore in reversed(undo):
+
+    def __init__(self, model: nn.Module) -> None:
+        self._undo: list[Callable[[], object]] = []
+        seen: set[int] = set()
+        for module in model.modules():
+            _note(module.__dict__, self._undo, seen)
+        self._undo += [functools.partial(random.setstate, random.getstate())]
+        self._undo += [functools.partial(np.random.set_state, np.random.get_state())]
+        self.originals = Originals(model)
+
+    def restore(self) -> None:
+        """Put everything back."""
+        self.originals.restore()
+        for restore in reversed(self._undo):
             restore()
 
 
@@ -40,7 +49,7 @@ def _note(value: Any, undo: list[Callable[[], object]], seen: set[int]) -> None:
     waiting = [value]
     while waiting:
         held = waiting.pop()
-        if id(held) in seen or isinstance(held, _LEFT_ALONE):
+        if type(held) in _ATOMS or id(held) in seen or isinstance(held, _LEFT_ALONE):
             continue
         seen.add(id(held))
         if isinstance(held, torch.Generator):
@@ -59,10 +68,10 @@ def _note(value: Any, undo: list[Callable[[], object]], seen: set[int]) -> None:
             waiting.append(vars(held))
 
 
-_LEFT_ALONE = (
-    nn.Module, Tensor, type, FunctionType, MethodType, ModuleType, str, bytes, int, float, complex,
-    type(None), torch.dtype, torch.device,
-)  # fmt: skip
+_ATOMS = frozenset(
+    {str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device, Tensor}
+)
+_LEFT_ALONE = (nn.Module, Tensor, type, FunctionType, MethodType, ModuleType, str, int, float)
 
 
 def _refill_dict(held: dict[Any, Any], before: Mapping[Any, Any]) -> None:
@@ -100,7 +109,7 @@ class Originals:
 
     def __init__(self, model: nn.Module) -> None:
         self._tensors: dict[int, Tensor] = {}
-        self._before: list[tuple[Tensor, Tensor]] = []
+        self._before: dict[int, tuple[Tensor, Tensor]] = {}
         self._replaced: list[tuple[Tensor, Tensor]] = []
         held = [*model.parameters(), *model.buffers()]
         for module in model.modules():
@@ -117,9 +126,9 @@ class Originals:
             if not isinstance(tensor, Tensor):
                 continue
             if tensor.layout is torch.strided and not tensor.is_meta:
-                own = self._tensors.pop(_storage(tensor), None)
-                if own is not None:
-                    self._before.append((own, own.detach().clone()))
+                own = self._tensors.get(_storage(tensor))
+                if own is not None and id(own) not in self._before:
+                    self._before[id(own)] = own, own.detach().clone()
 
     def about_to_replace(self, tensor: Tensor) -> None:
         """Keep what ``tensor.data = ...`` is going to drop."""
@@ -131,7 +140,7 @@ class Originals:
             tensor.data = data
         self._replaced.clear()
         with torch.no_grad():
-            for tensor, before in self._before:
+            for tensor, before in self._before.values():
                 tensor.detach().copy_(before)
         self._before.clear()
 
@@ -166,9 +175,9 @@ def nothing_remembered() -> Iterator[None]:
         if name.partition(".")[0] in _WITHOUT_SIZES or not isinstance(module, ModuleType):
             continue
         names = vars(module)
-        for key, value in list(names.items()):
-            if type(value) is _CACHED:
-                replaced.append((names, key, value))
+        if _CACHED in map(type, list(names.values())):
+            cached = [(key, value) for key, value in names.items() if type(value) is _CACHED]
+            replaced += [(names, key, value) for key, value in cached]
     try:
         for names, key, value in replaced:
             names[key] = value.__wrapped__

@@ -33,9 +33,9 @@ from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, LabelledTensors, LabelSets, fixed, is_tracked
 from pruners.channels.partition import Output, partition
 from pruners.channels.rules import FUNCTION_RULES, NORMS, RULES, Rule, elementwise, tensors_in
-from pruners.channels.shrinking import shrink
+from pruners.channels.shrinking import remove
 from pruners.channels.sizes import Call
-from pruners.channels.state import SET_DATA, Originals, nothing_remembered, state_kept
+from pruners.channels.state import SET_DATA, ModelState, Originals, nothing_remembered
 from pruners.channels.tensors import named_tensors, replaced, returned_tensors
 
 
@@ -77,7 +77,7 @@ def trace_channels(
         Skip: no group is found.
         RequestError: the forward pass fails, a parameter is never used, or ``pin`` names nothing.
     """
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), nothing_remembered():
         inputs = _plain(
             [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
         )
@@ -93,6 +93,7 @@ def _traced(
 ) -> ChannelGraph:
     _refuse_compiled(model)
     tensors = named_tensors(model)
+    state = ModelState(model)
     trace = LabelledTensors()
     labels = {
         name: [trace.sets.fresh(size, owner=name) for size in tensor.shape]
@@ -108,7 +109,7 @@ def _traced(
             stand_ins = _stand_ins(model, inputs)
             for name, stand_in in stand_ins.items():
                 trace[stand_in] = labels[name]
-            passes.append(_Pass(model, forward, inputs, stand_ins, training))
+            passes.append(_Pass(model, state, forward, inputs, stand_ins, training))
             outputs += passes[-1].observe(trace, rules)
             unused = [name for name in unused if not trace.is_used(stand_ins[name])]
     for name in unused:
@@ -213,6 +214,7 @@ class _Pass:
 
     Attributes:
         model: the model.
+        state: what it is to be again afterwards.
         forward: runs it.
         inputs: what it reads.
         stand_ins: what it is to use in place of its own tensors, by their names.
@@ -222,6 +224,7 @@ class _Pass:
     """
 
     model: nn.Module
+    state: ModelState
     forward: Callable[..., Any]
     inputs: Sequence[Any]
     stand_ins: Mapping[str, Tensor]
@@ -235,9 +238,10 @@ class _Pass:
         for tensor in tensors_in(self.inputs):
             trace[tensor] = [fixed(size) for size in tensor.shape]
         with ExitStack() as stack:
-            originals = stack.enter_context(self._in_place())
+            stack.enter_context(self._in_place())
             stack.enter_context(_sizes_followed(model, trace))
             returned = stack.enter_context(_watched(model, trace))
+            originals = self.state.originals
             labelling = stack.enter_context(_Labelling(trace, rules, originals, self.steps))
             stack.enter_context(_Sizes(trace, labelling))
             try:
@@ -272,9 +276,9 @@ class _Pass:
             Misfit: it does something else.
         """
         with ExitStack() as stack:
-            originals = stack.enter_context(self._in_place())
-            shrink(self.model, graph, keep)
-            following = stack.enter_context(Following(self.steps, sizes, originals))
+            stack.enter_context(self._in_place())
+            remove(self.model, graph, keep)
+            following = stack.enter_context(Following(self.steps, sizes, self.state.originals))
             stack.enter_context(Boundaries(following))
             try:
                 result = self.forward(self.model, *self.inputs)
@@ -285,15 +289,12 @@ class _Pass:
             following.end(returned_tensors(result), self.shapes)
 
     @contextmanager
-    def _in_place(self) -> Iterator[Originals]:
+    def _in_place(self) -> Iterator[None]:
         """Put the stand-ins into the model, and everything back afterwards."""
         model = self.model
         tensors = named_tensors(model)
-        originals = Originals(model)
         with ExitStack() as stack:
-            stack.enter_context(state_kept(model))
-            stack.callback(originals.restore)
-            stack.enter_context(nothing_remembered())
+            stack.callback(self.state.restore)
             _set_mode(model, self.training)
             stack.enter_context(torch.random.fork_rng(_devices(tensors.values())))
             stack.enter_context(_plain_attention())
@@ -301,7 +302,7 @@ class _Pass:
             replacements = {id(tensors[name]): t for name, t in self.stand_ins.items()}
             stack.enter_context(replaced(model, counters | replacements))
             stack.enter_context(torch.no_grad())
-            yield originals
+            yield
 
 
 def _set_mode(model: nn.Module, training: bool) -> None:
@@ -319,7 +320,6 @@ class _Labelling(TorchDispatchMode):
 
     Attributes:
         originals: what has to be given its values back.
-        latest: the operation that is carried out, and on what, for complaints.
         normalised: ids of the tensors that a normalisation has made.
         paused: whether operations go by unseen, inside a function that has a rule of its own.
     """
@@ -336,7 +336,7 @@ class _Labelling(TorchDispatchMode):
         self._rules = rules
         self.originals = originals
         self._steps = steps
-        self.latest = "its start"
+        self._latest: tuple[Any, Any, Any] | None = None
         self.normalised: set[int] = set()
         self.paused = False
 
@@ -346,8 +346,7 @@ class _Labelling(TorchDispatchMode):
             return self._carried_out(func, args, kwargs or {})
 
     def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in([args, kwargs]))
-        self.latest = f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
+        self._latest = func, args, kwargs
         if func._schema.is_mutable:
             self.originals.about_to_write(func, args, kwargs)
         out = func(*args, **kwargs)
@@ -358,6 +357,15 @@ class _Labelling(TorchDispatchMode):
             self._label(func, out, args, kwargs)
             self.note(canonical(func), before, out)
         return out
+
+    @property
+    def latest(self) -> str:
+        """The operation that is carried out, and on what, for complaints."""
+        if self._latest is None:
+            return "its start"
+        func, args, kwargs = self._latest
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in([args, kwargs]))
+        return f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
 
     def note(self, name: str, operands: list[Axes], out: Any) -> None:
         """Note a step of the pass."""
