@@ -128,6 +128,26 @@ def cross(trace: LabelledTensors, out: Tensor, x: Tensor, y: Tensor, *, dim: int
 rule("_sparse_addmm")(matrix_product_plus)
 
 
+@rule("_grouped_mm")
+def grouped_matrix_product(
+    trace: LabelledTensors, out: Tensor, left: Tensor, right: Tensor, *args: Any, **kwargs: Any
+) -> Axes:
+    """Multiply rows with the matrix of their expert, and keep the experts."""
+    *left_stack, rows, inner = trace[left]
+    *right_stack, same_inner, columns = trace[right]
+    trace.unite(inner, same_inner)
+    for axis in (*left_stack, *right_stack):
+        trace.pin(axis, "as many matrices as there are groups of rows")
+    for bias in tensors_in([args[1:], kwargs]):
+        if bias.is_floating_point():
+            columns = trace.unite(columns, trace[bias][-1])
+    return [
+        *map(fixed, out.shape[:-2]),
+        rows if len(rows) == out.shape[-2] else fixed(out.shape[-2]),
+        columns,
+    ]
+
+
 # Values
 
 

@@ -136,16 +136,24 @@ class LabelSets:
         Where several parts could go, the last is followed, as the features within heads. Products
         that have met nothing need nothing.
         """
-        unsettled = bool(self._products)
+        alike: dict[int, list[tuple[int, Labels]]] = {}
+        for start, parts in self._products:
+            alike.setdefault(len(parts), []).append((start, parts))
+        tables = [
+            (
+                np.concatenate([np.arange(start, start + parts.shape[1]) for start, parts in own]),
+                np.concatenate([parts for _, parts in own], axis=1),
+            )
+            for own in alike.values()
+        ]
+        unsettled = bool(tables)
         while unsettled:
-            unsettled = sum(self._settle(*product) for product in self._products) > 0
+            unsettled = sum(self._settle(*table) for table in tables) > 0
             if not unsettled:
-                last = [self._settle(*product, ambiguous=True) for product in self._products]
-                unsettled = any(last)
+                unsettled = sum(self._settle(*table, ambiguous=True) for table in tables) > 0
 
-    def _settle(self, start: int, parts: Labels, *, ambiguous: bool = False) -> bool:
-        """Unite or pin the places of one product, and tell whether anything has changed."""
-        own = np.arange(start, start + parts.shape[1])
+    def _settle(self, own: Labels, parts: Labels, *, ambiguous: bool = False) -> bool:
+        """Unite or pin the places of some products, and tell whether anything has changed."""
         roots, part_roots = self.roots(own), self.roots(parts)
         stays = self._is_pinned()
         can_go = (part_roots >= 0) & ~stays[part_roots]
@@ -166,8 +174,8 @@ class LabelSets:
     def _is_pinned(self) -> npt.NDArray[np.bool_]:
         """Tell for each root whether it is pinned; the last entry is for no root at all."""
         pinned = np.zeros(self._count + 1, np.bool_)
-        for labels, _ in self._pins:
-            pinned[self.roots(labels)] = True
+        if self._pins:
+            pinned[self.roots(np.concatenate([labels for labels, _ in self._pins]))] = True
         return pinned
 
     def unite(self, first: Labels, second: Labels, module: str = "") -> None:

@@ -64,10 +64,11 @@ def trace_channels(
 ) -> ChannelGraph:
     """Find the channels of a model that must live or die together.
 
-    The model runs once, in evaluation mode; if parameters are left out then, once more in
-    training mode. Nothing about it changes, random states included. With inputs on the "meta"
-    device nothing is computed either, wherever the model is: the fastest way, unless the forward
-    pass looks at values.
+    The model runs in evaluation mode; if parameters are left out then, once more in training mode.
+    It is then cut on trial and runs again: where a step is not what the labels say, its channels
+    are pinned. Nothing about it changes, attributes and random states included. With inputs on the
+    "meta" device nothing is computed either, wherever the model is: the fastest way, unless the
+    forward pass looks at values.
 
     Inputs and outputs keep their sizes. A state that the model takes and returns would be both:
     leave it out with ``forward``.
@@ -85,7 +86,8 @@ def trace_channels(
     Raises:
         UnknownOperation: an operation on labelled axes has no rule.
         Skip: no group is found.
-        RequestError: the forward pass fails, a parameter is never used, or ``pin`` names nothing.
+        RequestError: the forward pass fails, a part is compiled, a tensor is of another class,
+            or ``pin`` names nothing.
     """
     with torch.inference_mode(False), nothing_remembered():
         inputs = _plain(
