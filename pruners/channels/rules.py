@@ -231,6 +231,8 @@ def convolution(
     first, second, *kernel = trace[weight]
     for axis in kernel:
         trace.pin(axis, "the extent of a kernel")
+    for axis in trace[x][2:]:
+        trace.pin(axis, "a kernel slides over them")
     if groups == len(incoming) > 1:
         outgoing = _depthwise(trace, incoming, first, second, out.shape[1], transposed)
     else:
