@@ -285,7 +285,7 @@ def convolution(
         trace.pin(axis, "the extent of a kernel")
     for axis in trace[x][2:]:
         trace.pin(axis, "a kernel slides over them")
-    asked = _asked_groups(trace, groups, transposed)
+    asked = _asked_groups(trace, groups)
     if asked is not None and len(incoming) > groups and not _stays(asked):
         outgoing = _whole_groups(trace, incoming, first, second, asked, transposed)
     elif groups == len(incoming) > 1:
@@ -320,7 +320,7 @@ _GROUPS_ARGUMENT: dict[Any, int] = {
 """At which place convolutions take the number of groups."""
 
 
-def _asked_groups(trace: LabelledTensors, groups: int, transposed: bool) -> Width | None:
+def _asked_groups(trace: LabelledTensors, groups: int) -> Width | None:
     """Return the number of groups if it is a size that changes with channels, else None."""
     place = _GROUPS_ARGUMENT.get(trace.call.function)
     asked = None if place is None else trace.call.argument(place, "groups")
