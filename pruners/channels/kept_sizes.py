@@ -87,6 +87,15 @@ class AttributeSize(Width):
         plain = operator.index(self)
         return Width(plain, None, self.origin, tuple(from_tensors)) if from_tensors else plain
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is a plain number, as for torch's own functions, whose rules see to it."""
+        return self.origin.over or self.origin.call.function is not None
+
+    def _number(self) -> int:
+        """Return the number without the attributes, which stay as it is used for anything."""
+        return operator.index(self) if self._is_plain else self.stay()
+
     # Sizes that follow from sizes
 
     def __add__(self, other: int) -> int:
@@ -138,9 +147,11 @@ class AttributeSize(Width):
         combine: Callable[[Expression, Expression], Expression],
     ) -> int:
         if not isinstance(other, int):
-            self.stay()
+            self._number()
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
+        if self._is_plain:
+            return value
         if value == operator.index(self) and type(other) is int:  # plus zero, times one
             return self
         second = expression(other, self.trace)
@@ -152,9 +163,11 @@ class AttributeSize(Width):
         """Return the size of each of a number of parts, or the number of parts of a size."""
         other = parts if whole is self else whole
         if not isinstance(other, int):
-            self.stay()
+            self._number()
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
+        if self._is_plain:
+            return value
         rows = _rows_of_parts(whole, parts, self.trace)
         if rows is None:
             return _stay(value, self, other)
@@ -171,9 +184,11 @@ class AttributeSize(Width):
         """Return nothing, and see to it that it stays so, or a number."""
         other = parts if whole is self else whole
         if not isinstance(other, int):
-            self.stay()
+            self._number()
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
+        if self._is_plain:
+            return value
         rows = _rows_of_parts(whole, parts, self.trace)
         if rows is None:
             return _stay(value, self, other)
@@ -210,18 +225,15 @@ class AttributeSize(Width):
         return hash(operator.index(self))
 
     def _compared(self, compare: Callable[[int, Any], bool], other: object) -> bool:
-        """Compare, and see to it that a removal does not change the result.
-
-        What torch compares inside its own functions it compares with sizes of tensors.
-        """
+        """Compare, and see to it that a removal does not change the result."""
         own = operator.index(self)
         if not isinstance(other, int):
-            if isinstance(other, float):
+            if isinstance(other, float) and not self._is_plain:
                 self.stay("compared with a number")
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         theirs = operator.index(other)
         result = compare(own, theirs)
-        if self.origin.over or self.trace.call.function is not None:
+        if self._is_plain:
             return result
         second = expression(other, self.trace)
         if isinstance(second, Constant):
@@ -246,16 +258,16 @@ class AttributeSize(Width):
     # Numbers
 
     def __int__(self) -> int:
-        return self.stay()
+        return self._number()
 
     def __float__(self) -> float:
-        return float(operator.index(self.stay()))
+        return float(operator.index(self._number()))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        return np.asarray(self.stay(), *args, **kwargs)
+        return np.asarray(self._number(), *args, **kwargs)
 
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        plain = [own.stay() if isinstance(own, AttributeSize) else own for own in inputs]
+        plain = [own._number() if isinstance(own, AttributeSize) else own for own in inputs]
         return getattr(function, method)(*plain, **kwargs)
 
 
@@ -264,10 +276,9 @@ def _as_number(name: str) -> Callable[..., Any]:
     method = getattr(int, name)
 
     def plain(self: AttributeSize, *others: Any) -> Any:
-        self.stay()
-        for other in others:
-            if isinstance(other, AttributeSize):
-                other.stay()
+        for number in (self, *others):
+            if isinstance(number, AttributeSize):
+                number._number()
         return method(operator.index(self), *others)
 
     return plain

@@ -248,6 +248,9 @@ _SIZE_IN_ONE_PIECE: frozenset[Any] = frozenset(
         torch.normal,
     }
 )
+_WITHOUT_TENSOR: frozenset[Any] = frozenset(
+    {torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn, torch.eye}
+)
 _REPEATS: frozenset[Any] = frozenset({torch.Tensor.repeat, torch.Tensor.tile, torch.tile})
 _SEQUENCES = (tuple, list)
 _UNFLATTEN: tuple[Any, ...] = (torch.Tensor.unflatten, torch.unflatten)
@@ -303,7 +306,7 @@ class Call:
         """Return how often each axis is repeated, or None if the call does not say."""
         if self.function not in _REPEATS:
             return None
-        numbers = list(_numbers([self.args, self.kwargs]))
+        numbers = self._sizes()
         return [1] * (dims - len(numbers)) + numbers
 
     @property
@@ -323,7 +326,7 @@ class Call:
         """
         if self.function not in _SHAPED:
             return None
-        numbers = list(_numbers([self.args, self.kwargs]))
+        numbers = self._sizes()
         if self.function in _SIZE_IN_ONE_PIECE:
             pieces = [a for a in (*self.args, self.kwargs.get("size")) if isinstance(a, _SEQUENCES)]
             return list(pieces[0]) if pieces and len(pieces[0]) == dims else None
@@ -335,13 +338,21 @@ class Call:
             numbers *= 2
         return numbers if len(numbers) == dims else None
 
+    def _sizes(self) -> list[int]:
+        """Return the numbers that are given along with the tensor, if the function takes one."""
+        own = self.args if self.function in _WITHOUT_TENSOR else self.args[1:]
+        named = [value for name, value in self.kwargs.items() if name != "input"]
+        return list(_numbers([own, named]))
+
 
 def _numbers(arguments: Any) -> Iterator[Any]:
-    """Walk through nested arguments and yield the integers."""
+    """Walk through nested arguments and yield the integers; those in tensors follow nothing."""
     if isinstance(arguments, bool):
         return
     if isinstance(arguments, int):
         yield arguments
+    elif isinstance(arguments, Tensor):
+        yield from () if arguments.dim() else (0,)
     elif isinstance(arguments, slice):
         yield from _numbers([arguments.start, arguments.stop, arguments.step])
     elif isinstance(arguments, Mapping):

@@ -93,7 +93,13 @@ def trace_channels(
         inputs = _plain(
             [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
         )
-        return _traced(model, inputs, forward or _call, pin, {**RULES, **(extra_rules or {})})
+        _refuse_compiled(model)
+        trace = LabelledTensors()
+        rules = {**RULES, **(extra_rules or {})}
+        try:
+            return _traced(model, inputs, forward or _call, pin, rules, trace)
+        finally:
+            trace.over = True
 
 
 def _traced(
@@ -102,11 +108,10 @@ def _traced(
     forward: Callable[..., Any],
     pin: Collection[str],
     rules: Mapping[str, Rule],
+    trace: LabelledTensors,
 ) -> ChannelGraph:
-    _refuse_compiled(model)
     tensors = named_tensors(model)
     state = ModelState(model)
-    trace = LabelledTensors()
     labels = {
         name: [trace.sets.fresh(size, owner=name) for size in tensor.shape]
         for name, tensor in tensors.items()
@@ -137,7 +142,6 @@ def _traced(
         for axis in misfit.labels:
             trace.sets.pin(axis, misfit.reason())
         graph = found()
-    trace.over = True
     if not graph.groups:
         pinned = (f"{axis}: {reason}" for axis, reason in graph.pinned.items())
         why = "; ".join(islice(pinned, 4)) or "it has no two layers in a row"

@@ -248,17 +248,6 @@ def test_a_channel_that_is_taken_only_for_its_shape_holds_none():
     assert sizes(positions) == [8]
 
 
-def test_channels_that_a_kernel_slides_over_are_pinned():
-    """Efficient channel attention."""
-    over = nn.Conv1d(1, 1, 3, padding=1, bias=False)
-
-    def attention(x):
-        scale = over(x.mean((2, 3)).view(len(x), 1, -1)).sigmoid()
-        return x * scale.view(len(x), -1, 1, 1)
-
-    assert "a kernel slides over them" in reason(attention)
-
-
 def test_channels_that_are_tied_to_one_are_pinned_with_the_module_that_ties_them():
     class Reversed(nn.Module):
         def forward(self, x):

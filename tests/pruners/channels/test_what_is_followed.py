@@ -137,21 +137,9 @@ def test_as_many_groups_as_a_number_says_stay():
     kernel = torch.ones(8, 1, 3, 3).double()
     assert "written in the code" in reason(lambda x: F.conv2d(x, kernel, groups=8))
 
-    class Blurred(Between):
-        def __init__(self):
-            super().__init__(None)
-            self.register_buffer("kernel", torch.ones(8, 1, 3, 3))
 
-        def forward(self, x):
-            return self.last(F.conv2d(self.first(x), self.kernel, groups=self.width))
-
-    network = nn.Sequential(nn.Conv2d(3, 3, 1), Blurred())
-    graph = trace_channels(network, images().float())
-    assert graph.sizes() == {"0": 3}
-    assert "written in the code" in graph.pinned["1.first.weight:0"]
-
-
-def test_a_group_for_each_channel_follows_the_channels():
+@pytest.mark.parametrize("groups", [lambda self, x: x.shape[1], lambda self, x: self.width])
+def test_a_group_for_each_channel_follows_the_channels(groups):
     class Blurred(Between):
         def __init__(self):
             super().__init__(None)
@@ -159,7 +147,8 @@ def test_a_group_for_each_channel_follows_the_channels():
 
         def forward(self, x):
             x = self.first(x)
-            return self.last(F.conv2d(x, self.kernel, groups=x.shape[1]))
+            x = F.conv2d(x, self.kernel, groups=groups(self, x))
+            return self.last(F.group_norm(x, groups(self, x)))
 
     assert assert_right(Blurred(), images()) == {"first": 8}
 
@@ -189,6 +178,20 @@ def test_normalising_as_many_groups_as_a_number_says_pins():
     network = nn.Sequential(nn.Conv2d(3, 3, 1), Normalised())
     graph = trace_channels(network, images().float())
     assert "written in the code" in graph.pinned["1.first.weight:0"]
+
+
+def test_groups_of_several_channels_whose_number_a_module_keeps_stay_as_many():
+    class Grouped(Between):
+        def __init__(self):
+            super().__init__(None)
+            self.groups, self.kernel = 2, nn.Parameter(torch.randn(6, 4, 1, 1))
+            self.scale, self.last = nn.Parameter(torch.randn(6)), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            x = F.conv2d(self.first(x), self.kernel, groups=self.groups)
+            return self.last(F.group_norm(x, self.groups, self.scale))
+
+    assert assert_right(Grouped(), images()) == {"first": 4, "last": 3}
 
 
 # Attention
@@ -248,24 +251,6 @@ def test_sizes_that_have_to_be_equal_are_the_same_channels():
             return self.a(left) + self.b(right)
 
     assert assert_right(Joined(), images()) == {"left": 8}
-
-
-def test_the_width_of_a_transformer_is_asserted_and_right():
-    class Translator(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed, self.out = nn.Linear(6, 16), nn.Linear(16, 5)
-            self.body = nn.Transformer(16, 4, 1, 1, 24, dropout=0, batch_first=True)
-
-        def forward(self, x, y):
-            return self.out(self.body(self.embed(x), self.embed(y)))
-
-    inputs = torch.randn(2, 7, 6).double(), torch.randn(2, 5, 6).double()
-    sizes = assert_right(Translator(), *inputs)
-    assert {name: size for name, size in sizes.items() if name.endswith("linear1")} == {
-        "body.encoder.layers.0.linear1": 24,
-        "body.decoder.layers.0.linear1": 24,
-    }
 
 
 @pytest.mark.parametrize(
@@ -534,6 +519,26 @@ def test_a_size_that_outlives_its_pass_is_a_plain_number():
             torch.zeros(2, 3),
             forward=lambda model, x: model[1](model[0](x).view(2, kept[0])),
         )
+
+
+def test_a_size_that_outlives_a_pass_that_fails_is_a_plain_number():
+    kept = []
+
+    def fail(model, x):
+        kept.extend([model[0](x).shape[1], model[1].width])
+        raise ValueError("no data")
+
+    model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+    model[1].width = 8
+    with pytest.raises(RequestError, match="no data"):
+        trace_channels(model, torch.zeros(2, 3), forward=fail)
+    for size in kept:
+        with pytest.raises(RequestError, match="written in the code"):
+            trace_channels(
+                model,
+                torch.zeros(2, 3),
+                forward=lambda model, x, size=size: model[1](model[0](x).view(2, size)),
+            )
 
 
 class Bare(Tensor):
