@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
+
+from pruners.channels.sizes import Width
 
 Shapes = Mapping[str, torch.Size]
 """The shapes of a module's own parameters and buffers, by their names in it."""
@@ -34,9 +37,44 @@ def size_attributes(
     return {}
 
 
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's own parameters and buffers, by their names in it.
+
+    Where its weight is computed, as by weight or spectral normalisation, the tensor of the same
+    shape that it is computed from stands for it.
+    """
+    held = {**module._parameters, **module._buffers}
+    own = {name: tensor for name, tensor in held.items() if tensor is not None}
+    shape = _weight_shape(module) if "weight" not in own else None
+    if shape is not None:
+        candidates = [*own.values()]
+        if is_parametrized(module, "weight"):
+            computed: Any = module.parametrizations
+            candidates = [*computed["weight"].parameters(recurse=False)]
+        same = next((tensor for tensor in candidates if tensor.shape == shape), None)
+        if same is not None:
+            own["weight"] = same
+    return own
+
+
+def _weight_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape that a layer's attributes give its weight."""
+    if isinstance(module, _ConvNd):
+        channels = [module.out_channels, module.in_channels]
+        first, second = reversed(channels) if module.transposed else channels
+        return first, second // module.groups, *module.kernel_size
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    return None
+
+
 def _convolution(module: Any, shapes: Shapes, kept: Tensor | None) -> dict[str, Any]:
     first, second = shapes["weight"][:2]
     groups = module.groups
+    if isinstance(first, Width) and groups == module.in_channels > 1:
+        groups = first if module.transposed else first.every(module.out_channels // groups)
+        outputs = second * groups if module.transposed else first
+        return {"groups": groups, "in_channels": groups, "out_channels": outputs}
     if kept is not None:  # depthwise, a group goes with its channel; else each group keeps some
         groups = int(kept.view(groups, -1).any(dim=1).sum())
     if module.transposed:

@@ -45,8 +45,12 @@ class Source:
 
     def stay(self, use: str) -> None:
         """Keep the value, and with it the size of all axes that the number stands for."""
+        self.pin(f"its size is {self.name}, which is {use}")
+
+    def pin(self, reason: str) -> None:
+        """Keep the value for a reason that is told of the axes."""
         if not self.reason:
-            self.reason = f"its size is {self.name}, which is {use}"
+            self.reason = reason
             if self.labels is not None:
                 self.trace.pin(self.labels, self.reason)
 
@@ -97,6 +101,13 @@ class Constant:
     def stay(self, use: str) -> None:
         """Do nothing: it does."""
 
+    def pin(self, reason: str) -> None:
+        """Do nothing: it stays."""
+
+    @property
+    def labels(self) -> None:
+        """Return none."""
+
     @property
     def may_change(self) -> bool:
         """Whether a removal can change it."""
@@ -132,6 +143,15 @@ class Attribute:
         """Keep the value."""
         self.source.stay(use)
 
+    def pin(self, reason: str) -> None:
+        """Keep the value for a reason that is told of the axes."""
+        self.source.pin(reason)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The labels of the axis that it stands for, if it has met one."""
+        return self.source.labels
+
     @property
     def may_change(self) -> bool:
         """Whether a removal can change it."""
@@ -164,7 +184,11 @@ class Known:
 
     def stay(self, use: str) -> None:
         """Pin the axes."""
-        self.trace.pin(self.labels, f"its size is {use}")
+        self.pin(f"its size is {use}")
+
+    def pin(self, reason: str) -> None:
+        """Pin the axes for a reason."""
+        self.trace.pin(self.labels, reason)
 
     @property
     def may_change(self) -> bool:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from pruners.channels.attributes import size_attributes
+from pruners.channels.attributes import own_tensors, size_attributes
 from pruners.channels.expressions import (
     PARTS,
     Attribute,
@@ -32,7 +31,7 @@ from pruners.channels.expressions import (
     Sum,
 )
 from pruners.channels.labels import LabelledTensors, Labels
-from pruners.channels.sizes import Call, Remainder, Width
+from pruners.channels.sizes import Call, Remainder, Width, adapts
 from pruners.channels.tensors import named_tensors
 
 AS_NUMBER = "used as a number"
@@ -53,14 +52,25 @@ class AttributeSize(Width):
     ) -> AttributeSize:
         """Return a number that remembers where it comes from."""
         number = int.__new__(cls, sign * expression.size)
-        number.rows, number.origin = None, trace.sets
+        number.rows, number.origin = None, trace
         number.expression, number.trace = expression, trace
         return number
 
     @property
+    def sources(self) -> tuple[Labels, ...]:
+        """Labels of all the axes that it stands for so far."""
+        found = (leaf.labels for leaf in self.expression.leaves())
+        return tuple(labels for labels in found if labels is not None)
+
+    @property
     def follows(self) -> bool:
         """Whether it can be the size of an axis."""
-        return True
+        return not self.origin.over
+
+    def pin(self, reason: str) -> None:
+        """Keep the attributes, and with them the axes that the number depends on."""
+        for leaf in self.expression.leaves() if not self.origin.over else ():
+            leaf.pin(reason)
 
     def meet(self, labels: Labels) -> Labels:
         """Unite an axis of this size with all others that have it, and return its labels."""
@@ -68,13 +78,23 @@ class AttributeSize(Width):
 
     def stay(self, use: str = AS_NUMBER) -> int:
         """Keep the attributes, and return the number without them."""
-        from_tensors = False
-        for leaf in self.expression.leaves():
+        from_tensors: list[Labels] = []
+        for leaf in self.expression.leaves() if not self.origin.over else ():
             if isinstance(leaf, Attribute):
                 leaf.stay(use)
-            from_tensors |= isinstance(leaf, Known)
+            elif isinstance(leaf, Known):
+                from_tensors.append(leaf.labels)
         plain = operator.index(self)
-        return Width(plain, None, self.origin) if from_tensors else plain
+        return Width(plain, None, self.origin, tuple(from_tensors)) if from_tensors else plain
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is a plain number, as for torch's own functions, whose rules see to it."""
+        return self.origin.over or self.origin.call.function is not None
+
+    def _number(self) -> int:
+        """Return the number without the attributes, which stay as it is used for anything."""
+        return operator.index(self) if self._is_plain else self.stay()
 
     # Sizes that follow from sizes
 
@@ -127,9 +147,11 @@ class AttributeSize(Width):
         combine: Callable[[Expression, Expression], Expression],
     ) -> int:
         if not isinstance(other, int):
-            self.stay()
+            self._number()
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
+        if self._is_plain:
+            return value
         if value == operator.index(self) and type(other) is int:  # plus zero, times one
             return self
         second = expression(other, self.trace)
@@ -141,9 +163,11 @@ class AttributeSize(Width):
         """Return the size of each of a number of parts, or the number of parts of a size."""
         other = parts if whole is self else whole
         if not isinstance(other, int):
-            self.stay()
+            self._number()
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
+        if self._is_plain:
+            return value
         rows = _rows_of_parts(whole, parts, self.trace)
         if rows is None:
             return _stay(value, self, other)
@@ -160,9 +184,11 @@ class AttributeSize(Width):
         """Return nothing, and see to it that it stays so, or a number."""
         other = parts if whole is self else whole
         if not isinstance(other, int):
-            self.stay()
+            self._number()
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         value = compute(operator.index(self), operator.index(other))
+        if self._is_plain:
+            return value
         rows = _rows_of_parts(whole, parts, self.trace)
         if rows is None:
             return _stay(value, self, other)
@@ -202,11 +228,13 @@ class AttributeSize(Width):
         """Compare, and see to it that a removal does not change the result."""
         own = operator.index(self)
         if not isinstance(other, int):
-            if isinstance(other, float):
+            if isinstance(other, float) and not self._is_plain:
                 self.stay("compared with a number")
             return NotImplemented  # type: ignore[no-any-return]  # as operators do
         theirs = operator.index(other)
         result = compare(own, theirs)
+        if self._is_plain:
+            return result
         second = expression(other, self.trace)
         if isinstance(second, Constant):
             # A removal leaves something from one to what there is.
@@ -215,14 +243,13 @@ class AttributeSize(Width):
             if len(values) > 1 or (theirs in can_be and len(can_be) > 1):
                 self.stay("compared with a number")
         elif second is None or own != theirs or own < 0:
-            self.stay("compared with another size")
-            if second is not None:
-                for leaf in second.leaves():
-                    leaf.stay("compared with another size")
+            for number in (self, other):
+                if isinstance(number, Width):
+                    number.pin("its size is compared with another")
         else:
             rows = second.rows()
             if rows is None:
-                self.stay("compared with another size")
+                self.pin("its size is compared with another")
             else:
                 for row in rows:
                     self.meet(row)
@@ -231,16 +258,16 @@ class AttributeSize(Width):
     # Numbers
 
     def __int__(self) -> int:
-        return self.stay()
+        return self._number()
 
     def __float__(self) -> float:
-        return float(operator.index(self.stay()))
+        return float(operator.index(self._number()))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        return np.asarray(self.stay(), *args, **kwargs)
+        return np.asarray(self._number(), *args, **kwargs)
 
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        plain = [own.stay() if isinstance(own, AttributeSize) else own for own in inputs]
+        plain = [own._number() if isinstance(own, AttributeSize) else own for own in inputs]
         return getattr(function, method)(*plain, **kwargs)
 
 
@@ -249,10 +276,9 @@ def _as_number(name: str) -> Callable[..., Any]:
     method = getattr(int, name)
 
     def plain(self: AttributeSize, *others: Any) -> Any:
-        self.stay()
-        for other in others:
-            if isinstance(other, AttributeSize):
-                other.stay()
+        for number in (self, *others):
+            if isinstance(number, AttributeSize):
+                number._number()
         return method(operator.index(self), *others)
 
     return plain
@@ -268,28 +294,27 @@ for _name in [
 
 def expression(number: int, trace: LabelledTensors) -> Expression | None:
     """Return what a number is computed from, or None where that is not known."""
+    if not adapts(number):
+        return Constant(operator.index(number))
     if isinstance(number, AttributeSize):
         return number.expression
-    if isinstance(number, Remainder) and number.follows:
+    if isinstance(number, Remainder):
+        if not number.follows:
+            return None
         sides = (number.whole, number.part)
         # Below zero it counts from the end.
         larger, smaller = sides if operator.index(number) > 0 else sides[::-1]
         whole, part = expression(larger, trace), expression(smaller, trace)
         return None if whole is None or part is None else Difference(whole, part)
-    if isinstance(number, Width):
-        follows = number.rows is not None and number.origin is trace.sets
-        return Known(trace, number.rows) if follows and number.rows is not None else None
-    return Constant(number)
+    return None if number.rows is None else Known(trace, number.rows)
 
 
 def _stay(value: int, *computed_from: int) -> int:
     """Keep the attributes that a number is computed from, and return it."""
-    changes = False
-    for number in computed_from:
-        kept = number.stay() if isinstance(number, AttributeSize) else number
-        changes |= isinstance(kept, Width)
-    origin = next((n.origin for n in computed_from if isinstance(n, Width)), None)
-    return Width(value, None, origin) if changes else value
+    kept = [own.stay() if isinstance(own, AttributeSize) else own for own in computed_from]
+    changing = [*filter(adapts, kept)]
+    sources = tuple(labels for number in changing for labels in number.sources)
+    return Width(value, None, changing[0].origin, sources) if changing else value
 
 
 def _rows_of_parts(whole: int, parts: int, trace: LabelledTensors) -> Labels | None:
@@ -336,33 +361,25 @@ class KeptSizes:
     """
 
     def __init__(self, model: nn.Module, trace: LabelledTensors) -> None:
-        self._model = model
+        self._modules = [
+            (name, module, known)
+            for name, module in model.named_modules()
+            if (known := _known(module)) is not None
+        ]
         self._trace = trace
         sizes = (size for tensor in named_tensors(model).values() for size in tensor.shape)
         self._largest = max(sizes, default=0)
         self._sources: dict[tuple[int, tuple[str | int, ...]], Source] = {}
 
-    @contextmanager
-    def followed(self) -> Iterator[None]:
+    def follow(self) -> None:
         """Let the model's code read numbers that remember where they come from."""
-        before: list[tuple[nn.Module, dict[str, Any]]] = []
-        for name, module in self._model.named_modules():
-            known = _known(module)
-            if known is None:
-                continue
+        for name, module, known in self._modules:
             own = {
-                attribute: (value, self._followed(value, id(module), name, (attribute,)))
+                attribute: self._followed(value, id(module), name, (attribute,))
                 for attribute, value in module.__dict__.items()
                 if attribute not in _OF_ALL_MODULES and attribute not in known
             }
-            replaced = {key: new for key, (old, new) in own.items() if new is not old}
-            before.append((module, {key: own[key][0] for key in replaced}))
-            module.__dict__.update(replaced)
-        try:
-            yield
-        finally:
-            for module, values in before:
-                module.__dict__.update(values)
+            module.__dict__.update(own)
 
     def sources(self) -> Iterator[Source]:
         """Yield the numbers that have met an axis."""
@@ -412,10 +429,7 @@ _OF_ALL_MODULES = frozenset(nn.Module().__dict__)
 
 def _known(module: nn.Module) -> frozenset[str] | None:
     """Return the attributes that follow from a module's tensors, or None if all others are set."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return None
-    held = {**module._parameters, **module._buffers}
-    shapes = {name: tensor.shape for name, tensor in held.items() if tensor is not None}
+    shapes = {name: tensor.shape for name, tensor in own_tensors(module).items()}
     known = size_attributes(module, shapes)
     if known and type(module).__module__.startswith("torch.nn."):
         return None  # torch's own layers keep no other sizes

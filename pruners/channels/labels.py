@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
+from torch import Tensor, nn
 
+from harness.errors import RequestError
 from pruners.channels.sizes import Call, Width
 
 Labels = npt.NDArray[np.int64]
@@ -66,6 +67,7 @@ class LabelSets:
         self._roots: Labels | None = None
         self._starts: list[int] = []
         self._owners: list[str] = []
+        self._products: list[tuple[int, Labels]] = []
 
     def fresh(self, size: int, owner: str = "") -> Labels:
         """Return labels that have never been used, for an axis of a tensor with a name."""
@@ -75,10 +77,106 @@ class LabelSets:
         self._count += size
         return np.arange(self._count - size, self._count)
 
+    @property
+    def count(self) -> int:
+        """How many labels there are."""
+        return self._count
+
     def owner(self, labels: Labels) -> str:
         """Return the name of the first tensor that is coupled with the first of the labels."""
         first = self.roots(labels[labels >= 0])[0]
-        return self._owners[int(np.searchsorted(self._starts, first, side="right")) - 1]
+        name = self._owners[int(np.searchsorted(self._starts, first, side="right")) - 1]
+        if not name and (parts := self.parts(np.array([first]))) is not None:
+            return self.owner(parts[:, 0])
+        return name
+
+    def product(self, parts: Labels) -> Labels:
+        """Return labels of places that go as soon as any of their parts does.
+
+        Args:
+            parts: labels (parts, places), as of the rows and the columns of a flattened matrix.
+        """
+        labels = self.fresh(parts.shape[1])
+        if labels.size:
+            self._products.append((int(labels[0]), parts))
+        return labels
+
+    def parts(self, labels: Labels) -> Labels | None:
+        """Return the parts (parts, places) of labels that are all products, else None."""
+        if not self._products or not labels.size:
+            return None
+        starts = np.array([start for start, _ in self._products])
+        which = np.searchsorted(starts, labels, side="right") - 1
+        found = np.unique(which)
+        counts = {len(self._products[product][1]) for product in found.tolist() if product >= 0}
+        if found[0] < 0 or len(counts) != 1:
+            return None
+        parts = np.empty((counts.pop(), len(labels)), np.int64)
+        for product in found.tolist():
+            start, own = self._products[product]
+            places = labels[which == product] - start
+            if (places >= own.shape[1]).any():
+                return None
+            parts[:, which == product] = own[:, places]
+        return parts
+
+    def without(self, gone: Labels) -> npt.NDArray[np.bool_]:
+        """Tell for each label whether it stays when the channels of some are removed."""
+        roots = self.roots(np.arange(self._count))
+        removed = np.zeros(self._count, np.bool_)
+        removed[self.roots(gone)] = True
+        stays = ~removed[roots]
+        for start, parts in self._products:
+            stays[start : start + parts.shape[1]] &= (stays[parts] | (parts < 0)).all(axis=0)
+        return stays
+
+    def settle(self) -> None:
+        """Let products go with the one of their parts that can go, and pin what cannot follow.
+
+        Where several parts could go, the last is followed, as the features within heads. Products
+        that have met nothing need nothing.
+        """
+        alike: dict[int, list[tuple[int, Labels]]] = {}
+        for start, parts in self._products:
+            alike.setdefault(len(parts), []).append((start, parts))
+        tables = [
+            (
+                np.concatenate([np.arange(start, start + parts.shape[1]) for start, parts in own]),
+                np.concatenate([parts for _, parts in own], axis=1),
+            )
+            for own in alike.values()
+        ]
+        unsettled = bool(tables)
+        while unsettled:
+            unsettled = sum(self._settle(*table) for table in tables) > 0
+            if not unsettled:
+                unsettled = sum(self._settle(*table, ambiguous=True) for table in tables) > 0
+
+    def _settle(self, own: Labels, parts: Labels, *, ambiguous: bool = False) -> bool:
+        """Unite or pin the places of some products, and tell whether anything has changed."""
+        roots, part_roots = self.roots(own), self.roots(parts)
+        stays = self._is_pinned()
+        can_go = (part_roots >= 0) & ~stays[part_roots]
+        ways = can_go.sum(axis=0)
+        met = np.bincount(self.roots(np.arange(self._count)))[roots] > 1
+        if (held := can_go & stays[roots]).any():
+            self.pin(parts[held], "merged with others that stay")
+        elif (held := met & (ways == 0) & ~stays[roots]).any():
+            self.pin(own[held], "merged from axes that stay")
+        elif (follows := met & (ways == 1) & ((part_roots != roots) & can_go).any(axis=0)).any():
+            self.unite(own[follows], parts[can_go.argmax(axis=0), np.arange(len(own))][follows])
+        elif ambiguous and (held := can_go & met & (can_go[::-1].cumsum(axis=0) > 1)[::-1]).any():
+            self.pin(parts[held], "merged with another axis of channels")
+        else:
+            return False
+        return True
+
+    def _is_pinned(self) -> npt.NDArray[np.bool_]:
+        """Tell for each root whether it is pinned; the last entry is for no root at all."""
+        pinned = np.zeros(self._count + 1, np.bool_)
+        if self._pins:
+            pinned[self.roots(np.concatenate([labels for labels, _ in self._pins]))] = True
+        return pinned
 
     def unite(self, first: Labels, second: Labels, module: str = "") -> None:
         """Make the labels of two arrays of one shape the same, position by position.
@@ -155,12 +253,14 @@ class LabelledTensors:
         sets: which labels are united or pinned.
         call: the function that the model's code is calling, for the sizes it asks for.
         module: name of the module whose forward is running.
+        over: whether the pass has ended; sizes that were read in it are plain numbers then.
     """
 
     def __init__(self) -> None:
         self.sets = LabelSets()
         self.call = Call()
         self.module = ""
+        self.over = False
         self._axes: dict[int, Axes] = {}
         self._alive: list[Tensor] = []
         self._uses: dict[int, list[bool]] = {}
@@ -172,6 +272,11 @@ class LabelledTensors:
         A tensor that was not made during the pass comes from outside: its size cannot change.
         """
         if id(tensor) not in self._axes:
+            if type(tensor) not in (Tensor, nn.Parameter):
+                raise RequestError(
+                    f"a {type(tensor).__name__} is made in {self.module or 'the model'}: "
+                    "tensors of other classes cannot be followed; make it a torch.Tensor"
+                )
             self[tensor] = [fixed(size) for size in tensor.shape]
         return self._axes[id(tensor)]
 
@@ -185,7 +290,7 @@ class LabelledTensors:
     def shape(self, tensor: Tensor) -> torch.Size:
         """Return the shape of a tensor, whose labelled sizes remember their axes."""
         return torch.Size(
-            Width(size, axis.reshape(1, -1), self.sets) if is_tracked(axis) else size
+            Width(size, axis.reshape(1, -1), self) if is_tracked(axis) else size
             for size, axis in zip(tensor.shape, self[tensor], strict=True)
         )
 

@@ -47,6 +47,7 @@ def partition(
         outputs: what the modules returned, for the sites.
         numbers: those that modules keep as sizes.
     """
+    sets.settle()
     axes = {
         (name, dim): sets.roots(axis)
         for name, own in labels.items()
@@ -55,7 +56,10 @@ def partition(
     pinned = sets.pinned()
     numbers = list(numbers)
     channels = _numbered(
-        list(axes.values()), [sets.roots(number.axis()) for number in numbers], list(pinned)
+        list(axes.values()),
+        [sets.roots(number.axis()) for number in numbers],
+        list(pinned),
+        sets.count,
     )
     members: list[list[Member]] = [[] for _ in channels.sizes]
     for (tensor, dim), roots in axes.items():
@@ -125,15 +129,14 @@ class _Channels:
 
     def on(self, roots: Labels) -> Iterator[tuple[int, Labels]]:
         """Yield the groups on an axis, and the channel at each position, or -1."""
-        # Labels that are on no tensor, as of numbers that only meet others, are no channels.
-        roots = np.where(roots < len(self.group) - 1, np.maximum(roots, -1), -1)
+        roots = np.maximum(roots, -1)
         group = self.group[roots]
         for found in np.unique(group[group >= 0]).tolist():
             yield found, np.where(group == found, self.number[roots], -1)
 
 
 def _numbered(
-    axes: Sequence[Labels], numbers: Sequence[Labels], pinned: Sequence[int]
+    axes: Sequence[Labels], numbers: Sequence[Labels], pinned: Sequence[int], count: int
 ) -> _Channels:
     """Number groups, and channels within groups, in the order in which they appear.
 
@@ -142,9 +145,8 @@ def _numbered(
     roots = np.concatenate(axes)
     found, first = np.unique(roots[roots >= 0], return_index=True)
     in_order = found[np.argsort(first)]
-    count = 1 + int(in_order.max(initial=-1))
-    signature = _signatures(axes, [roots[roots < count] for roots in numbers], count)
-    signature[[root for root in pinned if root < len(signature)]] = -1
+    signature = _signatures(axes, numbers, count)
+    signature[pinned] = -1
     group, number = np.full_like(signature, -1), np.full_like(signature, -1)
     sizes: list[int] = []
     for own in dict.fromkeys(signature[in_order].tolist()):

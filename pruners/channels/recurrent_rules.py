@@ -55,8 +55,10 @@ def recurrent(
     return tuple(result)
 
 
-def recurrent_result(function: Callable[..., Any], args: Sequence[Any]) -> Any:
-    """Return what a recurrent function returns; on "meta" without its steps, which take long."""
+def carried_out(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
+    """Return what a function returns; recurrent ones on "meta" without their steps, which last."""
+    if function not in RECURRENT:
+        return function(*args, **kwargs)
     x, packed = args[0], not isinstance(args[3], bool)
     if not x.is_meta:
         with warnings.catch_warnings():

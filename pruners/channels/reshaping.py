@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from pruners.channels.labels import (
     free,
     is_tracked,
 )
-from pruners.channels.sizes import Width
+from pruners.channels.sizes import adapts
+
+_LARGEST_PRODUCT = 1 << 22
 
 
 def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
@@ -34,7 +36,7 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
 
     Arrays that are not the input's own are read-only: a write could not reach the input.
     """
-    requested = trace.call.shape(len(shape))
+    requested = trace.call.shape(len(shape)) if trace.call.is_known else list(shape)
     result: Axes = []
     for sources, targets in _blocks([len(axis) for axis in axes], shape):
         merged = [axes[dim] for dim in sources]
@@ -46,24 +48,20 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
         for part in parts:
             part.flags.writeable = False
         result += parts
-    if requested:
-        for dim, (labels, size) in enumerate(zip(result, requested, strict=True)):
-            united = unite_with_size(trace, labels, size)
-            if (labels == FREE).all():
-                result[dim] = united
-            if not (isinstance(size, Width) or size == -1):
-                trace.pin(labels, "reshaped to sizes that are written in the code")
+    for dim, size in enumerate(requested or ()):
+        if not adapts(size) and size != -1:
+            trace.pin(result[dim], "reshaped to sizes that are written in the code")
+        elif (united := unite_with_size(trace, result[dim], size)) is not result[dim]:
+            united.flags.writeable = False
+            result[dim] = united
     return result
 
 
 def unite_with_size(trace: LabelledTensors, labels: Labels, size: int) -> Labels:
     """Unite an axis with those whose size the code has asked for, and return its labels."""
-    if not isinstance(size, Width):
+    if not adapts(size):
         return labels
     trace.call.met.add(id(size))
-    if size.origin is not trace.sets:
-        trace.pin(labels, "its size was read in another pass")
-        return labels
     size_of = expression(size, trace)
     return labels if size_of is None else size_of.meet(trace, labels)
 
@@ -88,19 +86,22 @@ def _blocks(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[rang
 def _merge(trace: LabelledTensors, axes: Axes) -> Labels:
     """Return the labels of axes that become one.
 
-    An index of the result can follow one of them only. It follows the innermost, as the features
-    within heads; the other axes' channels are pinned.
+    An index of the result that follows several axes is a product of their labels.
     """
     tracked = [dim for dim, axis in enumerate(axes) if is_tracked(axis)]
     if not tracked:
         size = math.prod(map(len, axes))
         return np.full(size, FIXED if any((axis == FIXED).any() for axis in axes) else FREE)
-    *others, follow = tracked
-    for dim in others:
-        trace.pin(axes[dim], "merged with another axis of channels")
-    shape = [-1 if dim == follow else 1 for dim in range(len(axes))]
-    labels = axes[follow].reshape(shape)
-    return np.broadcast_to(labels, [len(axis) for axis in axes]).reshape(-1)
+    sizes = [len(axis) for axis in axes]
+    for dim in tracked[:-1]:
+        if len(axes[dim]) == 1 or math.prod(sizes) > _LARGEST_PRODUCT:
+            trace.pin(axes[dim], "merged with another axis of channels")
+            tracked.remove(dim)
+    parts = []
+    for dim in tracked:
+        along = axes[dim].reshape([-1 if other == dim else 1 for other in range(len(axes))])
+        parts.append(np.broadcast_to(along, sizes).reshape(-1))
+    return parts[0] if len(parts) == 1 else trace.sets.product(np.stack(parts))
 
 
 def _split(
@@ -122,6 +123,10 @@ def _split(
     keep = _constant_elsewhere(cube)
     if keep is None:
         keep = _constant_elsewhere(trace.sets.roots(cube))
+    if keep is None and (parts := trace.sets.parts(labels)) is not None:
+        split = _split_product(trace, parts, shape, asked)
+        if split is not None:
+            return split
     if keep is None:
         keep = _adapting(asked) if asked else len(shape) - 1
     if keep is None:
@@ -129,15 +134,42 @@ def _split(
         return [fixed(size) for size in shape]
     rows = np.moveaxis(cube, keep, -1).reshape(-1, shape[keep])
     kept = rows[0].copy() if (rows == rows[0]).all() else trace.tie(rows)
-    others = [
-        free(size) if asked and isinstance(asked[dim], Width) else constant(size)
-        for dim, size in enumerate(shape)
-    ]
-    for dim, number in enumerate(asked or ()):
-        if dim != keep and isinstance(number, AttributeSize):
-            number.stay(PARTS)
-            others[dim] = constant(shape[dim])
+    others = _unlabelled(shape, asked, {keep})
     return [*others[:keep], kept, *others[keep + 1 :]]
+
+
+def _split_product(
+    trace: LabelledTensors, parts: Labels, shape: list[int], asked: list[int] | None
+) -> Axes | None:
+    """Return the labels of merged axes that are split again, or None if they are torn."""
+    cubes = [part.reshape(shape) for part in parts]
+    along = [_constant_elsewhere(cube) for cube in cubes]
+    if None in along:
+        return None
+    kept = {dim for dim in along if dim is not None}
+    result = _unlabelled(shape, asked, kept)
+    for dim in kept:
+        rows = [
+            np.moveaxis(cube, dim, -1).reshape(-1, shape[dim])[0]
+            for cube, varies in zip(cubes, along, strict=True)
+            if varies == dim
+        ]
+        result[dim] = rows[0].copy() if len(rows) == 1 else trace.sets.product(np.stack(rows))
+    return result
+
+
+def _unlabelled(shape: list[int], asked: list[int] | None, kept: Collection[int]) -> Axes:
+    """Return labels of axes along which no channel is found: all but some.
+
+    Numbers that modules keep for them stay.
+    """
+    result = [*map(constant, shape)]
+    for dim, number in enumerate(asked or ()):
+        if isinstance(number, AttributeSize) and dim not in kept:
+            number.stay(PARTS)
+        elif adapts(number):
+            result[dim] = free(shape[dim])
+    return result
 
 
 def _constant_elsewhere(cube: Labels) -> int | None:
@@ -152,5 +184,5 @@ def _constant_elsewhere(cube: Labels) -> int | None:
 
 def _adapting(asked: list[int]) -> int | None:
     """Return the innermost part whose size follows from a tensor's, if any."""
-    adapting = [dim for dim, size in enumerate(asked) if isinstance(size, Width) or size == -1]
+    adapting = [dim for dim, size in enumerate(asked) if adapts(size) or size == -1]
     return adapting[-1] if adapting else None

@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pruners.channels.expressions import PARTS
 from pruners.channels.kept_sizes import AttributeSize
 from pruners.channels.labels import (
     FIXED,
@@ -40,7 +41,7 @@ from pruners.channels.labels import (
     is_tracked,
 )
 from pruners.channels.reshaping import reshape, unite_with_size
-from pruners.channels.sizes import Call, Width
+from pruners.channels.sizes import Call, Width, adapts
 
 Rule = Callable[..., Axes | tuple[Axes, ...]]
 AnyRule = TypeVar("AnyRule", bound=Rule)
@@ -100,27 +101,57 @@ def elementwise(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> 
     return trace.broadcast(shape, *(trace[t] for t in tensors_in([args, kwargs])))
 
 
-@rule("fill", "zero", "uniform", "normal", "exponential", "cauchy", "log_normal", "geometric")
-@rule("detach", "alias", "lift_fresh", "lift")
+@rule("fill", "zero", "uniform", "exponential", "cauchy", "log_normal", "geometric")
+@rule("detach", "alias", "lift_fresh", "lift", "embedding_renorm")
+@rule("_conj", "_conj_physical", "resolve_conj", "_neg_view", "resolve_neg")
 def unchanged(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Labels are about places, whatever values are there."""
     return trace[x]
 
 
-@rule("zeros", "ones", "empty", "full", "rand", "randn", "arange", "scalar_tensor")
-@rule("new_zeros", "new_ones", "new_empty", "new_full", "empty_strided", "new_empty_strided")
+@rule("zeros", "ones", "empty", "full", "rand", "randn", "randint", "scalar_tensor")
+@rule("new_zeros", "new_ones", "new_empty", "new_full")
+@rule("empty_strided", "new_empty_strided", "empty_permuted")
 def created(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Let sizes that the code has read from tensors follow them; those written in it stay.
-
-    Where the model's code names no shape, torch itself has chosen one, which adapts.
-    """
+    """Let sizes that the code has read from tensors follow them; those written in it stay."""
     requested = trace.call.shape(out.dim())
     if requested is None:
-        return [*map(free, out.shape)]
-    return [
-        unite_with_size(trace, free(size), asked) if isinstance(asked, Width) else constant(size)
-        for size, asked in zip(out.shape, requested, strict=True)
-    ]
+        return _created_within(trace, out)
+    return [_as_asked(trace, *sizes) for sizes in zip(out.shape, requested, strict=True)]
+
+
+def _as_asked(trace: LabelledTensors, size: int, asked: int) -> Labels:
+    """Return the labels of a new axis whose size the code has asked for."""
+    return unite_with_size(trace, free(size), asked) if adapts(asked) else constant(size)
+
+
+def _created_within(trace: LabelledTensors, out: Tensor) -> Axes:
+    """Label what a function of torch has made for itself: it adapts if its arguments do.
+
+    What compiled code has made stays: its numbers cannot be told apart.
+    """
+    widths = trace.call.widths()
+    for width in widths:
+        width.pin("a number that is computed from its size")
+    operands = tensors_in([trace.call.args, trace.call.kwargs])
+    meets_channels = any(is_tracked(axis) for tensor in operands for axis in trace[tensor])
+    return [*map(free if meets_channels and not widths else constant, out.shape)]
+
+
+@rule("arange", "range", "linspace", "logspace", "randperm", "one_hot")
+@rule("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")
+def positions(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Pin the axes over which values are made that depend on the place."""
+    for width in trace.call.widths():
+        width.pin("values that depend on the position of a channel")
+    return _created_within(trace, out)
+
+
+@rule("normal")
+def normal(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Follow the tensor of means or of deviations, if there is one; else the size asked for."""
+    given = tensors_in([args, kwargs])
+    return elementwise(trace, out, *given) if given else created(trace, out)
 
 
 @rule("eye")
@@ -149,12 +180,33 @@ def roll(
     return trace[x]
 
 
-@rule("sort", "argsort", "topk", "tril", "triu")
-def ranked(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Pin all channels: their order, or their number, decides the result."""
-    for axis in trace[x]:
+@rule("sort", "argsort")
+def ranked(
+    trace: LabelledTensors, out: Any, x: Tensor, dim: int = -1, *args: Any, **kwargs: Any
+) -> Axes:
+    """Pin the channels along the axis that is put in order."""
+    if x.dim():
+        trace.pin(trace[x][kwargs.get("dim", dim)], "ranked or taken by its position")
+    return trace[x]
+
+
+@rule("topk")
+def topk(
+    trace: LabelledTensors, out: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any
+) -> Axes:
+    """Pin the channels along the axis whose largest places are taken."""
+    axes = list(ranked(trace, out, x, dim))
+    if x.dim():
+        axes[dim] = fixed(k)
+    return axes
+
+
+@rule("tril", "triu")
+def triangle(trace: LabelledTensors, out: Tensor, x: Tensor, diagonal: int = 0) -> Axes:
+    """Pin the rows and columns, whose positions decide what is zero."""
+    for axis in trace[x][-2:]:
         trace.pin(axis, "ranked or taken by its position")
-    return [fixed(size) for size in tensors_in(out)[0].shape]
+    return trace[x]
 
 
 @rule("flip")
@@ -231,7 +283,16 @@ def convolution(
     first, second, *kernel = trace[weight]
     for axis in kernel:
         trace.pin(axis, "the extent of a kernel")
-    if groups == len(incoming) > 1:
+    for axis in trace[x][2:]:
+        trace.pin(axis, "a kernel slides over them")
+    asked = _asked_groups(trace, groups)
+    if asked is not None and len(incoming) > groups and not _stays(asked):
+        outgoing = _whole_groups(trace, incoming, first, second, asked, transposed)
+    elif groups == len(incoming) > 1:
+        if asked is None:
+            trace.pin(incoming, "as many groups as channels, a number that is written in the code")
+        else:
+            unite_with_size(trace, incoming, asked)
         outgoing = _depthwise(trace, incoming, first, second, out.shape[1], transposed)
     else:
         sources = _tie_groups(trace, incoming, groups)
@@ -245,6 +306,54 @@ def convolution(
     if bias is not None:
         outgoing = trace.unite(outgoing, trace[bias][0])
     return [batch, outgoing, *map(constant, out.shape[2:])]
+
+
+_GROUPS_ARGUMENT: dict[Any, int] = {
+    torch.conv1d: 6,
+    torch.conv2d: 6,
+    torch.conv3d: 6,
+    torch.conv_transpose1d: 6,
+    torch.conv_transpose2d: 6,
+    torch.conv_transpose3d: 6,
+    torch.convolution: 8,
+}
+"""At which place convolutions take the number of groups."""
+
+
+def _asked_groups(trace: LabelledTensors, groups: int) -> Width | None:
+    """Return the number of groups if it is a size that changes with channels, else None."""
+    place = _GROUPS_ARGUMENT.get(trace.call.function)
+    asked = None if place is None else trace.call.argument(place, "groups")
+    return asked if adapts(asked) and groups > 1 else None
+
+
+def _whole_groups(
+    trace: LabelledTensors,
+    incoming: Labels,
+    first: Labels,
+    second: Labels,
+    asked: Width,
+    transposed: bool,
+) -> Labels:
+    """Remove groups as a whole where their number is that of the channels by their width."""
+    groups = operator.index(asked)
+    channels = asked.rows.reshape(-1) if asked.rows is not None else incoming[:0]
+    same = len(channels) == len(incoming)
+    if not (same and (trace.sets.roots(channels) == trace.sets.roots(incoming)).all()):
+        asked.pin("a number of groups that is computed from its size")
+        trace.pin(incoming, "a number of groups that is computed from its size")
+    trace.pin(second, "the width of a group that is removed as a whole")
+    whole = trace.tie(incoming.reshape(groups, -1).T)
+    trace.unite(whole, *first.reshape(groups, -1).T)
+    return np.repeat(whole, len(second)) if transposed else first
+
+
+def _stays(groups: int) -> bool:
+    """Tell whether a number of groups of several channels stays; one that a module keeps does."""
+    if isinstance(groups, AttributeSize):
+        groups.stay(PARTS)
+        return True
+    return not adapts(groups)
 
 
 def _tie_groups(trace: LabelledTensors, axis: Labels, groups: int) -> Labels:
@@ -355,7 +464,7 @@ def unite_with_normalised_shape(trace: LabelledTensors) -> None:
     """Unite the last axes with the sizes that a call of such a function names."""
     x, shape = trace.call.argument(0, "input"), trace.call.argument(1, "normalized_shape")
     for axis, size in zip(trace[x][-len(shape) :], shape, strict=True):
-        if isinstance(size, Width):
+        if adapts(size):
             unite_with_size(trace, axis, size)
         else:
             trace.pin(axis, "normalised over a shape that is written in the code")
@@ -377,12 +486,13 @@ def group_norm(
     """Tie channels at the same offset of each group, unless every channel is a group."""
     batch, channels, *rest = trace[x]
     vectors = [trace[tensor][0] for tensor in (weight, bias) if tensor is not None]
-    if groups < len(channels):
+    asked = trace.call.argument(1, "num_groups")
+    if groups == len(channels) and adapts(asked) and asked.follows:
+        unite_with_size(trace, channels, asked)
+    elif groups < len(channels) and _stays(asked):
         _tie_groups(trace, channels, groups)
-    elif isinstance(count := trace.call.argument(1, "num_groups"), Width):
-        unite_with_size(trace, channels, count)
-    elif not vectors:
-        trace.pin(channels, "as many groups as channels, which no tensor counts")
+    else:
+        trace.pin(channels, "as many groups as channels, a number that is written in the code")
     return [batch, trace.unite(channels, *vectors), *rest]
 
 
@@ -394,15 +504,24 @@ NORMS = frozenset(name for name in RULES if name.endswith("_norm") or "_norm_" i
 
 
 @rule("sum", "mean", "prod", "amax", "amin", "max", "min", "logsumexp", "var", "std", "any", "all")
-@rule("var_mean", "std_mean", "median", "mode", "norm", "linalg_vector_norm")
+@rule("var_mean", "std_mean", "median", "nanmedian", "mode", "norm", "linalg_vector_norm")
+@rule("aminmax", "nansum", "nanmean", "count_nonzero", "_is_all_true", "_is_any_true")
 def reduction(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Drop the axes that are reduced, or leave one place of each."""
+    """Drop the axes that are reduced, or leave one place of each.
+
+    Where the positions of what is taken are returned too, they may only be used if channels stay.
+    """
     results = tensors_in([out])
     if len(tensors_in([args])) == 1:  # max and min of two tensors
         return elementwise(trace, out, x, *args)
     if not results or results[0].dim() == 0:
         return []
-    return _without(trace[x], _reduced_dims(x, args, kwargs), keep=results[0].dim() == x.dim())
+    dims = _reduced_dims(x, args, kwargs)
+    for taken in results[1:] if x.is_floating_point() else ():
+        if not taken.is_floating_point():
+            along = np.concatenate([trace[x][dim] for dim in dims])
+            trace.pin_on_use(taken, along, "the position of a channel is asked for")
+    return _without(trace[x], dims, keep=results[0].dim() == x.dim())
 
 
 @rule("argmax", "argmin")
@@ -437,6 +556,12 @@ def _spatial(dims: int) -> Rule:
         sizes = tensors_in(out)[0].shape[-dims:]
         for axis in trace[x][-dims:]:
             trace.pin(axis, "pooled or resampled along this axis")
+        for other in tensors_in([args, kwargs]):
+            for along, axis in enumerate(trace[other]):
+                if other.shape == x.shape and along < x.dim() - dims:
+                    trace.unite(trace[x][along], axis)
+                else:
+                    trace.pin(axis, "pooled or resampled along this axis")
         return [*trace[x][:-dims], *map(constant, sizes)]
 
     return spatial
@@ -482,6 +607,9 @@ def permute(trace: LabelledTensors, out: Tensor, x: Tensor, dims: Sequence[int])
 @rule("view", "_unsafe_view", "_reshape_alias", "reshape", "unflatten")
 def view(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any) -> Axes:
     """See `pruners.channels.reshaping.reshape`."""
+    if out.numel() != x.numel():  # read as numbers of another width
+        trace.pin(trace[x][-1], "read as numbers of another width")
+        return [*trace[x][:-1], fixed(out.shape[-1])]
     return reshape(trace, trace[x], out.shape)
 
 
@@ -523,8 +651,10 @@ def expand(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs:
     """Repeat axes of one place."""
     axes = trace.broadcast(out.shape, trace[x])
     requested = trace.call.shape(out.dim()) or [-1] * out.dim()
+    if not trace.call.is_known:
+        requested = list(out.shape)
     for dim, size in enumerate(requested):
-        if isinstance(size, Width):
+        if adapts(size):
             axes[dim] = unite_with_size(trace, axes[dim], size)
         elif size != -1:
             trace.pin(axes[dim], "expanded to sizes that are written in the code")
@@ -536,22 +666,32 @@ def expand(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs:
 def repeat(trace: LabelledTensors, out: Tensor, x: Tensor, times: Sequence[int]) -> Axes:
     """Repeat the labels as the values are."""
     axes = [*map(free, [1] * (out.dim() - x.dim())), *trace[x]]
-    asked = trace.call.repetitions(times)
-    repeated = []
-    for axis, number, size in zip(axes, times, asked, strict=True):
-        labels = np.tile(axis, number)
-        if isinstance(size, Width) and len(axis) == 1:
-            labels = unite_with_size(trace, labels, size)
-        elif not isinstance(size, Width) or isinstance(size, AttributeSize):
-            labels = either(labels, constant(len(labels)))
-        repeated.append(labels)
-    return repeated
+    asked = trace.call.repeats(out.dim()) or times
+    return [_repeated(trace, *pair) for pair in zip(axes, asked, strict=True)]
+
+
+def _repeated(trace: LabelledTensors, axis: Labels, times: int) -> Labels:
+    """Return the labels of an axis that is repeated as often as the code has asked."""
+    number = operator.index(times)
+    repeated = np.tile(axis, number)
+    if not adapts(times):
+        return axis if number == 1 else either(repeated, constant(len(repeated)))
+    if len(axis) == 1 and not is_tracked(axis):
+        return _as_asked(trace, number, times)
+    times.pin("a number of repetitions that is computed from its size")
+    return either(repeated, fixed(len(repeated)))
+
+
+def _pin_places(trace: LabelledTensors, *axes: Labels) -> None:
+    for axis in axes:
+        trace.pin(axis, "pooled or resampled along this axis")
 
 
 @rule("pixel_shuffle")
 def pixel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -> Axes:
     """Tie the ``factor ** 2`` channels that become one."""
-    *batch, channels, _, _ = trace[x]
+    *batch, channels, height, width = trace[x]
+    _pin_places(trace, height, width)
     shuffled = trace.tie(channels.reshape(-1, factor**2).T)
     return [*batch, shuffled, *map(constant, out.shape[-2:])]
 
@@ -559,14 +699,16 @@ def pixel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -
 @rule("pixel_unshuffle")
 def pixel_unshuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -> Axes:
     """Let each channel become ``factor ** 2`` that stay together."""
-    *batch, channels, _, _ = trace[x]
+    *batch, channels, height, width = trace[x]
+    _pin_places(trace, height, width)
     return [*batch, np.repeat(channels, factor**2), *map(constant, out.shape[-2:])]
 
 
 @rule("im2col")
 def im2col(trace: LabelledTensors, out: Tensor, x: Tensor, kernel: Any, *args: Any) -> Axes:
     """Let each channel become the places under a kernel, which stay together."""
-    *batch, channels, _, _ = trace[x]
+    *batch, channels, height, width = trace[x]
+    _pin_places(trace, height, width)
     return [*batch, np.repeat(channels, math.prod(kernel)), constant(out.shape[-1])]
 
 
@@ -575,7 +717,8 @@ def col2im(
     trace: LabelledTensors, out: Tensor, x: Tensor, size: Any, kernel: Any, *args: Any
 ) -> Axes:
     """Tie the places under a kernel, which become one channel."""
-    *batch, columns, _ = trace[x]
+    *batch, columns, places = trace[x]
+    _pin_places(trace, places)
     channels = trace.tie(columns.reshape(-1, math.prod(kernel)).T)
     return [*batch, channels, *map(constant, out.shape[-2:])]
 
@@ -584,6 +727,9 @@ def col2im(
 def unfold(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, size: int, step: int) -> Axes:
     """Add an axis for the windows over another."""
     axes = list(trace[x])
+    if not axes:
+        return [constant(size)]
+    dim %= x.dim()
     trace.pin(axes[dim], "cut into windows")
     axes[dim] = constant(out.shape[dim])
     return [*axes, constant(size)]
@@ -646,10 +792,12 @@ def _keep_cuts(trace: LabelledTensors, axis: Labels, parts: list[Labels]) -> Non
         sizes = [asked] * len(parts) if isinstance(asked, int) else list(asked)
         for part, size in zip(parts, sizes, strict=True):
             # The last of equal parts may be shorter.
-            if isinstance(size, Width) and size.follows and operator.index(size) == len(part):
+            if adapts(size) and size.follows and operator.index(size) == len(part):
                 unite_with_size(trace, part, size)
             else:
                 trace.pin(part, "split at sizes that are written in the code")
+    elif not trace.call.is_known:
+        trace.pin(axis, "split at sizes that are written in the code")
     elif len({len(part) for part in parts}) == 1:
         trace.tie(np.stack(parts))
     else:
@@ -724,7 +872,7 @@ def _keep_narrow(trace: LabelledTensors, out: Tensor, axis: Labels, start: int, 
     asked = trace.call.argument(2, "start"), trace.call.argument(3, "length")
     written = []
     for part, size in zip((axis[:start], axis[start:end]), asked, strict=True):
-        if isinstance(size, Width) and size.follows and operator.index(size) == len(part):
+        if adapts(size) and size.follows and operator.index(size) == len(part):
             unite_with_size(trace, part, size)
         else:
             written.append(part)
@@ -741,7 +889,7 @@ def _asked_bounds(call: Call, dim: int) -> list[Width]:
         asked = [own.start, own.stop] if own else []
     else:
         asked = [width for width in call.widths() if not isinstance(width, AttributeSize)]
-    return [bound for bound in asked if isinstance(bound, Width)]
+    return [*filter(adapts, asked)]
 
 
 def _slice_of(x: Tensor, index: Any, dim: int) -> slice | None:
@@ -818,14 +966,40 @@ def embedding_bag(
 def index(trace: LabelledTensors, out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -> Axes:
     """Advanced indexing: pin the axes that are indexed."""
     axes = trace[x]
-    indexed = [dim for dim, index in enumerate(indices) if index is not None]
-    for dim in indexed:
+    taken = _indexed(trace, indices)
+    for dim in taken:
         trace.pin(axes[dim], "indexed by a tensor")
-    kept = [axis for dim, axis in enumerate(axes) if dim not in indexed]
-    consecutive = indexed == list(range(indexed[0], indexed[-1] + 1))
-    where = indexed[0] if consecutive else 0
+    kept = [axis for dim, axis in enumerate(axes) if dim not in taken]
+    where = taken[0] if _are_together(indices) else 0
     new = out.dim() - len(kept)
     return [*kept[:where], *map(fixed, out.shape[where : where + new]), *kept[where:]]
+
+
+def _indexed(trace: LabelledTensors, indices: Sequence[Tensor | None]) -> list[int]:
+    """Return which axes are indexed, and pin the axes of the indices themselves.
+
+    A mask takes the place of as many axes as it has.
+    """
+    taken: list[int] = []
+    dim = 0
+    for index in indices:
+        width = index.dim() if _is_mask(index) else 1
+        if index is not None:
+            taken += range(dim, dim + width)
+            for axis in trace[index]:
+                trace.pin(axis, "positions that are taken from a tensor")
+        dim += width
+    return taken
+
+
+def _is_mask(index: Tensor | None) -> TypeGuard[Tensor]:
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
+
+
+def _are_together(indices: Sequence[Tensor | None]) -> bool:
+    """Tell whether the indexed axes follow one another: the result has theirs in that place."""
+    given = [place for place, index in enumerate(indices) if index is not None]
+    return given == list(range(given[0], given[-1] + 1))
 
 
 @rule("index_put", "_unsafe_index_put")
@@ -837,11 +1011,26 @@ def index_put(
     values: Tensor,
     *args: Any,
 ) -> Axes:
-    """Pin whatever takes part."""
-    for tensor in (x, values):
-        for axis in trace[tensor]:
+    """Pin the axes that are indexed, and unite the others with those of the values."""
+    axes = list(trace[x])
+    if len(indices) == 1 and values.numel() == 1 and _is_mask(indices[0]):
+        mask = trace[indices[0]]
+        return [*map(trace.unite, axes[: len(mask)], mask), *axes[len(mask) :]]
+    taken = _indexed(trace, indices)
+    for dim in taken:
+        trace.pin(axes[dim], "written at places given by a tensor")
+    others = [dim for dim in range(x.dim()) if dim not in taken]
+    behind = [dim for dim in others if dim > max(taken)] if _are_together(indices) else others
+    given = trace[values]
+    for place, axis in enumerate(reversed(given), start=1):
+        same = behind[-place] if place <= len(behind) else None
+        if same is not None and len(axis) == len(axes[same]):
+            axes[same] = trace.unite(axes[same], axis)
+        else:
             trace.pin(axis, "written at places given by a tensor")
-    return trace[x]
+    for before in set(others) - set(behind) if len(given) > len(behind) else ():
+        trace.pin(axes[before], "written at places given by a tensor")
+    return axes
 
 
 @rule("index_select")
@@ -849,6 +1038,8 @@ def index_select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index
     """Pin the axis that is indexed."""
     axes = list(trace[x])
     trace.pin(axes[dim], "indexed by a tensor")
+    for axis in trace[index]:
+        trace.pin(axis, "positions that are taken from a tensor")
     axes[dim] = fixed(out.shape[dim])
     return axes
 
@@ -867,8 +1058,9 @@ def scatter(
     trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: Tensor, *args: Any, **kw: Any
 ) -> Axes:
     """Pin the axis that is written to, and unite the others with those of the source."""
-    trace.pin(trace[x][dim], "written at places given by a tensor")
-    sources = [trace[source] for source in tensors_in([index, args])]
+    sources = [trace[source] for source in tensors_in([index, args]) if source.dim()]
+    for axes in (trace[x], *sources):
+        trace.pin(axes[dim], "written at places given by a tensor")
     return _along_others(trace, dim, trace[x], *sources)
 
 
@@ -908,11 +1100,23 @@ def scaled_dot_product_attention(
     *value_batch, value_sources, value_features = trace[value]
     trace.unite(features, key_features)
     trace.unite(sources, value_sources)
-    operands = [batch, key_batch, value_batch]
+    operands = [batch, *(_shared_heads(trace, batch, own) for own in (key_batch, value_batch))]
     if isinstance(attn_mask, Tensor):
         operands.append(trace[attn_mask][:-2])
+        places = [targets, sources]
+        trace.broadcast([*map(len, places)], places, trace[attn_mask][-2:])
     shape = tensors_in(out)[0].shape
     return [*trace.broadcast(shape[:-2], *operands), targets, value_features]
+
+
+def _shared_heads(trace: LabelledTensors, query: Axes, own: Axes) -> Axes:
+    """Repeat the heads of keys or values as grouped-query attention does, for its queries.
+
+    Queries of one group follow the head that they share.
+    """
+    if not query or not own or len(query[-1]) == len(own[-1]) or len(own[-1]) == 1:
+        return own
+    return [*own[:-1], np.repeat(own[-1], len(query[-1]) // len(own[-1]))]
 
 
 @function_rule(F.multi_head_attention_forward)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness.errors import RequestError, nearest
-from pruners.channels.attributes import size_attributes
+from pruners.channels.attributes import own_tensors, size_attributes
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Place, Site
 from pruners.channels.numbers import (
     PartlyKept,
@@ -19,7 +19,7 @@ from pruners.channels.numbers import (
     put_numbers,
     smaller_kept_sizes,
 )
-from pruners.channels.tensors import named_tensors, places, put
+from pruners.channels.tensors import named_tensors, put
 
 Cuts = dict[str, dict[int, Tensor]]
 """For each tensor, by name, and each axis that is cut, which positions stay (a boolean each)."""
@@ -51,15 +51,22 @@ def shrink(
         RequestError: an unknown group, no channel to keep, a number that is none, is out of range
             or twice there, another model's graph, or optimiser state in an unknown form.
     """
-    kept = _checked(graph, keep)
+    with torch.inference_mode(False):  # whose tensors could not be trained
+        cuts = remove(model, graph, keep, optimiser)
+    return _smaller_graph(graph, _checked(graph, keep), cuts)
+
+
+def remove(
+    model: nn.Module, graph: ChannelGraph, keep: Keep, optimiser: Optimizer | None = None
+) -> Cuts:
+    """Remove channels as `shrink` does, and return which positions stay."""
     tensors = named_tensors(model)
     cuts = kept_positions(model, graph, keep)
     replacements = {id(tensors[name]): _cut(tensors[name], dims) for name, dims in cuts.items()}
     states = _cut_states(optimiser, cuts, tensors)
     sizes = _new_sizes(model, tensors, cuts, replacements)
     _check_projections(model, sizes)
-    numbers = kept_sizes_after(model, graph, kept)
-    smaller = _smaller_graph(graph, kept, cuts)
+    numbers = kept_sizes_after(model, graph, _checked(graph, keep))
 
     put(model, replacements)
     for module, attributes in sizes:
@@ -69,7 +76,7 @@ def shrink(
     put_numbers(model, numbers)
     if optimiser is not None:
         _hand_over(optimiser, replacements, states)
-    return smaller
+    return cuts
 
 
 def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
@@ -198,21 +205,19 @@ def _new_sizes(
     model: nn.Module, tensors: Mapping[str, Tensor], cuts: Cuts, replacements: Mapping[int, Tensor]
 ) -> list[tuple[nn.Module, dict[str, Any]]]:
     """Return the attributes that each module is to have once it has its new tensors."""
-    held_in = places(model)
-    changed = {place[0] for old in replacements for place in held_in[old]}
     cut_of = {id(tensors[name]): dims for name, dims in cuts.items()}
 
     def sizes(module: nn.Module) -> dict[str, Any]:
-        held = {**module._parameters, **module._buffers}
-        shapes = {
-            name: replacements.get(id(tensor), tensor).shape
-            for name, tensor in held.items()
-            if tensor is not None
-        }
+        held = own_tensors(module)
+        shapes = {name: replacements.get(id(tensor), tensor).shape for name, tensor in held.items()}
         kept_outputs = cut_of.get(id(held.get("weight")), {}).get(0)
         return size_attributes(module, shapes, kept_outputs)
 
-    return [(module, sizes(module)) for module in changed]
+    return [
+        (module, sizes(module))
+        for module in model.modules()
+        if any(id(tensor) in replacements for tensor in own_tensors(module).values())
+    ]
 
 
 def _check_projections(model: nn.Module, sizes: Sequence[tuple[nn.Module, dict[str, Any]]]) -> None:

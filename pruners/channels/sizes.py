@@ -11,16 +11,34 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
+
+
+class Pass(Protocol):
+    """What a size knows about the pass that it was read in: see `labels.LabelledTensors`."""
+
+    call: Call
+    over: bool
+
+    def pin(self, labels: npt.NDArray[np.int64], reason: str) -> None:
+        """Exclude channels from removal."""
+
+    def tie(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Make all rows of a table the same channels."""
 
 
 class Width(int):
     """The size of a labelled axis, or a number computed from it.
+
+    Code that compares it with another number chooses a way that only some sizes take: the axis
+    then keeps its size if that choice could change.
 
     Attributes:
         rows: labels (alternatives, size): axes of which each has this size, as it will be after
@@ -29,38 +47,66 @@ class Width(int):
     """
 
     rows: npt.NDArray[np.int64] | None
-    origin: object
+    origin: Pass
+    _sources: tuple[npt.NDArray[np.int64], ...]
 
-    def __new__(cls, size: int, rows: npt.NDArray[np.int64] | None, origin: object) -> Width:
+    def __new__(
+        cls,
+        size: int,
+        rows: npt.NDArray[np.int64] | None,
+        origin: Pass,
+        sources: tuple[npt.NDArray[np.int64], ...] = (),
+    ) -> Width:
         """Return a number that remembers where it comes from."""
         width = super().__new__(cls, size)
         width.rows = rows
         width.origin = origin
+        width._sources = sources if rows is None else (*sources, rows)
         return width
+
+    @property
+    def sources(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Labels of all the axes that the number was computed from."""
+        return self._sources
 
     @property
     def follows(self) -> bool:
         """Whether it is known to be the size of an axis after any removal."""
-        return self.rows is not None
+        return self.rows is not None and not self.origin.over
+
+    def every(self, step: int) -> Width:
+        """Return the number of runs of neighbours that are made from one channel each."""
+        rows = None if self.rows is None else self.rows[:, ::step]
+        return Width(int(self) // step, rows, self.origin, self.sources)
+
+    def pin(self, reason: str) -> None:
+        """Exclude all channels that the number depends on from removal."""
+        for labels in self.sources if not self.origin.over else ():
+            self.origin.pin(labels.reshape(-1), reason)
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
         """Let copies be plain numbers: models may keep a size."""
         return int, (int(self),)
 
+    def _computed(self, size: int, *others: int) -> Width:
+        """Return a number that is only known to change with the axes of this one and others."""
+        sources = [w.sources for w in (self, *others) if isinstance(w, Width)]
+        return Width(size, None, self.origin, tuple(chain.from_iterable(sources)))
+
     def __floordiv__(self, parts: int) -> int:
         size = int(self) // parts
-        if self.rows is None or self <= 0 or int(self) % parts:
-            return Width(size, None, self.origin)
+        if self.rows is None or int(self) <= 0 or int(self) % parts or isinstance(parts, Width):
+            return self._computed(size, parts)
         return Width(size, self.rows.reshape(-1, size), self.origin)
 
     def __add__(self, other: int) -> int:
         if not isinstance(other, int):
             return NotImplemented
         size = int(self) + int(other)
-        if not (isinstance(other, Width) and self > 0 and other > 0):
-            return Width(size, None, self.origin)
+        if not (isinstance(other, Width) and int(self) > 0 and int(other) > 0):
+            return self._computed(size, other)
         if self.rows is None or other.rows is None or len(self.rows) + len(other.rows) > 2:
-            return Width(size, None, self.origin)
+            return self._computed(size, other)
         return Width(size, np.concatenate([self.rows, other.rows], axis=1), self.origin)
 
     __radd__ = __add__
@@ -68,19 +114,64 @@ class Width(int):
     def __mul__(self, factor: int) -> int:
         if not isinstance(factor, int):
             return NotImplemented
-        rows = self.rows if int(factor) == 1 else None
-        return Width(int(self) * int(factor), rows, self.origin)
+        if int(factor) == 1 and not isinstance(factor, Width):
+            return Width(int(self), self.rows, self.origin, self.sources)
+        return self._computed(int(self) * int(factor), factor)
 
     __rmul__ = __mul__
 
     def __neg__(self) -> int:
-        return Width(-int(self), self.rows, self.origin)
+        return Width(-int(self), self.rows, self.origin, self.sources)
 
     def __sub__(self, other: int) -> int:
         return Remainder(self, other) if isinstance(other, int) else NotImplemented
 
     def __rsub__(self, other: int) -> int:
         return Remainder(other, self) if isinstance(other, int) else NotImplemented
+
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self._compared(operator.eq, other)
+
+    def __ne__(self, other: object) -> bool:
+        return self._compared(operator.ne, other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self._compared(operator.lt, other)
+
+    def __le__(self, other: Any) -> bool:
+        return self._compared(operator.le, other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self._compared(operator.gt, other)
+
+    def __ge__(self, other: Any) -> bool:
+        return self._compared(operator.ge, other)
+
+    def _compared(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
+        """Compare, and see to it that the answer stays the same.
+
+        What torch compares inside its own functions it compares with sizes of tensors.
+        """
+        result = compare(int(self), int(other) if isinstance(other, Width) else other)
+        if self.origin.over or self.origin.call.function is not None:
+            return result
+        if isinstance(other, Width) and not other.origin.over:
+            if self.rows is not None and other.rows is not None and int(self) == int(other):
+                self.origin.tie(np.concatenate([self.rows, other.rows]))
+            else:
+                self.pin("its size is compared with another")
+                other.pin("its size is compared with another")
+        elif isinstance(other, int) and self._may_change(compare, int(other), result):
+            self.pin("its size is compared with a number that is written in the code")
+        return result
+
+    def _may_change(self, compare: Callable[[int, int], bool], number: int, result: bool) -> bool:
+        """Tell whether a comparison could have another result when channels are gone."""
+        if compare in (operator.eq, operator.ne):
+            return int(self) == number or (self.follows and 1 <= number < int(self))
+        return int(self) > 0 and compare(1, number) != result
 
 
 class Remainder(Width):
@@ -97,8 +188,9 @@ class Remainder(Width):
     def __new__(cls, whole: int, part: int) -> Remainder:
         """Return the difference, which remembers both."""
         number = int.__new__(cls, operator.index(whole) - operator.index(part))
-        number.rows = None
-        number.origin = next(own.origin for own in (whole, part) if isinstance(own, Width))
+        sizes = [own for own in (whole, part) if isinstance(own, Width)]
+        number.rows, number.origin = None, sizes[0].origin
+        number._sources = tuple(chain.from_iterable(size.sources for size in sizes))
         number.whole, number.part = whole, part
         return number
 
@@ -106,7 +198,12 @@ class Remainder(Width):
     def follows(self) -> bool:
         """Whether it is known to be the size of an axis after any removal."""
         positive = min(operator.index(self.whole), operator.index(self.part)) > 0
-        return positive and operator.index(self) != 0
+        return positive and operator.index(self) != 0 and not self.origin.over
+
+
+def adapts(size: object) -> TypeGuard[Width]:
+    """Tell whether a number changes with an axis of the pass that is going on."""
+    return isinstance(size, Width) and not size.origin.over
 
 
 _SHAPED: frozenset[Any] = frozenset(
@@ -130,12 +227,32 @@ _SHAPED: frozenset[Any] = frozenset(
         torch.ones,
         torch.empty,
         torch.full,
+        torch.empty_strided,
+        torch.empty_permuted,
+        torch.Tensor.new_empty_strided,
         torch.rand,
         torch.randn,
-        torch.arange,
+        torch.randint,
+        torch.normal,
         torch.eye,
     }
 )
+_SIZE_IN_ONE_PIECE: frozenset[Any] = frozenset(
+    {
+        torch.full,
+        torch.Tensor.new_full,
+        torch.empty_strided,
+        torch.empty_permuted,
+        torch.Tensor.new_empty_strided,
+        torch.randint,
+        torch.normal,
+    }
+)
+_WITHOUT_TENSOR: frozenset[Any] = frozenset(
+    {torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn, torch.eye}
+)
+_REPEATS: frozenset[Any] = frozenset({torch.Tensor.repeat, torch.Tensor.tile, torch.tile})
+_SEQUENCES = (tuple, list)
 _UNFLATTEN: tuple[Any, ...] = (torch.Tensor.unflatten, torch.unflatten)
 _SPLITS: tuple[Any, ...] = (
     torch.split,
@@ -161,6 +278,37 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     met: set[int] = field(default_factory=set)
 
+    @staticmethod
+    def of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """Return a call; one of ``torch.ops.aten`` counts as that of the function of its name."""
+        if isinstance(function, (OpOverload, OpOverloadPacket)):
+            packet = getattr(function, "overloadpacket", function)
+            name = packet.__name__
+            in_aten = packet is getattr(torch.ops.aten, name, None)
+            named = getattr(torch.Tensor, name, None) or getattr(torch, name, None)
+            return Call(named if in_aten else None, args, kwargs)
+        return Call(function, args, kwargs)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the code is calling a function of torch, whose arguments can be seen.
+
+        Otherwise operations come from compiled code, whose numbers cannot be told apart.
+        """
+        return self.function is not None
+
+    def argument(self, position: int, *names: str) -> Any:
+        """Return an argument that may be given by place or by name, or None."""
+        given = self.args[position] if len(self.args) > position else None
+        return next((self.kwargs[name] for name in names if name in self.kwargs), given)
+
+    def repeats(self, dims: int) -> list[int] | None:
+        """Return how often each axis is repeated, or None if the call does not say."""
+        if self.function not in _REPEATS:
+            return None
+        numbers = self._sizes()
+        return [1] * (dims - len(numbers)) + numbers
+
     @property
     def is_split(self) -> bool:
         """Whether the sizes of the parts were asked for, and not their number."""
@@ -168,17 +316,7 @@ class Call:
 
     def widths(self) -> list[Width]:
         """Return the sizes among the arguments that come from labelled axes."""
-        return [number for number in _numbers([self.args, self.kwargs]) if _is_width(number)]
-
-    def argument(self, position: int, *names: str) -> Any:
-        """Return an argument that may be given by place or by name, or None."""
-        given = self.args[position] if len(self.args) > position else None
-        return next((self.kwargs[name] for name in names if name in self.kwargs), given)
-
-    def repetitions(self, times: Sequence[int]) -> Sequence[int]:
-        """Return how often each axis is repeated, as the code has written it."""
-        numbers = list(_numbers([self.args, self.kwargs]))
-        return numbers if [operator.index(n) for n in numbers] == list(times) else times
+        return [number for number in _numbers([self.args, self.kwargs]) if adapts(number)]
 
     def shape(self, dims: int) -> list[int] | None:
         """Return the shape that was asked for, or None if the call does not name one.
@@ -188,28 +326,33 @@ class Call:
         """
         if self.function not in _SHAPED:
             return None
-        numbers = list(_numbers([self.args, self.kwargs]))
+        numbers = self._sizes()
+        if self.function in _SIZE_IN_ONE_PIECE:
+            pieces = [a for a in (*self.args, self.kwargs.get("size")) if isinstance(a, _SEQUENCES)]
+            return list(pieces[0]) if pieces and len(pieces[0]) == dims else None
         if self.function in _UNFLATTEN:
             tensor = next(arg for arg in self.args if isinstance(arg, Tensor))
-            dim, sizes = int(numbers[0]) % tensor.dim(), numbers[1:]
+            dim, sizes = operator.index(numbers[0]) % tensor.dim(), numbers[1:]
             numbers = [*[-1] * dim, *sizes, *[-1] * (tensor.dim() - dim - 1)]
-        elif self.function in {torch.full, torch.Tensor.new_full}:
-            numbers = numbers[:dims]
         elif self.function is torch.eye and len(numbers) == 1:
             numbers *= 2
         return numbers if len(numbers) == dims else None
 
-
-def _is_width(number: int) -> bool:
-    return isinstance(number, Width)
+    def _sizes(self) -> list[int]:
+        """Return the numbers that are given along with the tensor, if the function takes one."""
+        own = self.args if self.function in _WITHOUT_TENSOR else self.args[1:]
+        named = [value for name, value in self.kwargs.items() if name != "input"]
+        return list(_numbers([own, named]))
 
 
 def _numbers(arguments: Any) -> Iterator[Any]:
-    """Walk through nested arguments and yield the integers."""
+    """Walk through nested arguments and yield the integers; those in tensors follow nothing."""
     if isinstance(arguments, bool):
         return
     if isinstance(arguments, int):
         yield arguments
+    elif isinstance(arguments, Tensor):
+        yield from () if arguments.dim() else (0,)
     elif isinstance(arguments, slice):
         yield from _numbers([arguments.start, arguments.stop, arguments.step])
     elif isinstance(arguments, Mapping):

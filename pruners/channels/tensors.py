@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import SUPPORTED_NODES, tree_leaves
+
+from harness.errors import RequestError
 
 Place = tuple[nn.Module, dict[str, Tensor | None], str]
 """A module, its dictionary of parameters or of buffers, and the name in it."""
@@ -58,6 +63,51 @@ def replaced(model: nn.Module, replacements: Mapping[int, Tensor]) -> Iterator[N
         for tensors, name, tensor in before:
             tensors[name] = tensor
         _refresh_recurrent(model)
+
+
+def returned_tensors(result: Any) -> list[Tensor]:
+    """Return all tensors of a model's output, once each.
+
+    Found are those in tuples, lists, sets and mappings, in containers that torch knows, and in
+    the attributes of any other object, such as a dataclass.
+
+    Raises:
+        RequestError: something is returned that can be gone through only once.
+    """
+    found: list[Tensor] = []
+    seen: set[int] = set()
+    waiting = [result]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, _NO_CONTAINERS):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Iterator):
+            raise RequestError(
+                f"the model returns a {type(value).__name__}, whose tensors cannot be seen: "
+                "give a forward= that returns them in a list"
+            )
+        else:
+            waiting += reversed(_held_by(value))
+    return found
+
+
+_NO_CONTAINERS = (nn.Module, type, FunctionType, ModuleType, str, bytes, int, float, complex)
+
+
+def _held_by(value: Any) -> list[Any]:
+    """Return what a container or an object holds."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return list(value)
+    if type(value) in SUPPORTED_NODES:
+        return list(tree_leaves(value))
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    held = [getattr(value, name) for name in slots if hasattr(value, name)]
+    return [*held, *getattr(value, "__dict__", {}).values()]
 
 
 def _refresh_recurrent(model: nn.Module) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from harness.errors import RunFailed
 from pruners.channels.gating import masked
 from pruners.channels.groups import ChannelGraph, Keep
-from pruners.channels.rules import tensors_in
-from pruners.channels.tensors import replaced
+from pruners.channels.tensors import replaced, returned_tensors
 
 
 def verify_shrink(
@@ -60,7 +59,7 @@ def _outputs(model: nn.Module, forward: Callable[..., Any], inputs: Sequence[Any
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     copies = {id(buffer): buffer.clone() for buffer in model.buffers()}
     with torch.no_grad(), torch.random.fork_rng(sorted(devices, key=str)), replaced(model, copies):
-        return tensors_in(forward(model, *inputs))
+        return returned_tensors(forward(model, *inputs))
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:

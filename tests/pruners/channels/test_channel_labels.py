@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pruners.channels.labels import FIXED, FREE, LabelledTensors, LabelSets, free
 from pruners.channels.reshaping import reshape
+from pruners.channels.sizes import Call
 
 
 def test_united_labels_have_one_root():
@@ -72,18 +74,45 @@ def test_merging_axes_repeats_labels_and_splitting_undoes_it():
 
 def test_splitting_ties_the_same_offset_of_all_parts():
     trace = LabelledTensors()
+    trace.call = Call(torch.flatten)
     channels = trace.sets.fresh(6)
     _, inner = reshape(trace, [channels], (2, 3))
     assert trace.sets.roots(channels).tolist() == [0, 1, 2, 0, 1, 2]
     assert trace.sets.roots(inner).tolist() == [0, 1, 2]
 
 
-def test_of_two_labelled_axes_that_are_merged_the_outer_stays():
+def test_of_two_labelled_axes_that_are_merged_and_met_the_outer_stays():
     trace = LabelledTensors()
+    trace.call = Call(torch.flatten)
     heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
     (merged,) = reshape(trace, [heads, features], (6,))
-    assert merged.tolist() == np.tile(features, 2).tolist()
+    trace.unite(merged, met := trace.sets.fresh(6))
+    trace.sets.settle()
     assert sorted(trace.sets.pinned()) == heads.tolist()
+    assert trace.sets.roots(met).tolist() == np.tile(trace.sets.roots(features), 2).tolist()
+
+
+def test_merged_axes_that_are_split_again_have_their_own_labels_and_none_is_pinned():
+    trace = LabelledTensors()
+    trace.call = Call(torch.flatten)
+    heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
+    (merged,) = reshape(trace, [heads, features], (6,))
+    again = reshape(trace, [merged], (2, 3))
+    assert [axis.tolist() for axis in again] == [heads.tolist(), features.tolist()]
+    trace.sets.settle()
+    assert not trace.sets.pinned()
+
+
+def test_a_place_that_merges_a_pinned_axis_goes_with_the_other():
+    trace = LabelledTensors()
+    trace.call = Call(torch.flatten)
+    channels, kernel = trace.sets.fresh(2), trace.sets.fresh(3)
+    (merged,) = reshape(trace, [channels, kernel], (6,))
+    trace.unite(merged, met := trace.sets.fresh(6))
+    trace.pin(kernel, "the extent of a kernel")
+    trace.sets.settle()
+    assert trace.sets.roots(met).tolist() == np.repeat(trace.sets.roots(channels), 3).tolist()
+    assert trace.sets.without(channels[:1])[met].tolist() == [False] * 3 + [True] * 3
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 3), (1, 2, 3), (2, 3, 1)])

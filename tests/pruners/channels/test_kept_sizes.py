@@ -278,11 +278,16 @@ def test_a_translator_of_torch_keeps_its_width_right():
         def forward(self, x, y):
             return self.out(self.body(self.embed(x), self.embed(y)))
 
-    model = Translator().eval()
-    graph = trace_channels(model, (torch.zeros(2, 7, 6), torch.zeros(2, 5, 6)))
+    model, x = Translator(), (inputs(2, 7, 6), inputs(2, 5, 6))
+    graph = traced(model, x)
+    hidden = {f"body.{part}.layers.0.linear1": 24 for part in ("encoder", "decoder")}
+    assert graph.sizes() == {"embed": 4, **hidden}
+    smaller, keep = copy.deepcopy(model), dict.fromkeys(hidden, range(1, 24, 2))
+    shrink(smaller, graph, keep)
+    verify_shrink(model, graph, keep, smaller, x, tolerance=1e-10)
     shrink(model, graph, {"embed": [0, 2]})
     assert model.body.d_model == 8
-    assert model(torch.zeros(2, 7, 6), torch.zeros(2, 5, 6)).shape == (2, 5, 5)
+    assert model(*x).shape == (2, 5, 5)
 
 
 def test_tracing_leaves_the_numbers_as_they_are():

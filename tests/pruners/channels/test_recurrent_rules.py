@@ -89,6 +89,16 @@ def test_a_shrunk_layer_computes_and_learns_what_the_masked_one_does(kind, optio
         assert_same_trajectory_of(Case(lambda: copy.deepcopy(model), lambda: (x,), 0), "momentum")
 
 
+def test_the_lengths_of_packed_sequences_hold_no_channel():
+    graph = trace_channels(Tagger(nn.LSTM, packed=True), torch.zeros(2, 4, 3))
+    assert graph.sizes() == {"first": 5, "recurrent": 6}
+
+
+def test_a_projection_almost_as_wide_as_its_cells_is_followed():
+    graph = trace_channels(Tagger(nn.LSTM, proj_size=5), torch.zeros(2, 4, 3))
+    assert graph.sizes() == {"first": 5, "recurrent": 6, "recurrent#2": 5}
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_steps_need_not_be_computed(kind):
     model = Tagger(kind, bidirectional=True)

@@ -281,7 +281,6 @@ def test_reshaping_to_numbers_is_pinned():
 
 def test_new_tensors_are_as_large_as_the_code_says():
     assert sizes(lambda x: x + torch.zeros(2, x.shape[1], 1, 1)) == [8]
-    assert sizes(lambda x: x + torch.arange(x.shape[1])[:, None, None]) == [8]
     assert sizes(lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(x.shape[1]))) == [8]
     assert "outside" in reason(lambda x: x + torch.zeros(2, 8, 1, 1))
     assert "outside" in reason(lambda x: x + torch.arange(8)[:, None, None])
@@ -304,22 +303,6 @@ def test_sizes_that_the_code_reads_from_modules_are_followed():
     assert type(state.cell.hidden_size) is int
     with pytest.raises(RequestError, match="no channel that can be removed"):
         trace_channels(State(lambda model: 6), torch.zeros(2, 3))
-
-
-def test_a_size_that_the_model_keeps_is_a_plain_number_in_copies():
-    class Keeps(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
-
-        def forward(self, x):
-            x = self.first(x)
-            self.shape = x.shape
-            return self.last(x.view(len(x), self.shape[1], -1).mean(2))
-
-    model = Keeps()
-    assert trace_channels(model, torch.zeros(2, 3, 4, 4)).sizes() == {"first": 4}
-    assert [type(size) for size in copy.deepcopy(model).shape] == [int] * 4
 
 
 # Axes that are no channels, but meet some
@@ -612,13 +595,6 @@ def test_transformers_are_followed_and_not_their_fast_path():
     graph = trace_channels(model, torch.zeros(2, 2, 3), forward=forward)
     assert graph.sizes() == {"0": 4, "1.layers.0.linear1": 12, "1.layers.1.linear1": 12}
     assert torch.backends.mha.get_fastpath_enabled()
-
-
-def test_unused_parameters_are_refused():
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    model.register_parameter("forgotten", nn.Parameter(torch.zeros(3)))
-    with pytest.raises(RequestError, match="never uses forgotten"):
-        trace_channels(model, torch.zeros(2, 3))
 
 
 def test_a_network_without_hidden_channels_is_refused():

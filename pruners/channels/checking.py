@@ -1,0 +1,250 @@
+"""Does the network that is left still run as the labels say?
+
+Once a network is traced, it is cut on trial, each group to another share of its channels, and runs
+again: step by step it must carry out the same operations, and every axis must be as long as its
+labels say. Where it is not, the tracer has been wrong about an operation or about a number in the
+code; the channels that take part there are pinned.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pruners.channels.groups import ChannelGraph
+from pruners.channels.labels import Axes, Labels, LabelSets, is_tracked
+from pruners.channels.recurrent_rules import carried_out
+from pruners.channels.rules import FUNCTION_RULES, tensors_in
+from pruners.channels.state import SET_DATA, Originals
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An operation of the traced pass.
+
+    Attributes:
+        name: of the operation, or of the function of torch that is taken as one.
+        module: whose forward was running.
+        operands: labels of the tensors that it has read.
+        results: labels of what it has returned.
+        numbers: labels of the axes whose sizes it was called with.
+    """
+
+    name: str
+    module: str
+    operands: list[Axes]
+    results: list[Axes]
+    numbers: Axes
+
+
+class Misfit(BaseException):
+    """The cut network does not do what the labels say.
+
+    Not an `Exception`: the model's own code is not to catch it.
+
+    Attributes:
+        step: where.
+        labels: of the channels that take part.
+    """
+
+    def __init__(self, step: Step, labels: list[Labels], what: str) -> None:
+        super().__init__(what)
+        self.step = step
+        self.labels = labels
+
+    def reason(self) -> str:
+        """Return why channels are pinned, in one line."""
+        where = f", in {self.step.module}" if self.step.module else ""
+        return f"{self.step.name} does not follow a removal ({self}){where}"
+
+
+_PROJECTION = "weight_hr_l"
+
+
+def trial(graph: ChannelGraph) -> dict[str, list[int]]:
+    """Return channels to keep: of each group another share, so that no sizes agree by chance.
+
+    The cells of an LSTM with a projection stay: they have to be more than what it projects to.
+    """
+    chance = random.Random(0)
+    keep = {}
+    for group in graph.groups:
+        if any((_PROJECTION in m.tensor and m.dim == 1) for m in group.members):
+            continue
+        fewest = min(max(2, (group.size + 1) // 2), group.size - 1)
+        count = chance.randint(max(1, fewest), max(1, group.size - 1))
+        keep[group.name] = sorted(chance.sample(range(group.size), count))
+    return keep
+
+
+class CutSizes:
+    """How long axes are once channels are gone.
+
+    Args:
+        sets: the labels of the traced pass.
+        labels: of each parameter and buffer, by name.
+        graph: the groups that were found.
+        keep: which channels of them stay.
+    """
+
+    def __init__(
+        self,
+        sets: LabelSets,
+        labels: Mapping[str, Axes],
+        graph: ChannelGraph,
+        keep: Mapping[str, Sequence[int]],
+    ) -> None:
+        gone = []
+        for group in graph.groups:
+            member = group.members[0]
+            channels = labels[member.tensor][member.dim][member.index[:, 0].numpy()]
+            gone.append(np.delete(channels, list(keep.get(group.name, range(group.size)))))
+        self._stays = sets.without(np.concatenate(gone) if gone else np.empty(0, np.int64))
+
+    def of(self, axis: Labels) -> int:
+        """Return how long an axis is to be."""
+        if not is_tracked(axis):
+            return len(axis)
+        return int((self._stays[axis] | (axis < 0)).sum())
+
+    def cut(self, axes: Iterable[Axes]) -> list[Labels]:
+        """Return the axes that lose channels."""
+        return [axis for own in axes for axis in own if self.of(axis) < len(axis)]
+
+
+class Following(TorchDispatchMode):
+    """Compares the operations of the cut network with those of the traced pass.
+
+    Args:
+        steps: of the traced pass.
+        sizes: how long their axes are to be.
+        originals: what has to be given its values back.
+
+    Attributes:
+        originals: the same.
+        within: whether a function goes by that is taken as one operation.
+    """
+
+    def __init__(self, steps: Sequence[Step], sizes: CutSizes, originals: Originals) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self._steps = steps
+        self._sizes = sizes
+        self.originals = originals
+        self._next = 0
+        self._in_operation = False
+        self._by_value = False
+        self.within = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.is_mutable:
+            self.originals.about_to_write(func, args, kwargs or {})
+        if self.within:
+            return func(*args, **(kwargs or {}))
+        step = self.enter(canonical(func))
+        out = func(*args, **(kwargs or {}))
+        self.leave(step, out, by_value=depends_on_values(func))
+        return out
+
+    def enter(self, name: str) -> Step | None:
+        """Find the step of an operation that is about to be carried out."""
+        while self._next < len(self._steps):
+            step = self._steps[self._next]
+            if step.name == name:
+                self._in_operation = True
+                self._next += 1
+                return step
+            if step.name not in _LAYOUT:
+                break
+            self._next += 1
+        if name in _LAYOUT or self._by_value:
+            return None
+        raise self._misfit(f"it is aten::{name} then")
+
+    def leave(self, step: Step | None, out: Any, *, by_value: bool) -> None:
+        """Compare the sizes of what an operation has returned."""
+        self._in_operation = False
+        self._by_value = self._by_value or by_value
+        if step is None or self._by_value:
+            return
+        for tensor, axes in zip(tensors_in(out), step.results, strict=False):
+            for size, axis in zip(tensor.shape, axes, strict=False):
+                if is_tracked(axis) and size != (expected := self._sizes.of(axis)):
+                    cut = self._sizes.cut([[axis]]) or self._sizes.cut(step.operands)
+                    if cut:
+                        raise Misfit(step, cut, f"{size} places, and not {expected}")
+
+    def end(self, results: Sequence[Tensor], shapes: Sequence[torch.Size]) -> None:
+        """Complain about outputs of other sizes, and operations that have not been carried out."""
+        same = len(results) == len(shapes) and all(
+            tensor.shape == shape for tensor, shape in zip(results, shapes, strict=True)
+        )
+        if not same and not self._by_value:
+            raise self._misfit("the outputs have other sizes then")
+        rest = [step for step in self._steps[self._next :] if step.name not in _LAYOUT]
+        if rest and not self._by_value:
+            raise self._misfit("it is left out then")
+
+    def failed(self, error: Exception) -> Misfit:
+        """Return the misfit that an error of the forward pass is."""
+        return self._misfit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+
+    def _misfit(self, what: str) -> Misfit:
+        """Return what is wrong about the latest operation, or behind it."""
+        latest = max(0, self._next - 1)
+        if not self._in_operation and what.startswith("it is") and self._next < len(self._steps):
+            latest = self._next
+        at, until_then = self._steps[latest], self._steps[: latest + 1]
+        taking_part = [at.operands] if self._in_operation else [[*at.results, *at.operands]]
+        # What the code has computed from sizes goes back to an earlier step.
+        taking_part += [[step.numbers] for step in reversed(until_then)]
+        taking_part += [[*step.results, *step.operands] for step in reversed(until_then)]
+        cut = next(filter(None, map(self._sizes.cut, taking_part)), [])
+        return Misfit(at, cut, what)
+
+
+class Boundaries(TorchFunctionMode):
+    """Takes the functions that have rules of their own as one operation each."""
+
+    def __init__(self, following: Following) -> None:
+        super().__init__()
+        self._following = following
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func == SET_DATA:
+            self._following.originals.about_to_replace(args[0])
+        if func not in FUNCTION_RULES or self._following.within:
+            return func(*args, **kwargs)
+        step = self._following.enter(func.__name__)
+        self._following.within = True
+        try:
+            out = carried_out(func, args, kwargs)
+        finally:
+            self._following.within = False
+        self._following.leave(step, out, by_value=False)
+        return out
+
+
+def canonical(func: Any) -> str:
+    """Return the name of an operation; several names of one operation are one."""
+    name: str = func.overloadpacket.__name__
+    return "view" if name in _VIEWS else name
+
+
+def depends_on_values(func: Any) -> bool:
+    """Tell whether the result, or what the code does next, may depend on values."""
+    return not _VALUE_TAGS.isdisjoint(func.tags)
+
+
+_VALUE_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+_VIEWS = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
+_LAYOUT = frozenset({"clone", "contiguous", "_to_copy", "alias", "detach"})
+"""Operations that depend on how a tensor lies in memory, and so on its size."""
