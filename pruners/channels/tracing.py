@@ -301,7 +301,9 @@ class _Pass:
         """
         with ExitStack() as stack:
             stack.enter_context(self._in_place())
-            remove(self.model, graph, keep)
+            # The caller may trace under another default device, "meta" say.
+            with torch.device("cpu"):
+                remove(self.model, graph, keep)
             following = stack.enter_context(Following(self.steps, sizes, self.state.originals))
             stack.enter_context(Boundaries(following))
             try:
