@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
+
 from benchmarks.laboratory import CPU, embedded
 from harness.command_line import main as harness
 from harness.errors import Skip
@@ -24,6 +26,7 @@ from harness.network import build_task
 from harness.results.store import Record, Store
 from harness.results.summary import table
 from pruners.normalisation import norm_scales
+from reports.figures import STYLE
 from reports.moments import as_rows, draw, firing_rows, moments
 
 MOMENTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -128,7 +131,8 @@ def _show(task: str, store: Store, picture: Path) -> None:
     print(table(as_rows(found, quality["goal"] == "max"), left=3))
     print(table(firing_rows(found), left=3))
     about = f"{task}, {records[0]['data']['name']}"
-    draw(found, quality["metric"].replace("_", " "), about, None).savefig(picture, dpi=120)
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+        draw(found, quality["metric"].replace("_", " "), about, None).savefig(picture, dpi=120)
     print(picture)
 
 
