@@ -52,10 +52,11 @@ def main() -> int:
     ):
         rows.append((family, name, result))
         print(f"{family} {name}: {result.outcome} {result.reason}".rstrip(), flush=True)
+        # After each network, so that an interrupted run leaves what it has tried.
+        if arguments.write is not None:
+            arguments.write.parent.mkdir(parents=True, exist_ok=True)
+            arguments.write.write_text(table.page(rows, versions(), TOLERANCE), encoding="utf-8")
     print(*table.summary(rows), sep="\n")
-    if arguments.write is not None:
-        arguments.write.parent.mkdir(parents=True, exist_ok=True)
-        arguments.write.write_text(table.page(rows, versions(), TOLERANCE), encoding="utf-8")
     return 0
 
 
