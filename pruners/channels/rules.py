@@ -489,6 +489,8 @@ def group_norm(
     asked = trace.call.argument(1, "num_groups")
     if groups == len(channels) and adapts(asked) and asked.follows:
         unite_with_size(trace, channels, asked)
+    elif groups < len(channels) and not vectors:
+        trace.pin(channels, "normalised in groups that no scale counts")
     elif groups < len(channels) and _stays(asked):
         _tie_groups(trace, channels, groups)
     else:
