@@ -1,4 +1,4 @@
-"""How long a matrix takes of which there is nothing left to do, and how long planning takes."""
+"""Time to resume a finished matrix, and to plan a large one."""
 
 from __future__ import annotations
 

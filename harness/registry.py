@@ -97,7 +97,7 @@ def task(
             archive that is to be unpacked; ``data fetch`` puts them into the folder of the task's
             name in the data folder.
         by_hand: lines on files that cannot be downloaded for the user, because of a licence page
-            or a registration: where in that folder they belong, and where they are to be had.
+            or a registration: where in that folder they belong, and where to get them.
         sparsity: the default of ``--sparsity``.
         version: raised when results are no longer comparable with earlier ones.
     """

@@ -45,7 +45,7 @@ class Scoring:
     def learning(self) -> dict[str, Tensor]:
         """Return the variables that have a gradient: all but frozen weights.
 
-        Whoever asks ranks by gradients, and the engine leaves frozen weights out: they stay.
+        A criterion that asks ranks by gradients; the engine keeps the frozen weights.
         """
         frozen = {name for name, v in self.variables.items() if not v.requires_grad}
         self.without_gradient.update(frozen)

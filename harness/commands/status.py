@@ -1,4 +1,4 @@
-"""``status``: where the runs of a results folder are, whoever carries them out."""
+"""``status``: how far the runs of a results folder are, wherever they run."""
 
 from __future__ import annotations
 

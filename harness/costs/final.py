@@ -125,7 +125,7 @@ def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
         measured: dict[str, Any] | str = measure(*arguments)
     except Exception:
         measured = traceback.format_exc()
-    # Whoever asked may have been killed meanwhile.
+    # The parent process may have been killed in the meantime.
     with contextlib.suppress(BrokenPipeError):
         answer.send(measured)
 

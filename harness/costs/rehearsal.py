@@ -34,8 +34,8 @@ def rehearse(plan: Plan, network: Network, batch: Batch) -> None:
 
     In the first steps of a process, libraries load code and fill caches: 40 to 200 MB on a CPU,
     whatever the network, and on a GPU cuBLAS takes its workspace from torch's allocator. That is
-    no cost of a method, and it depends on what the process did before. So whoever measures memory
-    rehearses first, and the libraries hold what they will keep.
+    no cost of a method, and it depends on what the process did before. Measurements of memory
+    begin with this rehearsal, after which the libraries hold what they will keep.
     """
     step = training_step(plan, network, batch)
     for _ in range(STEPS):

@@ -36,7 +36,7 @@ def download(url: str, path: Path, expected: str, report: Report) -> bool:
 
     Raises:
         RequestError: another file is in its place, or nothing can be written there.
-        RunFailed: it is not to be had now, or what came is not the right file.
+        RunFailed: it cannot be downloaded now, or is not the right file.
     """
     if path.exists():
         if not path.is_file() or _checksum_of(path, kind(expected)) != expected:
@@ -83,7 +83,7 @@ def _ask(url: str, start: int) -> HTTPResponse | None:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None
-        raise RunFailed(f"{url} is not to be had: {error.code} {error.reason}") from error
+        raise RunFailed(f"cannot download {url}: {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         reason = getattr(cause, "strerror", None) or cause

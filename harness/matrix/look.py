@@ -1,4 +1,4 @@
-"""What a results folder tells of runs, whoever carries them out, without importing torch."""
+"""What a results folder says about runs, wherever they run, without importing torch."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class Trainer:
     def rewind(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot; what was pruned since stays pruned.
 
-        The network may have been larger then. So it is built anew, dense, cut to what it was,
+        The network may have been larger then. It is built anew, dense, cut to what it was,
         filled, and cut again to what it is now.
         """
         kinds = {name: type(units) for name, units in self.units.items()}

@@ -34,7 +34,7 @@ class FCRN(nn.Module):
     * the residual blocks are torchvision's, with the stride on the 3x3 convolution (the published
       ones have it on the first 1x1): the sizes are the same, and its ImageNet weights fit;
     * the output is linear: a ReLU over a single map, once dead, would never recover, and heavy
-      pruning kills it easily. Whoever uses a depth clamps it;
+      pruning kills it easily. Users of the depth clamp it;
     * new layers begin like those of the encoder (He et al., arXiv:1502.01852), not at N(0, 0.01).
 
     Args:

@@ -13,7 +13,7 @@ from tasks.psmnet.formats import Disparity, Picture, inspect, read_disparity, re
 
 P = TypeVar("P", bound=Sized)
 
-FETCH = "python -m harness data fetch psmnet says where they are to be had"
+FETCH = "python -m harness data fetch psmnet says where to get them"
 """What to do about official files that are missing."""
 
 

@@ -1,6 +1,6 @@
 """Methods that end badly, each in its own way, and the points to try them on.
 
-Whoever imports this file measures no final networks, which would take most of the time.
+A process that imports this file measures no final networks, which would take most of the time.
 """
 
 from __future__ import annotations

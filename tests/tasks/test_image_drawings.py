@@ -68,7 +68,7 @@ def test_a_seed_gives_its_images_again_and_another_seed_none_of_them() -> None:
 
 
 def test_the_drawings_of_this_version_never_change() -> None:
-    """Published results were measured on these; whoever changes them raises the version."""
+    """Published results were measured on these: a change raises the version."""
     assert VERSION == 1
     images, labels = draw(200, 200, 64, 0.15, seed=0)
     assert labels[:8].tolist() == [105, 6, 168, 90, 65, 159, 71, 165]

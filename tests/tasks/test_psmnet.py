@@ -291,7 +291,7 @@ def test_what_is_missing_is_said_by_the_check(
     assert main(["data", "check", "psmnet", "--data", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "psmnet: no images at" in said
-    assert "data fetch psmnet says where they are to be had" in said
+    assert "data fetch psmnet says where to get them" in said
 
 
 def test_each_data_set_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

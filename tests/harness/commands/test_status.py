@@ -1,4 +1,4 @@
-"""What a results folder tells of a matrix, whoever carries it out."""
+"""What a results folder says about a matrix, wherever it runs."""
 
 from __future__ import annotations
 
