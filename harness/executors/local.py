@@ -202,7 +202,7 @@ class Local:
             attempt.ask_to_stop(_MAKES_ROOM)
 
     def _count_gpus(self) -> int:
-        """Ask torch, in a process of its own, because a process that has used a GPU must not fork."""
+        """Ask torch in another process, because a process that has used a GPU must not fork."""
         answers, answer = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_tell_gpus, args=(answer,))
         process.start()
