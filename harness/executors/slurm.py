@@ -209,7 +209,7 @@ def _outcome(job: Any, state: str) -> Outcome:
     """Return how a task ended."""
     if state.startswith("TIMEOUT"):
         return Outcome(
-            "failed", "took longer than the limit for a run, and did not stop when told to"
+            "failed", "did not end within the limit for a run, and did not stop when told to"
         )
     try:
         outcome: Outcome = job.result()
