@@ -158,6 +158,8 @@ def _try_cuts(
     note = _train(network, smaller, inputs, optimiser, model)
     if not note:
         smaller.eval()
+        with torch.no_grad():  # what a module keeps of a pass could not be copied with its graph
+            network.forward(smaller, *inputs)
         again = trace_channels(smaller, inputs, forward=network.forward)
         keep = {name: range(0, size, 2) for name, size in again.sizes().items()}
         larger = copy.deepcopy(smaller)

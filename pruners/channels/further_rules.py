@@ -132,7 +132,10 @@ rule("_sparse_addmm")(matrix_product_plus)
 def grouped_matrix_product(
     trace: LabelledTensors, out: Tensor, left: Tensor, right: Tensor, *args: Any, **kwargs: Any
 ) -> Axes:
-    """Multiply rows with the matrix of their expert, and keep the experts."""
+    """Multiply rows with the matrix of their expert, and keep the experts.
+
+    The kernels take matrices only whose rows are multiples of 16 bytes long.
+    """
     *left_stack, rows, inner = trace[left]
     *right_stack, same_inner, columns = trace[right]
     trace.unite(inner, same_inner)
@@ -141,6 +144,8 @@ def grouped_matrix_product(
     for bias in tensors_in([args[1:], kwargs]):
         if bias.is_floating_point():
             columns = trace.unite(columns, trace[bias][-1])
+    for axis in (inner, columns):
+        trace.pin(axis, "a kernel that takes multiples of 16 bytes only")
     return [
         *map(fixed, out.shape[:-2]),
         rows if len(rows) == out.shape[-2] else fixed(out.shape[-2]),

@@ -568,6 +568,22 @@ def test_a_network_that_is_cut_inside_inference_can_be_trained(mode):
     assert_it_learns(model, x)
 
 
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has none")
+def test_matrices_of_experts_stay_as_their_kernel_takes_few_widths_only():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.up = nn.Linear(4, 16), nn.Parameter(torch.randn(2, 16, 8))
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x):
+            ends = torch.tensor([3, 5], dtype=torch.int32)
+            return self.last(torch._grouped_mm(self.first(x), self.up, offs=ends))
+
+    with pytest.raises(RequestError, match=r"first.weight:0: a kernel that takes multiples of 16"):
+        trace_channels(Experts(), torch.randn(5, 4))
+
+
 # Refused needlessly
 
 
