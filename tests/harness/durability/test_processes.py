@@ -178,9 +178,12 @@ def test_killed_at_random_moments(bench: Workbench, task: str, pruner: str, seed
     run, draw = smoke(bench, task, pruner, "killed"), random.Random(seed)
     for life in range(1, 5):
         process = Process(run)
+        # A kill may have come after the record was written: then there is no further life.
         while len(Lives(run.folder / "lives.json").entries) < life:
-            assert not process.ends_within(0.01), process.lines
+            if process.ends_within(0.01):
+                break
         if process.ends_within(draw.uniform(0, 4)):
+            assert process.code() == 0, process.lines
             break
         process.send_to_group(signal.SIGKILL)
         process.code()
