@@ -178,7 +178,7 @@ def as_field(text: object) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Return a table in Markdown, the best bold and the second underlined."""
+    """Return a table in Markdown, the best in bold."""
     lines = [f"**{_markdown(table.title)}**", ""]
     lines += [f"{_markdown(table.stamp)}", ""] if table.stamp else []
     lines.append(_markdown_row(map(_markdown, table.columns)))
@@ -199,7 +199,7 @@ def _markdown_row(cells: Iterable[str]) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     text = _markdown(_in_full(cell))
-    return {"best": f"**{text}**", "second": f"<u>{text}</u>"}.get(cell.rank or "", text)
+    return f"**{text}**" if cell.rank == "best" else text
 
 
 def _markdown(text: str) -> str:
@@ -209,7 +209,7 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table in LaTeX (booktabs, amssymb), the best bold and the second underlined."""
+    """Return a table in LaTeX (booktabs, amssymb), the best in bold."""
     lines = [
         r"% \usepackage{booktabs,amssymb}",
         r"\begin{table}",
@@ -238,7 +238,7 @@ def _latex_cell(cell: Cell) -> str:
     text = _latex(_in_full(cell))
     if cell.rank == "best":
         return rf"\textbf{{{text}}}"
-    return rf"\underline{{{text}}}" if cell.rank == "second" else text
+    return text
 
 
 def _latex(text: str) -> str:

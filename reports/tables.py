@@ -44,7 +44,7 @@ class Cell:
     text: str
     note: str = ""
     order: float | str | None = None
-    rank: Literal["best", "second"] | None = None
+    rank: Literal["best"] | None = None
     state: str = ""
     symbol: str = ""
     target: str = ""
