@@ -55,7 +55,8 @@ def main() -> int:
         # After each network, so that an interrupted run leaves what it has tried.
         if arguments.write is not None:
             arguments.write.parent.mkdir(parents=True, exist_ok=True)
-            arguments.write.write_text(table.page(rows, versions(), TOLERANCE), encoding="utf-8")
+            page = table.page(rows, versions(), TOLERANCE, arguments.limit)
+            arguments.write.write_text(page, encoding="utf-8")
     print(*table.summary(rows), sep="\n")
     return 0
 

@@ -53,13 +53,16 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def page(rows: Sequence[Row], versions: Mapping[str, str], tolerance: float) -> str:
+def page(
+    rows: Sequence[Row], versions: Mapping[str, str], tolerance: float, limit: int | None = None
+) -> str:
     """Return the page in Markdown.
 
     Args:
         rows: what came of each network.
         versions: of the libraries, by name.
         tolerance: of the comparison.
+        limit: how many of each family were asked for; None for all.
     """
     numbers = counts(rows)
     outcomes = [o for o in get_args(Outcome) if any(each[o] for each in numbers.values())]
@@ -67,6 +70,8 @@ def page(rows: Sequence[Row], versions: Mapping[str, str], tolerance: float) -> 
     parts.append(
         f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.\n"
     )
+    if limit is not None:
+        parts.append(f"Only the first {limit} networks of each family were tried (`--limit`).\n")
     parts.append(
         _markdown(
             ["family", "networks", *outcomes, "median seconds to trace"],
