@@ -40,11 +40,12 @@ def time_call(
     """Time single calls after warming up; a GPU is waited for.
 
     On a CPU, numbers too small for the normal format are flushed to zero: pruned networks can
-    be full of them, and are then many times slower (pytorch issue 46180). The call runs in a
-    thread of its own, because this is a property of a thread, which torch's workers inherit
-    from the thread that starts them: workers that exist already would not flush. A
-    ``torch.no_grad`` must therefore stand inside the call. The thread has as many workers as the
-    caller's: unless it is told, the libraries below torch take one for each core.
+    be full of them, and are then many times slower (pytorch issue 46180). This is a property of a
+    thread, which torch's workers inherit from the thread that starts them. Where the calling
+    thread or a worker of it does not flush, the call runs in a thread of its own, with as many
+    workers; a ``torch.no_grad`` must therefore stand inside the call. Elsewhere it runs in the
+    calling thread: OpenMP stops to wait actively where two teams have more threads than the
+    machine has processors, which makes calls several times slower.
 
     Args:
         call: what is timed.
@@ -60,8 +61,15 @@ def time_call(
 
         with torch.cuda.device(device):
             return _time(call, synchronised, at_most_seconds)
+    if _flushes():
+        return _time(call, timer, at_most_seconds)
     with ThreadPoolExecutor(1, initializer=_prepare, initargs=(torch.get_num_threads(),)) as thread:
         return thread.submit(_time, call, timer, at_most_seconds).result()
+
+
+def _flushes() -> bool:
+    """Return whether this thread and its workers flush: a sum over all of them is then zero."""
+    return not bool(torch.full((2**20,), 1e-40).mul(0.5).any())
 
 
 def _prepare(workers: int) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import chain, cycle, repeat
@@ -113,6 +114,21 @@ def test_denormals_are_flushed_by_all_workers_and_only_while_timing():
     time_call(lambda: left.add((tiny * 1).count_nonzero().item()), CPU, at_most_seconds=0.01)
     assert left == {0}
     assert (tiny * 1).count_nonzero() == len(tiny)
+
+
+def test_a_thread_that_flushes_makes_the_calls_itself():
+    """A second team of workers beside its own would be more than there are processors."""
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush denormals")
+    seen = set()
+    try:
+        time_call(lambda: seen.add(threading.get_ident()), CPU, at_most_seconds=0.01)
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(workers)
+    assert seen == {threading.get_ident()}
 
 
 @pytest.mark.usefixtures("two_threads")
