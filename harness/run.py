@@ -495,10 +495,9 @@ class Run:
         if self._plan.conditions["weights"] == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
-        if self._kernel is not None:
-            with self._ledger.instrument():
-                event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
         with self._ledger.instrument():
+            if self._kernel is not None:
+                event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
             realised = weight_sparsity(self.layers())
         self._report(f"pruned to {100 * realised:.6g} % sparsity")
         if event.get("frozen"):

@@ -80,7 +80,7 @@ def endings(tally: Tally, *statuses: str) -> Iterator[str]:
 
 
 def left_out(records: Mapping[str, Record]) -> Iterator[str]:
-    """Go through lines that say what of a matrix could not be planned, and why."""
+    """Yield a line for each reason why runs of a matrix could not be planned."""
     failed = {what: each for what, each in records.items() if each.get("status") == "failed"}
     skipped = {what: each for what, each in records.items() if what not in failed}
     for how, those in (("failed", failed), ("left out", skipped)):
