@@ -111,7 +111,7 @@ def _time(call: Callable[[], object], clock: Callable[[], float], at_most_second
 DISTURBED = 0.05
 """A figure is called disturbed above this share: of a time in which the run had no processor, of
 an energy that may be others'."""
-_SHORTEST_SECONDS = 0.1
+_SHORTEST_LOAD_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
