@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def included(name: str, here: Path) -> str:
     text = (PROJECT / name).read_text(encoding="utf-8")
 
     def link(found: re.Match[str]) -> str:
-        label, target = found[1], found[2]
+        label, target = found[2], found[3]
         if "://" in target or target.startswith("#"):
             return found[0]
         path, _, anchor = target.partition("#")
@@ -73,9 +73,9 @@ def included(name: str, here: Path) -> str:
             page = str(file.relative_to(PROJECT / "docs"))
         if page is None:
             return label
-        return f"[{label}]({os.path.relpath(page, here)}{'#' if anchor else ''}{anchor})"
+        return f"{found[1]}[{label}]({os.path.relpath(page, here)}{'#' if anchor else ''}{anchor})"
 
-    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", link, text)
+    return re.sub(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)", link, text)
 
 
 PAGES = {
@@ -96,14 +96,13 @@ def methods() -> str:
         f"## {heading}\n\n" + "\n".join(method(entry) for entry in found[group])
         for group, heading in GROUPS.items()
     ]
-    contents = [
-        f"| [{entry.title}](#{entry.name}) | `{entry.name}` | {paper(entry) or 'none'} "
-        f"| {prose(entry.summary)} |"
+    contents = [("method", "name", "paper", "in one sentence")]
+    contents += [
+        (f"[{entry.title}](#{entry.name})", f"`{entry.name}`", paper(entry), prose(entry.summary))
         for group in GROUPS
         for entry in found[group]
     ]
-    header = ["| method | name | paper | in one sentence |", "|---|---|---|---|"]
-    return "\n".join([*header, *contents, "", *parts])
+    return "\n".join([table(contents), *parts])
 
 
 def method(entry: Entry) -> str:
@@ -200,16 +199,15 @@ def task(entry: Entry) -> str:
         f"Name: `{entry.name}`, metric: `{arguments['metric']}` ({better})",
         f"default sparsity: {arguments.get('sparsity', 0.98):g}, version {entry.version}",
     ]
-    header = f"| setting | {' | '.join(f'`{profile}`' for profile in profiles)} | permitted |"
-    rows = [header, "|---" * (len(profiles) + 2) + "|"]
     choices, limits = arguments.get("choices") or {}, arguments.get("limits") or {}
+    rows = [("setting", *(f"`{profile}`" for profile in profiles), "permitted")]
     for name, default in arguments["settings"].items():
-        values = " | ".join(
+        values = (
             f"**{value(changed[name])}**" if name in changed else value(default)
             for changed in profiles.values()
         )
         permitted = ", ".join(f"`{c}`" for c in choices.get(name, ())) or limits.get(name, "")
-        rows.append(f"| `{name}` | {values} | {permitted} |")
+        rows.append((f"`{name}`", *values, permitted))
     files = ", ".join(f"`{name}`" for name in arguments.get("downloads") or {})
     fetched = [f"Files that `data fetch {entry.name}` downloads: {files}.\n"] if files else []
     by_hand = [
@@ -222,8 +220,7 @@ def task(entry: Entry) -> str:
             f"## {entry.title} {{ #{entry.name} }}\n",
             f"{'; '.join(facts)}.\n",
             rendered(ast.get_docstring(definition(entry)) or ""),
-            *rows,
-            "",
+            table(rows),
             *fetched,
             *(by_hand if arguments.get("by_hand") else ()),
         ]
@@ -269,8 +266,16 @@ def options(entry: Entry) -> list[str]:
     if not entry.options:
         return []
     limits = entry.arguments.get("limits") or {}
-    rows = [f"| `{name}` | {value(o)} | {limits.get(name, '')} |" for name, o in entry.options.items()]
-    return ["| option | default | permitted |", "|---|---|---|", *rows, ""]
+    rows = [("option", "default", "permitted")]
+    rows += [(f"`{name}`", value(o), limits.get(name, "")) for name, o in entry.options.items()]
+    return [table(rows)]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose first row is the header; a column that is empty below it is left out."""
+    kept = [n for n, title in enumerate(rows[0]) if any(row[n] for row in rows[1:])]
+    lines = ["| " + " | ".join(row[n] for n in kept) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(kept) + "|", *lines[1:], ""])
 
 
 def own(kind: Any) -> Iterator[Entry]:
@@ -353,14 +358,12 @@ def undocumented(path: str) -> Iterator[str]:
         if not each.has_docstring and not each.is_attribute:
             yield each.path
         if each.is_module or each.is_class:
-            waiting += [m for m in each.members.values() if is_public(m)]  # type: ignore[misc]
+            waiting += [m for m in each.members.values() if is_public(m)]
 
 
 def is_public(member: Any) -> bool:
     """Return whether a member is documented: neither imported nor private nor a module."""
-    if member.is_alias or member.is_module or member.name.startswith("_"):
-        return False
-    return True
+    return not (member.is_alias or member.is_module or member.name.startswith("_"))
 
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
