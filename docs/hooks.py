@@ -246,15 +246,14 @@ def record() -> str:
 def command_line() -> str:
     """Return the help of every command."""
     parts = [f"```text\n{help_of()}\n```\n"]
-    for command, summary in COMMANDS.items():
-        parts.append(f"## {command}\n\nUse it to {summary}.\n\n```text\n{help_of(command)}\n```\n")
+    parts += [f"## {command}\n\n```text\n{help_of(command)}\n```\n" for command in COMMANDS]
     return "\n".join(parts)
 
 
 def help_of(*command: str) -> str:
     """Return what ``--help`` prints."""
     words = [sys.executable, "-m", "harness", *command, "--help"]
-    environment = {**os.environ, "COLUMNS": "88"}
+    environment = {**os.environ, "COLUMNS": "84"}
     ended = subprocess.run(
         words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
     )
