@@ -6,6 +6,7 @@ import configparser
 import re
 import shlex
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ PAGES = [
 INDENTED = r"(?:^    .*\n|^\n+(?=    ))+"
 FENCED = r"^```\w+\n(.*?)^```$"
 CODE = [
-    *(textwrap.dedent(block) for block in re.findall(INDENTED, README, re.MULTILINE)),
+    *(textwrap.dedent(block).strip() for block in re.findall(INDENTED, README, re.MULTILINE)),
     *re.findall(FENCED, "\n".join(GUIDE.values()), re.MULTILINE | re.DOTALL),
 ]
 """The blocks of code of the README and of the guide."""
@@ -75,14 +76,20 @@ def test_there_are_commands_of_both_sorts() -> None:
     assert any(" -e run -- " in line for line in LINES)
 
 
-def test_the_continuous_integration_runs_the_second_command() -> None:
-    (install, tests) = [line for line in LINES if line.startswith(("python3 -m venv", ".venv/"))][
-        :2
-    ]
-    assert install == (
-        "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox -e demo"
-    )
-    assert tests in (PROJECT / ".ci" / "run").read_text().splitlines()
+def test_the_continuous_integration_runs_the_two_commands() -> None:
+    demo, tests = CODE[0].splitlines()
+    workflow = (PROJECT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert demo in workflow
+    assert "run: .ci/run\n" in workflow
+    assert tests in (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_citation_agrees_with_the_package() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {project['version']}\n" in citation
+    assert f"license: {project['license']}\n" in citation
+    assert f"- name: {project['authors'][0]['name']}\n" in citation
 
 
 def test_the_readme_counts_methods_and_tasks() -> None:
