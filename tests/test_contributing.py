@@ -34,11 +34,12 @@ def commands(start: str) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("kind", ["pruner", "task"])
+@pytest.mark.parametrize("kind", [pytest.param("pruner", marks=pytest.mark.slow), "task"])
 def test_the_contract_is_kept(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     (command,) = commands(f"check {kind}")
+    quick = ["--task", "spirals", "--plugin", "spirals.py"] if kind == "pruner" else []
 
-    code = main(command)
+    code = main([*command, *quick])
 
     output = capsys.readouterr()
     assert code == 0, output.out + output.err
