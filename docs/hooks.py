@@ -227,17 +227,6 @@ def task(entry: Entry) -> str:
     )
 
 
-def costs() -> str:
-    """Return the modules that measure costs, and what each says of itself."""
-    files = sorted((PROJECT / "harness" / "costs").glob("*.py"))
-    found = {f"harness.costs.{file.stem}": file for file in files if file.stem != "__init__"}
-    documented = {
-        name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        for name, file in found.items()
-    }
-    return "\n".join(f"### `{name}`\n\n{rendered(text)}" for name, text in documented.items())
-
-
 def record() -> str:
     """Return the fields of a record: type, unit, meaning, and whether they depend on a device."""
     return ""
@@ -368,7 +357,6 @@ def is_public(member: Any) -> bool:
 GENERATORS: Mapping[str, Callable[[], str]] = {
     "methods": methods,
     "tasks": tasks,
-    "costs": costs,
     "record": record,
     "command-line": command_line,
 }
