@@ -18,14 +18,21 @@ outputs.
 
 from __future__ import annotations
 
-from pruners.channels.costs import ChannelCosts, channel_costs
-from pruners.channels.declaring import declare_channels
-from pruners.channels.gating import Gates, masked
-from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Site, compose
+from pruners.channels.composition import ChannelCosts, channel_costs
+from pruners.channels.gating import Gates, masked, verify_shrink
+from pruners.channels.groups import (
+    ChannelGraph,
+    ChannelGroup,
+    Keep,
+    Member,
+    Site,
+    compose,
+    declare_channels,
+)
+from pruners.channels.labelling import UnknownOperation
 from pruners.channels.rules import Rule
 from pruners.channels.shrinking import shrink
-from pruners.channels.tracing import UnknownOperation, trace_channels
-from pruners.channels.verification import verify_shrink
+from pruners.channels.tracing import trace_channels
 
 __all__ = [
     "ChannelCosts",

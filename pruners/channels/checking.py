@@ -21,8 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, Labels, LabelSets, is_tracked
-from pruners.channels.recurrent_rules import carried_out
-from pruners.channels.rules import FUNCTION_RULES, tensors_in
+from pruners.channels.rules import FUNCTION_RULES
+from pruners.channels.rules.registry import tensors_in
+from pruners.channels.rules.sequences import carried_out
 from pruners.channels.state import SET_DATA, Originals
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from harness.prunable import LAYERS
+from harness.costs.operations import operations_by_weight
+from harness.errors import Skip
+from harness.prunable import LAYERS, prunable_weights
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Member
-from pruners.normalisation import NORMALISATIONS
 
 Part = TypeVar("Part")
+NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def filters(model: nn.Module, graph: ChannelGraph) -> dict[str, list[Tensor]]:
@@ -31,6 +36,22 @@ def norms(model: nn.Module, graph: ChannelGraph) -> dict[str, list[tuple[nn.Modu
         For each group that has any, the layers, each with the member that its scale is.
     """
     return _of_groups(graph, lambda group: _norms(model, group))
+
+
+def norm_scales(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the learned scales by name.
+
+    Raises:
+        Skip: there are none.
+    """
+    scales = {
+        f"{name}.weight": module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, NORMALISATIONS) and module.weight is not None
+    }
+    if not scales:
+        raise Skip("the network has no normalisation layers with scales that could be its gates")
+    return scales
 
 
 def of_channels(tensor: Tensor, member: Member) -> Tensor:
@@ -69,3 +90,49 @@ def _holder(model: nn.Module, member: Member) -> tuple[nn.Module, str]:
 def _output_axis(layer: nn.Module) -> int:
     """Return which axis of a layer's weight counts its outputs."""
     return 1 if isinstance(layer, (_ConvTransposeNd, nn.Embedding)) else 0
+
+
+# Costs
+
+
+@dataclass(frozen=True)
+class ChannelCosts:
+    """What the model loses with one channel of a group, while all the others are there."""
+
+    parameters: int
+    macs: int
+    """Multiply-accumulates of the prunable layers; of flattened or grouped layers, the mean."""
+
+
+def channel_costs(
+    model: nn.Module, graph: ChannelGraph, run: Callable[[], object]
+) -> dict[str, ChannelCosts]:
+    """Return for each group what one of its channels costs: within a group all cost the same.
+
+    Args:
+        model: the model that was traced, in evaluation mode.
+        graph: its groups.
+        run: calls the model, usually on one sample.
+    """
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    weights = prunable_weights(model)
+    operations = operations_by_weight(model, run)
+
+    def costs(group: ChannelGroup) -> ChannelCosts:
+        lost = _lost(model, group)
+        macs = sum(operations[name] * lost.get(name, 0) / sizes[name] for name in weights)
+        return ChannelCosts(sum(lost.values()), round(macs))
+
+    return {group.name: costs(group) for group in graph.groups}
+
+
+def _lost(model: nn.Module, group: ChannelGroup) -> dict[str, int]:
+    """Return how many entries each parameter loses with one channel."""
+    parameters = dict(model.named_parameters())
+    shapes = {
+        m.tensor: list(parameters[m.tensor].shape) for m in group.members if m.tensor in parameters
+    }
+    for member in group.members:
+        if member.tensor in shapes:
+            shapes[member.tensor][member.dim] -= member.index.shape[1]
+    return {name: parameters[name].numel() - math.prod(shape) for name, shape in shapes.items()}

@@ -13,11 +13,10 @@ from torch import Tensor
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.scoring import Criterion, Scores, Scoring, scoring_mode
-from pruners.channels.composition import filters, norms, of_channels
+from pruners.channels.composition import filters, norm_scales, norms, of_channels
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.criteria import crop, curvature_product
-from pruners.normalisation import norm_scales
 
 
 def filter_norm(scoring: Scoring) -> Scores:

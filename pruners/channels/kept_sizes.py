@@ -32,7 +32,7 @@ from pruners.channels.expressions import (
 )
 from pruners.channels.labels import LabelledTensors, Labels
 from pruners.channels.sizes import Call, Remainder, Width, adapts
-from pruners.channels.tensors import named_tensors
+from pruners.channels.state import named_tensors
 
 AS_NUMBER = "used as a number"
 
@@ -347,6 +347,23 @@ def stay_where_unmet(call: Call) -> None:
     for number in call.widths():
         if isinstance(number, AttributeSize) and id(number) not in call.met:
             number.stay()
+
+
+def unite_with_size(trace: LabelledTensors, labels: Labels, size: int) -> Labels:
+    """Unite an axis with those whose size the code has asked for, and return its labels."""
+    if not adapts(size):
+        return labels
+    trace.call.met.add(id(size))
+    size_of = expression(size, trace)
+    return labels if size_of is None else size_of.meet(trace, labels)
+
+
+def stays_as_parts(groups: int) -> bool:
+    """Tell whether a number of groups of several channels stays; one that a module keeps does."""
+    if isinstance(groups, AttributeSize):
+        groups.stay(PARTS)
+        return True
+    return not adapts(groups)
 
 
 # Putting them in the place of the numbers

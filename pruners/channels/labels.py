@@ -53,6 +53,14 @@ def either(first: Labels, second: Labels) -> Labels:
     return np.where(tracked, np.maximum(first, second), np.minimum(first, second))
 
 
+def without_axes(axes: Axes, dims: Iterable[int], *, keep: bool) -> Axes:
+    """Return axes without some of them, or with one free place for each."""
+    gone = set(dims)
+    if keep:
+        return [free(1) if dim in gone else axis for dim, axis in enumerate(axes)]
+    return [axis for dim, axis in enumerate(axes) if dim not in gone]
+
+
 class LabelSets:
     """Which labels have been united, and which have been pinned.
 

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness.errors import RequestError, nearest
-from pruners.channels.attributes import own_tensors, size_attributes
-from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Place, Site
-from pruners.channels.numbers import (
+from pruners.channels.attributes import (
     PartlyKept,
     kept_sizes_after,
+    own_tensors,
     positions_kept,
     put_numbers,
+    size_attributes,
     smaller_kept_sizes,
 )
-from pruners.channels.tensors import named_tensors, put
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Place, Site
+from pruners.channels.state import named_tensors, put
 
 Cuts = dict[str, dict[int, Tensor]]
 """For each tensor, by name, and each axis that is cut, which positions stay (a boolean each)."""

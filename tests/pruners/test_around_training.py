@@ -9,8 +9,7 @@ from torch import nn
 from harness.errors import Skip
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
-from pruners.normalisation import norm_scales
-from pruners.training import l1, norms_and_head, taylor
+from pruners.training import l1, norm_scales, norms_and_head, taylor
 from tasks.digits.model import resnet18
 
 IMAGES = torch.zeros(1, 1, 8, 8)

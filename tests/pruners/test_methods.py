@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
-from harness.errors import RequestError
-from harness.run import Pruned, Trained
-from pruners.methods.controls import earlycrop_s_fixed, earlycrop_u_fixed
-from pruners.methods.early import earlycrop_u
-from pruners.methods.structured_after_training import gate_decorators
-from pruners.methods.structured_early import earlybird, earlycrop_s
+from pruners.methods import (
+    earlybird,
+    earlycrop_s,
+    earlycrop_s_fixed,
+    earlycrop_u,
+    earlycrop_u_fixed,
+    gate_decorators,
+)
 from pruners.triggers import LazyRegime
 
 

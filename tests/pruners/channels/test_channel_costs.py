@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pruners.channels.costs import ChannelCosts, channel_costs
+from pruners.channels.composition import ChannelCosts, channel_costs
 from pruners.channels.tracing import trace_channels
 
 

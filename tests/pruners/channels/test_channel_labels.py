@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruners.channels.labels import FIXED, FREE, LabelledTensors, LabelSets, free
-from pruners.channels.reshaping import reshape
+from pruners.channels.rules.shapes import reshape
 from pruners.channels.sizes import Call
 
 

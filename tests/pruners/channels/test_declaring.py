@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from harness.errors import RequestError
-from pruners.channels.declaring import declare_channels
-from pruners.channels.groups import ChannelGraph
+from pruners.channels.groups import ChannelGraph, declare_channels
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from tasks.ptb.model import PSMM

@@ -14,11 +14,11 @@ from test_shrinking import assert_same_trajectory_of, parameters
 from torch import nn
 
 from harness.errors import RequestError
+from pruners.channels.gating import verify_shrink
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from pruners.channels.units import Channels
-from pruners.channels.verification import verify_shrink
 
 
 class Conv1D(nn.Module):

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from harness.errors import RequestError
+from pruners.channels.gating import verify_shrink
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
-from pruners.channels.verification import verify_shrink
 
 
 class Tagger(nn.Module):

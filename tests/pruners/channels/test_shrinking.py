@@ -11,11 +11,10 @@ from networks import CASES, convolution, head
 from torch import nn
 
 from harness.errors import RequestError, RunFailed
-from pruners.channels.gating import masked
+from pruners.channels.gating import masked, verify_shrink
 from pruners.channels.groups import compose
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
-from pruners.channels.verification import verify_shrink
 
 EVERYDAY = ["unet", "folded", "gathered",
             "resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",

@@ -10,9 +10,10 @@ from networks import Case
 from torch import nn
 from torchvision import models
 
+from pruners.channels.gating import verify_shrink
 from pruners.channels.shrinking import shrink
-from pruners.channels.tracing import UnknownOperation, trace_channels
-from pruners.channels.verification import verify_shrink
+from pruners.channels.labelling import UnknownOperation
+from pruners.channels.tracing import trace_channels
 
 WITHOUT_RULE: dict[str, str] = {}
 """Models with an operation that has no rule, and that operation."""

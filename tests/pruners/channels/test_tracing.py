@@ -13,7 +13,8 @@ from torch import nn
 
 from harness.errors import RequestError
 from pruners.channels.groups import ChannelGraph
-from pruners.channels.tracing import UnknownOperation, trace_channels
+from pruners.channels.labelling import UnknownOperation
+from pruners.channels.tracing import trace_channels
 
 
 def traced(case, model=None):

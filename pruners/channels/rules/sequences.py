@@ -1,4 +1,4 @@
-"""The rules of recurrent layers, which are taken as one operation, and of packed sequences."""
+"""Rules of recurrent layers, packed sequences and attention, each taken as one operation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pruners.channels.labels import Axes, LabelledTensors, Labels, constant
-from pruners.channels.rules import function_rule, rule
+from pruners.channels.labels import (
+    Axes,
+    LabelledTensors,
+    Labels,
+    constant,
+)
+from pruners.channels.rules.registry import function_rule, rule, tensors_in
+
+# Recurrent layers
+
 
 RECURRENT: dict[Callable[..., Any], int] = {
     torch.lstm: 4,
@@ -105,3 +114,96 @@ def unpack(trace: LabelledTensors, out: Any, data: Tensor, *args: Any) -> Axes:
     steps, *features = trace[data]
     trace.pin(steps, "packed by the lengths of sequences")
     return [*map(constant, out[0].shape[:2]), *features]
+
+
+# Attention
+
+
+@function_rule(F.scaled_dot_product_attention)
+@rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention")
+@rule("_scaled_dot_product_flash_attention", "_scaled_dot_product_cudnn_attention")
+@rule("_scaled_dot_product_attention_math", "_scaled_dot_product_fused_attention_overrideable")
+def scaled_dot_product_attention(
+    trace: LabelledTensors,
+    out: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Axes:
+    """Unite the features that are multiplied; each head's are the last axis."""
+    *batch, targets, features = trace[query]
+    *key_batch, sources, key_features = trace[key]
+    *value_batch, value_sources, value_features = trace[value]
+    trace.unite(features, key_features)
+    trace.unite(sources, value_sources)
+    operands = [batch, *(_shared_heads(trace, batch, own) for own in (key_batch, value_batch))]
+    if isinstance(attn_mask, Tensor):
+        operands.append(trace[attn_mask][:-2])
+        places = [targets, sources]
+        trace.broadcast([*map(len, places)], places, trace[attn_mask][-2:])
+    shape = tensors_in(out)[0].shape
+    return [*trace.broadcast(shape[:-2], *operands), targets, value_features]
+
+
+def _shared_heads(trace: LabelledTensors, query: Axes, own: Axes) -> Axes:
+    """Repeat the heads of keys or values as grouped-query attention does, for its queries.
+
+    Queries of one group follow the head that they share.
+    """
+    if not query or not own or len(query[-1]) == len(own[-1]) or len(own[-1]) == 1:
+        return own
+    return [*own[:-1], np.repeat(own[-1], len(query[-1]) // len(own[-1]))]
+
+
+@function_rule(F.multi_head_attention_forward)
+def multi_head_attention(
+    trace: LabelledTensors,
+    out: tuple[Tensor, Tensor | None],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    *args: Any,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Tie the features at the same offset of each head.
+
+    The function takes the width of queries, keys and values within the heads to be that of the
+    query outside: these are tied too.
+    """
+    width = trace[query][-1]
+    trace.tie(width.reshape(num_heads, -1))
+    if in_proj_weight is not None:
+        projections, inputs = trace[in_proj_weight]
+        trace.unite(width, *projections.reshape(3, -1))
+        trace.unite(width, inputs, trace[key][-1], trace[value][-1])
+    separate = zip((query, key, value), (q_proj_weight, k_proj_weight, v_proj_weight), strict=True)
+    for tensor, weight in separate:
+        if weight is not None:
+            trace.unite(width, trace[weight][0])
+            trace.unite(trace[tensor][-1], trace[weight][1])
+    if in_proj_bias is not None:
+        trace.unite(width, *trace[in_proj_bias][0].reshape(3, -1))
+    for extra in (bias_k, bias_v):
+        if extra is not None:
+            trace.unite(width, trace[extra][-1])
+    outgoing, heads = trace[out_proj_weight]
+    trace.unite(width, heads)
+    if out_proj_bias is not None:
+        outgoing = trace.unite(outgoing, trace[out_proj_bias][0])
+    return [*trace[query][:-1], outgoing]
