@@ -1,4 +1,4 @@
-"""What each channel is made of: the filters that compute it, the norms that scale it."""
+"""What a channel consists of: its filters and normalisation scales, and what they cost."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def filters(model: nn.Module, graph: ChannelGraph) -> dict[str, list[Tensor]]:
-    """Return the weights that compute the channels: kernels, rows, columns of embeddings.
+    """Return the weights that compute the channels: kernels, rows, or columns of embeddings.
 
     Returns:
-        For each group that has any, a tensor (channels, weights) of each layer that computes it.
+        For each group with such weights, a tensor (channels, weights) per layer that computes it.
     """
     return _of_groups(graph, lambda group: _filters(model, group))
 
@@ -33,13 +33,13 @@ def norms(model: nn.Module, graph: ChannelGraph) -> dict[str, list[tuple[nn.Modu
     """Return the normalisation layers that scale the channels.
 
     Returns:
-        For each group that has any, the layers, each with the member that its scale is.
+        For each group with such layers, each layer and the group's member that is its scale.
     """
     return _of_groups(graph, lambda group: _norms(model, group))
 
 
 def norm_scales(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the learned scales by name.
+    """Return the learned scales of all normalisation layers by name.
 
     Raises:
         Skip: there are none.
@@ -55,7 +55,7 @@ def norm_scales(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def of_channels(tensor: Tensor, member: Member) -> Tensor:
-    """Return the entries of a tensor that belong to each channel (channels, entries)."""
+    """Return the entries of a tensor that belong to each channel, as (channels, entries)."""
     return tensor.movedim(member.dim, 0)[member.index].flatten(1)
 
 
@@ -82,7 +82,7 @@ def _norms(model: nn.Module, group: ChannelGroup) -> Iterator[tuple[nn.Module, M
 
 
 def _holder(model: nn.Module, member: Member) -> tuple[nn.Module, str]:
-    """Return the module that holds a member's tensor, and the tensor's name there."""
+    """Return the module that holds a member's tensor, and the name of the tensor in it."""
     module, _, name = member.tensor.rpartition(".")
     return model.get_submodule(module), name
 
@@ -97,20 +97,20 @@ def _output_axis(layer: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class ChannelCosts:
-    """What the model loses with one channel of a group, while all the others are there."""
+    """What removing one channel of a group saves while all others remain."""
 
     parameters: int
     macs: int
-    """Multiply-accumulates of the prunable layers; of flattened or grouped layers, the mean."""
+    """Multiply-accumulates of the prunable layers; for flattened or grouped layers, their mean."""
 
 
 def channel_costs(
     model: nn.Module, graph: ChannelGraph, run: Callable[[], object]
 ) -> dict[str, ChannelCosts]:
-    """Return for each group what one of its channels costs: within a group all cost the same.
+    """Return the cost of one channel of each group; all channels of a group cost the same.
 
     Args:
-        model: the model that was traced, in evaluation mode.
+        model: the traced model, in evaluation mode.
         graph: its groups.
         run: calls the model, usually on one sample.
     """
@@ -127,7 +127,7 @@ def channel_costs(
 
 
 def _lost(model: nn.Module, group: ChannelGroup) -> dict[str, int]:
-    """Return how many entries each parameter loses with one channel."""
+    """Return how many entries of each parameter go with one channel."""
     parameters = dict(model.named_parameters())
     shapes = {
         m.tensor: list(parameters[m.tensor].shape) for m in group.members if m.tensor in parameters

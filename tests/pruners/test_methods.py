@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
+from harness.errors import RequestError
+from harness.run import Pruned, Trained
 from pruners.methods import (
     earlybird,
     earlycrop_s,
