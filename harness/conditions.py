@@ -21,8 +21,8 @@ DEFAULTS: Mapping[str, str | float] = {
 }
 """Learning-rate schedule; the share of the budget over which the rate of ``equal`` rises to its
 constant value (0.05 was the default of engine version 1); the run whose dense network this one
-begins from (`harness.start`), or a new one; BatchNorm statistics while scoring; whether the tangent
-kernel is measured; precision and memory layout of training steps (`harness.training.arithmetic`);
+begins from, or a new one; BatchNorm statistics while scoring; whether the tangent
+kernel is measured; precision and memory layout of training steps (`harness.training.precision`);
 the share of each layer's weights, or of each group's channels, that no method removes: with a floor
 of 0 the last channel of a group stays all the same, and layers of single weights may be emptied.
 The others are the sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020

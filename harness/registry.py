@@ -30,9 +30,9 @@ from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args
 
 from harness import conditions
-from harness.durability.stop import raised_by_code
 from harness.errors import ImportFailed, RequestError, nearest
 from harness.plugin_code import PluginCode, without_prefix
+from harness.signals import raised_by_code
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
 Module = TypeVar("Module", bound=ModuleType | None)

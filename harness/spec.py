@@ -13,11 +13,11 @@ from typing import Any
 
 from harness import conditions
 from harness.data.description import DataDescription
-from harness.durability.files import shortened
 from harness.errors import RequestError, nearest, reading_data
+from harness.initial_network import InitialNetwork, find_initial_network
 from harness.places import file_of, place
 from harness.registry import Entry, Registry, is_within
-from harness.start import Start, find_start
+from harness.storage.files import shortened
 
 ENGINE_VERSION = 2
 """Raised when the engine changes such that results are no longer comparable; see CHANGELOG.md."""
@@ -61,7 +61,7 @@ class Plan:
     """The engine's settings (`harness.conditions`)."""
     data: DataDescription
     data_folder: Path
-    start: Start | None = None
+    start: InitialNetwork | None = None
     """The network that the run begins from; None for a new one."""
 
     @property
@@ -159,7 +159,7 @@ def plan(
     conditions.check(values["engine"])
     start = None
     if "start" in changed:
-        start = find_start(values["engine"]["start"], task, results)
+        start = find_initial_network(values["engine"]["start"], task, results)
         changed["start"] = values["engine"]["start"] = start.run
     spec = Spec(
         task=task,

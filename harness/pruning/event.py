@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.errors import Skip, nearest
 from harness.places import place
 from harness.prunable import prunable_weights
-from harness.pruning.theory import gradient_flow
+from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
 from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.checksum import require_checksum
 from harness.data.decoded import Save
+from harness.data.download import require_checksum
 from harness.errors import RequestError
 
 MD5: Mapping[str, Mapping[str, str]] = {

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.data.cache import cache_folder
-from harness.data.checksum import require_checksum
+from harness.data.decoded import cache_folder
 from harness.data.description import DataDescription
+from harness.data.download import require_checksum
 from harness.errors import RequestError
 from tasks.nyu import labelled, rooms
 from tasks.nyu.frames import SingleFrames

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.listing import listed
+from harness.data.description import listed
 from harness.errors import RequestError
 from tasks.nyu import hdf5
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.listing import APPLE_DOUBLE
+from harness.data.description import APPLE_DOUBLE
 from harness.errors import RequestError
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}

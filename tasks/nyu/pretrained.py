@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.checksum import require_checksum
+from harness.data.download import require_checksum
 from harness.errors import RequestError
 
 if TYPE_CHECKING:

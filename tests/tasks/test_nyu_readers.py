@@ -19,8 +19,8 @@ import pytest
 import scipy.io
 
 from harness.command_line import main
-from harness.data.cache import VARIABLE
-from harness.data.listing import APPLE_DOUBLE
+from harness.data.decoded import VARIABLE
+from harness.data.description import APPLE_DOUBLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.nyu import data, pretrained
