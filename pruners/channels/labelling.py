@@ -1,4 +1,4 @@
-"""The modes of torch under which a forward pass labels its tensors."""
+"""Torch modes that label the tensors of a forward pass, operation by operation."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Labelling(TorchDispatchMode):
     """Applies the rule of each operation.
 
     Attributes:
-        originals: what has to be given its values back.
-        normalised: ids of the tensors that a normalisation has made.
-        paused: whether operations go by unseen, inside a function that has a rule of its own.
+        originals: the values of tensors to be restored.
+        normalised: ids of the tensors that normalisation returned.
+        paused: whether to ignore operations, inside a function with a rule of its own.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Labelling(TorchDispatchMode):
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # Compiled code leaves the function mode on, which would hand out sizes that remember.
+        # Compiled code leaves the function mode active, which would return sizes that remember.
         with torch._C.DisableTorchFunction():
             return self._carried_out(func, args, kwargs or {})
 
@@ -75,7 +75,7 @@ class Labelling(TorchDispatchMode):
         out = func(*args, **kwargs)
         if not self.paused:
             operands = tensors_in([args, kwargs])
-            # In place of what is written to, the labels from before.
+            # The rule may overwrite the labels of an operand in place.
             before = [self._trace[tensor] for tensor in operands]
             self._label(func, out, args, kwargs)
             self.note(canonical(func), before, out)
@@ -83,7 +83,7 @@ class Labelling(TorchDispatchMode):
 
     @property
     def latest(self) -> str:
-        """The operation that is carried out, and on what, for complaints."""
+        """The current operation and the shapes of its operands, for messages."""
         if self._latest is None:
             return "its start"
         func, args, kwargs = self._latest
@@ -91,7 +91,7 @@ class Labelling(TorchDispatchMode):
         return f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
 
     def note(self, name: str, operands: list[Axes], out: Any) -> None:
-        """Note a step of the pass."""
+        """Record a step of the pass."""
         results = [self._trace[tensor] for tensor in tensors_in(out)]
         widths = self._trace.call.widths()
         numbers = [labels.reshape(-1) for width in widths for labels in width.sources]
@@ -129,7 +129,7 @@ class Labelling(TorchDispatchMode):
     def _write_out(
         self, name: str, results: Sequence[Tensor], axes: Axes | tuple[Axes, ...]
     ) -> None:
-        """Write labels into the tensors that were passed for the results."""
+        """Write labels into the tensors that were passed as ``out``."""
         labelled = axes if isinstance(axes, tuple) else (axes,)
         for tensor, new in zip(results, labelled, strict=False):
             own = self._trace[tensor]
@@ -141,7 +141,7 @@ class Labelling(TorchDispatchMode):
     def _without_rule(
         self, name: str, results: Sequence[Tensor], operands: Sequence[Tensor]
     ) -> None:
-        """Let operations pass that no channel takes part in."""
+        """Accept an operation without a rule if no channel takes part in it."""
         tracked = (a for tensor in operands for a in self._trace[tensor] if is_tracked(a))
         if (axis := next(tracked, None)) is not None:
             raise UnknownOperation(
@@ -153,7 +153,7 @@ class Labelling(TorchDispatchMode):
             self._trace[tensor] = [fixed(size) for size in tensor.shape]
 
     def _write(self, name: str, tensor: Tensor, axes: Axes) -> None:
-        """Write labels in place, so that the tensors of which this one is a view see them."""
+        """Write labels in place, so that they reach the tensors that this one is a view of."""
         for own, new in zip(self._trace[tensor], axes, strict=True):
             if own.flags.writeable:
                 own[...] = new
@@ -175,9 +175,10 @@ def _label_results(
     *,
     views: bool = False,
 ) -> None:
-    """Give the results of an operation their labels; those without are free.
+    """Set the labels of the results of an operation.
 
-    Views share the arrays with what they are views of.
+    A further result of the same shape gets the labels of the first; other ones are fixed. Views
+    share the arrays with their base.
     """
     labelled = axes if isinstance(axes, tuple) else (axes,)
     for tensor, own in zip(results, labelled, strict=False):
@@ -190,7 +191,7 @@ def _label_results(
 
 
 class RememberedSizes(TorchFunctionMode):
-    """Hands out sizes that know their axes, and applies the rules of functions."""
+    """Returns sizes that remember their axes, and applies the rules of functions."""
 
     def __init__(self, trace: LabelledTensors, labelling: Labelling) -> None:
         super().__init__()
@@ -209,7 +210,7 @@ class RememberedSizes(TorchFunctionMode):
             return shape[dims[0]] if dims and dims[0] is not None else shape
         if func == SET_DATA:
             return self._replace_data(*args)
-        # Of a tensor whose shape is taken, the sizes count.
+        # Of a tensor that only lends its shape, the sizes count.
         shaped = [args[0], self._trace.shape(args[1])] if func in _SHAPED_AS else args
         call = Call.of(func, shaped, kwargs)
         outer, self._trace.call = self._trace.call, call
@@ -224,7 +225,7 @@ class RememberedSizes(TorchFunctionMode):
             stay_where_unmet(call)
 
     def _replace_data(self, tensor: Tensor, data: Tensor) -> None:
-        """Let a tensor have the values of another, and so its labels."""
+        """Give a tensor the data of another one, and unite their labels."""
         if isinstance(data, Tensor) and data.shape == tensor.shape:
             self._trace[tensor] = [*map(self._trace.unite, self._trace[tensor], self._trace[data])]
         self._labelling.originals.about_to_replace(tensor)
@@ -250,7 +251,7 @@ _SHAPED_AS = frozenset({torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Ten
 
 
 def follow_sizes(model: nn.Module, trace: LabelledTensors) -> None:
-    """Let sizes that the code reads from modules remember their axes, as `shrink` changes them."""
+    """Make the size attributes of modules remember their axes, because `shrink` changes them."""
     for module in model.modules():
         shapes = {name: trace.shape(tensor) for name, tensor in own_tensors(module).items()}
         sizes = size_attributes(module, shapes)
@@ -259,7 +260,7 @@ def follow_sizes(model: nn.Module, trace: LabelledTensors) -> None:
 
 @contextmanager
 def watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[str, Tensor, Axes]]]:
-    """Note which module is running, and collect what layers return."""
+    """Track which module is running, and collect the outputs of layers."""
     returned: list[tuple[str, Tensor, Axes]] = []
     running = [""]
 
@@ -287,9 +288,9 @@ def watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[str
 
 
 def _is_layer(name: str, module: nn.Module) -> bool:
-    """Tell whether a module has tensors of its own and no parts.
+    """Return whether a module has tensors of its own and no submodules.
 
-    A layer whose weight is computed from others is one, and what computes it is none.
+    A layer with a parametrised weight is one; the module that computes the weight is not.
     """
     if "parametrizations" in name.split("."):
         return False

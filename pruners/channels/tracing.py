@@ -1,4 +1,4 @@
-"""One forward pass in which every tensor axis carries labels."""
+"""Find coupled channels by a forward pass in which every tensor axis carries labels."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def trace_channels(
     pin: Collection[str] = (),
     extra_rules: Mapping[str, Rule] | None = None,
 ) -> ChannelGraph:
-    """Find the channels of a model that must live or die together.
+    """Find the channels of a model that can only be removed together.
 
-    The model runs in evaluation mode; if parameters are left out then, once more in training mode.
-    It is then cut on trial and runs again: where a step is not what the labels say, its channels
-    are pinned. Nothing about it changes, attributes and random states included. With inputs on the
-    "meta" device nothing is computed either, wherever the model is: the fastest way, unless the
-    forward pass looks at values.
+    The model runs in evaluation mode and, if it does not use all parameters then, again in
+    training mode. A trial then removes some channels and runs the model again: if a step differs
+    from what the labels predict, its channels are pinned. The model is unchanged afterwards,
+    including attributes and random states. With inputs on the "meta" device nothing is computed,
+    whatever the device of the model. This is fastest, but fails if the forward pass needs values.
 
     Inputs and outputs keep their sizes. A state that the model takes and returns would be both:
     leave it out with ``forward``.
 
     Args:
-        model: any module; what it calls must have rules (`pruners.channels.rules`).
+        model: any module whose operations have rules (`pruners.channels.rules`).
         example_inputs: one tensor, or the sequence of all arguments. Their values do not matter.
         forward: called as ``forward(model, *example_inputs)`` in place of ``model(...)``.
-        pin: modules, parameters, or axes ("conv1.weight:0") whose channels are to stay.
+        pin: modules, parameters, or axes ("conv1.weight:0") whose channels stay.
         extra_rules: rules of further operations, by their names in ``torch.ops.aten``.
 
     Returns:
@@ -75,8 +75,8 @@ def trace_channels(
     Raises:
         UnknownOperation: an operation on labelled axes has no rule.
         Skip: no group is found.
-        RequestError: the forward pass fails, a part is compiled, a tensor is of another class,
-            or ``pin`` names nothing.
+        RequestError: the forward pass fails, a part of the model is compiled, a tensor is of a
+            class of its own, or ``pin`` names nothing.
     """
     with torch.inference_mode(False), nothing_remembered():
         inputs = _plain(
@@ -143,7 +143,7 @@ def _call(model: nn.Module, *inputs: Any) -> Any:
 
 
 def _plain(inputs: Any) -> Any:
-    """Return the inputs as tensors of torch's own class that may be written to."""
+    """Return the inputs as writable tensors of torch's own class."""
 
     def plain(tensor: Tensor) -> Tensor:
         if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
@@ -169,10 +169,10 @@ def _refuse_compiled(model: nn.Module) -> None:
 def _misfit(
     passes: Sequence[_Pass], graph: ChannelGraph, sets: LabelSets, labels: Mapping[str, Axes]
 ) -> Misfit | None:
-    """Cut the model on trial, run it again, and return what does not follow, if anything.
+    """Cut the model on trial, run it again, and return the first step that does not follow.
 
     Raises:
-        RequestError: something does not follow that no channel takes part in.
+        RequestError: no channel takes part in the step that does not follow.
     """
     keep = trial(graph)
     sizes = CutSizes(sets, labels, graph, keep)
@@ -189,7 +189,7 @@ def _misfit(
 
 
 def _asked_to_pin(labels: Mapping[str, Axes], pin: Collection[str]) -> Iterator[tuple[Any, str]]:
-    """Yield the axes that the user wants to keep."""
+    """Yield the axes that the user asked to keep, with the reason."""
     for wanted in pin:
         named = [
             axis
@@ -203,9 +203,9 @@ def _asked_to_pin(labels: Mapping[str, Axes], pin: Collection[str]) -> Iterator[
 
 
 def _stand_ins(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Tensor]:
-    """Return what the model is to use in place of its own tensors.
+    """Return the tensors that take the place of the model's own during the passes.
 
-    With inputs on "meta" everything is there. Buffers are copies, so that their values stay.
+    With inputs on "meta" all of them are on "meta". Buffers are copied to protect their values.
     """
     on_meta = any(tensor.is_meta for tensor in tensors_in(inputs))
     parameters = dict(model.named_parameters())
@@ -224,13 +224,13 @@ class _Pass:
 
     Attributes:
         model: the model.
-        state: what it is to be again afterwards.
-        forward: runs it.
-        inputs: what it reads.
-        stand_ins: what it is to use in place of its own tensors, by their names.
-        training: its mode.
-        steps: what it has done when it was observed.
-        shapes: of what it has returned then.
+        state: the state to restore afterwards.
+        forward: runs the model.
+        inputs: the inputs of the model.
+        stand_ins: the tensors that take the place of the model's own, by name.
+        training: whether the model runs in training mode.
+        steps: the steps of the pass, once it has been observed.
+        shapes: the shapes of its outputs, once it has been observed.
     """
 
     model: nn.Module
@@ -245,7 +245,7 @@ class _Pass:
     def observe(
         self, trace: LabelledTensors, sizes: KeptSizes, rules: Mapping[str, Rule]
     ) -> list[Output]:
-        """Run the model, pin its outputs, and return what its layers returned."""
+        """Run the model, pin its outputs, and return the outputs of its layers."""
         model = self.model
         for tensor in tensors_in(self.inputs):
             trace[tensor] = [fixed(size) for size in tensor.shape]
@@ -283,14 +283,14 @@ class _Pass:
     def repeat(
         self, graph: ChannelGraph, keep: Mapping[str, Sequence[int]], sizes: CutSizes
     ) -> None:
-        """Run the model with fewer channels, step by step as it was observed.
+        """Run the model with fewer channels and compare every step with the observed pass.
 
         Raises:
-            Misfit: it does something else.
+            Misfit: a step differs.
         """
         with ExitStack() as stack:
             stack.enter_context(self._in_place())
-            # The caller may trace under another default device, "meta" say.
+            # The caller may have set another default device, such as "meta".
             with torch.device("cpu"):
                 remove(self.model, graph, keep)
             following = stack.enter_context(Following(self.steps, sizes, self.state.originals))
@@ -305,7 +305,7 @@ class _Pass:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        """Put the stand-ins into the model, and everything back afterwards."""
+        """Put the stand-ins into the model, and restore it afterwards."""
         model = self.model
         tensors = named_tensors(model)
         with ExitStack() as stack:
@@ -332,7 +332,7 @@ def _set_mode(model: nn.Module, training: bool) -> None:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Switch transformers' fast path off: it nests tensors, and hooks then break it."""
+    """Disable the fast path of transformer layers: it nests tensors, and fails with hooks."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -342,5 +342,5 @@ def _plain_attention() -> Iterator[None]:
 
 
 def _devices(tensors: Iterable[Tensor]) -> list[torch.device]:
-    """Return the accelerators whose random states could be touched."""
+    """Return the GPUs whose random states a pass could change."""
     return sorted({t.device for t in tensors if t.is_cuda}, key=str)

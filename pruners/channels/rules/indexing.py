@@ -1,4 +1,4 @@
-"""Rules of operations that put parts of tensors together, or take them by position."""
+"""Rules of operations on parts of tensors: concatenation, slices, indexing."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from pruners.channels.labels import (
 from pruners.channels.rules.registry import rule, tensors_in
 from pruners.channels.sizes import Call, Width, adapts
 
-# Parts, and the whole
+# Concatenation and splits
 
 
 @rule("cat", "concat", "concatenate")
 def cat(trace: LabelledTensors, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
-    """Put labels side by side along one axis and unite the others."""
+    """Concatenate labels along one axis and unite the others."""
     parts = [trace[tensor] for tensor in tensors if tensor.dim() == out.dim()]
     along = [axes[dim] for axes in parts]
     if any(map(is_tracked, along)):
-        # Beside channels, a part that belongs to none keeps its size.
+        # Next to channels, a part without channels keeps its size.
         along = [np.where(axis == FREE, FIXED, axis) for axis in along]
     result = [trace.unite(*axes) for axes in zip(*_omit(parts, dim % out.dim()), strict=True)]
     result.insert(dim % out.dim(), np.concatenate(along))
@@ -59,7 +59,7 @@ def stack(trace: LabelledTensors, out: Tensor, tensors: Sequence[Tensor], dim: i
 def split(
     trace: LabelledTensors, out: Sequence[Tensor], x: Tensor, sizes: Any, dim: int = 0
 ) -> tuple[Axes, ...]:
-    """Let each part have its stretch of the labels."""
+    """Give each part its stretch of the labels."""
     axes, axis = trace[x], trace[x][dim]
     bounds = np.cumsum([part.shape[dim] for part in out])[:-1]
     parts: list[Labels] = np.split(axis, bounds)
@@ -70,7 +70,7 @@ def split(
 
 
 def _keep_cuts(trace: LabelledTensors, axis: Labels, parts: list[Labels]) -> None:
-    """See to it that a split will still cut where it does now."""
+    """Ensure that a split still cuts at the same places after a removal."""
     if trace.call.is_split:
         asked = trace.call.argument(1, "split_size_or_sections", "split_size", "split_sizes")
         sizes = [asked] * len(parts) if isinstance(asked, int) else list(asked)
@@ -100,7 +100,7 @@ def glu(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int = -1) -> Axes:
 def pad(
     trace: LabelledTensors, out: Tensor, x: Tensor, margins: Sequence[int], value: float = 0
 ) -> Axes:
-    """Add constants, which keep their number, or take away at the ends."""
+    """Add a fixed number of constants at the ends, or remove positions there."""
     axes = list(trace[x])
     pairs = zip(margins[::2], margins[1::2], strict=True)
     for dim, (before, after) in zip(range(-1, -x.dim() - 1, -1), pairs, strict=False):
@@ -126,7 +126,7 @@ def slice_axis(
     end: int | None = None,
     step: int = 1,
 ) -> Axes:
-    """Let the part have its stretch of the labels."""
+    """Give the part its stretch of the labels."""
     axes = list(trace[x])
     axis, axes[dim] = axes[dim], axes[dim][slice(start, end, step)]
     first, last = start or 0, len(axis) if end is None else end
@@ -134,7 +134,7 @@ def slice_axis(
         _keep_narrow(trace, out, axis, first, last)
     elif is_tracked(axis) and len(axes[dim]) < len(axis):
         if step > 1 and len(axis) % step == 0 and 0 <= first < step and last >= len(axis):
-            # One of each run of neighbours: a run goes as a whole.
+            # It takes one of each run of neighbours: a run is removed as a whole.
             axes[dim] = trace.tie(axis.reshape(-1, step).T)
         else:
             _keep_bounds(trace, out, axis, dim, (first, last, step))
@@ -144,7 +144,7 @@ def slice_axis(
 def _keep_bounds(
     trace: LabelledTensors, out: Tensor, axis: Labels, dim: int, bounds_and_step: Sequence[int]
 ) -> None:
-    """See to it that a slice will still have the bounds that it has now, if it is used at all."""
+    """Ensure that a slice, if it is used at all, keeps its bounds after a removal."""
     start, end, step = bounds_and_step
     size = len(axis)
     widths = {
@@ -162,7 +162,7 @@ def _keep_bounds(
 
 
 def _keep_narrow(trace: LabelledTensors, out: Tensor, axis: Labels, start: int, end: int) -> None:
-    """See to it that a stretch will still start where it does, and be as long as it is to be."""
+    """Ensure that ``narrow`` keeps the start and the length of its stretch after a removal."""
     asked = trace.call.argument(2, "start"), trace.call.argument(3, "length")
     written = []
     for part, size in zip((axis[:start], axis[start:end]), asked, strict=True):
@@ -176,7 +176,7 @@ def _keep_narrow(trace: LabelledTensors, out: Tensor, axis: Labels, start: int, 
 
 
 def _asked_bounds(call: Call, dim: int) -> list[Width]:
-    """Return the numbers of the code that the bounds of a slice may come from."""
+    """Return the numbers in the code that the bounds of a slice may come from."""
     asked: Sequence[Any]
     if call.function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
         own = _slice_of(call.argument(0), call.argument(1), dim)
@@ -187,7 +187,7 @@ def _asked_bounds(call: Call, dim: int) -> list[Width]:
 
 
 def _slice_of(x: Tensor, index: Any, dim: int) -> slice | None:
-    """Return what the code has written for an axis, counted in the result."""
+    """Return the slice that the code gives for an axis of the result."""
     entries = index if isinstance(index, tuple) else (index,)
     named = [entry for entry in entries if entry is not None and entry is not Ellipsis]
     axis = 0
@@ -196,14 +196,14 @@ def _slice_of(x: Tensor, index: Any, dim: int) -> slice | None:
             return entry
         if entry is Ellipsis:
             axis += x.dim() - len(named)
-        elif not isinstance(entry, int):  # which drops its axis
+        elif not isinstance(entry, int):  # an integer drops its axis
             axis += 1
     return None
 
 
 @rule("select")
 def select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
-    """Drop an axis, of which only one place is read."""
+    """Drop an axis, of which only one position is read."""
     trace.pin_on_use(out, trace[x][dim], "a single channel is taken by its number")
     return without_axes(trace[x], [dim % x.dim()], keep=False)
 
@@ -212,18 +212,18 @@ def select(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, index: int)
 def unbind(
     trace: LabelledTensors, out: Sequence[Tensor], x: Tensor, dim: int = 0
 ) -> tuple[Axes, ...]:
-    """Drop an axis, of which every place is read by its number."""
+    """Drop an axis, of which every position is read by its number."""
     return tuple(select(trace, part, x, dim, number) for number, part in enumerate(out))
 
 
-# Positions as data
+# Positions given by tensors
 
 
 @rule("embedding")
 def embedding(
     trace: LabelledTensors, out: Tensor, weight: Tensor, index: Tensor, *args: Any
 ) -> Axes:
-    """Keep the vocabulary; the features are channels."""
+    """Pin the vocabulary; the features are channels."""
     vocabulary, features = trace[weight]
     trace.pin(vocabulary, "the vocabulary of an embedding")
     return [*trace[index], features]
@@ -233,7 +233,7 @@ def embedding(
 def embedding_bag(
     trace: LabelledTensors, out: Any, weight: Tensor, index: Tensor, *args: Any
 ) -> Axes:
-    """Keep the vocabulary; the features are channels."""
+    """Pin the vocabulary; the features are channels."""
     vocabulary, features = trace[weight]
     trace.pin(vocabulary, "the vocabulary of an embedding")
     return [constant(out[0].shape[0]), features]
@@ -241,7 +241,7 @@ def embedding_bag(
 
 @rule("index", "_unsafe_index")
 def index(trace: LabelledTensors, out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -> Axes:
-    """Advanced indexing: pin the axes that are indexed."""
+    """Pin the axes that are indexed by tensors."""
     axes = trace[x]
     taken = _indexed(trace, indices)
     for dim in taken:
@@ -253,9 +253,9 @@ def index(trace: LabelledTensors, out: Tensor, x: Tensor, indices: Sequence[Tens
 
 
 def _indexed(trace: LabelledTensors, indices: Sequence[Tensor | None]) -> list[int]:
-    """Return which axes are indexed, and pin the axes of the indices themselves.
+    """Return which axes are indexed, and pin the axes of the indices.
 
-    A mask takes the place of as many axes as it has.
+    A mask replaces as many axes as it has.
     """
     taken: list[int] = []
     dim = 0
@@ -274,7 +274,7 @@ def _is_mask(index: Tensor | None) -> TypeGuard[Tensor]:
 
 
 def _are_together(indices: Sequence[Tensor | None]) -> bool:
-    """Tell whether the indexed axes follow one another: the result has theirs in that place."""
+    """Return whether the indexed axes are adjacent: the result has the new axes at that place."""
     given = [place for place, index in enumerate(indices) if index is not None]
     return given == list(range(given[0], given[-1] + 1))
 
@@ -387,7 +387,7 @@ def index_fill(
 @rule("nonzero", "unique", "_unique2", "unique_dim", "unique_consecutive", "masked_select")
 @rule("masked_scatter", "multinomial", "bincount", "histc", "take", "put")
 def by_value(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> tuple[Axes, ...]:
-    """Pin whatever takes part: what is taken depends on all values."""
+    """Pin all axes of all operands, because the result depends on all values."""
     for tensor in tensors_in([args, kwargs]):
         for axis in trace[tensor]:
             trace.pin(axis, "taken or written in the order of the values")
@@ -396,7 +396,7 @@ def by_value(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> tup
 
 @rule("bucketize")
 def bucketize(trace: LabelledTensors, out: Tensor, x: Any, bounds: Tensor, **kwargs: Any) -> Axes:
-    """Keep the bounds."""
+    """Pin the bounds."""
     trace.pin(trace[bounds][0], "bounds that values are sorted into")
     return trace[x] if isinstance(x, Tensor) else []
 
@@ -405,7 +405,7 @@ def bucketize(trace: LabelledTensors, out: Tensor, x: Any, bounds: Tensor, **kwa
 def searchsorted(
     trace: LabelledTensors, out: Tensor, bounds: Tensor, x: Any, **kwargs: Any
 ) -> Axes:
-    """Keep the bounds."""
+    """Pin the bounds."""
     for axis in trace[bounds]:
         trace.pin(axis, "bounds that values are sorted into")
     return trace[x] if isinstance(x, Tensor) else []

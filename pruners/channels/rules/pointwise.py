@@ -1,4 +1,4 @@
-"""Rules of operations that go position by position, and of new tensors."""
+"""Rules of pointwise operations, losses and new tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pruners.channels.sizes import adapts
 @rule("_weight_norm_interface")
 @rule("rand_like", "randn_like", "bernoulli", "nan_to_num", "lerp", "where", "dropout")
 def elementwise(trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any) -> Axes:
-    """Unite the operands' axes as they are broadcast; every pointwise operation has this rule."""
+    """Unite the axes of operands as they are broadcast; the rule of every pointwise operation."""
     shape = max((tensor.shape for tensor in tensors_in(out)), key=len)
     return trace.broadcast(shape, *(trace[t] for t in tensors_in([args, kwargs])))
 
@@ -41,13 +41,13 @@ rule("complex", "polar", "rrelu_with_noise", "rrelu_with_noise_functional")(elem
 @rule("detach", "alias", "lift_fresh", "lift", "embedding_renorm")
 @rule("_conj", "_conj_physical", "resolve_conj", "_neg_view", "resolve_neg")
 def unchanged(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Labels are about places, whatever values are there."""
+    """Keep the labels, which do not depend on values."""
     return trace[x]
 
 
 @rule("_prelu_kernel", "prelu")
 def prelu(trace: LabelledTensors, out: Tensor, x: Tensor, weight: Tensor) -> Axes:
-    """Unite the channels with their slopes, unless one slope serves all."""
+    """Unite the channels with their slopes, unless all share one slope."""
     slopes = trace[weight][1 if weight.dim() > 1 else 0]
     axes = list(trace[x])
     if len(slopes) > 1:
@@ -59,7 +59,7 @@ def prelu(trace: LabelledTensors, out: Tensor, x: Tensor, weight: Tensor) -> Axe
 @rule("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams")
 @rule("_fake_quantize_learnable_per_tensor_affine")
 def fake_quantize(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Let every place be rounded alike."""
+    """Keep the labels: all positions are rounded alike."""
     return trace[x]
 
 
@@ -101,7 +101,7 @@ def negative_log_likelihood(
     weight: Tensor | None,
     *args: Any,
 ) -> Axes:
-    """Keep the classes, which targets name by their numbers."""
+    """Pin the classes, which targets name by their numbers."""
     axes = list(trace[x])
     classes = axes.pop(1 if x.dim() > 1 else 0)
     trace.pin(classes, "classes that targets name by their numbers")
@@ -119,7 +119,7 @@ def negative_log_likelihood(
 @rule("new_zeros", "new_ones", "new_empty", "new_full")
 @rule("empty_strided", "new_empty_strided", "empty_permuted")
 def created(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Let sizes that the code has read from tensors follow them; those written in it stay."""
+    """Unite sizes that the code read from tensors with their axes; fix sizes that it states."""
     requested = trace.call.shape(out.dim())
     if requested is None:
         return _created_within(trace, out)
@@ -127,14 +127,14 @@ def created(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> A
 
 
 def as_asked(trace: LabelledTensors, size: int, asked: int) -> Labels:
-    """Return the labels of a new axis whose size the code has asked for."""
+    """Return the labels of a new axis whose size the code requested."""
     return unite_with_size(trace, free(size), asked) if adapts(asked) else constant(size)
 
 
 def _created_within(trace: LabelledTensors, out: Tensor) -> Axes:
-    """Label what a function of torch has made for itself: it adapts if its arguments do.
+    """Label a tensor that a function of torch creates internally: it adapts if its arguments do.
 
-    What compiled code has made stays: its numbers cannot be told apart.
+    Tensors of compiled code are fixed, because its numbers cannot be told apart.
     """
     widths = trace.call.widths()
     for width in widths:
@@ -147,7 +147,7 @@ def _created_within(trace: LabelledTensors, out: Tensor) -> Axes:
 @rule("arange", "range", "linspace", "logspace", "randperm", "one_hot")
 @rule("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")
 def positions(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Pin the axes over which values are made that depend on the place."""
+    """Pin the axes along which the new values depend on the position."""
     for width in trace.call.widths():
         width.pin("values that depend on the position of a channel")
     return _created_within(trace, out)
@@ -155,14 +155,14 @@ def positions(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) ->
 
 @rule("normal")
 def normal(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Follow the tensor of means or of deviations, if there is one; else the size asked for."""
+    """Follow the tensor of means or deviations, or the requested size if there is none."""
     given = tensors_in([args, kwargs])
     return elementwise(trace, out, *given) if given else created(trace, out)
 
 
 @rule("eye")
 def eye(trace: LabelledTensors, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Let rows and columns be the same channels."""
+    """Unite rows and columns."""
     rows, columns = created(trace, out)
     if len(rows) == len(columns) and is_tracked(rows):
         return [trace.unite(rows, columns)] * 2

@@ -1,4 +1,4 @@
-"""Rules of sums over products: linear layers, convolutions, matrices."""
+"""Rules of sums over products: matrix products, linear layers, convolutions."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def bilinear(
     weight: Tensor,
     bias: Tensor | None = None,
 ) -> Axes:
-    """Unite the features on both sides with the weight's."""
+    """Unite the features of both inputs with those of the weight."""
     outgoing, left_features, right_features = trace[weight]
     trace.unite(trace[left][-1], left_features)
     trace.unite(trace[right][-1], right_features)
@@ -90,7 +90,7 @@ def bilinear(
 
 @rule("_cdist_forward")
 def distances(trace: LabelledTensors, out: Tensor, x: Tensor, y: Tensor, *args: Any) -> Axes:
-    """Unite the features whose differences are summed."""
+    """Unite the features, over whose differences the norm is taken."""
     *batch, rows, features = trace[x]
     *other_batch, columns, same_features = trace[y]
     trace.unite(features, same_features)
@@ -99,7 +99,7 @@ def distances(trace: LabelledTensors, out: Tensor, x: Tensor, y: Tensor, *args: 
 
 @function_rule(torch.functional.einsum)
 def einsum(trace: LabelledTensors, out: Tensor, equation: str, *operands: Any) -> Axes:
-    """Unite all axes that have the same letter."""
+    """Unite all axes with the same letter."""
     if len(operands) == 1 and not isinstance(operands[0], Tensor):
         operands = tuple(operands[0])
     inputs, _, output = equation.replace(" ", "").partition("->")
@@ -119,7 +119,7 @@ def einsum(trace: LabelledTensors, out: Tensor, equation: str, *operands: Any) -
 
 
 def _letters(term: str, dims: int) -> list[str]:
-    """Name the axes of one term of an einsum; those of an ellipsis count from the right."""
+    """Name the axes of one term of an einsum; axes of an ellipsis count from the right."""
     before, dots, after = term.partition("...")
     hidden = dims - len(before) - len(after) if dots else 0
     return [*before, *(f"...{left}" for left in range(hidden, 0, -1)), *after]
@@ -129,9 +129,9 @@ def _letters(term: str, dims: int) -> list[str]:
 def grouped_matrix_product(
     trace: LabelledTensors, out: Tensor, left: Tensor, right: Tensor, *args: Any, **kwargs: Any
 ) -> Axes:
-    """Multiply rows with the matrix of their expert, and keep the experts.
+    """Pin the experts; each row is multiplied with the matrix of its expert.
 
-    The kernels take matrices only whose rows are multiples of 16 bytes long.
+    The kernels require matrices whose rows are a multiple of 16 bytes long.
     """
     *left_stack, rows, inner = trace[left]
     *right_stack, same_inner, columns = trace[right]
@@ -168,7 +168,7 @@ def convolution(
     groups: int,
     *backend: bool,
 ) -> Axes:
-    """Tie channels at the same offset of each group: groups stay, and stay equally wide."""
+    """Tie channels at the same offset of each group, so that groups stay equally wide."""
     batch, incoming = trace[x][:2]
     first, second, *kernel = trace[weight]
     for axis in kernel:
@@ -207,7 +207,7 @@ _GROUPS_ARGUMENT: dict[Any, int] = {
     torch.conv_transpose3d: 6,
     torch.convolution: 8,
 }
-"""At which place convolutions take the number of groups."""
+"""The position of the argument ``groups`` of convolutions."""
 
 
 def _asked_groups(trace: LabelledTensors, groups: int) -> Width | None:
@@ -225,7 +225,7 @@ def _whole_groups(
     asked: Width,
     transposed: bool,
 ) -> Labels:
-    """Remove groups as a whole where their number is that of the channels by their width."""
+    """Remove whole groups: their number follows from that of the channels, their width stays."""
     groups = operator.index(asked)
     channels = asked.rows.reshape(-1) if asked.rows is not None else incoming[:0]
     same = len(channels) == len(incoming)
@@ -246,7 +246,7 @@ def _depthwise(
     outgoing: int,
     transposed: bool,
 ) -> Labels:
-    """Unite each input channel with all the output channels that are made from it alone."""
+    """Unite each input channel with all output channels that are made from it alone."""
     trace.pin(second, "the multiplier of a depthwise convolution")
     multiplier = outgoing // len(incoming)
     if transposed:
@@ -265,9 +265,9 @@ def deform_conv2d(
     bias: Tensor,
     *args: Any,
 ) -> Axes:
-    """Unite channels with those of the kernel; torchvision counts the groups itself.
+    """Unite channels with those of the kernel; torchvision derives the groups from the sizes.
 
-    Channels of the offsets belong to places under the kernel: they stay.
+    Channels of the offsets stay, because they belong to positions under the kernel.
     """
     *_, groups, offset_groups, use_mask = args
     batch, incoming, *places = trace[x]
@@ -289,7 +289,7 @@ def deform_conv2d(
     return [batch, outgoing, *map(constant, out.shape[2:])]
 
 
-# Matrices as a whole
+# Functions of whole matrices
 
 
 @rule("linalg_inv_ex", "linalg_matrix_exp", "linalg_cholesky_ex", "linalg_qr", "_linalg_svd")
@@ -299,7 +299,7 @@ def deform_conv2d(
 def matrix_function(
     trace: LabelledTensors, out: Any, *args: Any, **kwargs: Any
 ) -> tuple[Axes, ...]:
-    """Pin rows and columns, and unite what matrices are stacked along."""
+    """Pin rows and columns, and unite the axes along which matrices are stacked."""
     operands = [trace[tensor] for tensor in tensors_in([args, kwargs])]
     for axes in operands:
         for axis in axes[-2:]:

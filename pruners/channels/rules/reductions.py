@@ -1,4 +1,4 @@
-"""Rules of operations over an axis: normalisation, reductions, pooling, ranking."""
+"""Rules of operations along an axis: normalisation, reductions, ranking, pooling."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def batch_norm(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs
 def layer_norm(
     trace: LabelledTensors, out: Any, x: Tensor, shape: Sequence[int], *args: Any, **kwargs: Any
 ) -> Axes:
-    """Unite channels with those of scale and shift; without these the shape is only a number."""
+    """Unite channels with those of scale and shift; without these, pin them."""
     vectors = tensors_in([args, kwargs])
     if not vectors and trace.call.function not in NORMALISED_SHAPES:
         for axis in trace[x][-len(shape) :]:
@@ -48,11 +48,11 @@ def layer_norm(
 
 
 NORMALISED_SHAPES = frozenset({F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm})
-"""The functions that are told the shape over which they normalise."""
+"""The functions with an argument for the shape over which they normalise."""
 
 
 def unite_with_normalised_shape(trace: LabelledTensors) -> None:
-    """Unite the last axes with the sizes that a call of such a function names."""
+    """Unite the last axes with the sizes in the argument of such a function."""
     x, shape = trace.call.argument(0, "input"), trace.call.argument(1, "normalized_shape")
     for axis, size in zip(trace[x][-len(shape) :], shape, strict=True):
         if adapts(size):
@@ -92,7 +92,7 @@ def group_norm(
 NORMS = frozenset(
     name for name, own in RULES.items() if own in (batch_norm, layer_norm, group_norm)
 )
-"""The operations after which gates are placed."""
+"""The names of normalisations. Gates stand behind them."""
 
 
 # Reductions
@@ -102,9 +102,9 @@ NORMS = frozenset(
 @rule("var_mean", "std_mean", "median", "nanmedian", "mode", "norm", "linalg_vector_norm")
 @rule("aminmax", "nansum", "nanmean", "count_nonzero", "_is_all_true", "_is_any_true")
 def reduction(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Drop the axes that are reduced, or leave one place of each.
+    """Drop the reduced axes, or leave one position of each.
 
-    Where the positions of what is taken are returned too, they may only be used if channels stay.
+    If the operation also returns positions, a use of them pins the channels.
     """
     results = tensors_in([out])
     if len(tensors_in([args])) == 1:  # max and min of two tensors
@@ -121,14 +121,14 @@ def reduction(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs:
 
 @rule("argmax", "argmin")
 def position(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Pin the channels whose positions are asked for."""
+    """Pin the channels whose positions are returned."""
     for dim in _reduced_dims(x, args, kwargs):
         trace.pin(trace[x][dim], "the position of a channel is asked for")
     return reduction(trace, out, x, *args, **kwargs)
 
 
 def _reduced_dims(x: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> set[int]:
-    """Return the axes over which an operation reduces: all where it names none."""
+    """Return the axes over which an operation reduces: all if it names none."""
     candidates = [*args, kwargs.get("dim")]
     named: Any = next((a for a in candidates if isinstance(a, (list, tuple)) and a), None)
     if named is None:
@@ -142,7 +142,7 @@ def _reduced_dims(x: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> set
 
 @rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
 def cumulative(trace: LabelledTensors, out: Any, x: Tensor, dim: int, **kwargs: Any) -> Axes:
-    """Pin the channels along the axis that is gone through in order."""
+    """Pin the channels along the axis, whose order matters."""
     trace.pin(trace[x][dim], "a sum in the order of channels")
     return trace[x]
 
@@ -151,7 +151,7 @@ def cumulative(trace: LabelledTensors, out: Any, x: Tensor, dim: int, **kwargs: 
 def ranked(
     trace: LabelledTensors, out: Any, x: Tensor, dim: int = -1, *args: Any, **kwargs: Any
 ) -> Axes:
-    """Pin the channels along the axis that is put in order."""
+    """Pin the channels along the axis that is sorted."""
     if x.dim():
         trace.pin(trace[x][kwargs.get("dim", dim)], "ranked or taken by its position")
     return trace[x]
@@ -161,7 +161,7 @@ def ranked(
 def topk(
     trace: LabelledTensors, out: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any
 ) -> Axes:
-    """Pin the channels along the axis whose largest places are taken."""
+    """Pin the channels along the axis whose largest values are taken."""
     axes = list(ranked(trace, out, x, dim))
     if x.dim():
         axes[dim] = fixed(k)
@@ -172,14 +172,14 @@ def topk(
 def kthvalue(
     trace: LabelledTensors, out: Any, x: Tensor, k: int, dim: int = -1, keepdim: bool = False
 ) -> Axes:
-    """Pin the axis whose k-th smallest place is taken."""
+    """Pin the axis whose k-th smallest value is taken."""
     trace.pin(trace[x][dim], "ranked or taken by its position")
     return reduction(trace, out, x, dim, keepdim)
 
 
 @rule("tril", "triu")
 def triangle(trace: LabelledTensors, out: Tensor, x: Tensor, diagonal: int = 0) -> Axes:
-    """Pin the rows and columns, whose positions decide what is zero."""
+    """Pin rows and columns, because their positions decide what is zero."""
     for axis in trace[x][-2:]:
         trace.pin(axis, "ranked or taken by its position")
     return trace[x]
@@ -189,7 +189,7 @@ def triangle(trace: LabelledTensors, out: Tensor, x: Tensor, diagonal: int = 0) 
 
 
 def _spatial(dims: int) -> Rule:
-    """Return the rule of an operation that changes the last axes only."""
+    """Return the rule of an operation that changes only the last axes."""
 
     def spatial(trace: LabelledTensors, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
         sizes = tensors_in(out)[0].shape[-dims:]
@@ -224,7 +224,7 @@ for _dims, _names in {
 def regions(
     trace: LabelledTensors, out: Any, x: Tensor, boxes: Tensor, *args: Any
 ) -> tuple[Axes, ...]:
-    """Take boxes out of a feature map, channel by channel or by their positions."""
+    """Pool regions of a feature map, and pin channels if they belong to positions in a region."""
     _, channels, *places = trace[x]
     result = tensors_in(out)[0]
     if result.shape[1] != len(channels):

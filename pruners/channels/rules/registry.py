@@ -16,11 +16,11 @@ RULES: dict[str, Rule] = {}
 """The rules of operations, by their names in ``torch.ops.aten``."""
 
 FUNCTION_RULES: dict[Callable[..., Any], Rule] = {}
-"""The rules of functions whose parts, taken one by one, would lose what belongs together."""
+"""The rules of functions whose single operations would not show which channels are coupled."""
 
 
 def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
-    """Make a function the rule of the operations with these names."""
+    """Register a function as the rule of the operations with these names."""
 
     def register(function: AnyRule) -> AnyRule:
         RULES.update(dict.fromkeys(names, function))
@@ -30,7 +30,7 @@ def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
 
 
 def function_rule(*functions: Callable[..., Any]) -> Callable[[AnyRule], AnyRule]:
-    """Make a function the rule of calls that are not to be looked into."""
+    """Register a function as the rule of functions of torch that count as one operation."""
 
     def register(function: AnyRule) -> AnyRule:
         FUNCTION_RULES.update(dict.fromkeys(functions, function))

@@ -1,4 +1,4 @@
-"""Rules of recurrent layers, packed sequences and attention, each taken as one operation."""
+"""Rules of recurrent layers, packed sequences and attention."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ RECURRENT: dict[Callable[..., Any], int] = {
     torch.rnn_tanh: 1,
     torch.rnn_relu: 1,
 }
-"""Into how many gates the rows of a layer's weights are divided."""
+"""The number of gates into which the rows of a layer's weights are divided."""
 
 
 def recurrent(
     gates: int, trace: LabelledTensors, out: Sequence[Tensor], x: Tensor, *args: Any
 ) -> tuple[Axes, ...]:
-    """Unite each layer's features with its weights, and the states of all layers.
+    """Unite the features of each layer with its weights, and the states of all layers.
 
-    A packed sequence is given as its steps, of all sequences below each other, and their numbers.
+    A packed sequence is given as the stacked steps of all sequences and the batch size of each
+    step.
     """
     packed = not isinstance(args[2], bool)
     hidden, weights, biased, layers, _, _, both_directions = args[1 if packed else 0 :][:7]
@@ -59,13 +60,13 @@ def recurrent(
     batch = out[1].shape[1]
     for state, width in zip(states, widths, strict=True):
         labels = trace.unite(trace[state][-1], *width)
-        # In the last state are as many layers as in the first.
+        # The final state has as many layers as the initial one.
         result.append([constant(layers * directions), constant(batch), labels])
     return tuple(result)
 
 
 def carried_out(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
-    """Return what a function returns; recurrent ones on "meta" without their steps, which last."""
+    """Call a function; on "meta" return empty results of recurrent ones, whose steps are slow."""
     if function not in RECURRENT:
         return function(*args, **kwargs)
     x, packed = args[0], not isinstance(args[3], bool)
@@ -83,7 +84,7 @@ def carried_out(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) 
 def _layer(
     trace: LabelledTensors, features: Labels, weights: Sequence[Tensor], gates: int, *, biased: bool
 ) -> tuple[Labels, Labels]:
-    """Return the labels of what one layer hands on, and of its cells: the same unless projected."""
+    """Return the labels of a layer's output and of its cells; only a projection separates them."""
     input_rows, incoming = trace[weights[0]]
     hidden_rows, handed_back = trace[weights[1]]
     trace.unite(features, incoming)
@@ -102,7 +103,7 @@ for _function, _gates in RECURRENT.items():
 
 @rule("_pack_padded_sequence")
 def pack(trace: LabelledTensors, out: Any, x: Tensor, lengths: Tensor, batch_first: bool) -> Axes:
-    """Put the steps of all sequences below each other; the features stay."""
+    """Keep the features; the steps of all sequences are stacked."""
     for axis in trace[x][:2]:
         trace.pin(axis, "packed by the lengths of sequences")
     return [constant(out[0].shape[0]), *trace[x][2:]]
@@ -110,7 +111,7 @@ def pack(trace: LabelledTensors, out: Any, x: Tensor, lengths: Tensor, batch_fir
 
 @rule("_pad_packed_sequence")
 def unpack(trace: LabelledTensors, out: Any, data: Tensor, *args: Any) -> Axes:
-    """Put sequences beside each other again; the features stay."""
+    """Keep the features; the sequences are separated again."""
     steps, *features = trace[data]
     trace.pin(steps, "packed by the lengths of sequences")
     return [*map(constant, out[0].shape[:2]), *features]
@@ -133,7 +134,7 @@ def scaled_dot_product_attention(
     *args: Any,
     **kwargs: Any,
 ) -> Axes:
-    """Unite the features that are multiplied; each head's are the last axis."""
+    """Unite the features that are multiplied; the features of a head are the last axis."""
     *batch, targets, features = trace[query]
     *key_batch, sources, key_features = trace[key]
     *value_batch, value_sources, value_features = trace[value]
@@ -149,9 +150,9 @@ def scaled_dot_product_attention(
 
 
 def _shared_heads(trace: LabelledTensors, query: Axes, own: Axes) -> Axes:
-    """Repeat the heads of keys or values as grouped-query attention does, for its queries.
+    """Repeat the heads of keys or values as grouped-query attention does.
 
-    Queries of one group follow the head that they share.
+    The queries of a group follow the head that they share.
     """
     if not query or not own or len(query[-1]) == len(own[-1]) or len(own[-1]) == 1:
         return own
@@ -183,8 +184,8 @@ def multi_head_attention(
 ) -> Axes:
     """Tie the features at the same offset of each head.
 
-    The function takes the width of queries, keys and values within the heads to be that of the
-    query outside: these are tied too.
+    The function requires that queries, keys and values are together as wide within the heads as
+    the query is outside, so these are tied too.
     """
     width = trace[query][-1]
     trace.tie(width.reshape(num_heads, -1))

@@ -1,4 +1,4 @@
-"""Rules of operations that arrange the same elements in another way."""
+"""Rules of operations that rearrange elements: views, transpositions, repetitions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LARGEST_PRODUCT = 1 << 22
 
 @rule("view", "_unsafe_view", "_reshape_alias", "reshape", "unflatten")
 def view(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any) -> Axes:
-    """See `pruners.channels.rules.shapes.reshape`."""
+    """Return the labels of `reshape`; pin the last axis if numbers change their width."""
     if out.numel() != x.numel():  # read as numbers of another width
         trace.pin(trace[x][-1], "read as numbers of another width")
         return [*trace[x][:-1], fixed(out.shape[-1])]
@@ -48,7 +48,7 @@ def view(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any) -> Axes:
 def as_strided(
     trace: LabelledTensors, out: Tensor, x: Tensor, size: Sequence[int], *args: Any
 ) -> Axes:
-    """Follow a change of the layout in memory only; pin everything where the shape changes."""
+    """Keep the labels if only the layout in memory changes; pin all if the shape does."""
     if list(size) == list(x.shape):
         return trace[x]
     for axis in trace[x]:
@@ -58,7 +58,7 @@ def as_strided(
 
 @rule("view_as_complex")
 def view_as_complex(trace: LabelledTensors, out: Tensor, x: Tensor) -> Axes:
-    """Drop the last axis, of a real and an imaginary part."""
+    """Drop the last axis, which holds a real and an imaginary part."""
     *axes, parts = trace[x]
     trace.pin(parts, "real and imaginary parts")
     return axes
@@ -66,20 +66,25 @@ def view_as_complex(trace: LabelledTensors, out: Tensor, x: Tensor) -> Axes:
 
 @rule("view_as_real")
 def view_as_real(trace: LabelledTensors, out: Tensor, x: Tensor) -> Axes:
-    """Add an axis of a real and an imaginary part."""
+    """Add an axis for a real and an imaginary part."""
     return [*trace[x], constant(2)]
 
 
 def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
     """Return the labels of a tensor viewed in another shape.
 
-    Axes that are merged repeat their labels, row-major. An axis that is split again gets the same
-    labels back. A labelled axis that is split anew, as into groups or heads, keeps its labels
-    along the part whose size the code reads from a tensor, and channels at the same offset of the
-    other parts are tied: whatever is removed then, all parts stay equally long. Halves that are
-    shuffled and split again and again, as in a ShuffleNet, are so tied to a single channel.
+    Merged axes repeat their labels, row-major. If such an axis is split again, the parts get their
+    labels back. An axis that is split for the first time, into groups or heads for example, keeps
+    its labels along the part whose size the code reads from a tensor. Channels at the same offset
+    of the other parts are tied, so that all parts stay equally long. As a consequence, halves that
+    are shuffled and split repeatedly, as in a ShuffleNet, end up as a single channel.
 
-    Arrays that are not the input's own are read-only: a write could not reach the input.
+    Arrays that are not the input's own are read-only, because a write could not reach the input.
+
+    Args:
+        trace: the labels of the pass.
+        axes: the labels of the tensor.
+        shape: the new shape.
     """
     requested = trace.call.shape(len(shape)) if trace.call.is_known else list(shape)
     result: Axes = []
@@ -103,7 +108,7 @@ def reshape(trace: LabelledTensors, axes: Axes, shape: Sequence[int]) -> Axes:
 
 
 def _blocks(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[range, range]]:
-    """Pair the shortest runs of axes that have equally many elements."""
+    """Pair the shortest runs of axes with equally many elements."""
     i = j = 0
     while i < len(source) or j < len(target):
         start, begin = i, j
@@ -122,7 +127,7 @@ def _blocks(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[rang
 def _merge(trace: LabelledTensors, axes: Axes) -> Labels:
     """Return the labels of axes that become one.
 
-    An index of the result that follows several axes is a product of their labels.
+    An index of the result that depends on several labelled axes is a product of their labels.
     """
     tracked = [dim for dim, axis in enumerate(axes) if is_tracked(axis)]
     if not tracked:
@@ -147,9 +152,9 @@ def _split(
 
     Args:
         trace: the labels of the pass.
-        labels: of the axis.
-        shape: sizes of the parts.
-        asked: the same as the code has written them, if that is known.
+        labels: the labels of the axis.
+        shape: the sizes of the parts.
+        asked: the same sizes as the code requested them, if known.
     """
     if not shape:
         return []
@@ -177,7 +182,7 @@ def _split(
 def _split_product(
     trace: LabelledTensors, parts: Labels, shape: list[int], asked: list[int] | None
 ) -> Axes | None:
-    """Return the labels of merged axes that are split again, or None if they are torn."""
+    """Return the labels of merged axes that are split again, None if the split does not fit."""
     cubes = [part.reshape(shape) for part in parts]
     along = [_constant_elsewhere(cube) for cube in cubes]
     if None in along:
@@ -195,9 +200,9 @@ def _split_product(
 
 
 def _unlabelled(shape: list[int], asked: list[int] | None, kept: Collection[int]) -> Axes:
-    """Return labels of axes along which no channel is found: all but some.
+    """Return the labels of all axes except some, for axes without channels.
 
-    Numbers that modules keep for them stay.
+    Numbers that modules keep for their sizes stay.
     """
     result = [*map(constant, shape)]
     for dim, number in enumerate(asked or ()):
@@ -209,7 +214,7 @@ def _unlabelled(shape: list[int], asked: list[int] | None, kept: Collection[int]
 
 
 def _constant_elsewhere(cube: Labels) -> int | None:
-    """Return the axis along which labels differ, if they do along no other."""
+    """Return the only axis along which labels differ, None if there are several."""
     sizes_above_one = [dim for dim, size in enumerate(cube.shape) if size > 1]
     for keep in sizes_above_one or [0]:
         rows = np.moveaxis(cube, keep, -1).reshape(-1, cube.shape[keep])
@@ -219,7 +224,7 @@ def _constant_elsewhere(cube: Labels) -> int | None:
 
 
 def _adapting(asked: list[int]) -> int | None:
-    """Return the innermost part whose size follows from a tensor's, if any."""
+    """Return the innermost part whose size follows from a tensor, if any."""
     adapting = [dim for dim, size in enumerate(asked) if adapts(size) or size == -1]
     return adapting[-1] if adapting else None
 
@@ -249,7 +254,7 @@ def permute(trace: LabelledTensors, out: Tensor, x: Tensor, dims: Sequence[int])
 
 @rule("unsqueeze")
 def unsqueeze(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int) -> Axes:
-    """Insert an axis of one place."""
+    """Insert an axis of one position."""
     axes = list(trace[x])
     axes.insert(dim % out.dim(), free(1))
     return axes
@@ -259,7 +264,7 @@ def unsqueeze(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int) -> Axes:
 def squeeze(
     trace: LabelledTensors, out: Tensor, x: Tensor, dims: int | Sequence[int] | None = None
 ) -> Axes:
-    """Drop axes of one place."""
+    """Drop axes of one position."""
     axes = trace[x]
     named = range(len(axes)) if dims is None else [dims] if isinstance(dims, int) else dims
     gone = {dim % len(axes) for dim in named if len(axes[dim]) == 1}
@@ -279,7 +284,7 @@ def flip(trace: LabelledTensors, out: Tensor, x: Tensor, dims: Sequence[int]) ->
 def roll(
     trace: LabelledTensors, out: Tensor, x: Tensor, shifts: Any, dims: Sequence[int] = ()
 ) -> Axes:
-    """Pin the channels along the axes that are rolled: all, where none is named."""
+    """Pin the channels along the axes that are rolled: all if none is named."""
     for dim in dims or range(x.dim()):
         trace.pin(trace[x][dim], "rolled by a number of channels")
     return trace[x]
@@ -289,7 +294,7 @@ def roll(
 def rot90(
     trace: LabelledTensors, out: Tensor, x: Tensor, turns: int = 1, dims: Sequence[int] = (0, 1)
 ) -> Axes:
-    """Pin both axes that are turned."""
+    """Pin both axes of the rotation."""
     axes = list(trace[x])
     first, second = dims
     for dim in dims:
@@ -320,7 +325,7 @@ def diag_embed(
     first: int = -2,
     second: int = -1,
 ) -> Axes:
-    """Let rows and columns be the channels that were the last axis."""
+    """Label rows and columns with the channels of the last axis."""
     *axes, along = trace[x]
     if offset:
         trace.pin(along, "written beside a diagonal")
@@ -335,7 +340,7 @@ def diag_embed(
 
 @rule("expand")
 def expand(trace: LabelledTensors, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Repeat axes of one place."""
+    """Repeat axes of one position."""
     axes = trace.broadcast(out.shape, trace[x])
     requested = trace.call.shape(out.dim()) or [-1] * out.dim()
     if not trace.call.is_known:
@@ -358,7 +363,7 @@ def repeat(trace: LabelledTensors, out: Tensor, x: Tensor, times: Sequence[int])
 
 
 def _repeated(trace: LabelledTensors, axis: Labels, times: int) -> Labels:
-    """Return the labels of an axis that is repeated as often as the code has asked."""
+    """Return the labels of an axis that is repeated a requested number of times."""
     number = operator.index(times)
     repeated = np.tile(axis, number)
     if not adapts(times):
@@ -369,7 +374,7 @@ def _repeated(trace: LabelledTensors, axis: Labels, times: int) -> Labels:
     return either(repeated, fixed(len(repeated)))
 
 
-# Channels to places and back
+# Between channels and positions
 
 
 @rule("pixel_shuffle")
@@ -383,7 +388,7 @@ def pixel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int) -> Axes:
-    """Let each channel become ``factor ** 2`` that stay together."""
+    """Repeat each label for the ``factor ** 2`` channels that it becomes."""
     *batch, channels, height, width = trace[x]
     _pin_places(trace, height, width)
     return [*batch, np.repeat(channels, factor**2), *map(constant, out.shape[-2:])]
@@ -391,7 +396,7 @@ def pixel_unshuffle(trace: LabelledTensors, out: Tensor, x: Tensor, factor: int)
 
 @rule("im2col")
 def im2col(trace: LabelledTensors, out: Tensor, x: Tensor, kernel: Any, *args: Any) -> Axes:
-    """Let each channel become the places under a kernel, which stay together."""
+    """Repeat each label for the positions under a kernel."""
     *batch, channels, height, width = trace[x]
     _pin_places(trace, height, width)
     return [*batch, np.repeat(channels, math.prod(kernel)), constant(out.shape[-1])]
@@ -401,7 +406,7 @@ def im2col(trace: LabelledTensors, out: Tensor, x: Tensor, kernel: Any, *args: A
 def col2im(
     trace: LabelledTensors, out: Tensor, x: Tensor, size: Any, kernel: Any, *args: Any
 ) -> Axes:
-    """Tie the places under a kernel, which become one channel."""
+    """Tie the positions under a kernel, which become one channel."""
     *batch, columns, places = trace[x]
     _pin_places(trace, places)
     channels = trace.tie(columns.reshape(-1, math.prod(kernel)).T)
@@ -427,6 +432,6 @@ def unfold(trace: LabelledTensors, out: Tensor, x: Tensor, dim: int, size: int, 
 
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(trace: LabelledTensors, out: Tensor, x: Tensor, groups: int) -> Axes:
-    """Tie channels at the same offset of each group, which stand side by side afterwards."""
+    """Tie channels at the same offset of each group, which become neighbours."""
     batch, channels, *rest = trace[x]
     return [batch, np.repeat(trace.tie(channels.reshape(groups, -1)), groups), *rest]
