@@ -70,7 +70,7 @@ def test_declared_channels_are_cut() -> None:
     [
         ([("0.wieght", 0)], "no tensor '0.wieght'; did you mean '0.weight'"),
         ([("0.bias", 1)], "'0.bias' has no axis 1"),
-        ([("0.weight", 0, [[0], [3]])], "has 3 positions only"),
+        ([("0.weight", 0, [[0], [3]])], "has only 3 positions"),
         ([("0.weight", 0, [[0], [0]])], "a position on axis 0 of '0.weight' is taken"),
         ([("0.weight", 0), ("0.weight", 1)], "different numbers of channels"),
     ],

@@ -6,14 +6,14 @@ import copy
 
 import pytest
 import torch
-from networks import Case
 from torch import nn
 from torchvision import models
 
 from pruners.channels.gating import verify_shrink
-from pruners.channels.shrinking import shrink
 from pruners.channels.labelling import UnknownOperation
+from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
+from tests.pruners.channels.networks import Case
 
 WITHOUT_RULE: dict[str, str] = {}
 """Models with an operation that has no rule, and that operation."""
@@ -47,13 +47,13 @@ def assert_can_be_cut(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERYDAY)
-def test_a_sample_can_be_cut(name):
+def test_a_sample_can_be_cut(name: str) -> None:
     assert_can_be_cut(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_all_can_be_cut(name):
+def test_all_can_be_cut(name: str) -> None:
     assert_can_be_cut(name)
 
 
@@ -68,7 +68,7 @@ SMALL = [
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", SMALL)
-def test_shrunk_equals_masked(name, training):
+def test_shrunk_equals_masked(name: str, training: bool) -> None:
     size = 224 if name == "vit_b_32" else 64
     case = Case(lambda: built(name, "cpu"), lambda: (torch.randn(2, 3, size, size).double(),), 0)
     model, inputs = case.model(), case.inputs()

@@ -15,31 +15,19 @@ from torch.nn.utils import parametrizations
 
 from harness.errors import RequestError
 from pruners.channels import shrink, trace_channels, verify_shrink
-
-
-class Between(nn.Module):
-    """Two convolutions with some code between them."""
-
-    def __init__(self, between, width=8, outgoing=None):
-        super().__init__()
-        self.width = width
-        self.first = nn.Conv2d(3, width, 1)
-        self.between = between
-        self.last = nn.Conv2d(outgoing or width, 2, 1)
-
-    def forward(self, x):
-        return self.last(self.between(self.first(x)))
-
+from tests.pruners.channels.cutting import Between
 
 IMAGE = (2, 3, 6, 6)
 
 
-def images():
+def images() -> Tensor:
     torch.manual_seed(0)
     return torch.randn(IMAGE, dtype=torch.float64)
 
 
-def assert_right(model, *inputs, forward=None):
+def assert_right(
+    model: Any, *inputs: Any, forward: Callable[..., Any] | None = None
+) -> dict[str, int]:
     """Cut away every second channel and compare with the masked network; return the groups."""
     torch.manual_seed(1)
     model = model.double().eval()
@@ -53,7 +41,7 @@ def assert_right(model, *inputs, forward=None):
     return graph.sizes()
 
 
-def assert_it_learns(model, *inputs, forward=None):
+def assert_it_learns(model: Any, *inputs: Any, forward: Callable[..., Any] | None = None) -> None:
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     output = forward(model, *inputs) if forward else model(*inputs)
     while not isinstance(output, Tensor):
@@ -63,7 +51,7 @@ def assert_it_learns(model, *inputs, forward=None):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def reason(between, outgoing=None):
+def reason(between: Callable[..., Any], outgoing: int = None) -> str:
     """Return why the channels between two convolutions are pinned."""
     after = Between(lambda x: x)
     after.first = nn.Conv2d(2, 8, 1)
@@ -77,25 +65,25 @@ def reason(between, outgoing=None):
 
 
 class Standardised(nn.Conv2d):
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         flat = self.weight.reshape(self.weight.shape[0], -1)
         flat = flat - flat.detach().sum(1, keepdim=True)
         return F.conv2d(x, flat.reshape_as(self.weight), self.bias)
 
 
-def test_a_weight_that_is_flattened_and_given_its_shape_back_is_cut_on_both_axes():
+def test_a_weight_that_is_flattened_and_given_its_shape_back_is_cut_on_both_axes() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), Standardised(8, 12, 3), nn.Conv2d(12, 2, 1))
     assert assert_right(network, images()) == {"0": 8, "1": 12}
 
 
-def test_kernels_that_are_mixed_from_a_bank_are_cut_in_the_bank():
+def test_kernels_that_are_mixed_from_a_bank_are_cut_in_the_bank() -> None:
     class Mixed(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.choice = nn.Conv2d(3, 8, 1), nn.Linear(8, 4)
             self.bank, self.last = nn.Parameter(torch.randn(4, 6, 8, 3, 3)), nn.Conv2d(6, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             batch, channels, *size = x.shape
             kernels = self.choice(x.mean((2, 3))) @ self.bank.flatten(1)
@@ -111,7 +99,7 @@ def test_kernels_that_are_mixed_from_a_bank_are_cut_in_the_bank():
     "normalise",
     [parametrizations.weight_norm, nn.utils.weight_norm, parametrizations.spectral_norm],
 )
-def test_depthwise_convolutions_with_normalised_weights_follow(normalise):
+def test_depthwise_convolutions_with_normalised_weights_follow(normalise: Any) -> None:
     torch.manual_seed(0)
     depthwise = normalise(nn.Conv2d(8, 8, 3, groups=8))
     network = nn.Sequential(nn.Conv2d(3, 8, 1), depthwise, nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
@@ -122,7 +110,7 @@ def test_depthwise_convolutions_with_normalised_weights_follow(normalise):
     assert_it_learns(network, images().float())
 
 
-def test_spectral_normalisation_lets_the_layer_before_be_cut():
+def test_spectral_normalisation_lets_the_layer_before_be_cut() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 1), parametrizations.spectral_norm(nn.Conv2d(8, 6, 3)), nn.Conv2d(6, 2, 1)
@@ -133,19 +121,19 @@ def test_spectral_normalisation_lets_the_layer_before_be_cut():
 # How many groups
 
 
-def test_as_many_groups_as_a_number_says_stay():
+def test_as_many_groups_as_a_number_says_stay() -> None:
     kernel = torch.ones(8, 1, 3, 3).double()
     assert "written in the code" in reason(lambda x: F.conv2d(x, kernel, groups=8))
 
 
 @pytest.mark.parametrize("groups", [lambda self, x: x.shape[1], lambda self, x: self.width])
-def test_a_group_for_each_channel_follows_the_channels(groups):
+def test_a_group_for_each_channel_follows_the_channels(groups: Any) -> None:
     class Blurred(Between):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(None)
             self.register_buffer("kernel", torch.ones(8, 1, 3, 3))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             x = F.conv2d(x, self.kernel, groups=groups(self, x))
             return self.last(F.group_norm(x, groups(self, x)))
@@ -153,26 +141,26 @@ def test_a_group_for_each_channel_follows_the_channels(groups):
     assert assert_right(Blurred(), images()) == {"first": 8}
 
 
-def test_groups_of_two_channels_go_as_a_whole():
+def test_groups_of_two_channels_go_as_a_whole() -> None:
     class Pairs(Between):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(None)
             self.kernel = nn.Parameter(torch.randn(8, 2, 1, 1))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             return self.last(F.conv2d(x, self.kernel, groups=x.shape[1] // 2))
 
     assert assert_right(Pairs(), images()) == {"first": 4}
 
 
-def test_normalising_as_many_groups_as_a_number_says_pins():
+def test_normalising_as_many_groups_as_a_number_says_pins() -> None:
     class Normalised(Between):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(None)
             self.scale = nn.Parameter(torch.ones(8))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return self.last(F.group_norm(self.first(x), 8, self.scale))
 
     network = nn.Sequential(nn.Conv2d(3, 3, 1), Normalised())
@@ -180,14 +168,14 @@ def test_normalising_as_many_groups_as_a_number_says_pins():
     assert "written in the code" in graph.pinned["1.first.weight:0"]
 
 
-def test_groups_of_several_channels_whose_number_a_module_keeps_stay_as_many():
+def test_groups_of_several_channels_whose_number_a_module_keeps_stay_as_many() -> None:
     class Grouped(Between):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(None)
             self.groups, self.kernel = 2, nn.Parameter(torch.randn(6, 4, 1, 1))
             self.scale, self.last = nn.Parameter(torch.randn(6)), nn.Conv2d(6, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = F.conv2d(self.first(x), self.kernel, groups=self.groups)
             return self.last(F.group_norm(x, self.groups, self.scale))
 
@@ -198,14 +186,14 @@ def test_groups_of_several_channels_whose_number_a_module_keeps_stay_as_many():
 
 
 @pytest.mark.parametrize("key_heads", [1, 2])
-def test_query_heads_follow_the_key_head_that_they_share(key_heads):
+def test_query_heads_follow_the_key_head_that_they_share(key_heads: int) -> None:
     class Grouped(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.q, self.k = nn.Linear(6, 32), nn.Linear(6, 8 * key_heads)
             self.v, self.out = nn.Linear(6, 8 * key_heads), nn.Linear(32, 3)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             q, k, v = (f(x).view(2, 5, -1, 8).transpose(1, 2) for f in (self.q, self.k, self.v))
             y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
             return self.out(y.transpose(1, 2).flatten(2))
@@ -217,8 +205,8 @@ def test_query_heads_follow_the_key_head_that_they_share(key_heads):
 # Numbers in the code
 
 
-def test_a_size_that_is_compared_with_a_number_stays():
-    def asserted(x):
+def test_a_size_that_is_compared_with_a_number_stays() -> None:
+    def asserted(x: Tensor) -> Any:
         assert x.shape[1] == 8
         return x
 
@@ -228,8 +216,8 @@ def test_a_size_that_is_compared_with_a_number_stays():
     assert "compared with a number" in reason(lambda x: x * {8: 2.0}.get(x.shape[1], 1.0))
 
 
-def test_comparisons_that_cannot_turn_out_otherwise_do_not_pin():
-    def compared(x):
+def test_comparisons_that_cannot_turn_out_otherwise_do_not_pin() -> None:
+    def compared(x: Tensor) -> Any:
         assert x.shape[1] > 0
         assert x.shape[1] <= 8
         assert x.shape[1] != 9
@@ -238,14 +226,14 @@ def test_comparisons_that_cannot_turn_out_otherwise_do_not_pin():
     assert assert_right(Between(compared), images()) == {"first": 8}
 
 
-def test_sizes_that_have_to_be_equal_are_the_same_channels():
+def test_sizes_that_have_to_be_equal_are_the_same_channels() -> None:
     class Joined(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
             self.a, self.b = nn.Conv2d(8, 2, 1), nn.Conv2d(8, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             left, right = self.left(x), self.right(x)
             assert left.shape == right.shape
             return self.a(left) + self.b(right)
@@ -267,31 +255,31 @@ def test_sizes_that_have_to_be_equal_are_the_same_channels():
         lambda: torch.normal(0.0, 1.0, (8,)),
     ],
 )
-def test_whatever_makes_a_tensor_of_a_written_size_pins(made):
+def test_whatever_makes_a_tensor_of_a_written_size_pins(made: Any) -> None:
     assert "outside" in reason(lambda x: x * made()[:, None, None])
 
 
-def scripted_offset(x):
+def scripted_offset(x: Tensor) -> Any:
     return x + torch.zeros([8, 1, 1], dtype=x.dtype)
 
 
-def scripted_view(x):
+def scripted_view(x: Tensor) -> Any:
     return x.view(2, 8, 36).view(2, 8, 6, 6)
 
 
-def scripted_split(x):
+def scripted_split(x: Tensor) -> Any:
     return torch.cat(x.split(4, 1), 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-def test_numbers_in_compiled_functions_are_taken_as_written():
+def test_numbers_in_compiled_functions_are_taken_as_written() -> None:
     assert "outside" in reason(torch.jit.script(scripted_offset))
     assert "written in the code" in reason(torch.jit.script(scripted_view))
     assert "written in the code" in reason(torch.jit.script(scripted_split))
 
 
-def test_operations_called_by_their_aten_names_are_read_as_their_functions():
-    def by_hand(x):
+def test_operations_called_by_their_aten_names_are_read_as_their_functions() -> None:
+    def by_hand(x: Tensor) -> Any:
         return torch.ops.aten.view(x, [2, x.shape[1], 36]).unflatten(2, (6, 6))
 
     assert assert_right(Between(by_hand), images()) == {"first": 8}
@@ -309,21 +297,21 @@ def test_operations_called_by_their_aten_names_are_read_as_their_functions():
         lambda width: torch.hann_window(width),
     ],
 )
-def test_values_that_depend_on_the_position_of_a_channel_pin(positions):
+def test_values_that_depend_on_the_position_of_a_channel_pin(positions: Any) -> None:
     assert "position" in reason(lambda x: x + positions(x.shape[1])[:, None, None])
 
 
-def test_widths_that_agree_by_chance_are_found_on_trial():
+def test_widths_that_agree_by_chance_are_found_on_trial() -> None:
     """Twice the width of one layer is the width of another, which no rule can see."""
 
     class Chance(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.narrow, self.wide = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 16, 1)
             self.a, self.b = nn.Conv2d(8, 4, 1), nn.Conv2d(16, 4, 1)
             self.last = nn.Conv2d(4, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             narrow = self.narrow(x)
             zeros = x.new_zeros(2 * narrow.shape[1], 1, 1)
             return self.last(self.a(narrow) + self.b(self.wide(x) + zeros))
@@ -334,8 +322,8 @@ def test_widths_that_agree_by_chance_are_found_on_trial():
         assert "add does not follow a removal (" in graph.pinned[f"{layer}.weight:0"]
 
 
-def test_a_choice_that_depends_on_parity_is_found_on_trial():
-    def padded(x):
+def test_a_choice_that_depends_on_parity_is_found_on_trial() -> None:
+    def padded(x: Tensor) -> Any:
         return F.pad(x, (0, 0, 0, 0, 0, 1)) if x.shape[1] % 4 else x
 
     graph = trace_channels(nn.Sequential(nn.Conv2d(3, 3, 1), Between(padded)), images().float())
@@ -343,13 +331,13 @@ def test_a_choice_that_depends_on_parity_is_found_on_trial():
     assert "does not follow a removal (it is" in graph.pinned["1.first.weight:0"]
 
 
-def test_axes_that_a_kernel_slides_over_stay():
+def test_axes_that_a_kernel_slides_over_stay() -> None:
     class Slid(Between):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(None)
             self.over = nn.Conv3d(1, 1, (3, 1, 1), padding=(1, 0, 0))
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return self.last(self.over(self.first(x)[:, None]).squeeze(1))
 
     graph = trace_channels(nn.Sequential(nn.Conv2d(3, 3, 1), Slid()), images().float())
@@ -357,13 +345,13 @@ def test_axes_that_a_kernel_slides_over_stay():
     assert "slides over" in graph.pinned["1.first.weight:0"]
 
 
-def test_the_position_of_the_largest_channel_may_not_be_used():
+def test_the_position_of_the_largest_channel_may_not_be_used() -> None:
     class Largest(Between):
-        def __init__(self, use):
+        def __init__(self, use: Any) -> None:
             super().__init__(None)
             self.use = use
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             value, place = x.max(1, keepdim=True)
             return self.last(x * value + (place if self.use else 0))
@@ -382,17 +370,17 @@ class Features:
 
 
 class Holder:
-    def __init__(self, hidden):
+    def __init__(self, hidden: Tensor) -> None:
         self.inner = {"deep": [Features(hidden)]}
 
 
 class Returning(nn.Module):
-    def __init__(self, pack):
+    def __init__(self, pack: Any) -> None:
         super().__init__()
         self.before, self.pack = nn.Linear(4, 5), pack
         self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         hidden = self.first(self.before(x))
         return self.last(hidden), self.pack(hidden)
 
@@ -400,7 +388,7 @@ class Returning(nn.Module):
 @pytest.mark.parametrize(
     "pack", [Features, Holder, lambda hidden: torch.distributions.Normal(hidden, 1.0)]
 )
-def test_outputs_in_objects_stay_and_are_compared(pack):
+def test_outputs_in_objects_stay_and_are_compared(pack: Any) -> None:
     torch.manual_seed(0)
     model, x = Returning(pack).double(), torch.randn(3, 4).double()
     graph = trace_channels(model, x)
@@ -415,7 +403,7 @@ def test_outputs_in_objects_stay_and_are_compared(pack):
         verify_shrink(model, graph, {}, other, x)
 
 
-def test_an_output_that_can_be_read_only_once_is_refused():
+def test_an_output_that_can_be_read_only_once_is_refused() -> None:
     with pytest.raises(RequestError, match="returns a generator, whose tensors cannot be seen"):
         trace_channels(Returning(lambda hidden: (h for h in [hidden])), torch.zeros(3, 4))
 
@@ -424,12 +412,12 @@ def test_an_output_that_can_be_read_only_once_is_refused():
 
 
 class Cached(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
         self.cache, self.calls, self.tables = None, 0, {"seen": []}
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         x = self.first(x)
         self.calls += 1
         self.tables["seen"].append(x.shape)
@@ -439,7 +427,7 @@ class Cached(nn.Module):
 
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_what_a_pass_keeps_in_attributes_is_taken_back(device):
+def test_what_a_pass_keeps_in_attributes_is_taken_back(device: str) -> None:
     model = Cached()
     graph = trace_channels(model, torch.zeros(3, 4, device=device))
     assert (model.cache, model.calls, model.tables) == (None, 0, {"seen": []})
@@ -450,13 +438,13 @@ def test_what_a_pass_keeps_in_attributes_is_taken_back(device):
 class Clipped(nn.Module):
     """Weights, buffers and tables that the pass itself changes in place."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.table, self.first = nn.Embedding(10, 6, max_norm=0.1), nn.Linear(6, 8)
         self.last, self.history = nn.Linear(8, 2), torch.zeros(3)
         self.generator = torch.Generator().manual_seed(3)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         self.first.weight.clamp_(-0.01, 0.01)
         self.last.weight.data = self.last.weight.data.sign()
         self.history[0] += 1
@@ -465,7 +453,7 @@ class Clipped(nn.Module):
         return self.last(self.first(self.table(x)))
 
 
-def test_weights_that_the_pass_changes_in_place_are_as_before():
+def test_weights_that_the_pass_changes_in_place_are_as_before() -> None:
     model = Clipped()
     before = copy.deepcopy(model)
     state = np.random.get_state()[1].tolist()
@@ -479,17 +467,17 @@ def test_weights_that_the_pass_changes_in_place_are_as_before():
 
 
 @functools.lru_cache
-def heads_and_width(shape):
+def heads_and_width(shape: Any) -> Any:
     return 2, shape[-1] // 2
 
 
-def test_what_a_cached_function_has_returned_before_does_not_matter():
+def test_what_a_cached_function_has_returned_before_does_not_matter() -> None:
     class Heads(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             x = x.view(*x.shape[:2], *heads_and_width(x.shape)).transpose(1, 2)
             return self.last(x.transpose(1, 2).flatten(2))
@@ -503,10 +491,10 @@ def test_what_a_cached_function_has_returned_before_does_not_matter():
     assert heads_and_width.cache_info().currsize == 1
 
 
-def test_a_size_that_outlives_its_pass_is_a_plain_number():
+def test_a_size_that_outlives_its_pass_is_a_plain_number() -> None:
     kept = []
 
-    def keep(model, x):
+    def keep(model: Any, x: Tensor) -> Any:
         x = model[0](x)
         kept.append(x.shape[1])
         return model[1](x)
@@ -521,10 +509,10 @@ def test_a_size_that_outlives_its_pass_is_a_plain_number():
         )
 
 
-def test_a_size_that_outlives_a_pass_that_fails_is_a_plain_number():
+def test_a_size_that_outlives_a_pass_that_fails_is_a_plain_number() -> None:
     kept = []
 
-    def fail(model, x):
+    def fail(model: Any, x: Tensor) -> Any:
         kept.extend([model[0](x).shape[1], model[1].width])
         raise ValueError("no data")
 
@@ -545,7 +533,7 @@ class Bare(Tensor):
     """A subclass with nothing of its own."""
 
 
-def test_a_subclass_as_example_input_changes_nothing():
+def test_a_subclass_as_example_input_changes_nothing() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1)
     )
@@ -553,13 +541,13 @@ def test_a_subclass_as_example_input_changes_nothing():
     assert trace_channels(network, images().float().as_subclass(Bare)).to_json() == plain.to_json()
 
 
-def test_a_tensor_of_another_class_made_in_the_pass_is_refused():
+def test_a_tensor_of_another_class_made_in_the_pass_is_refused() -> None:
     with pytest.raises(RequestError, match="a Bare is made in last: tensors of other classes"):
         trace_channels(Between(lambda x: x.as_subclass(Bare)), images().float())
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_a_network_that_is_cut_inside_inference_can_be_trained(mode):
+def test_a_network_that_is_cut_inside_inference_can_be_trained(mode: Any) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     x = torch.randn(3, 4)
     with mode():
@@ -569,14 +557,14 @@ def test_a_network_that_is_cut_inside_inference_can_be_trained(mode):
 
 
 @pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has none")
-def test_matrices_of_experts_stay_as_their_kernel_takes_few_widths_only():
+def test_matrices_of_experts_stay_as_their_kernel_takes_few_widths_only() -> None:
     class Experts(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.up = nn.Linear(4, 16), nn.Parameter(torch.randn(2, 16, 8))
             self.last = nn.Linear(8, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             ends = torch.tensor([3, 5], dtype=torch.int32)
             return self.last(torch._grouped_mm(self.first(x), self.up, offs=ends))
 
@@ -587,14 +575,14 @@ def test_matrices_of_experts_stay_as_their_kernel_takes_few_widths_only():
 # Refused needlessly
 
 
-def test_parameters_that_are_never_used_stay_whole():
+def test_parameters_that_are_never_used_stay_whole() -> None:
     class Masked(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
             self.token = nn.Parameter(torch.zeros(1, 8))
 
-        def forward(self, x, mask=None):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Any:
             x = self.first(x)
             return self.last(x if mask is None else torch.where(mask, self.token, x))
 
@@ -614,14 +602,14 @@ def test_parameters_that_are_never_used_stay_whole():
         lambda x, rows, new: torch.where(x > 0, x, 0) + new,
     ],
 )
-def test_messages_are_added_row_by_row(add):
+def test_messages_are_added_row_by_row(add: Any) -> None:
     class Graph(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.message = nn.Linear(4, 8), nn.Linear(8, 8)
             self.last = nn.Linear(8, 2)
 
-        def forward(self, x, source, target):
+        def forward(self, x: Tensor, source: Tensor, target: Tensor) -> Any:
             x = self.first(x)
             return self.last(add(torch.zeros_like(x), target, self.message(x[source])))
 
@@ -629,8 +617,8 @@ def test_messages_are_added_row_by_row(add):
     assert assert_right(Graph(), torch.randn(4, 4).double(), *edges).get("first") == 8
 
 
-def test_setting_masked_values_to_a_number_pins_nothing():
-    def without_negatives(x):
+def test_setting_masked_values_to_a_number_pins_nothing() -> None:
+    def without_negatives(x: Tensor) -> Any:
         x = x.clone()
         x[x < 0] = 0
         return x
@@ -671,21 +659,21 @@ ALONG_OTHER_AXES = {
 
 
 @pytest.mark.parametrize("name", ALONG_OTHER_AXES)
-def test_operations_along_other_axes_let_channels_pass(name):
+def test_operations_along_other_axes_let_channels_pass(name: str) -> None:
     assert assert_right(Between(ALONG_OTHER_AXES[name]), images()) == {"first": 8}
 
 
-def test_regions_and_deformed_kernels_are_followed():
+def test_regions_and_deformed_kernels_are_followed() -> None:
     ops = pytest.importorskip("torchvision.ops")
 
     class Regions(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.offset = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 18, 3, padding=1)
             self.deformed = ops.DeformConv2d(8, 6, 3, padding=1)
             self.last = nn.Conv2d(6, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             x = self.deformed(x, self.offset(x))
             boxes = torch.tensor([[0, 0.0, 0.0, 3.0, 3.0]], dtype=x.dtype)
@@ -694,13 +682,13 @@ def test_regions_and_deformed_kernels_are_followed():
     assert assert_right(Regions(), images()) == {"first": 8, "deformed": 6}
 
 
-def test_a_loss_inside_the_network_keeps_its_classes():
+def test_a_loss_inside_the_network_keeps_its_classes() -> None:
     class Learning(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 5)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return F.cross_entropy(self.last(self.first(x)), torch.tensor([0, 4, 2]))
 
     model = Learning()
@@ -710,7 +698,7 @@ def test_a_loss_inside_the_network_keeps_its_classes():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-def test_compiled_and_exported_modules_are_refused_in_one_line():
+def test_compiled_and_exported_modules_are_refused_in_one_line() -> None:
     model = nn.Sequential(nn.Linear(4, 8), torch.jit.script(nn.ReLU()), nn.Linear(8, 2))
     with pytest.raises(RequestError, match=r"^1 is compiled by torch\.jit: only Python modules"):
         trace_channels(model, torch.randn(3, 4))
