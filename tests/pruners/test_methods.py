@@ -79,7 +79,7 @@ def test_every_tick_removes_the_same_ratio_of_what_remains() -> None:
     assert left[-1] == pytest.approx(0.02)
 
 
-def test_the_originals_ratio_takes_as_many_ticks_as_it_needs() -> None:
+def test_the_ratio_of_the_original_takes_as_many_ticks_as_it_needs() -> None:
     run = decorated(sparsity=0.5, ratio=0.005)
     assert len(run.targets) == math.ceil(math.log(0.5) / math.log(0.995)) == 139
     with pytest.raises(RequestError, match="takes 781 Ticks; this budget has steps for 300"):
@@ -115,7 +115,7 @@ def test_earlycrop_waits_for_the_lazy_regime_and_prunes_in_steps(
     run = Noted(sparsity=0.98)
     method(run)
     assert run.verbs == ["until", "prune", "train"]
-    assert run.until == LazyRegime(pytest.approx(threshold), norm_power=2)
+    assert run.until == LazyRegime(pytest.approx(threshold), norm_power=2)  # type: ignore[arg-type]
     assert run.lengths[0] == 1000, "the cap is half of the budget"
     assert run.targets == pytest.approx([0.5, 0.74, 0.86, 0.92, 0.95, 0.965, 0.98])
 

@@ -90,7 +90,7 @@ def test_weights_that_keep_moving_never_fire() -> None:
         pytest.param([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]], id="a start at zero"),
     ],
 )
-def test_what_has_no_value_never_fires(trajectory: list[list[float]]) -> None:
+def test_a_trigger_without_a_value_never_fires(trajectory: list[list[float]]) -> None:
     readings = watch(lazy_regime(threshold=0.5), trajectory)
     assert readings == [Reading(value=None, fired=False, threshold=0.5)] * len(readings)
 
@@ -111,7 +111,7 @@ def test_the_reference_is_a_copy_of_the_weights_at_the_start() -> None:
         lambda: at_epoch(4),
     ],
 )
-def test_a_restored_trigger_goes_on_as_if_nothing_had_happened(make: type[Trigger]) -> None:
+def test_a_restored_trigger_continues_as_if_nothing_had_happened(make: type[Trigger]) -> None:
     first, second = make(), make()
     expected = watch(first, TRAJECTORY)
     watch(second, TRAJECTORY[:3])
@@ -157,7 +157,7 @@ def test_masks_have_settled_when_the_newest_is_near_all_the_last_ones() -> None:
     assert [r.fired for r in readings] == [False, False, False, True, True, False, False]
 
 
-def test_five_masks_are_held_against_each_other() -> None:
+def test_five_masks_are_compared() -> None:
     readings = [
         trigger.after_epoch(mask) for trigger in [settling()] for mask in masks_of(*[[1]] * 6)
     ]
@@ -174,7 +174,7 @@ def test_a_restored_mask_distance_remembers_the_masks() -> None:
     assert second.after_epoch(masks[2]) == first.after_epoch(masks[2]) == reading
 
 
-def test_a_trigger_is_known_by_its_parameters() -> None:
+def test_a_trigger_is_identified_by_its_parameters() -> None:
     used = lazy_regime(threshold=0.02)
     watch(used, TRAJECTORY)
     assert repr(used) == "LazyRegime(threshold=0.02, norm_power=2, reference='start')"

@@ -48,7 +48,7 @@ def pruned(
 ) -> Units:
     """Prune by magnitude."""
     units: Units = Weights(model)
-    magnitudes = {name: w.detach().abs() for name, w in units.variables(model).items()}
+    magnitudes = {name: w.detach().abs() for name, w in prunable_weights(model).items()}
     units.apply(model, optimiser, [], units.select(magnitudes, target, whole_network))
     return units
 
@@ -116,14 +116,14 @@ def test_a_floor_keeps_a_share_of_each_tensor() -> None:
         units.select(scores, 0.8, whole_network, floor=0.25)
 
 
-def test_a_sparsity_below_the_present_one_is_unreachable() -> None:
+def test_a_sparsity_below_the_current_one_is_unreachable() -> None:
     units = pruned(network(), 0.9)
     for scope in (whole_network, per_layer):
         with pytest.raises(UnreachableSparsity, match=r"0\.5 cannot.* nearest that can is 0\.9"):
             units.select(scores_of(*range(SIZE)), 0.5, scope)
 
 
-def test_a_layer_that_is_too_empty_for_its_share_makes_a_sparsity_unreachable() -> None:
+def test_a_layer_with_fewer_weights_than_its_share_makes_a_sparsity_unreachable() -> None:
     model = network()
     units = Weights(model)
     units.apply(model, None, [], units.select(scores_of(*range(SIZE)), 0.6, whole_network))
@@ -139,7 +139,7 @@ def test_a_sparsity_that_leaves_nothing_is_unreachable() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_no_finite_number_names_its_tensor(bad: float) -> None:
+def test_a_score_that_is_not_finite_names_its_tensor(bad: float) -> None:
     values = [float(value) for value in range(SIZE)]
     with pytest.raises(ScoreError, match=r"'2\.weight'"):
         Weights(network()).select(scores_of(*values[:-1], bad), 0.5, whole_network)
@@ -230,7 +230,7 @@ def test_gradients_of_removed_weights_do_not_enter_clipping() -> None:
     torch.testing.assert_close(norm, left.norm())
 
 
-def test_what_the_optimiser_writes_over_a_mask_is_zeroed_again() -> None:
+def test_removed_weights_that_the_optimizer_changes_are_zeroed_again() -> None:
     model = network()
     units = pruned(model, 0.7)
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_what_the_optimiser_writes_over_a_mask_is_zeroed_again() -> None:
     assert (model.get_parameter("0.bias") == 1).all()
 
 
-def test_parameters_without_gradients_are_passed_over() -> None:
+def test_parameters_without_gradients_are_skipped() -> None:
     model = network()
     units = pruned(model, 0.7)
     units.before_step(model)
@@ -265,7 +265,7 @@ def test_nothing_is_touched_before_anything_is_removed() -> None:
     assert versions() == before
 
 
-def test_companions_are_masked_like_the_model() -> None:
+def test_target_networks_are_masked_like_the_model() -> None:
     model, companion = network(), network()
     units = Weights(model)
     kept = units.select(scores_of(*range(SIZE)), 0.75, whole_network)
@@ -274,7 +274,7 @@ def test_companions_are_masked_like_the_model() -> None:
     assert (weight(companion, "2.weight")[:, 3] != 0).all()
 
 
-def test_shuffled_masks_have_the_same_numbers_elsewhere_among_the_living() -> None:
+def test_shuffled_masks_keep_as_many_weights_drawn_from_those_alive() -> None:
     model = network()
     units = Weights(model)
     units.apply(model, None, [], units.select(scores_of(*range(SIZE)), 0.3, whole_network))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -8,7 +10,7 @@ from pruners.channels.tracing import trace_channels
 
 
 def test_a_channel_costs_what_computes_it_and_what_reads_it() -> None:
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 25, 7)
     ).eval()
     image = torch.zeros(1, 2, 5, 5)

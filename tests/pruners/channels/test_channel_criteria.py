@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,7 @@ def normalised() -> nn.Sequential:
     model = nn.Sequential(*layers).double().eval()
     norm.weight.data = torch.tensor([0.5, -2.0, 1.0], dtype=torch.double)
     norm.bias.data = torch.tensor([0.1, 0.2, -0.3], dtype=torch.double)
+    assert norm.running_var is not None
     norm.running_var.mul_(2)
     return model
 
@@ -65,7 +67,7 @@ def scoring_in(model: nn.Module, units: Channels | None = None) -> Scoring:
 
 
 def test_filter_norms_add_up_over_coupled_layers() -> None:
-    model = nn.Sequential(Sum(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 1)).double()
+    model: Any = nn.Sequential(Sum(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 1)).double()
     first, second = model[0].parts
     first.weight.data = torch.tensor([[1.0, -2.0], [0.0, 4.0]], dtype=torch.double)
     second.weight.data = torch.tensor([[3.0, 0.0], [-1.0, -1.0]], dtype=torch.double)
@@ -78,7 +80,7 @@ def test_filter_norms_add_up_over_coupled_layers() -> None:
 
 
 def test_relative_magnitudes_do_not_depend_on_the_scale_of_a_layer() -> None:
-    model = perceptron()
+    model: Any = perceptron()
     model[2].weight.data = torch.tensor(
         [[1.0, -1, 1, 1], [2, 2, -2, 2], [3, 3, 3, 3]], dtype=torch.double
     )
@@ -89,9 +91,9 @@ def test_relative_magnitudes_do_not_depend_on_the_scale_of_a_layer() -> None:
     assert relative_filter_magnitude(scoring_in(model))["2"].tolist() == [0.5, 1, 1.5]
 
 
-def test_filters_are_what_computes_a_channel_whatever_the_layer() -> None:
+def test_filters_are_the_weights_that_compute_a_channel_in_any_layer() -> None:
     tokens = torch.zeros(1, 3, dtype=torch.long)
-    model = PSMM(vocabulary=12, hidden=5)
+    model: Any = PSMM(vocabulary=12, hidden=5)
     own = filters(model, Channels(model, lambda model: model(tokens)[0]).graph)
     lstm = model.lstm
     # Channel 2 of the LSTM: its rows in all four gates, and the query that is compared with it.
@@ -102,7 +104,7 @@ def test_filters_are_what_computes_a_channel_whatever_the_layer() -> None:
     assert torch.equal(own["embedding"][0], model.embedding.weight.t())
 
     images = torch.zeros(1, 2, 4, 4)
-    upwards = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
+    upwards: Any = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
     (transposed,) = filters(upwards, Channels(upwards, lambda m: m(images)).graph)["0"]
     assert torch.equal(transposed, upwards[0].weight.transpose(0, 1).flatten(1))
 
@@ -119,12 +121,12 @@ def test_a_network_without_normalisation_is_skipped() -> None:
 
 def test_mixed_crop_is_squared_gradient_plus_curvature_of_the_weights() -> None:
     """``|g_Wj|^2 + sum theta_k (H g)_k + b_j (H g)_bj`` for the gates of a layer with bias."""
-    model = perceptron()
+    model: Any = perceptron()
     scoring = scoring_in(model)
     weights = [model[place].weight for place in (0, 2, 4)]
     loss = torch.stack([loss() for loss in scoring.losses]).sum()
     gradients = torch.autograd.grad(loss, weights, create_graph=True)
-    flow = sum((g * g.detach()).sum() for g in gradients)
+    flow = torch.stack([(g * g.detach()).sum() for g in gradients]).sum()
     wanted = [*weights, model[0].bias, model[2].bias]
     curvature = torch.autograd.grad(flow, wanted)
 
@@ -138,7 +140,7 @@ def test_mixed_crop_is_squared_gradient_plus_curvature_of_the_weights() -> None:
 
 
 def test_before_normalisation_snip_is_the_filters_own_saliency() -> None:
-    model = normalised()
+    model: Any = normalised()
     scoring = scoring_in(model)
     before, after = BeforeNormalisation(snip)(scoring)["0"], snip(scoring)["0"]
     loss = torch.stack([loss() for loss in scoring.losses]).sum()
@@ -149,8 +151,8 @@ def test_before_normalisation_snip_is_the_filters_own_saliency() -> None:
     assert not torch.allclose(before, after), "the shift of the norm is not gated"
 
 
-def test_the_condition_of_batch_statistics_does_not_hold_before_normalisation() -> None:
-    model = normalised()
+def test_gates_before_normalisation_ignore_the_condition_of_batch_statistics() -> None:
+    model: Any = normalised()
     scoring = scoring_in(model)
     expected = BeforeNormalisation(snip)(scoring)["0"]
     model.train()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_roots_are_the_smallest_label_that_is_connected(pairs: list[tuple[int, i
         assert sets.roots(labels).tolist() == smallest
 
 
-def test_pinned_channels_tell_the_first_reason() -> None:
+def test_pinned_channels_give_the_first_reason() -> None:
     sets = LabelSets()
     a, b = sets.fresh(2), sets.fresh(2)
     sets.pin(a[1:], "an output")
@@ -45,7 +47,7 @@ def test_pinned_channels_tell_the_first_reason() -> None:
     assert sets.pinned() == {0: "an input", 1: "an output"}
 
 
-def test_meeting_a_fixed_size_pins() -> None:
+def test_a_union_with_a_fixed_size_pins() -> None:
     trace = LabelledTensors()
     labels = trace.sets.fresh(3)
     assert trace.unite(free(3), labels).tolist() == labels.tolist()
@@ -81,7 +83,7 @@ def test_splitting_ties_the_same_offset_of_all_parts() -> None:
     assert trace.sets.roots(inner).tolist() == [0, 1, 2]
 
 
-def test_of_two_labelled_axes_that_are_merged_and_met_the_outer_stays() -> None:
+def test_of_two_merged_labelled_axes_the_outer_stays() -> None:
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
@@ -103,7 +105,7 @@ def test_merged_axes_that_are_split_again_have_their_own_labels_and_none_is_pinn
     assert not trace.sets.pinned()
 
 
-def test_a_place_that_merges_a_pinned_axis_goes_with_the_other() -> None:
+def test_a_position_merged_with_a_pinned_axis_follows_the_other_axis() -> None:
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     channels, kernel = trace.sets.fresh(2), trace.sets.fresh(3)
@@ -116,7 +118,7 @@ def test_a_place_that_merges_a_pinned_axis_goes_with_the_other() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 3), (1, 2, 3), (2, 3, 1)])
-def test_axes_of_one_place_come_and_go(shape: Any) -> None:
+def test_axes_of_one_position_come_and_go(shape: Any) -> None:
     trace = LabelledTensors()
     channels = trace.sets.fresh(3)
     axes = reshape(trace, [free(2), channels], shape)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_group_without_scores_stays_whole() -> None:
 
 
 def test_a_floor_is_a_share_of_the_dense_group() -> None:
-    model = perceptron()
+    model: Any = perceptron()
     units = units_of(model)
     for target in (0.3, 0.53):
         kept = units.select(_ones(units), target, whole_network, floor=0.5)
@@ -73,9 +74,9 @@ def test_a_floor_is_a_share_of_the_dense_group() -> None:
     assert refusal.value.reachable == pytest.approx(1 - 12 / 26)
 
 
-def test_operations_count_where_they_are_asked_for() -> None:
+def test_a_target_can_count_multiply_accumulates() -> None:
     """A 4x4 image through 3 then 5 kernels: 16 products for each weight but the last layer's."""
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(5, 2),
     )  # fmt: skip
@@ -87,15 +88,15 @@ def test_operations_count_where_they_are_asked_for() -> None:
         assert [int(mask.sum()) for mask in kept.values()] == [3, left]
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
+def test_scores_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(ScoreError, match="'2'"):
         units_of(perceptron()).select(
             {**SCORES, "2": torch.tensor([1.0, torch.nan, 0.0])}, 0.5, whole_network
         )
 
 
-def test_what_is_cut_is_cut_from_companions_and_again_from_a_new_model() -> None:
-    model = perceptron()
+def test_target_networks_and_a_new_model_lose_the_same_channels() -> None:
+    model: Any = perceptron()
     optimiser = torch.optim.Adam(model.parameters())
     companion, fresh = copy.deepcopy(model), copy.deepcopy(model)
     units = units_of(model)
@@ -116,7 +117,7 @@ def test_what_is_cut_is_cut_from_companions_and_again_from_a_new_model() -> None
 
 def test_snip_on_gates_is_the_channels_own_gradient() -> None:
     """By the chain rule dL/dc is the sum of theta g over what makes the channel (SPEC of SNAP)."""
-    model = perceptron()
+    model: Any = perceptron()
     inputs = torch.randn(5, 2, dtype=torch.double)
     loss = model(inputs).square().mean()
     weight, bias = model[0].weight, model[0].bias
@@ -131,7 +132,7 @@ def test_snip_on_gates_is_the_channels_own_gradient() -> None:
 
 
 def test_crop_on_gates_is_the_derivative_of_half_the_squared_gradient() -> None:
-    model = perceptron()
+    model: Any = perceptron()
     inputs = torch.randn(5, 2, dtype=torch.double)
     with units_of(model).as_variables(model) as gates:
         scores = crop(scoring_of(gates, [lambda: model(inputs).square().mean()]))

@@ -30,8 +30,8 @@ def slices(graph: ChannelGraph) -> dict[frozenset[tuple[str, int]], set[Any]]:
     }
 
 
-def test_what_is_written_down_for_the_language_model_is_what_is_traced() -> None:
-    model = PSMM(vocabulary=12, hidden=HIDDEN)
+def test_the_declared_groups_of_the_language_model_equal_the_traced_ones() -> None:
+    model: Any = PSMM(vocabulary=12, hidden=HIDDEN)
     tokens = torch.zeros(1, 3, dtype=torch.long)
     declared = declare_channels(
         model,
@@ -56,7 +56,7 @@ def test_what_is_written_down_for_the_language_model_is_what_is_traced() -> None
 
 
 def test_declared_channels_are_cut() -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    model: Any = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     expected = copy.deepcopy(model)
     graph = declare_channels(model, {"hidden": [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)]})
     shrink(model, graph, {"hidden": [0, 2]})
@@ -75,7 +75,7 @@ def test_declared_channels_are_cut() -> None:
         ([("0.weight", 0), ("0.weight", 1)], "different numbers of channels"),
     ],
 )
-def test_what_cannot_be_is_refused(axes: list[Any], complaint: str) -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+def test_impossible_declarations_are_refused(axes: list[Any], complaint: str) -> None:
+    model: Any = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     with pytest.raises(RequestError, match=complaint):
         declare_channels(model, {"hidden": axes})

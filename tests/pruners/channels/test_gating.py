@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -56,7 +58,7 @@ def test_every_channel_passes_a_site(name: str, kind: Any) -> None:
         assert set(range(group.size)) <= set(passing.tolist())
 
 
-def test_what_passes_by_no_layer_has_no_gates() -> None:
+def test_groups_without_a_layer_output_have_no_gates() -> None:
     """Heads of an attention in bare parameters: a gate without effect would call them worthless."""
     _, model, _, graph = traced("einsum_attention")
     gates = Gates(model, graph).values
@@ -65,8 +67,10 @@ def test_what_passes_by_no_layer_has_no_gates() -> None:
 
 
 @pytest.mark.parametrize("normalised", [weight_norm, spectral_norm])
-def test_layers_with_computed_weights_are_gated_and_not_what_computes_them(normalised: Any) -> None:
-    model = nn.Sequential(normalised(nn.Linear(3, 4)), normalised(nn.Linear(4, 2)))
+def test_layers_with_computed_weights_are_gated_and_their_parametrizations_are_not(
+    normalised: Any,
+) -> None:
+    model: Any = nn.Sequential(normalised(nn.Linear(3, 4)), normalised(nn.Linear(4, 2)))
     (group,) = trace_channels(model, torch.zeros(2, 3)).groups
     assert [(site.module, site.axis) for site in group.sites] == [("0", 1)]
 
@@ -122,7 +126,7 @@ def test_second_derivatives_are_differences_of_first_ones() -> None:
 
 def test_behind_batch_normalisation_the_gradient_is_that_of_scale_and_shift() -> None:
     """dL/dc = gamma dL/dgamma + beta dL/dbeta: no gate has to stay in the model."""
-    model = nn.Sequential(convolution(3, 6), *head(6)).double()
+    model: Any = nn.Sequential(convolution(3, 6), *head(6)).double()
     graph = trace_channels(model, torch.zeros(2, 3, 8, 8, dtype=torch.float64))
     norm = model[0][1]
     nn.init.uniform_(norm.weight)
@@ -135,18 +139,20 @@ def test_behind_batch_normalisation_the_gradient_is_that_of_scale_and_shift() ->
 
 
 def test_a_dead_channel_has_no_gradient() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model: Any = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     graph = trace_channels(model, torch.zeros(1, 3))
     with torch.no_grad():
         model[1].weight[:, 2] = 0
     gates = Gates(model, graph)
     with gates:
         model(torch.ones(1, 3)).sum().backward()
-    assert (gates.values["0"].grad == 0).tolist() == [False, False, True, False]
+    gradient = gates.values["0"].grad
+    assert gradient is not None
+    assert (gradient == 0).tolist() == [False, False, True, False]
 
 
 def test_masks_keep_the_parameters_themselves_and_block_gradients() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model: Any = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     graph = trace_channels(model, torch.zeros(1, 3))
     weight = model[0].weight
     with masked(model, graph, {"0": [0, 2]}):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import RequestError
 from pruners.channels.gating import verify_shrink
@@ -102,7 +104,7 @@ def inputs(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def traced(model: Any, x: Tensor) -> Any:
+def traced(model: Any, x: Any) -> ChannelGraph:
     torch.manual_seed(0)
     model.double().eval()
     with torch.no_grad():
@@ -135,7 +137,7 @@ def reasons(model: Any, x: Tensor) -> str:
 
 
 def test_the_width_of_a_layer_can_be_a_number() -> None:
-    model = nn.Sequential(Conv1D(4, 8), nn.ReLU(), Conv1D(8, 2))
+    model: Any = nn.Sequential(Conv1D(4, 8), nn.ReLU(), Conv1D(8, 2))
     assert_follows(model, inputs(3, 5, 4), {"0": 8})
     graph = trace_channels(model, inputs(3, 5, 4))
     shrink(model, graph, {"0": [0, 3, 4]})
@@ -144,7 +146,7 @@ def test_the_width_of_a_layer_can_be_a_number() -> None:
 
 
 def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one() -> None:
-    model = SplitSizes()
+    model: Any = SplitSizes()
     sizes = model.sizes
     groups = {"first": 3, "first#2": 5, "last": 3, "last#2": 5}
     assert_follows(model, inputs(2, 3, 4, 4), groups)
@@ -165,7 +167,7 @@ def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one() -> None:
     ],
 )
 def test_heads_lose_features_and_stay_as_many(merged: Any) -> None:
-    model = Heads(merged=merged)
+    model: Any = Heads(merged=merged)
     assert_follows(model, inputs(2, 5, 4), {"first": 12, "qkv": 4})
     graph = trace_channels(model, inputs(2, 5, 4))
     shrink(model, graph, {"qkv": [0, 3]})
@@ -219,14 +221,14 @@ def test_numbers_that_are_used_as_sizes_follow(
         (lambda m, x: x.view(-1, m.a * m.b) * m.a * m.b, {"a": 4, "b": 2}),
     ],
 )
-def test_numbers_that_are_used_otherwise_hold_what_they_are_the_size_of(
+def test_numbers_with_another_use_pin_the_axes_of_their_size(
     between: Callable[..., Any], numbers: Any
 ) -> None:
     reason = reasons(Sizes(between, **numbers), inputs(3, 4))
     assert "used as a number" in reason or "compared with a number" in reason
 
 
-def test_a_comparison_holds_unless_both_sizes_change_alike() -> None:
+def test_a_comparison_pins_unless_both_sizes_change_alike() -> None:
     def checked(model: Any, x: Tensor) -> Any:
         assert x.shape[-1] == model.width
         assert model.width > 0
@@ -254,7 +256,7 @@ def test_two_axes_with_one_number_stay_equally_long() -> None:
     assert_follows(Shared(), inputs(3, 4), {"left": 6})
 
 
-def test_a_number_that_also_meets_a_fixed_size_holds() -> None:
+def test_a_number_that_is_also_a_fixed_size_pins() -> None:
     class Square(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -266,7 +268,7 @@ def test_a_number_that_also_meets_a_fixed_size_holds() -> None:
     assert "outside" in reasons(Square(), inputs(6, 4))
 
 
-def test_normalisation_without_a_scale_counts_what_is_left() -> None:
+def test_normalisation_without_a_scale_counts_the_remaining_channels() -> None:
     for norm in (nn.LayerNorm, nn.RMSNorm):
         model = nn.Sequential(
             nn.Linear(4, 8), norm(8, elementwise_affine=False), nn.Linear(8, 6),
@@ -278,7 +280,7 @@ def test_normalisation_without_a_scale_counts_what_is_left() -> None:
         assert model[1].normalized_shape == (3,)
 
 
-def test_a_translator_of_torch_keeps_its_width_right() -> None:
+def test_the_transformer_of_torch_updates_its_width() -> None:
     class Translator(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -300,8 +302,8 @@ def test_a_translator_of_torch_keeps_its_width_right() -> None:
     assert model(*x).shape == (2, 5, 5)
 
 
-def test_tracing_leaves_the_numbers_as_they_are() -> None:
-    model = Heads().double().eval()
+def test_tracing_does_not_change_the_numbers() -> None:
+    model: Any = Heads().double().eval()
     before = {**vars(model)}
     traced(model, inputs(2, 5, 4))
     assert all(vars(model)[name] is value for name, value in before.items())
@@ -330,7 +332,8 @@ def test_a_saved_network_gets_its_numbers_back() -> None:
 
 
 def test_a_model_with_other_numbers_is_refused() -> None:
-    graph = traced(model := nn.Sequential(Conv1D(4, 8), Conv1D(8, 2)), inputs(3, 4))
+    model: Any = nn.Sequential(Conv1D(4, 8), Conv1D(8, 2))
+    graph = traced(model, inputs(3, 4))
     model[0].nf = 7
     with pytest.raises(RequestError, match=r"another model's: '0\.nf' is 7 here and 8 there"):
         shrink(model, graph, {"0": [0]})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from harness.errors import RequestError
 from pruners.channels.gating import verify_shrink
+from pruners.channels.groups import ChannelGroup
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from tests.pruners.channels.cutting import assert_same_trajectory
@@ -29,13 +31,14 @@ class Tagger(nn.Module):
         self.out, self.last = nn.Linear(directions * width, 4), nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Any:
-        x = self.first(x)
+        features: Any = self.first(x)
         if self.packed:
-            x = pack_padded_sequence(x, torch.tensor([4, 3]), batch_first=True)
-        x, state = self.recurrent(x)
+            lengths = torch.tensor([4, 3])
+            features = pack_padded_sequence(features, lengths, batch_first=True)
+        outputs, state = self.recurrent(features)
         if self.packed:
-            x = pad_packed_sequence(x, batch_first=True)[0]
-        return self.out(x), self.last((state[0] if isinstance(state, tuple) else state)[-1])
+            outputs = pad_packed_sequence(outputs, batch_first=True)[0]
+        return self.out(outputs), self.last((state[0] if isinstance(state, tuple) else state)[-1])
 
 
 def axes(group: ChannelGroup) -> dict[tuple[str, int], int]:
@@ -43,7 +46,7 @@ def axes(group: ChannelGroup) -> dict[tuple[str, int], int]:
 
 
 def test_the_gates_of_all_layers_and_directions_are_one_group() -> None:
-    model = Tagger(nn.LSTM, num_layers=2, bidirectional=True)
+    model: Any = Tagger(nn.LSTM, num_layers=2, bidirectional=True)
     words, hidden = trace_channels(model, torch.zeros(2, 4, 3)).groups
     ends = ("l0", "l0_reverse", "l1", "l1_reverse")
     assert axes(words) == {
@@ -80,7 +83,7 @@ def test_a_shrunk_layer_computes_and_learns_what_the_masked_one_does(
     kind: Any, options: Any, packed: bool
 ) -> None:
     torch.manual_seed(0)
-    model = Tagger(kind, packed=packed, **options).double()
+    model: Any = Tagger(kind, packed=packed, **options).double()
     x = torch.randn(2, 4, 3, dtype=torch.float64)
     graph = trace_channels(model, x)
     keep = {g.name: [0, *range(2, g.size)][: max(1, g.size - 2)] for g in graph.groups}
@@ -91,7 +94,7 @@ def test_a_shrunk_layer_computes_and_learns_what_the_masked_one_does(
         assert_same_trajectory(Case(lambda: copy.deepcopy(model), lambda: (x,), 0), "momentum")
 
 
-def test_the_lengths_of_packed_sequences_hold_no_channel() -> None:
+def test_the_lengths_of_packed_sequences_pin_no_channel() -> None:
     graph = trace_channels(Tagger(nn.LSTM, packed=True), torch.zeros(2, 4, 3))
     assert graph.sizes() == {"first": 5, "recurrent": 6}
 
@@ -102,13 +105,13 @@ def test_a_projection_almost_as_wide_as_its_cells_is_followed() -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_steps_need_not_be_computed(kind: Any) -> None:
-    model = Tagger(kind, bidirectional=True)
+def test_steps_are_not_computed_on_meta(kind: Any) -> None:
+    model: Any = Tagger(kind, bidirectional=True)
     on_meta = trace_channels(model, torch.zeros(2, 4, 3, device="meta"))
     assert on_meta.to_json() == trace_channels(model, torch.zeros(2, 4, 3)).to_json()
 
 
-def test_a_state_from_outside_holds_the_width() -> None:
+def test_a_state_from_outside_pins_the_width() -> None:
     class Stateful(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -123,7 +126,7 @@ def test_a_state_from_outside_holds_the_width() -> None:
 
 
 def test_a_projection_as_wide_as_its_cells_is_refused_before_the_cut() -> None:
-    model = Tagger(nn.LSTM, proj_size=3)
+    model: Any = Tagger(nn.LSTM, proj_size=3)
     graph = trace_channels(model, torch.zeros(2, 4, 3))
     model.to(torch.float64)
     assert graph.sizes() == {"first": 5, "recurrent": 6, "recurrent#2": 3}

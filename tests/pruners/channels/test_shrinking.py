@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import RequestError, RunFailed
 from pruners.channels.gating import verify_shrink
@@ -63,7 +64,7 @@ def test_keeping_everything_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext", "vgg16_flattened", "lstm", "psmm_tied"])
-def test_two_removals_are_one(name: str) -> None:
+def test_two_removals_equal_one(name: str) -> None:
     case = CASES[name]
     model, graph, first, once, once_graph = cut(case, 0.7)
     second = random_keep(once_graph, 0.6, seed=1)
@@ -83,8 +84,8 @@ def test_tracing_again_finds_the_same_groups(name: str) -> None:
     assert again.to_json() == graph.to_json()
 
 
-def test_attributes_tell_the_new_sizes() -> None:
-    model = nn.Sequential(
+def test_attributes_have_the_new_sizes() -> None:
+    model: Any = nn.Sequential(
         convolution(3, 6), nn.Conv2d(6, 12, 3, groups=6), nn.PReLU(12), nn.GroupNorm(12, 12),
         nn.ConvTranspose2d(12, 4, 3), nn.GroupNorm(2, 4), *head(4),
     )  # fmt: skip
@@ -102,7 +103,7 @@ def test_attributes_tell_the_new_sizes() -> None:
     assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
 
 
-def test_recurrent_layers_tell_the_new_sizes() -> None:
+def test_recurrent_layers_have_the_new_sizes() -> None:
     _, _, _, lstm, _ = cut(CASES["lstm_bidirectional"], 0.5)
     assert (lstm.recurrent.input_size, lstm.recurrent.hidden_size) == (2, 3)
     assert lstm.recurrent._flat_weights[0] is lstm.recurrent.weight_ih_l0
@@ -110,8 +111,10 @@ def test_recurrent_layers_tell_the_new_sizes() -> None:
     assert (cell.lstm.input_size, cell.lstm.hidden_size) == (3, 3)
 
 
-def test_attention_tells_the_new_sizes() -> None:
-    model = nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.LayerNorm(8), nn.Linear(8, 2))
+def test_attention_has_the_new_sizes() -> None:
+    model: Any = nn.Sequential(
+        nn.Linear(3, 8), SelfAttention(8, 2), nn.LayerNorm(8), nn.Linear(8, 2)
+    )
     graph = trace_channels(model, torch.zeros(2, 5, 3))
     assert graph.sizes() == {"0": 4}
     shrink(model, graph, {"0": [0, 1, 3]})
@@ -125,7 +128,9 @@ def test_attention_tells_the_new_sizes() -> None:
 def test_heads_lose_the_same_features_of_queries_keys_and_values() -> None:
     """Attention is scaled by the width of its heads, so that the smaller queries are enlarged."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.Linear(8, 2)).double().eval()
+    model: Any = (
+        nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.Linear(8, 2)).double().eval()
+    )
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     graph = trace_channels(model, x)
     smaller = copy.deepcopy(model)
@@ -199,9 +204,9 @@ def test_training_follows_the_masked_network_for_all(name: str, optimizer: str) 
     assert_same_trajectory(CASES[name], optimizer)
 
 
-def test_the_optimiser_forgets_the_old_parameters() -> None:
-    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
-    groups = [
+def test_the_optimizer_drops_the_old_parameters() -> None:
+    model: Any = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
+    groups: list[dict[str, Any]] = [
         {"params": [model[0].weight], "lr": 0.3},
         {"params": [model[0].bias, *model[1].parameters()]},
     ]
@@ -238,7 +243,7 @@ def test_the_optimiser_forgets_the_old_parameters() -> None:
     ],
 )
 def test_bad_requests_change_nothing(keep: Any, complaint: str) -> None:
-    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
+    model: Any = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
     graph = trace_channels(model, torch.zeros(2, 3))
     before = dict(model.named_parameters())
     with pytest.raises(RequestError, match=complaint):
@@ -259,7 +264,7 @@ def test_a_graph_of_another_model_is_refused() -> None:
 
 
 def test_optimiser_state_in_another_shape_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
+    model: Any = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
     graph = trace_channels(model, torch.zeros(2, 3))
     optimiser = torch.optim.Adafactor(model.parameters())
     model(torch.ones(1, 3)).sum().backward()

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-import torch_pruning
-from torch import nn
+import torch_pruning  # type: ignore[import-untyped]
+from torch import Tensor, nn
 
 from harness.errors import RequestError
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labelling import UnknownOperation
 from pruners.channels.tracing import trace_channels
 from tests.pruners.channels.cutting import Between
-from tests.pruners.channels.networks import CASES, convolution, head
+from tests.pruners.channels.networks import CASES, Case, convolution, head
 
 
 def traced(case: Case, model: Any = None) -> Any:
     return trace_channels(model or case.model(), case.inputs(), forward=case.forward)
 
 
-def coupled(graph: ChannelGraph) -> set[frozenset]:
+def coupled(graph: ChannelGraph) -> set[frozenset[tuple[str, int]]]:
     """Return for each group the set of its axes."""
     return {frozenset((m.tensor, m.dim) for m in group.members) for group in graph.groups}
 
@@ -33,7 +35,7 @@ def out_of(*modules: str) -> list[tuple[str, int]]:
     return [(f"{module}.{part}", 0) for module in modules for part in parts]
 
 
-def own(model: nn.Module, axes: Any) -> frozenset:
+def own(model: nn.Module, axes: Any) -> frozenset[tuple[str, int]]:
     names = {n for n, t in [*model.named_parameters(), *model.named_buffers()]}
     return frozenset((name, dim) for name, dim in axes if name in names)
 
@@ -156,7 +158,7 @@ def sizes(between: Callable[..., Any], outgoing: int = 8) -> list[int]:
 def reason(between: Callable[..., Any], outgoing: int = 8) -> str:
     with pytest.raises(RequestError, match="no channel that can be removed"):
         sizes(between, outgoing)
-    model = nn.Sequential(Between(between, outgoing=outgoing), convolution(2, 4), *head(4))
+    model: Any = nn.Sequential(Between(between, outgoing=outgoing), convolution(2, 4), *head(4))
     return trace_channels(model, torch.zeros(2, 3, 4, 4)).pinned["0.first.weight:0"]
 
 
@@ -167,7 +169,7 @@ def test_slices_at_a_size_read_from_a_tensor_are_followed() -> None:
     assert sizes(lambda x: x[:, : x.shape[1] // 2], outgoing=4) == [4]
 
 
-def test_a_size_stands_for_its_own_axis_and_not_for_another_that_is_as_long() -> None:
+def test_a_size_stands_for_its_own_axis_and_not_for_another_of_the_same_length() -> None:
     """Behind the first 8 of 16 channels are the other 8, and behind the last 8 the first."""
 
     class Joined(nn.Module):
@@ -204,7 +206,7 @@ def test_one_of_each_run_of_neighbours_ties_the_run() -> None:
     assert "written in the code" in reason(lambda x: x[:, :6:2], outgoing=3)
 
 
-def test_what_one_size_leaves_of_another_is_followed() -> None:
+def test_the_difference_of_two_sizes_is_followed() -> None:
     class Parts(nn.Module):
         def __init__(self, split: Any) -> None:
             super().__init__()
@@ -230,7 +232,7 @@ def test_what_one_size_leaves_of_another_is_followed() -> None:
     assert graph.sizes() == {"first": 3}
 
 
-def test_a_channel_that_is_taken_only_for_its_shape_holds_none() -> None:
+def test_a_channel_that_only_lends_its_shape_pins_none() -> None:
     def positions(x: Tensor) -> Any:
         return x + torch.zeros(x[:, 3].shape[1]) + torch.zeros(x[:, :5].shape[-1])
 
@@ -243,7 +245,7 @@ def test_channels_that_are_tied_to_one_are_pinned_with_the_module_that_ties_them
             return x + torch.cat([x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2]], 1).flip(1)
 
     shuffles = nn.Sequential(Reversed(), *[nn.ChannelShuffle(2) for _ in range(3)], Reversed())
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(3, 8, 1), shuffles, nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
     )
     graph = trace_channels(model, torch.zeros(2, 3, 4, 4))
@@ -279,7 +281,7 @@ def test_new_tensors_are_as_large_as_the_code_says() -> None:
 
 def test_sizes_that_the_code_reads_from_modules_are_followed() -> None:
     class State(nn.Module):
-        def __init__(self, width: int) -> None:
+        def __init__(self, width: Callable[[Any], int]) -> None:
             super().__init__()
             self.cell, self.out = nn.GRUCell(3, 6), nn.Linear(6, 2)
             self.width = width
@@ -342,7 +344,7 @@ class HeadScales(nn.Module):
         (HeadScales, (4, 3), "scale", {"value": 4}),
     ],
 )
-def test_the_number_of_branches_places_and_heads_stays(
+def test_the_number_of_branches_positions_and_heads_stays(
     network: Any, shape: Any, stays: str, groups: Any
 ) -> None:
     graph = trace_channels(network(), torch.zeros(shape))
@@ -412,7 +414,7 @@ def test_normalising_groups_of_channels_ties_their_offsets() -> None:
     assert sizes(nn.InstanceNorm2d(8, affine=True)) == [8]
 
 
-def test_inputs_written_beside_channels_stay() -> None:
+def test_inputs_written_next_to_channels_stay() -> None:
     class Beside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -488,7 +490,7 @@ def test_tracing_leaves_no_trace() -> None:
 @pytest.mark.parametrize(
     "name", ["resnet18", "resnext", "psmnet_assigned", "psmm_tied", "attention"]
 )
-def test_nothing_needs_to_be_computed(name: str) -> None:
+def test_nothing_is_computed_on_meta(name: str) -> None:
     case = CASES[name]
     model = case.model()
     inputs = case.inputs()
@@ -522,7 +524,7 @@ def test_parameters_that_only_training_uses_are_found() -> None:
             x = self.norm(self.body(x))
             return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
 
-    model = Auxiliary()
+    model: Any = Auxiliary()
     (group,) = trace_channels(model, torch.ones(2, 3)).groups
     assert ("auxiliary.weight", 1) in {(m.tensor, m.dim) for m in group.members}
     assert model.norm.running_mean.tolist() == [0] * 6
@@ -542,7 +544,7 @@ class Accumulating(nn.Module):
 
 
 def test_an_unknown_operation_is_named_and_can_be_taught() -> None:
-    model = nn.Sequential(Accumulating())
+    model: Any = nn.Sequential(Accumulating())
     with pytest.raises(
         UnknownOperation,
         match=r'aten::renorm on \(2, 6\), with channels of 0.first.weight, in 0: .*"renorm": rule',
@@ -566,7 +568,7 @@ def test_a_forward_that_fails_names_the_module_and_the_tensor() -> None:
             x = self.first(x)
             return self.last(x if x.mean().item() > 0 else -x)
 
-    model = nn.Sequential(Looking())
+    model: Any = nn.Sequential(Looking())
     with pytest.raises(RequestError, match=r"in 0, at aten::_local_scalar_dense on \(\): .*meta"):
         trace_channels(model, torch.zeros(2, 3, device="meta"))
     with pytest.raises(RequestError, match=r"in 0\.first, at aten::\w+ on .*\(2, 4\).* shapes"):
@@ -575,7 +577,7 @@ def test_a_forward_that_fails_names_the_module_and_the_tensor() -> None:
 
 def test_transformers_are_followed_and_not_their_fast_path() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Linear(3, 8), nn.TransformerEncoder(layer, 2, enable_nested_tensor=True), nn.Linear(8, 2)
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ def assert_it_learns(model: Any, *inputs: Any, forward: Callable[..., Any] | Non
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def reason(between: Callable[..., Any], outgoing: int = None) -> str:
+def reason(between: Callable[..., Any], outgoing: int | None = None) -> str:
     """Return why the channels between two convolutions are pinned."""
     after = Between(lambda x: x)
     after.first = nn.Conv2d(2, 8, 1)
@@ -121,7 +123,7 @@ def test_spectral_normalisation_lets_the_layer_before_be_cut() -> None:
 # How many groups
 
 
-def test_as_many_groups_as_a_number_says_stay() -> None:
+def test_a_number_of_groups_written_in_the_code_pins() -> None:
     kernel = torch.ones(8, 1, 3, 3).double()
     assert "written in the code" in reason(lambda x: F.conv2d(x, kernel, groups=8))
 
@@ -131,6 +133,7 @@ def test_a_group_for_each_channel_follows_the_channels(groups: Any) -> None:
     class Blurred(Between):
         def __init__(self) -> None:
             super().__init__(None)
+            self.kernel: Tensor
             self.register_buffer("kernel", torch.ones(8, 1, 3, 3))
 
         def forward(self, x: Tensor) -> Any:
@@ -141,7 +144,7 @@ def test_a_group_for_each_channel_follows_the_channels(groups: Any) -> None:
     assert assert_right(Blurred(), images()) == {"first": 8}
 
 
-def test_groups_of_two_channels_go_as_a_whole() -> None:
+def test_groups_of_two_channels_are_removed_as_a_whole() -> None:
     class Pairs(Between):
         def __init__(self) -> None:
             super().__init__(None)
@@ -154,7 +157,7 @@ def test_groups_of_two_channels_go_as_a_whole() -> None:
     assert assert_right(Pairs(), images()) == {"first": 4}
 
 
-def test_normalising_as_many_groups_as_a_number_says_pins() -> None:
+def test_normalising_a_number_of_groups_written_in_the_code_pins() -> None:
     class Normalised(Between):
         def __init__(self) -> None:
             super().__init__(None)
@@ -216,7 +219,7 @@ def test_a_size_that_is_compared_with_a_number_stays() -> None:
     assert "compared with a number" in reason(lambda x: x * {8: 2.0}.get(x.shape[1], 1.0))
 
 
-def test_comparisons_that_cannot_turn_out_otherwise_do_not_pin() -> None:
+def test_comparisons_with_a_certain_result_do_not_pin() -> None:
     def compared(x: Tensor) -> Any:
         assert x.shape[1] > 0
         assert x.shape[1] <= 8
@@ -226,7 +229,7 @@ def test_comparisons_that_cannot_turn_out_otherwise_do_not_pin() -> None:
     assert assert_right(Between(compared), images()) == {"first": 8}
 
 
-def test_sizes_that_have_to_be_equal_are_the_same_channels() -> None:
+def test_sizes_that_must_be_equal_are_the_same_channels() -> None:
     class Joined(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -255,7 +258,7 @@ def test_sizes_that_have_to_be_equal_are_the_same_channels() -> None:
         lambda: torch.normal(0.0, 1.0, (8,)),
     ],
 )
-def test_whatever_makes_a_tensor_of_a_written_size_pins(made: Any) -> None:
+def test_new_tensors_of_a_written_size_pin(made: Any) -> None:
     assert "outside" in reason(lambda x: x * made()[:, None, None])
 
 
@@ -272,7 +275,7 @@ def scripted_split(x: Tensor) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-def test_numbers_in_compiled_functions_are_taken_as_written() -> None:
+def test_numbers_in_compiled_functions_count_as_written_in_the_code() -> None:
     assert "outside" in reason(torch.jit.script(scripted_offset))
     assert "written in the code" in reason(torch.jit.script(scripted_view))
     assert "written in the code" in reason(torch.jit.script(scripted_split))
@@ -297,7 +300,7 @@ def test_operations_called_by_their_aten_names_are_read_as_their_functions() -> 
         lambda width: torch.hann_window(width),
     ],
 )
-def test_values_that_depend_on_the_position_of_a_channel_pin(positions: Any) -> None:
+def test_values_that_depend_on_the_position_of_a_channel_pin_it(positions: Any) -> None:
     assert "position" in reason(lambda x: x + positions(x.shape[1])[:, None, None])
 
 
@@ -394,7 +397,7 @@ def test_outputs_in_objects_stay_and_are_compared(pack: Any) -> None:
     graph = trace_channels(model, x)
     assert graph.sizes() == {"before": 5}
     assert "output" in graph.pinned["first.weight:0"]
-    other = copy.deepcopy(model)
+    other: Any = copy.deepcopy(model)
     with torch.no_grad():
         other.first.bias += 1
         other.last.bias -= other.last.weight.sum(1)
@@ -415,7 +418,8 @@ class Cached(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
-        self.cache, self.calls, self.tables = None, 0, {"seen": []}
+        self.cache: Tensor | None = None
+        self.calls, self.tables = 0, {"seen": list[torch.Size]()}
 
     def forward(self, x: Tensor) -> Any:
         x = self.first(x)
@@ -427,8 +431,8 @@ class Cached(nn.Module):
 
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_what_a_pass_keeps_in_attributes_is_taken_back(device: str) -> None:
-    model = Cached()
+def test_attributes_that_a_pass_sets_are_restored(device: str) -> None:
+    model: Any = Cached()
     graph = trace_channels(model, torch.zeros(3, 4, device=device))
     assert (model.cache, model.calls, model.tables) == (None, 0, {"seen": []})
     shrink(model, graph, {"first": [0, 1]})
@@ -453,17 +457,22 @@ class Clipped(nn.Module):
         return self.last(self.first(self.table(x)))
 
 
-def test_weights_that_the_pass_changes_in_place_are_as_before() -> None:
-    model = Clipped()
+def random_state() -> Any:
+    state: Any = np.random.get_state()
+    return state[1].tolist()
+
+
+def test_weights_that_the_pass_changes_in_place_are_restored() -> None:
+    model: Any = Clipped()
     before = copy.deepcopy(model)
-    state = np.random.get_state()[1].tolist()
+    state = random_state()
     graph = trace_channels(model, torch.arange(10)[None])
     assert graph.sizes() == {"table": 6, "first": 8}
     for name, tensor in before.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
     assert model.history.tolist() == [0, 0, 0]
     assert torch.equal(model.generator.get_state(), before.generator.get_state())
-    assert np.random.get_state()[1].tolist() == state
+    assert random_state() == state
 
 
 @functools.lru_cache
@@ -471,7 +480,7 @@ def heads_and_width(shape: Any) -> Any:
     return 2, shape[-1] // 2
 
 
-def test_what_a_cached_function_has_returned_before_does_not_matter() -> None:
+def test_earlier_results_of_a_cached_function_are_ignored() -> None:
     class Heads(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -482,7 +491,7 @@ def test_what_a_cached_function_has_returned_before_does_not_matter() -> None:
             x = x.view(*x.shape[:2], *heads_and_width(x.shape)).transpose(1, 2)
             return self.last(x.transpose(1, 2).flatten(2))
 
-    model = Heads()
+    model: Any = Heads()
     heads_and_width.cache_clear()
     assert trace_channels(model, torch.zeros(2, 5, 6)).sizes() == {"first": 4}
     assert heads_and_width.cache_info().currsize == 0
@@ -499,7 +508,7 @@ def test_a_size_that_outlives_its_pass_is_a_plain_number() -> None:
         kept.append(x.shape[1])
         return model[1](x)
 
-    model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+    model: Any = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
     assert trace_channels(model, torch.zeros(2, 3), forward=keep).sizes() == {"0": 8}
     with pytest.raises(RequestError, match="written in the code"):
         trace_channels(
@@ -516,7 +525,7 @@ def test_a_size_that_outlives_a_pass_that_fails_is_a_plain_number() -> None:
         kept.extend([model[0](x).shape[1], model[1].width])
         raise ValueError("no data")
 
-    model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+    model: Any = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
     model[1].width = 8
     with pytest.raises(RequestError, match="no data"):
         trace_channels(model, torch.zeros(2, 3), forward=fail)
@@ -548,7 +557,7 @@ def test_a_tensor_of_another_class_made_in_the_pass_is_refused() -> None:
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_network_that_is_cut_inside_inference_can_be_trained(mode: Any) -> None:
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model: Any = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     x = torch.randn(3, 4)
     with mode():
         graph = trace_channels(model, torch.randn(3, 4))
@@ -557,7 +566,7 @@ def test_a_network_that_is_cut_inside_inference_can_be_trained(mode: Any) -> Non
 
 
 @pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has none")
-def test_matrices_of_experts_stay_as_their_kernel_takes_few_widths_only() -> None:
+def test_matrices_of_experts_stay_because_their_kernel_allows_few_widths() -> None:
     class Experts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -699,7 +708,7 @@ def test_a_loss_inside_the_network_keeps_its_classes() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
 def test_compiled_and_exported_modules_are_refused_in_one_line() -> None:
-    model = nn.Sequential(nn.Linear(4, 8), torch.jit.script(nn.ReLU()), nn.Linear(8, 2))
+    model: Any = nn.Sequential(nn.Linear(4, 8), torch.jit.script(nn.ReLU()), nn.Linear(8, 2))
     with pytest.raises(RequestError, match=r"^1 is compiled by torch\.jit: only Python modules"):
         trace_channels(model, torch.randn(3, 4))
     whole = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
