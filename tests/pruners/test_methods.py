@@ -1,4 +1,4 @@
-"""What methods ask of a run, written down by a run that does nothing."""
+"""What methods ask of a run, recorded by a run that does nothing."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_penalty_of_earlybird_stays_on_after_pruning() -> None:
     ("method", "threshold"),
     [
         (earlycrop_u, 0.02),  # 1 - rho
-        # A share p of the nodes takes 1 - (1 - p)^2 of the weights: 1 - p = sqrt(1 - rho).
+        # Removing a share p of the channels leaves (1 - p)^2 = 1 - rho of the weights.
         (earlycrop_s, 0.02**0.5),
     ],
 )

@@ -44,17 +44,17 @@ def flat(kept: Kept) -> list[bool]:
 
 
 def pruned(
-    model: nn.Module, target: float, optimiser: torch.optim.Optimizer | None = None
+    model: nn.Module, target: float, optimizer: torch.optim.Optimizer | None = None
 ) -> Units:
     """Prune by magnitude."""
     units: Units = Weights(model)
     magnitudes = {name: w.detach().abs() for name, w in prunable_weights(model).items()}
-    units.apply(model, optimiser, [], units.select(magnitudes, target, whole_network))
+    units.apply(model, optimizer, [], units.select(magnitudes, target, whole_network))
     return units
 
 
 def removed(model: nn.Module, units: Units) -> Tensor:
-    """The weights of a model that ought to be zero."""
+    """Return the weights of a model that should be zero."""
     weights, alive = prunable_weights(model), units.alive()
     return torch.cat([weights[name].detach()[~alive[name]] for name in alive])
 
@@ -106,7 +106,7 @@ def test_a_scope_gives_the_number_in_each_tensor() -> None:
 
 
 def test_a_floor_keeps_a_share_of_each_tensor() -> None:
-    """A quarter of 12 and of 8 weights: the last tensor, whose scores are the smallest, has two."""
+    """A quarter of 8 weights: the last tensor, with the smallest scores, keeps two."""
     units = Weights(network())
     scores = scores_of(*range(20, 0, -1))
     kept = units.select(scores, 0.6, whole_network, floor=0.25)
@@ -127,7 +127,7 @@ def test_a_layer_with_fewer_weights_than_its_share_makes_a_sparsity_unreachable(
     model = network()
     units = Weights(model)
     units.apply(model, None, [], units.select(scores_of(*range(SIZE)), 0.6, whole_network))
-    # Eight are left, all in the second layer: half of them would have to be in the first.
+    # Eight are left, all in the second layer, but each layer would have to keep its share.
     with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.85"):
         units.select(scores_of(*range(SIZE)), 0.65, per_layer)
 
@@ -172,7 +172,7 @@ def make_adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.1)
 
 
-MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 def backward(model: nn.Module) -> None:
@@ -181,24 +181,24 @@ def backward(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("make", [make_sgd, make_adam, make_adamw])
-def test_no_optimiser_ever_revives_a_removed_weight(make: MakeOptimiser) -> None:
+def test_no_optimizer_ever_revives_a_removed_weight(make: MakeOptimizer) -> None:
     model = network()
-    optimiser = make(list(model.parameters()))
+    optimizer = make(list(model.parameters()))
     for _ in range(3):
         backward(model)
-        optimiser.step()
-    units = pruned(model, 0.7, optimiser)
+        optimizer.step()
+    units = pruned(model, 0.7, optimizer)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for _ in range(20):
         backward(model)
         units.before_step(model)
-        optimiser.step()
+        optimizer.step()
         units.after_step(model)
         assert (removed(model, units) == 0).all()
     moments = [
         (value, units.alive()[name])
         for name, parameter in prunable_weights(model).items()
-        for value in optimiser.state[parameter].values()
+        for value in optimizer.state[parameter].values()
         if value.shape == parameter.shape
     ]
     assert moments
@@ -206,13 +206,13 @@ def test_no_optimiser_ever_revives_a_removed_weight(make: MakeOptimiser) -> None
     assert all((p != before[name]).any() for name, p in model.named_parameters())
 
 
-def test_the_state_of_the_optimiser_is_cleared_where_removed() -> None:
+def test_the_state_of_the_optimizer_is_cleared_where_removed() -> None:
     model = network()
-    optimiser = make_adam(list(model.parameters()))
+    optimizer = make_adam(list(model.parameters()))
     backward(model)
-    optimiser.step()
-    alive = pruned(model, 0.7, optimiser).alive()["0.weight"]
-    state = optimiser.state[weight(model, "0.weight")]
+    optimizer.step()
+    alive = pruned(model, 0.7, optimizer).alive()["0.weight"]
+    state = optimizer.state[weight(model, "0.weight")]
     for moment in (state["exp_avg"], state["exp_avg_sq"]):
         assert (moment[~alive] == 0).all()
         assert (moment[alive] != 0).all()
@@ -266,12 +266,12 @@ def test_nothing_is_touched_before_anything_is_removed() -> None:
 
 
 def test_target_networks_are_masked_like_the_model() -> None:
-    model, companion = network(), network()
+    model, target_network = network(), network()
     units = Weights(model)
     kept = units.select(scores_of(*range(SIZE)), 0.75, whole_network)
-    units.apply(model, None, [companion], kept)
-    assert (removed(companion, units) == 0).all()
-    assert (weight(companion, "2.weight")[:, 3] != 0).all()
+    units.apply(model, None, [target_network], kept)
+    assert (removed(target_network, units) == 0).all()
+    assert (weight(target_network, "2.weight")[:, 3] != 0).all()
 
 
 def test_shuffled_masks_keep_as_many_weights_drawn_from_those_alive() -> None:
@@ -288,7 +288,7 @@ def test_shuffled_masks_keep_as_many_weights_drawn_from_those_alive() -> None:
             assert shuffled[name].sum() == kept[name].sum()
             assert not (shuffled[name] & ~alive[name]).any()
         chosen += shuffled["0.weight"]
-    # Four of the six that are left in the first layer are drawn each time, none preferred.
+    # Each time four of the six remaining weights of the first layer are drawn, none preferred.
     assert ((chosen > 50) == alive["0.weight"]).all()
     assert any((units.shuffled(kept, generator)[name] != kept[name]).any() for name in kept)
 

@@ -1,4 +1,4 @@
-"""What is tried on a network of the zoo, and what is said of it."""
+"""The trial of a network of the zoo, and the table of results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CountingChannels(nn.Module):
 
 
 class Pinned(nn.Module):
-    """Its second layer has a number of channels that is written in the code."""
+    """A slice that is written in the code pins the channels of the second layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ def test_the_page_has_a_row_for_each_network() -> None:
 
 
 def bad(family: str, name: str) -> Result:
-    """Do what networks do that end a process."""
+    """Behave like a network that ends its process."""
     if name == "hangs":
         time.sleep(60)
     if name == "dies":

@@ -16,7 +16,7 @@ from tasks.ptb.model import PSMM
 
 @dataclass(frozen=True)
 class Case:
-    """A network, what it reads, and how it is called."""
+    """A network, its inputs, its number of groups, and how to call it."""
 
     build: Callable[[], nn.Module]
     inputs: Callable[[], tuple[Tensor, ...]]
@@ -146,7 +146,7 @@ class SqueezeAndExcitation(nn.Module):
 
 
 class ChannelShuffle(nn.Module):
-    """Interleaves two groups; written as torchvision does."""
+    """Interleaves two groups, in the code of torchvision."""
 
     def forward(self, x: Tensor) -> Any:
         batch, channels, height, width = x.size()
@@ -155,7 +155,7 @@ class ChannelShuffle(nn.Module):
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass by, the other half are convolved."""
+    """Half of the channels pass unchanged, the other half are convolved."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class DenseUnit(nn.Module):
 
 
 class UNet(nn.Module):
-    """Features of each size pass by the smaller ones, cropped and beside the enlarged ones."""
+    """Features of the full size are concatenated with enlarged features of half the size."""
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class ZeroInsertion(nn.Module):
 
 
 class ConstantTransposition(nn.Module):
-    """The same by a depthwise transposed convolution with a constant kernel."""
+    """The same, by a depthwise transposed convolution with a constant kernel."""
 
     def forward(self, x: Tensor) -> Any:
         kernel = x.new_zeros(x.size(1), 1, 2, 2)
@@ -233,7 +233,7 @@ def up_projection(unpool: type[nn.Module], incoming: int, outgoing: int) -> nn.S
 
 
 class Interleaved(nn.Module):
-    """Four small convolutions, whose results are interleaved to twice the size."""
+    """Four small convolutions with outputs that are interleaved to twice the size."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         super().__init__()
@@ -357,7 +357,7 @@ class Hourglass(nn.Module):
 
 
 def assigned_cost_volume(left: Tensor, right: Tensor, disparities: int) -> Tensor:
-    """Return features of both images beside each other, written into slices, as published."""
+    """Concatenate the features of both images by writing slices, as published."""
     batch, channels, height, width = left.shape
     cost = left.new_zeros(batch, 2 * channels, disparities, height, width)
     for d in range(disparities):
@@ -429,12 +429,12 @@ def windows() -> tuple[Tensor, ...]:
 
 
 def probabilities(model: nn.Module, tokens: Tensor) -> Any:
-    """Leave out the state, which would otherwise keep its size."""
+    """Return the output without the state, which would otherwise keep its size."""
     return model(tokens)[0]
 
 
 class Tagger(nn.Module):
-    """Recurrent layers of torch, of which both directions and all layers share one width."""
+    """Recurrent layers of torch: both directions and all layers share one width."""
 
     def __init__(self, kind: Callable[..., nn.RNNBase], **options: Any) -> None:
         super().__init__()
@@ -506,7 +506,7 @@ class Gathered(nn.Module):
 
 
 class Folded(nn.Module):
-    """A convolution as a product with the places under its kernel, and back."""
+    """A convolution as a product with the positions under its kernel, and back."""
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from tests.pruners.channels.cutting import perceptron, scoring_of
 
 
 class Sum(nn.Module):
-    """Adds up what its parts return."""
+    """The sum of the outputs of its parts."""
 
     def __init__(self, *parts: nn.Module) -> None:
         super().__init__()

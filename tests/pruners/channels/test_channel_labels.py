@@ -1,4 +1,4 @@
-"""Union of labels, and what happens to them when a tensor is viewed in another shape."""
+"""Unions of labels, and labels of tensors that are viewed in another shape."""
 
 from __future__ import annotations
 

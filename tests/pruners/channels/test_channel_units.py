@@ -75,7 +75,7 @@ def test_a_floor_is_a_share_of_the_dense_group() -> None:
 
 
 def test_a_target_can_count_multiply_accumulates() -> None:
-    """A 4x4 image through 3 then 5 kernels: 16 products for each weight but the last layer's."""
+    """A 4x4 image through 3, then 5 kernels: 16 products per weight, except in the last layer."""
     model: Any = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(5, 2),
@@ -97,26 +97,26 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
 
 def test_target_networks_and_a_new_model_lose_the_same_channels() -> None:
     model: Any = perceptron()
-    optimiser = torch.optim.Adam(model.parameters())
-    companion, fresh = copy.deepcopy(model), copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters())
+    target_network, fresh = copy.deepcopy(model), copy.deepcopy(model)
     units = units_of(model)
 
-    units.apply(model, optimiser, [companion], units.select(SCORES, 0.5, whole_network))
-    units.apply(model, optimiser, [companion], units.select(_ones(units), 0.7, whole_network))
+    units.apply(model, optimizer, [target_network], units.select(SCORES, 0.5, whole_network))
+    units.apply(model, optimizer, [target_network], units.select(_ones(units), 0.7, whole_network))
     again = units_of(fresh)
     again.restore(fresh, units.state())
 
     assert 1 - _weights(model) / 26 >= 0.7
-    assert torch.equal(forward(model), forward(companion))
+    assert torch.equal(forward(model), forward(target_network))
     assert torch.equal(forward(model), forward(fresh))
     assert units.nodes() == again.nodes() == 1 - sum(map(len, units.state().values())) / 7
-    assert [p.shape for p in optimiser.param_groups[0]["params"]] == [
+    assert [p.shape for p in optimizer.param_groups[0]["params"]] == [
         p.shape for p in model.parameters()
     ]
 
 
 def test_snip_on_gates_is_the_channels_own_gradient() -> None:
-    """By the chain rule dL/dc is the sum of theta g over what makes the channel (SPEC of SNAP)."""
+    """By the chain rule dL/dc is the sum of theta g over the weights that compute the channel."""
     model: Any = perceptron()
     inputs = torch.randn(5, 2, dtype=torch.double)
     loss = model(inputs).square().mean()

@@ -18,7 +18,7 @@ GATES = [[gate * HIDDEN + unit for gate in range(4)] for unit in range(HIDDEN)]
 
 
 def slices(graph: ChannelGraph) -> dict[frozenset[tuple[str, int]], set[Any]]:
-    """For each group, which positions are one channel, without its name and the order."""
+    """Return the positions of each channel, by the axes of its group, whatever name and order."""
     return {
         frozenset((m.tensor, m.dim) for m in group.members): {
             frozenset(

@@ -1,4 +1,4 @@
-"""A gate of one changes nothing, a gate of zero is removal, and gradients are those of gates."""
+"""A gate of one changes nothing, a gate of zero removes, and gradients equal differences."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pruners.channels.gating import Gates, masked
 from pruners.channels.tracing import trace_channels
 from tests.pruners.channels.networks import CASES, convolution, head
 
-# Gates are placed on what layers return. They are not within recurrent layers that are not made
-# of cells, not on parameters that no layer holds, and no part of statistics over channels.
+# Gates stand on the outputs of layers: not within recurrent layers that are not built from cells,
+# not on parameters that no layer holds, and not in statistics over channels.
 UNLIKE_MASKS = {
     "lstm", "lstm_bidirectional", "gru", "einsum_attention", "gathered", "group_norm",
     "layer_norm",
@@ -59,7 +59,7 @@ def test_every_channel_passes_a_site(name: str, kind: Any) -> None:
 
 
 def test_groups_without_a_layer_output_have_no_gates() -> None:
-    """Heads of an attention in bare parameters: a gate without effect would call them worthless."""
+    """Attention heads in bare parameters: a gate without effect would give them scores of zero."""
     _, model, _, graph = traced("einsum_attention")
     gates = Gates(model, graph).values
     assert set(gates) == {"embedding", "hidden"}
@@ -125,7 +125,7 @@ def test_second_derivatives_are_differences_of_first_ones() -> None:
 
 
 def test_behind_batch_normalisation_the_gradient_is_that_of_scale_and_shift() -> None:
-    """dL/dc = gamma dL/dgamma + beta dL/dbeta: no gate has to stay in the model."""
+    """dL/dc = gamma dL/dgamma + beta dL/dbeta: the gradient needs no gate in the model."""
     model: Any = nn.Sequential(convolution(3, 6), *head(6)).double()
     graph = trace_channels(model, torch.zeros(2, 3, 8, 8, dtype=torch.float64))
     norm = model[0][1]

@@ -1,4 +1,4 @@
-"""Sizes that modules keep in attributes follow the channels, or hold them."""
+"""Sizes that modules keep in attributes follow the channels, or pin them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Conv1D(nn.Module):
 
 
 class SplitSizes(nn.Module):
-    """Parts of unlike widths, each with a convolution of its own, as in MixNet or FasterNet."""
+    """Parts of different widths with a convolution each, as in MixNet or FasterNet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class SplitSizes(nn.Module):
 
 
 class Heads(nn.Module):
-    """Attention whose numbers were worked out when it was built, as in most libraries."""
+    """Attention whose numbers were computed when it was built, as in most libraries."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Heads(nn.Module):
 
 
 class Rotated(nn.Module):
-    """Halves of a width that is a number; a part of it stays as it is."""
+    """Rotates the halves of a part whose width is a number; the rest is unchanged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -319,14 +319,14 @@ def test_a_saved_network_gets_its_numbers_back() -> None:
     model, fresh = Heads().double(), Heads().double()
     fresh.load_state_dict(model.state_dict())
     units = Channels(model, forward)
-    optimiser = torch.optim.Adam(model.parameters())
-    companion = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters())
+    target_network = copy.deepcopy(model)
     for kept in (3, 2):
         some = {name: torch.arange(len(mask)) < kept for name, mask in units.alive().items()}
-        units.apply(model, optimiser, [companion], some)
+        units.apply(model, optimizer, [target_network], some)
     again = Channels(fresh, forward)
     again.restore(fresh, units.state())
-    assert fresh.head_dim == model.head_dim == companion.head_dim == 2
+    assert fresh.head_dim == model.head_dim == target_network.head_dim == 2
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(fresh(x), model(x))
 

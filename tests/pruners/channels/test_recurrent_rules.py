@@ -1,4 +1,4 @@
-"""Recurrent layers are taken as one operation, also on packed sequences."""
+"""Recurrent layers count as one operation, also on packed sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shrunk network computes and learns what the masked one does, and a failed cut cuts nothing."""
+"""A shrunk network computes and learns like the masked one, and a failed cut changes nothing."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_attention_has_the_new_sizes() -> None:
 
 
 def test_heads_lose_the_same_features_of_queries_keys_and_values() -> None:
-    """Attention is scaled by the width of its heads, so that the smaller queries are enlarged."""
+    """Attention is scaled by the width of its heads, so the test enlarges the smaller queries."""
     torch.manual_seed(0)
     model: Any = (
         nn.Sequential(nn.Linear(3, 8), SelfAttention(8, 2), nn.Linear(8, 2)).double().eval()
@@ -210,24 +210,24 @@ def test_the_optimizer_drops_the_old_parameters() -> None:
         {"params": [model[0].weight], "lr": 0.3},
         {"params": [model[0].bias, *model[1].parameters()]},
     ]
-    optimiser = torch.optim.Adam(groups, lr=0.1)
+    optimizer = torch.optim.Adam(groups, lr=0.1)
     model(torch.ones(1, 3)).sum().backward()
-    optimiser.step()
-    average = optimiser.state[model[1].weight]["exp_avg"].clone()
+    optimizer.step()
+    average = optimizer.state[model[1].weight]["exp_avg"].clone()
     gradient = model[1].weight.grad.clone()
     graph = trace_channels(model, torch.zeros(2, 3))
-    shrink(model, graph, {"0": [4, 1]}, optimiser)
-    assert {id(p) for g in optimiser.param_groups for p in g["params"]} == set(
+    shrink(model, graph, {"0": [4, 1]}, optimizer)
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == set(
         map(id, model.parameters())
     )
-    assert set(map(id, optimiser.state)) == set(map(id, model.parameters()))
-    assert [group["lr"] for group in optimiser.param_groups] == [0.3, 0.1]
-    assert torch.equal(optimiser.state[model[1].weight]["exp_avg"], average[:, [1, 4]])
-    assert optimiser.state[model[1].weight]["step"] == 1
+    assert set(map(id, optimizer.state)) == set(map(id, model.parameters()))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.1]
+    assert torch.equal(optimizer.state[model[1].weight]["exp_avg"], average[:, [1, 4]])
+    assert optimizer.state[model[1].weight]["step"] == 1
     assert torch.equal(model[1].weight.grad, gradient[:, [1, 4]])
 
 
-# Refusals, after which nothing has changed
+# Refusals that change nothing
 
 
 @pytest.mark.parametrize(
@@ -263,14 +263,14 @@ def test_a_graph_of_another_model_is_refused() -> None:
         shrink(large[0], graph, {"0": [0]})
 
 
-def test_optimiser_state_in_another_shape_is_refused() -> None:
+def test_optimizer_state_in_another_shape_is_refused() -> None:
     model: Any = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
     graph = trace_channels(model, torch.zeros(2, 3))
-    optimiser = torch.optim.Adafactor(model.parameters())
+    optimizer = torch.optim.Adafactor(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     weight = model[1].weight
     with pytest.raises(RequestError, match=r"'row_var' for '0.weight' has shape \(6, 1\)"):
-        shrink(model, graph, {"0": [0]}, optimiser)
+        shrink(model, graph, {"0": [0]}, optimizer)
     assert model[1].weight is weight
-    assert weight in optimiser.state
+    assert weight in optimizer.state

@@ -16,11 +16,10 @@ from pruners.channels.tracing import trace_channels
 from tests.pruners.channels.networks import Case
 
 WITHOUT_RULE: dict[str, str] = {}
-"""Models with an operation that has no rule, and that operation."""
+"""Models with an operation that has no rule, and the name of the operation."""
 
 TOO_LARGE = {"regnet_y_128gf"}
-"""Models of 640 million parameters that read values while they are built, so that they cannot be
-built without memory."""
+"""Models of 640 million parameters that need their values while they are built."""
 
 NAMES = [name for name in models.list_models(module=models) if name not in TOO_LARGE]
 EVERYDAY = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "vit_b_32"]
@@ -62,7 +61,7 @@ SMALL = [
     "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet50", "resnext50_32x4d",
     "shufflenet_v2_x0_5", "squeezenet1_0", "vgg11_bn", "vit_b_32",
 ]  # fmt: skip
-"""One of each kind, but for those whose attention is scaled by the width of its heads."""
+"""One of each kind, except those whose attention is scaled by the width of its heads."""
 
 
 @pytest.mark.slow

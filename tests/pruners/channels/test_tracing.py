@@ -1,4 +1,4 @@
-"""Which channels are found to be coupled, which are pinned, and what is refused."""
+"""Which channels are coupled, which are pinned, and which models are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def coupled(graph: ChannelGraph) -> set[frozenset[tuple[str, int]]]:
 
 
 def out_of(*modules: str) -> list[tuple[str, int]]:
-    """Name the axes along which convolutions and batch normalisations have their outputs."""
+    """Name the output axes of convolutions and batch normalisations."""
     parts = ("weight", "bias", "running_mean", "running_var")
     return [(f"{module}.{part}", 0) for module in modules for part in parts]
 
@@ -170,7 +170,7 @@ def test_slices_at_a_size_read_from_a_tensor_are_followed() -> None:
 
 
 def test_a_size_stands_for_its_own_axis_and_not_for_another_of_the_same_length() -> None:
-    """Behind the first 8 of 16 channels are the other 8, and behind the last 8 the first."""
+    """The right half starts at the size of the left half, and has the size of the right one."""
 
     class Joined(nn.Module):
         def __init__(self, part: Any) -> None:
@@ -227,7 +227,7 @@ def test_the_difference_of_two_sizes_is_followed() -> None:
         assert sorted(graph.sizes().values()) == [3, 5]
     with pytest.raises(RequestError, match="written in the code"):
         trace_channels(Parts(lambda x, size: x.split([3, 5], 1)), torch.zeros(2, 3, 4, 4))
-    # Only the part that the number stands for is held.
+    # Only the part whose size is written in the code is pinned.
     graph = trace_channels(Parts(lambda x, size: x.split([size, 5], 1)), torch.zeros(2, 3, 4, 4))
     assert graph.sizes() == {"first": 3}
 
@@ -296,11 +296,11 @@ def test_sizes_that_the_code_reads_from_modules_are_followed() -> None:
         trace_channels(State(lambda model: 6), torch.zeros(2, 3))
 
 
-# Axes that are no channels, but meet some
+# Axes that are united with channels but are not channels
 
 
 class Chosen(nn.Module):
-    """Two branches, added up in a proportion that the input decides."""
+    """Two branches, added in a proportion that depends on the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -313,7 +313,7 @@ class Chosen(nn.Module):
 
 
 class TokenMixing(nn.Module):
-    """A layer over the places of an image, whose outputs are added to them."""
+    """A residual layer over the positions of an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -353,7 +353,7 @@ def test_the_number_of_branches_positions_and_heads_stays(
 
 
 def test_padding_keeps_its_number_of_channels() -> None:
-    """The shortcut of a ResNet without weights: the channels that meet zeros must stay."""
+    """The shortcut of a ResNet without weights: channels that are added to zeros must stay."""
 
     class Padded(nn.Module):
         def __init__(self) -> None:
@@ -448,7 +448,7 @@ def test_writing_channels_through_a_reshaped_view_is_refused() -> None:
         trace_channels(Assigned(), torch.zeros(2, 3, 4, 4))
 
 
-# What is kept and what is left alone
+# What stays unchanged
 
 
 def test_inputs_outputs_and_kernels_are_never_in_a_group() -> None:

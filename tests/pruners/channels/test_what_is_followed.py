@@ -1,4 +1,4 @@
-"""Networks that are easily taken for something else: followed rightly, pinned, or refused."""
+"""Networks that are easily misread: they are followed correctly, pinned, or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images() -> Tensor:
 def assert_right(
     model: Any, *inputs: Any, forward: Callable[..., Any] | None = None
 ) -> dict[str, int]:
-    """Cut away every second channel and compare with the masked network; return the groups."""
+    """Remove every second channel, compare with the masked network, and return the groups."""
     torch.manual_seed(1)
     model = model.double().eval()
     graph = trace_channels(model, inputs, forward=forward)
@@ -44,12 +44,12 @@ def assert_right(
 
 
 def assert_it_learns(model: Any, *inputs: Any, forward: Callable[..., Any] | None = None) -> None:
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     output = forward(model, *inputs) if forward else model(*inputs)
     while not isinstance(output, Tensor):
         output = output[0]
     output.square().sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
@@ -63,7 +63,7 @@ def reason(between: Callable[..., Any], outgoing: int | None = None) -> str:
     return graph.pinned["0.first.weight:0"]
 
 
-# Weights that are computed
+# Computed weights
 
 
 class Standardised(nn.Conv2d):
@@ -120,7 +120,7 @@ def test_spectral_normalisation_lets_the_layer_before_be_cut() -> None:
     assert sorted(assert_right(network, images()).values()) == [6, 8]
 
 
-# How many groups
+# Numbers of groups
 
 
 def test_a_number_of_groups_written_in_the_code_pins() -> None:
@@ -305,7 +305,7 @@ def test_values_that_depend_on_the_position_of_a_channel_pin_it(positions: Any) 
 
 
 def test_widths_that_agree_by_chance_are_found_on_trial() -> None:
-    """Twice the width of one layer is the width of another, which no rule can see."""
+    """One layer is twice as wide as another by chance, which no rule can see."""
 
     class Chance(nn.Module):
         def __init__(self) -> None:
@@ -364,7 +364,7 @@ def test_the_position_of_the_largest_channel_may_not_be_used() -> None:
     assert "position of a channel" in graph.pinned["1.first.weight:0"]
 
 
-# What is returned
+# Outputs
 
 
 @dataclass
@@ -440,7 +440,7 @@ def test_attributes_that_a_pass_sets_are_restored(device: str) -> None:
 
 
 class Clipped(nn.Module):
-    """Weights, buffers and tables that the pass itself changes in place."""
+    """Weights, buffers and tables that the pass changes in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -581,7 +581,7 @@ def test_matrices_of_experts_stay_because_their_kernel_allows_few_widths() -> No
         trace_channels(Experts(), torch.randn(5, 4))
 
 
-# Refused needlessly
+# Operations that must not be refused
 
 
 def test_parameters_that_are_never_used_stay_whole() -> None:

@@ -1,4 +1,4 @@
-"""What learns, what is added to the loss, and what is watched."""
+"""Which parameters learn, penalties, and watched scores."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_network_without_scales_is_skipped() -> None:
 
 
 def test_taylor_adds_up_the_magnitudes_of_the_gates_gradients(model: nn.Module) -> None:
-    """The gate of a channel with one norm, found with a real gate; the watch puts none in."""
+    """The expected score comes from a real gate; the watch inserts none."""
     model.double()
     units = Channels(model, lambda model: model(IMAGES.double()))
     watch = taylor()
