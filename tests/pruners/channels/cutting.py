@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.scoring import Scoring
-from pruners.channels import ChannelGraph, masked, shrink, trace_channels
+from pruners.channels import ChannelGraph, masked, shrink, trace_channels, verify_shrink
 from pruners.channels.units import Channels
 from tests.pruners.channels.networks import Case
 
@@ -136,3 +136,55 @@ def assert_same_trajectory(case: Case, optimizer: str) -> None:
 def _loss(case: Case, model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     outputs = case.run(model, inputs)
     return sum((output * output.detach().sin()).mean() for output in outputs)
+
+
+# Comparisons
+
+IMAGE = (2, 3, 6, 6)
+
+
+def images() -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(IMAGE, dtype=torch.float64)
+
+
+def assert_right(
+    model: Any, *inputs: Any, forward: Callable[..., Any] | None = None
+) -> dict[str, int]:
+    """Remove every second channel, compare with the masked network, and return the groups."""
+    torch.manual_seed(1)
+    model = model.double().eval()
+    graph = trace_channels(model, inputs, forward=forward)
+    keep = {group.name: range(1, group.size, 2) or [0] for group in graph.groups}
+    small = copy.deepcopy(model)
+    again = shrink(small, graph, keep)
+    verify_shrink(model, graph, keep, small, inputs, forward=forward, tolerance=1e-10)
+    assert_it_learns(small, *inputs, forward=forward)
+    assert again.sizes() == {name: len(kept) for name, kept in keep.items()}
+    return graph.sizes()
+
+
+def assert_it_learns(model: Any, *inputs: Any, forward: Callable[..., Any] | None = None) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    output = forward(model, *inputs) if forward else model(*inputs)
+    while not isinstance(output, Tensor):
+        output = output[0]
+    output.square().sum().backward()
+    optimizer.step()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def sizes(between: Callable[[Tensor], Tensor], outgoing: int | None = None) -> list[int]:
+    """Return the sizes of the groups of two convolutions with some code between them."""
+    network = Between(between, outgoing=outgoing).double()
+    return list(trace_channels(network, images()).sizes().values())
+
+
+def reason(between: Callable[..., Any], outgoing: int | None = None) -> str:
+    """Return why the channels between two convolutions are pinned."""
+    after = Between(lambda x: x)
+    after.first = nn.Conv2d(2, 8, 1)
+    network = nn.Sequential(Between(between, outgoing=outgoing), after)
+    graph = trace_channels(network.double(), images())
+    assert graph.sizes() == {"0.last": 2, "1.first": 8}
+    return graph.pinned["0.first.weight:0"]
