@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError, Skip
 from harness.scoring import Scoring
-from pruners.channels.composition import filters
 from pruners.channels.criteria import (
     BeforeNormalisation,
     crop_mixed,
@@ -23,7 +22,6 @@ from pruners.channels.criteria import (
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.criteria import snip
-from tasks.ptb.model import PSMM
 from tests.pruners.channels.cutting import perceptron, scoring_of
 
 
@@ -89,24 +87,6 @@ def test_relative_magnitudes_do_not_depend_on_the_scale_of_a_layer() -> None:
     model[2].weight.data *= 0.25
     assert filter_magnitude(scoring_in(model))["2"].tolist() == [0.25, 0.5, 0.75]
     assert relative_filter_magnitude(scoring_in(model))["2"].tolist() == [0.5, 1, 1.5]
-
-
-def test_filters_are_the_weights_that_compute_a_channel_in_any_layer() -> None:
-    tokens = torch.zeros(1, 3, dtype=torch.long)
-    model: Any = PSMM(vocabulary=12, hidden=5)
-    own = filters(model, Channels(model, lambda model: model(tokens)[0]).graph)
-    lstm = model.lstm
-    # Channel 2 of the LSTM: its rows in all four gates, and the query that is compared with it.
-    gates = [2, 7, 12, 17]
-    assert torch.equal(own["lstm"][0][2], lstm.weight_ih[gates].flatten())
-    assert torch.equal(own["lstm"][1][2], lstm.weight_hh[gates].flatten())
-    assert torch.equal(own["lstm"][2][2], model.query.weight[2])
-    assert torch.equal(own["embedding"][0], model.embedding.weight.t())
-
-    images = torch.zeros(1, 2, 4, 4)
-    upwards: Any = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
-    (transposed,) = filters(upwards, Channels(upwards, lambda m: m(images)).graph)["0"]
-    assert torch.equal(transposed, upwards[0].weight.transpose(0, 1).flatten(1))
 
 
 def test_norm_scales_score_the_groups_that_have_them() -> None:

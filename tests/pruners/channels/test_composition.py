@@ -1,3 +1,5 @@
+"""The filters of channels, and what channels cost."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,8 +7,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruners.channels.composition import ChannelCosts, channel_costs
+from pruners.channels.composition import ChannelCosts, channel_costs, filters
 from pruners.channels.tracing import trace_channels
+from pruners.channels.units import Channels
+from tasks.ptb.model import PSMM
+
+
+def test_filters_are_the_weights_that_compute_a_channel_in_any_layer() -> None:
+    tokens = torch.zeros(1, 3, dtype=torch.long)
+    model: Any = PSMM(vocabulary=12, hidden=5)
+    own = filters(model, Channels(model, lambda model: model(tokens)[0]).graph)
+    lstm = model.lstm
+    # Channel 2 of the LSTM: its rows in all four gates, and the query that is compared with it.
+    gates = [2, 7, 12, 17]
+    assert torch.equal(own["lstm"][0][2], lstm.weight_ih[gates].flatten())
+    assert torch.equal(own["lstm"][1][2], lstm.weight_hh[gates].flatten())
+    assert torch.equal(own["lstm"][2][2], model.query.weight[2])
+    assert torch.equal(own["embedding"][0], model.embedding.weight.t())
+
+    images = torch.zeros(1, 2, 4, 4)
+    upwards: Any = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
+    (transposed,) = filters(upwards, Channels(upwards, lambda m: m(images)).graph)["0"]
+    assert torch.equal(transposed, upwards[0].weight.transpose(0, 1).flatten(1))
 
 
 def test_a_channel_costs_what_computes_it_and_what_reads_it() -> None:
