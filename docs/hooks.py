@@ -294,18 +294,12 @@ def definition(entry: Entry) -> ast.FunctionDef | ast.ClassDef:
 
 
 def rendered(text: str) -> str:
-    """Return a Google-style docstring as Markdown."""
-    parts = []
-    for section in Docstring(text).parse("google"):
-        if section.kind is DocstringSectionKind.text:
-            parts.append(prose(section.value))
-        elif section.kind in (
-            DocstringSectionKind.parameters,
-            DocstringSectionKind.other_parameters,
-            DocstringSectionKind.attributes,
-        ):
-            parts += [f"* `{each.name}`: {prose(each.description)}" for each in section.value]
-    return "\n\n".join(parts) + "\n"
+    """Return the text of a Google-style docstring as Markdown, without its sections."""
+    sections = Docstring(text).parse("google", warnings=False)
+    return "\n\n".join(prose(s.value) for s in sections if s.kind is TEXT) + "\n"
+
+
+TEXT = DocstringSectionKind.text
 
 
 def first(text: str) -> str:
