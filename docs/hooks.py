@@ -332,15 +332,15 @@ _LOADED: dict[str, griffe.Module] = {}
 
 
 def undocumented(path: str) -> Iterator[str]:
-    """Return the public names of a module or a class that have no docstring."""
-    found = griffe.load(path, search_paths=[str(PROJECT)], docstring_parser="google")
-    waiting = [found]
+    """Return the public names of a module or a class that have no docstring, fields excepted."""
+    waiting = [griffe.load(path, search_paths=[str(PROJECT)], docstring_parser="google")]
     while waiting:
         each = waiting.pop()
-        if not each.has_docstring and not each.is_attribute:
+        is_field = each.is_attribute and each.parent is not None and each.parent.is_class
+        if not each.has_docstring and not is_field:
             yield each.path
         if each.is_module or each.is_class:
-            waiting += [m for m in each.members.values() if is_public(m)]
+            waiting += [member for member in each.members.values() if is_public(member)]
 
 
 def is_public(member: Any) -> bool:

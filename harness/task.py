@@ -18,8 +18,10 @@ Batch = Any
 """What a task's stream yields and its loss takes: usually a tuple of tensors."""
 
 Split = Literal["validation", "test"]
+"""The data that a network is evaluated on."""
 
 CPU = torch.device("cpu")
+"""The default device of batches."""
 
 _Draw = tuple[Tensor, Generator]
 
