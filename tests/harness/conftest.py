@@ -6,7 +6,8 @@ import gc
 from pathlib import Path
 
 import pytest
-from workbench import Workbench
+
+from tests.helpers.workbench import Workbench
 
 # A run collects garbage before it measures memory: all that the imports made need not be gone
 # through every time.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from workbench import POINTS, Workbench
 
 import harness
 from harness.errors import RunFailed
 from harness.storage.store import Store
+from tests.helpers.workbench import POINTS, Workbench
 
 
 @pytest.mark.parametrize(("pruner", "width"), [("crop_s", 4), ("snip", 6)])

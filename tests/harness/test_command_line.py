@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import RECORD
-from workbench import NOT_MEASURED, POINTS
 
 from harness.command_line import COMMANDS, main
 from harness.engine.final_costs import MEASURED
 from harness.errors import RunFailed
 from harness.storage.store import SCHEMA, Store
+from tests.helpers.records import RECORD
+from tests.helpers.workbench import NOT_MEASURED, POINTS
 
 THIRD_PARTY = '''\
 """A method that somebody else has thought of."""

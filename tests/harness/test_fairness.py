@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from observation import Observation, observe
-from points import HIDDEN, WEIGHTS
 from torch import Tensor, nn
-from workbench import NOT_MEASURED, Begun, Workbench
 
 from harness.command_line import main
 from harness.errors import RequestError, RunFailed
@@ -27,6 +24,9 @@ from harness.task import Task
 from harness.training.trainer import Trainer
 from pruners import criteria
 from pruners.weights import Weights
+from tests.helpers.observation import Observation, observe
+from tests.helpers.points import HIDDEN, WEIGHTS
+from tests.helpers.workbench import NOT_MEASURED, Begun, Workbench
 
 ENTRIES = Registry().of_kind("pruner")
 PRUNERS = list(ENTRIES)

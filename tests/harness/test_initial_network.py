@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import POINTS, Workbench
 
 import harness
 from harness.errors import RequestError
@@ -17,6 +16,7 @@ from harness.pruning.event import digest
 from harness.spec import plan
 from harness.storage.network_file import load_weights, save_weights
 from harness.storage.store import RECORD, WEIGHTS, Record
+from tests.helpers.workbench import POINTS, Workbench
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from workbench import CPU, POINTS, Workbench
 
 import harness
 from harness.errors import RequestError, RunFailed
@@ -22,6 +21,7 @@ from harness.storage.store import RECORD, WEIGHTS, Record
 from pruners.channels.units import Channels
 from pruners.criteria import snip
 from pruners.weights import Weights
+from tests.helpers.workbench import CPU, POINTS, Workbench
 
 
 def folder_of(bench: Workbench, record: Record) -> Path:

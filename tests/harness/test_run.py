@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from points import WEIGHTS
 from torch import Tensor, nn
-from workbench import Begun, Workbench
 
 from harness.errors import RequestError, RunFailed
 from harness.prunable import prunable_weights
@@ -23,6 +21,8 @@ from pruners.channels.units import Channels
 from pruners.distributions import per_layer
 from pruners.triggers import at_epoch, lazy_regime, mask_distance
 from pruners.weights import Weights
+from tests.helpers.points import WEIGHTS
+from tests.helpers.workbench import Begun, Workbench
 
 STEPS_PER_EPOCH = 5
 BUDGET = 4 * STEPS_PER_EPOCH

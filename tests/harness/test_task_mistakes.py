@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
-from workbench import Workbench
 
 from harness.errors import RequestError, RunFailed
 from harness.registry import Registry
 from harness.spec import plan
+from tests.helpers.workbench import Workbench
 
 EVALUATE: dict[str, tuple[Callable[[dict[str, float]], Any], str]] = {
     "name": (lambda right: {"accurracy": 1.0}, "gave no 'accuracy', which is the metric of its ta"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from in_this_process import Command, InThisProcess, Said
-from workbench import NOT_MEASURED
 
 from harness.command_line import main
 from harness.engine.final_costs import MEASURED
+from tests.helpers.commands import Command, InThisProcess, Said
+from tests.helpers.workbench import NOT_MEASURED
 
 
 @pytest.fixture

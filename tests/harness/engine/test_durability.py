@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attempts import (
+
+from harness.contracts import outcome
+from harness.errors import Interrupted, RunFailed
+from harness.results import provenance
+from harness.storage.journal import Journal
+from harness.task import Split
+from harness.training.trainer import Trainer
+from tests.helpers.attempts import (
     NEVER,
     Attempts,
     Disk,
@@ -22,16 +29,9 @@ from attempts import (
     full_disk,
     read_only_folder,
 )
-from workbench import Workbench
+from tests.helpers.workbench import Workbench
 
-from harness.contracts import outcome
-from harness.errors import Interrupted, RunFailed
-from harness.results import provenance
-from harness.storage.journal import Journal
-from harness.task import Split
-from harness.training.trainer import Trainer
-
-WATCHING = Path(__file__).parent.parent / "watching.py"
+WATCHING = Path(__file__).parents[2] / "helpers" / "watching.py"
 METHODS = ("earlycrop_u", "ltr", "watching", "cutting")
 
 

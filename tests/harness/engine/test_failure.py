@@ -7,12 +7,21 @@ import time
 from pathlib import Path
 
 import pytest
-from attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts, full_disk
-from workbench import POINTS, Workbench
 
 from harness.command_line import main
 from harness.errors import Interrupted, RunFailed, Skip
 from harness.storage.store import Store
+from tests.helpers.attempts import (
+    NEVER,
+    OFTEN,
+    Attempts,
+    Disk,
+    Killed,
+    StopAfter,
+    attempts,
+    full_disk,
+)
+from tests.helpers.workbench import POINTS, Workbench
 
 
 def tried(bench: Workbench, body: str, **request: str) -> Attempts:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import CPU, POINTS, Workbench
 
 from harness.costs import timing
 from harness.costs.memory import Allocations, Measured
@@ -19,6 +18,7 @@ from harness.engine.final_costs import MEASURED, final_costs, measure, measure_e
 from harness.errors import Interrupted, RunFailed
 from harness.network import Network, load_network, save_network
 from harness.signals import Stop
+from tests.helpers.workbench import CPU, POINTS, Workbench
 
 
 def test_being_asked_to_stop_ends_the_measuring_at_once(bench: Workbench, tmp_path: Path) -> None:

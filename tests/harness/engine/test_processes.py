@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attempts import NEVER, OFTEN, Attempts, StopAfter
-from workbench import POINTS, Workbench
 
 from harness.contracts import outcome
 from harness.errors import Interrupted, RequestError, RunFailed
@@ -21,6 +19,8 @@ from harness.registry import Registry
 from harness.spec import plan
 from harness.storage.journal import Attempts as RecordedAttempts
 from harness.storage.store import Store
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, StopAfter
+from tests.helpers.workbench import POINTS, Workbench
 
 PATIENCE = 120.0
 """Seconds after which something that should happen does not."""

@@ -21,7 +21,7 @@ from harness.signals import Urgency
 from harness.spec import Plan, plan
 from harness.storage.store import Store
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
+FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 REGISTRY = Registry([FAULTS])
 GOOD = ("dense", "snip", "crop_u", "random_u")
 BAD = {

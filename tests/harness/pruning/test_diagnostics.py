@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from workbench import Begun, Workbench
 
 from harness.pruning.diagnostics import PROBES, TangentKernel, gradient_flow
 from harness.scoring import Scoring
@@ -18,6 +17,7 @@ from harness.seeds import derive
 from harness.task import Task
 from pruners import criteria
 from pruners.weights import Weights
+from tests.helpers.workbench import Begun, Workbench
 
 
 def scoring_of(weight: Tensor, alive: Tensor, points: Tensor, targets: list[float]) -> Scoring:

@@ -10,7 +10,6 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
-from workbench import Begun, Workbench
 
 from harness.errors import RunFailed, Skip
 from harness.prunable import prunable_weights
@@ -19,6 +18,7 @@ from harness.units import UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.weights import Weights
+from tests.helpers.workbench import Begun, Workbench
 
 
 @pytest.fixture

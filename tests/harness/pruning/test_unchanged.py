@@ -8,7 +8,6 @@ import textwrap
 import pytest
 import torch
 from torch import nn
-from workbench import Begun, Workbench
 
 from harness.errors import RunFailed
 from harness.pruning.unchanged import by_values
@@ -16,6 +15,7 @@ from harness.scoring import Scores, Scoring
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.weights import Weights
+from tests.helpers.workbench import Begun, Workbench
 
 CHANGES = {
     "v['0.weight'].data.abs_()": "the weights (0.weight)",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts
-from workbench import Workbench
 
 from harness.errors import Interrupted
 from harness.storage.store import Record, outcome
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts
+from tests.helpers.workbench import Workbench
 
 METHODS = """
 from harness.registry import pruner

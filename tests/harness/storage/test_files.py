@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from attempts import Disk, Killed, full_disk, read_only_folder
 
 from harness.errors import RunFailed
 from harness.storage import files
+from tests.helpers.attempts import Disk, Killed, full_disk, read_only_folder
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from attempts import Disk, Killed
 
 from harness.errors import RunFailed
 from harness.storage.journal import Entry, Journal, fingerprint, plain
 from pruners.criteria import crop, magnitude
 from pruners.triggers import lazy_regime
+from tests.helpers.attempts import Disk, Killed
 
 ENTRIES = [
     Entry("train", "train(1)", {"steps": 4}, {"epochs": [{"loss": 0.1}]}),

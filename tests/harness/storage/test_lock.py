@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
-from attempts import Disk, full_disk
 from filelock import FileLock
 
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.signals import Stop
 from harness.storage.files import exclusive_lock, is_held
+from tests.helpers.attempts import Disk, full_disk
 
 
 def test_the_holder_says_who_it_is_and_leaves_no_trace(tmp_path: Path) -> None:

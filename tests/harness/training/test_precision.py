@@ -7,13 +7,13 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from workbench import CPU, Workbench
 
 from harness.network import build_task
 from harness.pruning.event import digest
 from harness.task import Batch, Task
 from harness.training.precision import FLOAT32, Precision
 from harness.training.trainer import Trainer, update
+from tests.helpers.workbench import CPU, Workbench
 
 
 class Watched:

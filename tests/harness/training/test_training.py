@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from workbench import CPU, Workbench
 
 from harness.errors import Diverged
 from harness.network import build_task
@@ -19,6 +18,7 @@ from harness.training.optimiser import build_optimiser
 from harness.training.trainer import Trainer, update
 from pruners.distributions import whole_network
 from pruners.weights import Weights
+from tests.helpers.workbench import CPU, Workbench
 
 
 def trainer(bench: Workbench, seed: int = 0, **settings: Any) -> Trainer:

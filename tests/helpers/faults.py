@@ -11,12 +11,11 @@ import signal
 import subprocess
 import time
 
-import points
-
 import harness.engine.finish
 from harness.engine.final_costs import MEASURED
 from harness.registry import pruner, task
 from harness.run import Run
+from tests.helpers import points
 
 harness.engine.finish.final_costs = lambda *arguments: {
     **dict.fromkeys(MEASURED),

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import CPU, Workbench
 
 from harness.costs import energy
 from harness.costs import meter as cost_meter
@@ -18,6 +17,7 @@ from harness.pruning import event
 from harness.pruning.diagnostics import TangentKernel
 from harness.storage.store import Record
 from harness.task import Task
+from tests.helpers.workbench import CPU, Workbench
 
 MIB = 1024**2
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is Linux's")

@@ -1,0 +1,131 @@
+"""Runs of the task in ``points.py``, in this process and in milliseconds."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.costs.meter import CostMeter
+from harness.engine.final_costs import MEASURED
+from harness.engine.run_plan import run_plan
+from harness.network import build_task
+from harness.registry import Registry
+from harness.run import Run
+from harness.signals import Stop
+from harness.spec import Plan, plan
+from harness.storage.checkpoint import Checkpoints
+from harness.storage.journal import Journal
+from harness.storage.store import Record, Store
+from harness.task import Task
+from harness.training.trainer import Trainer
+
+POINTS = Path(__file__).parent / "points.py"
+CPU = torch.device("cpu")
+NOT_MEASURED = "the tests of the engine measure no costs"
+
+METHOD = """
+from harness.registry import pruner
+from pruners.criteria import *
+from pruners.weights import Weights
+
+@pruner("tried", title="Tried")
+def tried(run):
+"""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run whose program is the test, and what the test may look at."""
+
+    run: Run
+    trainer: Trainer
+    journal: Journal
+
+
+class Workbench:
+    """Carries out runs of the points.
+
+    Args:
+        folder: for results and plug-ins.
+        plugins: files beside that of the points.
+    """
+
+    def __init__(self, folder: Path, plugins: Sequence[Path] = ()) -> None:
+        self.folder = folder
+        self.registry = Registry([POINTS, *plugins])
+
+    @property
+    def points(self) -> type[Task]:
+        """The task's class, for tests that watch it or change it."""
+        definition: type[Task] = self.registry.find("task", "points").load()
+        return definition
+
+    def plan(
+        self,
+        pruner: str,
+        *,
+        sparsity: float = 0.8,
+        seed: int = 0,
+        profile: str = "smoke",
+        **overrides: str,
+    ) -> Plan:
+        """Return a plan for the points."""
+        return plan(
+            self.registry,
+            "points",
+            pruner,
+            sparsity=sparsity,
+            seed=seed,
+            profile=profile,
+            overrides=overrides,
+        )
+
+    def begin(
+        self, pruner: str = "crop_u", *, sparsity: float = 0.8, seed: int = 0, **overrides: str
+    ) -> Begun:
+        """Begin a run without its program, for the test to drive."""
+        wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
+        conditions = wanted.conditions
+        trainer = Trainer(
+            build_task(wanted, CPU), seed, conditions["schedule"], warmup=conditions["warmup"]
+        )
+        folder = self.folder / f"begun-{len(list(self.folder.glob('begun-*')))}"
+        folder.mkdir()
+        journal = Journal(folder / "journal.jsonl")
+        run = Run(
+            wanted,
+            self.registry,
+            trainer,
+            journal,
+            Checkpoints(folder, interval=3600),
+            CostMeter(CPU, measure_energy=False),
+            lambda: False,
+            lambda line: None,
+        )
+        return Begun(run, trainer, journal)
+
+    def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
+        """Return the record of a run, carried out once; its final network is not measured."""
+        wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
+        unmeasured = {
+            **dict.fromkeys(MEASURED),
+            "reasons": dict.fromkeys(MEASURED, NOT_MEASURED),
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("harness.engine.finish.final_costs", lambda *arguments: unmeasured)
+            return run_plan(
+                wanted, self.registry, Store(self.folder), CPU, lambda line: None, Stop()
+            )
+
+    def with_method(self, body: str) -> Workbench:
+        """Return a workbench that knows a method named ``tried`` with this body, too."""
+        folder = self.folder / f"tried-{len(list(self.folder.glob('tried-*')))}"
+        folder.mkdir()
+        plugin = folder / "tried.py"
+        plugin.write_text(METHOD + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n")
+        return Workbench(folder, [plugin])
