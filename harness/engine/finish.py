@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.costs.meter import CostMeter
-from harness.engine.final_costs import final_costs
+from harness.engine.final_costs import Measure
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.results import provenance
@@ -41,13 +41,16 @@ class Finished:
     """Why the training had to end early, None where it did not."""
 
 
-def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
+def assemble(
+    finished: Finished, plugins: Sequence[Path], stop: Stop, measure: Measure
+) -> dict[str, Any]:
     """Test the last weights, once, measure the final network and return the record.
 
     Args:
         finished: what to test and measure.
         plugins: files that the measuring process needs.
         stop: ends the measuring.
+        measure: returns the costs of the final network.
 
     Raises:
         Interrupted: the process was asked to stop.
@@ -62,7 +65,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
         quality, infinite = _quality(plan, trainer)
         if infinite:
             status, reason = "diverged", infinite
-    final = final_costs(finished.folder, plan, plugins, device, stop)
+    final = measure(finished.folder, plan, plugins, device, stop)
     return {
         **head(plan, status, reason),
         "quality": quality,

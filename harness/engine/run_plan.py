@@ -11,7 +11,7 @@ import torch
 from harness.costs.meter import CostMeter
 from harness.costs.timing import Stopwatch
 from harness.engine.failure import failure_recorded
-from harness.engine.final_costs import warm_up
+from harness.engine.final_costs import Measure, final_costs, warm_up
 from harness.engine.finish import Finished, assemble
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
@@ -46,6 +46,7 @@ def run_plan(
     stop: Stop,
     checkpoint_interval: float = CHECKPOINT_INTERVAL,
     runs_on_device: int = 1,
+    measure: Measure | None = None,
 ) -> Record:
     """Return the record of a plan, carrying it out unless that was done before.
 
@@ -58,6 +59,7 @@ def run_plan(
         stop: says when to save and end.
         checkpoint_interval: seconds between two checkpoints.
         runs_on_device: how many runs, this one included, may be at work on the device meanwhile.
+        measure: returns the costs of the final network; None stands for `final_costs`.
 
     Raises:
         Skip: the method has no meaning here, or the sparsity cannot be reached.
@@ -74,7 +76,15 @@ def run_plan(
         else:
             with failure_recorded(plan, store):
                 record = _run(
-                    plan, registry, folder, checkpoints, device, report, stop, runs_on_device
+                    plan,
+                    registry,
+                    folder,
+                    checkpoints,
+                    device,
+                    report,
+                    stop,
+                    runs_on_device,
+                    measure or final_costs,
                 )
                 store.save(record)
         checkpoints.clear()
@@ -90,6 +100,7 @@ def _run(
     report: Report,
     stop: Stop,
     runs_on_device: int,
+    measure: Measure,
 ) -> Record:
     """Carry out the program and return its record."""
     # A network with most of its weights gone makes denormal numbers, which a CPU computes slowly.
@@ -135,7 +146,7 @@ def _run(
     with meter.instrument():
         save_network(folder, trainer.model, trainer.units)
     finished = Finished(plan, folder, run, trainer, journal, meter, attempts, reason)
-    return assemble(finished, registry.plugins, stop)
+    return assemble(finished, registry.plugins, stop, measure)
 
 
 def _check(plan: Plan, run: Run, trainer: Trainer) -> None:

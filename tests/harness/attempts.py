@@ -1,3 +1,6 @@
-"""Forwards to tests.helpers.attempts."""
+"""Forwards to the helpers."""
 
-from tests.helpers.attempts import *  # noqa: F403
+from harness.contracts import Killed, StopAfter  # noqa: F401
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, attempts  # noqa: F401
+from tests.helpers.disk import FailingDisk as Disk  # noqa: F401
+from tests.helpers.disk import full_disk, read_only_folder  # noqa: F401

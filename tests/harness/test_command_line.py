@@ -10,18 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.command_line import COMMANDS, main
-from harness.engine.final_costs import MEASURED
 from harness.errors import RunFailed
 from harness.storage.store import SCHEMA, Store
+from tests.helpers.commands import Command
 from tests.helpers.records import RECORD
-from tests.helpers.workbench import NOT_MEASURED, POINTS
+from tests.helpers.workbench import POINTS
 
 THIRD_PARTY = '''\
 """A method that somebody else has thought of."""
@@ -57,34 +56,6 @@ def closed(run):
 """
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def command(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    """Carry out a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-
-    def carried_out(*words: object) -> Said:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return carried_out
-
-
 def _files(folder: Path) -> list[Path]:
     """Return all files but Python's own cache of a plug-in."""
     return sorted(file for file in folder.rglob("*") if "__pycache__" not in file.parts)
@@ -108,13 +79,6 @@ def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
 
 
 Refused = Callable[..., str]
-
-
-@pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare runs the process that measures their final network."""
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
 
 
 @pytest.fixture
@@ -158,7 +122,6 @@ class TestList:
         assert theirs["options"] == {"epoch": 1}
 
 
-@pytest.mark.usefixtures("unmeasured")
 class TestRun:
     def test_progress_goes_to_stderr_and_a_summary_to_stdout(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "crop_u")
@@ -339,7 +302,6 @@ class TestBadRequests:
             assert refused(*words) == "results folder results: is a file, not a folder"
         assert (tmp_path / "results").read_text() == "precious"
 
-    @pytest.mark.usefixtures("unmeasured")
     def test_a_record_that_cannot_be_read(self, command: Command, refused: Refused) -> None:
         words = (*POINTS_RUN, "--pruner", "dense")
         command(*words)
@@ -406,7 +368,6 @@ class TestShow:
 
 
 class TestCheck:
-    @pytest.mark.usefixtures("unmeasured")
     def test_a_rule_that_is_kept_and_one_that_is_broken(
         self, command: Command, third_party: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -533,7 +494,6 @@ class TestEndings:
         said = command("list")
         assert (said.code, said.err) == (1, line)
 
-    @pytest.mark.usefixtures("unmeasured")
     def test_a_run_whose_terminal_is_closed_is_saved_and_goes_on(
         self, command: Command, tmp_path: Path
     ) -> None:

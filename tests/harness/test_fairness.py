@@ -24,9 +24,10 @@ from harness.task import Task
 from harness.training.trainer import Trainer
 from pruners import criteria
 from pruners.weights import Weights
+from tests.helpers.costs import NOT_MEASURED
 from tests.helpers.observation import Observation, observe
 from tests.helpers.points import HIDDEN, WEIGHTS
-from tests.helpers.workbench import NOT_MEASURED, Begun, Workbench
+from tests.helpers.workbench import Begun, Workbench
 
 ENTRIES = Registry().of_kind("pruner")
 PRUNERS = list(ENTRIES)

@@ -1,3 +1,4 @@
-"""Forwards to tests.helpers.workbench."""
+"""Forwards to the helpers."""
 
+from tests.helpers.costs import NOT_MEASURED  # noqa: F401
 from tests.helpers.workbench import *  # noqa: F403

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 
 from harness.costs.meter import CostMeter
-from harness.engine.final_costs import MEASURED
 from harness.engine.run_plan import run_plan
 from harness.network import build_task
 from harness.registry import Registry
@@ -23,10 +21,10 @@ from harness.storage.journal import Journal
 from harness.storage.store import Record, Store
 from harness.task import Task
 from harness.training.trainer import Trainer
+from tests.helpers.costs import unmeasured
 
 POINTS = Path(__file__).parent / "points.py"
 CPU = torch.device("cpu")
-NOT_MEASURED = "the tests of the engine measure no costs"
 
 METHOD = """
 from harness.registry import pruner
@@ -112,15 +110,15 @@ class Workbench:
     def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
         """Return the record of a run, carried out once; its final network is not measured."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
-        unmeasured = {
-            **dict.fromkeys(MEASURED),
-            "reasons": dict.fromkeys(MEASURED, NOT_MEASURED),
-        }
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.engine.finish.final_costs", lambda *arguments: unmeasured)
-            return run_plan(
-                wanted, self.registry, Store(self.folder), CPU, lambda line: None, Stop()
-            )
+        return run_plan(
+            wanted,
+            self.registry,
+            Store(self.folder),
+            CPU,
+            lambda line: None,
+            Stop(),
+            measure=unmeasured,
+        )
 
     def with_method(self, body: str) -> Workbench:
         """Return a workbench that knows a method named ``tried`` with this body, too."""

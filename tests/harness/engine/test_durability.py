@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 
-from harness.contracts import outcome
+from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted, RunFailed
 from harness.results import provenance
 from harness.storage.journal import Journal
+from harness.storage.store import outcome
 from harness.task import Split
 from harness.training.trainer import Trainer
-from tests.helpers.attempts import (
-    NEVER,
-    Attempts,
-    Disk,
-    Killed,
-    StopAfter,
-    attempts,
+from tests.helpers.attempts import NEVER, Attempts, attempts
+from tests.helpers.disk import (
+    FailingDisk,
+    Operation,
     full_disk,
+    operation_number,
     read_only_folder,
+    when,
 )
 from tests.helpers.workbench import Workbench
 
@@ -59,7 +59,7 @@ def run_of(bench: Workbench, pruner: str, name: str = "attempts") -> Attempts:
 def interrupt(run: Attempts, chances: int = 9) -> None:
     """Stop a run after some steps and verbs, with a checkpoint after each."""
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=chances))
+        run.go(StopAfter(steps=chances))
 
 
 def flip_a_byte(path: Path) -> None:
@@ -82,8 +82,7 @@ def empty(path: Path) -> None:
 def kill_at_each(bench: Workbench, whole: Whole, pruner: str, operations: range) -> None:
     for at in operations:
         run = run_of(bench, pruner, f"killed-{at}")
-        disk = Disk(lambda number, operation, name, at=at: number == at)  # type: ignore[misc]
-        with disk.in_use(), pytest.raises(Killed):
+        with FailingDisk(operation_number(at)).in_use(), pytest.raises(Killed):
             run.go()
         assert outcome(run.go()) == whole(pruner)
         assert not list(run.folder.glob("*.unfinished"))
@@ -92,7 +91,7 @@ def kill_at_each(bench: Workbench, whole: Whole, pruner: str, operations: range)
 
 def operations_of(bench: Workbench, pruner: str) -> int:
     """Return on how many occasions a run changes the disk."""
-    disk = Disk()
+    disk = FailingDisk()
     with disk.in_use():
         run_of(bench, pruner, "counted").go()
     return disk.operations
@@ -125,11 +124,10 @@ def test_killed_at_any_change_of_the_disk(bench: Workbench, whole: Whole, pruner
     ],
 )
 def test_killed_while_writing_a_file(
-    bench: Workbench, whole: Whole, operation: str, name: str
+    bench: Workbench, whole: Whole, operation: Operation, name: str
 ) -> None:
     run = run_of(bench, "watching")
-    names = (name, f"{name}.unfinished")
-    disk = Disk(lambda number, what, where: what == operation and where in names)
+    disk = FailingDisk(when(operation, name, f"{name}.unfinished"))
     with disk.in_use(), pytest.raises(Killed):
         run.go()
     assert outcome(run.go()) == whole("watching")
@@ -154,7 +152,7 @@ def killed_at_random(bench: Workbench, pruner: str, seed: int) -> dict[str, Any]
     run, draw = run_of(bench, pruner), random.Random(seed)
     while True:
         survives = draw.randint(10, 60)
-        with Disk(lambda number, *_: number > survives).in_use():  # noqa: B023 - used at once
+        with FailingDisk(operation_number(survives + 1)).in_use():
             try:
                 return outcome(run.go())
             except Killed:
@@ -317,7 +315,7 @@ def test_a_disk_that_takes_no_more_loses_nothing(
     bench: Workbench, whole: Whole, name: str, error: Callable[[], OSError], why: str
 ) -> None:
     run = run_of(bench, "watching")
-    disk = Disk(lambda number, operation, where: (operation, where) == ("write", name), error)
+    disk = FailingDisk(when("write", name), error)
     target = run.folder / name.removesuffix(".unfinished")
     with disk.in_use(), pytest.raises(RunFailed, match=f"^cannot write {target}: {why}$"):
         run.go()
@@ -334,7 +332,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_from_there(
 ) -> None:
     run = run_of(bench, pruner)
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=chances), checkpoints=NEVER)
+        run.go(StopAfter(steps=chances), checkpoints=NEVER)
     assert len(run.checkpoints) == 1
     assert outcome(run.go(checkpoints=NEVER)) == whole(pruner)
 
@@ -343,7 +341,7 @@ def test_a_run_that_is_asked_to_stop_every_few_steps_ends(bench: Workbench, whol
     run = run_of(bench, "watching")
     for _ in range(100):
         try:
-            record = run.go(StopAfter(chances=3), checkpoints=NEVER)
+            record = run.go(StopAfter(steps=3), checkpoints=NEVER)
         except Interrupted:
             continue
         assert outcome(record) == whole("watching")
@@ -372,9 +370,9 @@ def change_the_last_bits(journal: Path) -> None:
 
 def begin_and_change(run: Attempts) -> None:
     """Carry out a run but for its end; no checkpoint covers the last verb."""
-    disk = Disk(lambda number, operation, name: name == "checkpoint-000002.pt")
+    disk = FailingDisk(when("move", "checkpoint-000002.pt"))
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=2), checkpoints=NEVER)
+        run.go(StopAfter(steps=2), checkpoints=NEVER)
     with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     change_the_last_bits(run.folder / "journal.jsonl")
@@ -396,10 +394,8 @@ def test_a_machine_counts_even_if_it_left_no_checkpoint(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(bench, "earlycrop_u")
-    with (
-        Disk(lambda number, operation, name: name == "checkpoint-000001.pt").in_use(),
-        pytest.raises(Killed),
-    ):
+    disk = FailingDisk(when("move", "checkpoint-000001.pt"))
+    with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     change_the_last_bits(run.folder / "journal.jsonl")
     on_another_machine(monkeypatch)
@@ -426,10 +422,8 @@ def test_metrics_that_are_no_numbers_are_null_and_can_be_repeated(
 
     monkeypatch.setattr(bench.points, "evaluate", odd)
     run = run_of(bench, "earlycrop_u")
-    with (
-        Disk(lambda number, operation, name: name == "checkpoint-000001.pt").in_use(),
-        pytest.raises(Killed),
-    ):
+    disk = FailingDisk(when("move", "checkpoint-000001.pt"))
+    with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     record = run.go()
     assert record["events"][0]["epochs"][0]["validation"]["perplexity"] is None

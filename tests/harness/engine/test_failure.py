@@ -9,18 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.command_line import main
+from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted, RunFailed, Skip
 from harness.storage.store import Store
-from tests.helpers.attempts import (
-    NEVER,
-    OFTEN,
-    Attempts,
-    Disk,
-    Killed,
-    StopAfter,
-    attempts,
-    full_disk,
-)
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, attempts
+from tests.helpers.disk import FailingDisk, full_disk, when
 from tests.helpers.workbench import POINTS, Workbench
 
 
@@ -108,10 +101,7 @@ def test_a_failed_run_is_tried_again_and_forgets_its_failure(
 
 def test_a_failure_that_cannot_be_written_is_told_all_the_same(bench: Workbench) -> None:
     run = tried(bench, "raise ValueError('too bad')")
-    disk = Disk(
-        lambda number, operation, name: (operation, name) == ("write", "failure.txt.unfinished"),
-        full_disk,
-    )
+    disk = FailingDisk(when("write", "failure.txt.unfinished"), full_disk)
     with disk.in_use(), pytest.raises(RunFailed, match="ValueError: too bad"):
         run.go()
 
@@ -183,7 +173,7 @@ def resume_tomorrow(
     """Interrupt a run, and go on when the clock says something else."""
     monkeypatch.setattr(time, "time", lambda: 0.0)
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=chances), checkpoints=OFTEN)
+        run.go(StopAfter(steps=chances), checkpoints=OFTEN)
     monkeypatch.setattr(time, "time", lambda: 1.0)
     with pytest.raises(RunFailed, match=complaint):
         run.go()
@@ -250,7 +240,7 @@ def test_a_criterion_that_is_not_deterministic_is_noticed(bench: Workbench) -> N
     run.train()
     """
     run = tried(bench, body)
-    disk = Disk(lambda number, operation, name: name == "checkpoint-000001.pt")
+    disk = FailingDisk(when("move", "checkpoint-000001.pt"))
     with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     complaint = (

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts import outcome
+from harness.contracts import StopAfter
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.registry import Registry
 from harness.spec import plan
 from harness.storage.journal import Attempts as RecordedAttempts
-from harness.storage.store import Store
-from tests.helpers.attempts import NEVER, OFTEN, Attempts, StopAfter
+from harness.storage.store import Store, outcome
+from tests.helpers.attempts import NEVER, OFTEN, Attempts
 from tests.helpers.workbench import POINTS, Workbench
 
 PATIENCE = 120.0
@@ -213,7 +213,7 @@ def test_a_disk_that_is_read_only(bench: Workbench, small_disk: Path) -> None:
     whole = outcome(bench.run("earlycrop_u"))
     run = Attempts(bench, bench.plan("earlycrop_u"), small_disk)
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=9), OFTEN)
+        run.go(StopAfter(steps=9), OFTEN)
     remount = ["mount", "-o", "remount,ro", str(small_disk)]
     subprocess.run(remount, check=True)
     with pytest.raises(RequestError, match=rf"^results folder {small_disk}: Read-only file system"):

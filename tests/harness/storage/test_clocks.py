@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted
 from harness.storage.store import Record, outcome
-from tests.helpers.attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, attempts
+from tests.helpers.disk import FailingDisk, operation_number
 from tests.helpers.workbench import Workbench
 
 METHODS = """
@@ -57,7 +59,7 @@ def interrupted(run: Attempts, chances: int) -> Record:
     """Stop a run every few steps and verbs, until it ends."""
     while True:
         try:
-            return run.go(StopAfter(chances=chances), checkpoints=NEVER)
+            return run.go(StopAfter(steps=chances), checkpoints=NEVER)
         except Interrupted:
             continue
 
@@ -78,7 +80,6 @@ def test_a_method_that_asks_its_clocks_can_be_killed(bench: Workbench, pruner: s
     whole = attempts(bench, pruner, "whole").go(checkpoints=NEVER)
     run = attempts(bench, pruner, "pieces")
     for operation in (20, 35, 50):
-        disk = Disk(lambda number, what, name, at=operation: number == at)  # type: ignore[misc]
-        with disk.in_use(), pytest.raises(Killed):
+        with FailingDisk(operation_number(operation)).in_use(), pytest.raises(Killed):
             run.go(checkpoints=OFTEN)
     assert outcome(run.go()) == outcome(whole)

@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.contracts import Killed
 from harness.errors import RunFailed
 from harness.storage import files
-from tests.helpers.attempts import Disk, Killed, full_disk, read_only_folder
+from tests.helpers.disk import (
+    FailingDisk,
+    Operation,
+    full_disk,
+    operation_number,
+    read_only_folder,
+    when,
+)
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -17,9 +25,11 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("operation", ["write", "move"])
-def test_a_file_is_as_before_when_the_process_is_killed(tmp_path: Path, operation: str) -> None:
+def test_a_file_is_as_before_when_the_process_is_killed(
+    tmp_path: Path, operation: Operation
+) -> None:
     files.write(tmp_path / "file", b"old")
-    with Disk(lambda number, what, name: what == operation).in_use(), pytest.raises(Killed):
+    with FailingDisk(when(operation)).in_use(), pytest.raises(Killed):
         files.write(tmp_path / "file", b"new content")
     assert (tmp_path / "file").read_bytes() == b"old"
     files.remove_unfinished(tmp_path)
@@ -27,8 +37,10 @@ def test_a_file_is_as_before_when_the_process_is_killed(tmp_path: Path, operatio
 
 
 @pytest.mark.parametrize("operation", ["write", "move"])
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path: Path, operation: str) -> None:
-    broken = Disk(lambda number, what, name: what == operation, full_disk)
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(
+    tmp_path: Path, operation: Operation
+) -> None:
+    broken = FailingDisk(when(operation), full_disk)
     expected = rf"^cannot write {tmp_path / 'file'}: No space left on device$"
     with broken.in_use(), pytest.raises(RunFailed, match=expected):
         files.write(tmp_path / "file", b"content")
@@ -36,7 +48,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path: Path, oper
 
 
 def test_a_folder_without_permission_is_told_in_one_line(tmp_path: Path) -> None:
-    broken = Disk(lambda number, what, name: True, read_only_folder)
+    broken = FailingDisk(operation_number(1), read_only_folder)
     for change in (
         lambda path: files.write(path, b"content"),
         lambda path: files.append(path, b"content"),

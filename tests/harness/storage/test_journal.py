@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.contracts import Killed
 from harness.errors import RunFailed
 from harness.storage.journal import Entry, Journal, fingerprint, plain
 from pruners.criteria import crop, magnitude
 from pruners.triggers import lazy_regime
-from tests.helpers.attempts import Disk, Killed
+from tests.helpers.disk import FailingDisk, when
 
 ENTRIES = [
     Entry("train", "train(1)", {"steps": 4}, {"epochs": [{"loss": 0.1}]}),
@@ -36,7 +37,7 @@ def test_entries_come_back(path: Path) -> None:
 
 def test_an_entry_that_was_half_written_is_as_if_never_written(path: Path) -> None:
     journal = Journal(path)
-    with Disk(lambda *operation: True).in_use(), pytest.raises(Killed):
+    with FailingDisk(when("write")).in_use(), pytest.raises(Killed):
         journal.append(ENTRIES[0])
     again = Journal(path)
     assert again.entries == ENTRIES

@@ -10,7 +10,7 @@ from filelock import FileLock
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.signals import Stop
 from harness.storage.files import exclusive_lock, is_held
-from tests.helpers.attempts import Disk, full_disk
+from tests.helpers.disk import FailingDisk, full_disk, when
 
 
 def test_the_holder_says_who_it_is_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_the_lock_is_free_again_after_a_failure(tmp_path: Path) -> None:
     with (
-        Disk(lambda number, operation, name: operation == "write", full_disk).in_use(),
+        FailingDisk(when("write"), full_disk).in_use(),
         pytest.raises(RunFailed, match="No space left"),
         exclusive_lock(tmp_path, pytest.fail, Stop()),
     ):
