@@ -1,4 +1,4 @@
-"""Finished networks that are loaded again."""
+"""Loading the networks of finished runs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def refusal(folder: Path) -> str:
     return line
 
 
-def as_an_earlier_version_left_it(folder: Path, units: dict[str, Any]) -> None:
-    """Write the file of the weights in the first format, and the units beside it."""
+def write_first_format(folder: Path, units: dict[str, Any]) -> None:
+    """Write the weights in the first format, and the units in a file of their own."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         layout = json.loads(file.metadata()["network"])["layout"]
         stored = {name: file.get_tensor(name) for name in set(file.keys()) - {":units"}}
@@ -57,9 +57,7 @@ def as_an_earlier_version_left_it(folder: Path, units: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
-def test_a_network_needs_no_more_than_its_record_and_one_file(
-    bench: Workbench, pruner: str
-) -> None:
+def test_a_network_needs_only_its_record_and_one_file(bench: Workbench, pruner: str) -> None:
     folder = folder_of(bench, bench.run(pruner, sparsity=0.5))
     for path in folder.iterdir():
         if path.name not in (RECORD, WEIGHTS):
@@ -70,7 +68,7 @@ def test_a_network_needs_no_more_than_its_record_and_one_file(
 
 
 @pytest.mark.parametrize("kind", [Weights, Channels])
-def test_units_go_on_from_what_they_had_kept(
+def test_loaded_units_have_the_state_that_was_saved(
     bench: Workbench, tmp_path: Path, kind: type[Weights | Channels]
 ) -> None:
     begun = bench.begin(sparsity=0.5)
@@ -84,13 +82,13 @@ def test_units_go_on_from_what_they_had_kept(
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
-def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -> None:
+def test_a_network_of_an_earlier_version_is_loaded(bench: Workbench, pruner: str) -> None:
     record = bench.run(pruner, sparsity=0.5)
     folder = folder_of(bench, record)
     before = harness.load(folder, plugins=[POINTS]).state_dict()
     network = load_network(folder, bench.plan(pruner, sparsity=0.5), bench.registry, CPU)
     units = {name: each.state() for name, each in network.units.items()}
-    as_an_earlier_version_left_it(folder, units)
+    write_first_format(folder, units)
     after = harness.load(folder, plugins=[POINTS]).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before | after)
     (folder / FIRST_UNITS).unlink()
@@ -100,7 +98,7 @@ def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
-def test_a_network_that_its_task_no_longer_builds_is_refused(
+def test_a_network_of_another_size_than_its_task_builds_is_refused(
     bench: Workbench, pruner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = bench.run(pruner, sparsity=0.5)
@@ -126,3 +124,22 @@ def test_a_network_with_another_buffer_is_refused(
     assert refusal(folder_of(bench, record)) == (
         f"{record['run_id']}: is another network: its 'scale' is missing, and here 3"
     )
+
+
+@pytest.mark.parametrize(("pruner", "width"), [("crop_s", 4), ("snip", 6)])
+def test_a_network_whose_task_has_changed_is_refused_and_a_comment_is_no_change(
+    tmp_path: Path, pruner: str, width: int
+) -> None:
+    source = POINTS.read_text()
+    plugin = tmp_path / "points.py"
+    plugin.write_text(source)
+    bench = Workbench(tmp_path, points=plugin)
+    folder = folder_of(bench, bench.run(pruner))
+    for unchanged in (source, f"# Only a comment.\n{source}"):
+        plugin.write_text(unchanged)
+        harness.load(folder, plugins=[plugin])
+    plugin.write_text(source.replace("= 6, 10, 2", f"= 6, {width}, 2"))
+    with pytest.raises(RunFailed) as refused:
+        harness.load(folder, plugins=[plugin])
+    (line,) = str(refused.value).splitlines()
+    assert "the task 'points' builds another network than the stored one: its code has" in line

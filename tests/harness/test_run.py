@@ -15,6 +15,7 @@ from harness.prunable import prunable_weights
 from harness.pruning.event import digest
 from harness.run import Trained
 from harness.scoring import Scores, Scoring
+from harness.trigger import Trigger
 from harness.units import Units, UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
@@ -116,7 +117,7 @@ def test_a_threshold_is_recorded_beside_the_value_compared_with_it(begun: Begun)
 
 
 def test_observed_triggers_are_recorded_and_do_not_end_the_training(begun: Begun) -> None:
-    observed = {"second": at_epoch(2), "lazy": lazy_regime(threshold=9.0)}
+    observed: dict[str, Trigger] = {"second": at_epoch(2), "lazy": lazy_regime(threshold=9.0)}
     assert begun.run.train(observe=observed, epochs=3) == Trained(15, fired=False)
     readings = [epoch["observed"] for epoch in last_event(begun)["epochs"]]
     assert [reading["second"] for reading in readings] == [1, 2, 3]

@@ -6,6 +6,7 @@ import gc
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,6 @@ class Attempts:
             )
 
 
-def attempts(bench: Workbench, pruner: str, name: str = "attempts", **request: str) -> Attempts:
+def attempts(bench: Workbench, pruner: str, name: str = "attempts", **request: Any) -> Attempts:
     """Return attempts at a run, in a results folder of that name."""
     return Attempts(bench, bench.plan(pruner, **request), bench.folder / name)

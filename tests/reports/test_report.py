@@ -176,14 +176,14 @@ def test_a_full_disk_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     full: str,
 ) -> None:
-    put = files._put
+    put = files.disk.write
 
     def fail(path: Path, mode: str, content: bytes) -> None:
         if full in (path.parent.name, path.name.removesuffix(".unfinished")):
             raise OSError(errno.ENOSPC, "No space left on device")
         put(path, mode, content)
 
-    monkeypatch.setattr(files, "_put", fail)
+    monkeypatch.setattr(files.disk, "write", fail)
     save(tmp_path / "results", [record(), record(pruner="dense")])
     words = ["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     assert main(words) == 1

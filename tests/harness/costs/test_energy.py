@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def near(value: float) -> Any:
+    """Return a number that equals all that differ by rounding."""
+    return pytest.approx(value)
+
+
 def test_phases_add_up_and_pauses_are_left_out(clock: Clock) -> None:
     meter = EnergyMeter(CPU, carbon_intensity=200)
     meter.start()
@@ -39,11 +45,11 @@ def test_phases_add_up_and_pauses_are_left_out(clock: Clock) -> None:
     meter.start()
     clock.now += 900
     read = meter.read()
-    assert read.kilowatt_hours == Measured(pytest.approx(0.075))
-    assert read.emissions_g == Measured(pytest.approx(15))
+    assert read.kilowatt_hours == Measured(near(0.075))
+    assert read.emissions_g == Measured(near(15))
     assert (read.method, read.scope, read.carbon_intensity) == ("measured lamp", "one lamp", 200)
     clock.now += 900  # reading did not stop it
-    assert meter.read().kilowatt_hours == Measured(pytest.approx(0.1))
+    assert meter.read().kilowatt_hours == Measured(near(0.1))
 
 
 def test_a_phase_that_is_too_short_has_a_reason_and_no_number(clock: Clock) -> None:
@@ -62,7 +68,7 @@ def test_a_resumed_run_adds_the_energy_used_before(clock: Clock) -> None:
     clock.now += 3600
     second = EnergyMeter(CPU)
     second.restore(first.state())
-    assert second.read().kilowatt_hours == Measured(pytest.approx(0.1))
+    assert second.read().kilowatt_hours == Measured(near(0.1))
 
 
 def test_energy_measured_in_two_ways_gives_no_number(clock: Clock) -> None:
@@ -130,7 +136,7 @@ def test_a_counter_may_stand_still_for_a_moment(
         meter.start()
         clock.now += seconds
         meter.stop()
-    assert meter.read().kilowatt_hours == Measured(pytest.approx(300 / 3.6e6))
+    assert meter.read().kilowatt_hours == Measured(near(300 / 3.6e6))
 
 
 def test_a_counter_that_runs_backwards_gives_no_number(
@@ -170,7 +176,7 @@ def test_the_energy_of_a_gpu_comes_from_its_own_counter(monkeypatch: pytest.Monk
     meter.start()
     meter.stop()
     read = meter.read()
-    assert read.kilowatt_hours == Measured(pytest.approx(36 / 3.6e6))
+    assert read.kilowatt_hours == Measured(near(36 / 3.6e6))
     assert (read.method, read.scope) == ("measured nvml", "the run's GPU")
 
 
@@ -204,7 +210,7 @@ def test_a_measured_energy_contains_no_estimate(
     meter.start()
     meter.stop()
     read = meter.read()
-    assert read.kilowatt_hours == Measured(pytest.approx(kilowatt_hours))
+    assert read.kilowatt_hours == Measured(near(kilowatt_hours))
     assert read.method == method
 
 

@@ -238,4 +238,4 @@ def test_slow_instruments_take_no_time_and_no_energy(
     assert embedded["cost"]["instrument_seconds"] > 600
     slow(monkeypatch, clock, bench.points, "loss")
     taken = bench.run("dense", profile="embedded")
-    assert cost_of(taken) == (20 * 60, pytest.approx(1.2))
+    assert cost_of(taken) == pytest.approx((20 * 60, 1.2))

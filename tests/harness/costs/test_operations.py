@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.costs.operations import Operations, count_operations, operations_by_weight
+
+Mode = Callable[[], AbstractContextManager[None]]
+"""A context in which torch records gradients, or does not."""
 
 
 def dense_macs(model: nn.Module, *inputs: Tensor, masks: Mapping[str, Tensor] | None = None) -> int:
@@ -58,7 +62,9 @@ def test_an_embedding_multiplies_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_attention_is_counted_in_every_mode_of_evaluation(mode: Callable[..., Tensor]) -> None:
+def test_attention_is_counted_in_every_mode_of_evaluation(
+    mode: Mode,
+) -> None:
     batch, length, width, hidden = 2, 10, 64, 128
     projections = batch * length * 4 * width * width
     attention = 2 * batch * length * length * width

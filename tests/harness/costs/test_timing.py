@@ -52,7 +52,8 @@ def two_threads() -> Iterator[None]:
 
 def test_a_call_is_repeated_at_least_fifty_times_and_for_half_a_second(call_of: CallOf) -> None:
     timed = time_call(call_of(repeat(0.1)), CPU)
-    assert (timed.median_ms, timed.repetitions) == (pytest.approx(100), 50)
+    assert timed.median_ms == pytest.approx(100)
+    assert timed.repetitions == 50
     timed = time_call(call_of(repeat(0.001)), CPU)
     assert timed.repetitions == pytest.approx(500, abs=1)
 

@@ -29,9 +29,8 @@ from tests.helpers.disk import (
     read_only_folder,
     when,
 )
-from tests.helpers.workbench import Workbench
+from tests.helpers.workbench import WATCHING, Workbench
 
-WATCHING = Path(__file__).parents[2] / "helpers" / "watching.py"
 METHODS = ("earlycrop_u", "ltr", "watching", "cutting")
 
 

@@ -1,4 +1,4 @@
-"""What a method reads from its clocks is the same when its program starts again."""
+"""A method that reads its clocks reads the same values when its program starts again."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def interrupted(run: Attempts, chances: int) -> Record:
 
 @pytest.mark.parametrize("pruner", ["gradual", "back_and_forth"])
 @pytest.mark.parametrize("chances", [1, 4])
-def test_a_method_that_asks_its_clocks_can_be_interrupted_anywhere(
+def test_a_method_that_reads_its_clocks_can_be_interrupted_anywhere(
     bench: Workbench, pruner: str, chances: int
 ) -> None:
     whole = attempts(bench, pruner, "whole").go(checkpoints=NEVER)
@@ -76,7 +76,7 @@ def test_a_method_that_asks_its_clocks_can_be_interrupted_anywhere(
 
 
 @pytest.mark.parametrize("pruner", ["gradual", "back_and_forth"])
-def test_a_method_that_asks_its_clocks_can_be_killed(bench: Workbench, pruner: str) -> None:
+def test_a_method_that_reads_its_clocks_can_be_killed(bench: Workbench, pruner: str) -> None:
     whole = attempts(bench, pruner, "whole").go(checkpoints=NEVER)
     run = attempts(bench, pruner, "pieces")
     for operation in (20, 35, 50):
