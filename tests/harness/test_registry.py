@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,7 +181,7 @@ class TestBadPlugIns:
             assert ", line 4:" in str(refusal.value)
 
 
-def declared(*, settings: Mapping[str, object] | None = None, **changed: object) -> str:
+def declared(*, settings: Mapping[str, Any] | None = None, **changed: Any) -> str:
     """Return the source of a task whose arguments are changed from correct ones."""
     recipe: dict[str, object] = {
         "epochs": 2,

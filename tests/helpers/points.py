@@ -106,7 +106,7 @@ class Points(Task):
         points = torch.randn(3, SAMPLES, FEATURES, generator=torch.Generator().manual_seed(0))
         labels = (points.sum(-1) > 0).long()
         parts = zip(points, labels, strict=True)
-        self._parts = dict(zip(("train", "validation", "test"), parts, strict=True))
+        self.parts = dict(zip(("train", "validation", "test"), parts, strict=True))
         self.steps_per_epoch = -(-SAMPLES // settings["batch_size"])
 
     def model(self) -> nn.Module:
@@ -129,7 +129,7 @@ class Points(Task):
         return points + 0.1 * torch.randn(points.shape, generator=generator), labels
 
     def _batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        points, labels = self._parts["train"]
+        points, labels = self.parts["train"]
         return points[numbers], labels[numbers]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -145,7 +145,7 @@ class Points(Task):
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the accuracy, and the cross-entropy."""
         meet("evaluating")
-        points, labels = self._parts[split]
+        points, labels = self.parts[split]
         logits = model(points)
         return {
             "accuracy": 100 * float((logits.argmax(1) == labels).double().mean()),
@@ -154,7 +154,7 @@ class Points(Task):
 
     def baseline(self) -> float:
         """Return the accuracy of always predicting class 1."""
-        return 100 * float(self._parts["test"][1].double().mean())
+        return 100 * float(self.parts["test"][1].double().mean())
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits."""

@@ -55,22 +55,22 @@ def bench(tmp_path: Path) -> Workbench:
     return Workbench(tmp_path, [plugin])
 
 
-def interrupted(run: Attempts, chances: int) -> Record:
+def interrupted(run: Attempts, steps: int) -> Record:
     """Stop a run every few steps and verbs, until it ends."""
     while True:
         try:
-            return run.go(StopAfter(steps=chances), checkpoints=NEVER)
+            return run.go(StopAfter(steps=steps), checkpoints=NEVER)
         except Interrupted:
             continue
 
 
 @pytest.mark.parametrize("pruner", ["gradual", "back_and_forth"])
-@pytest.mark.parametrize("chances", [1, 4])
+@pytest.mark.parametrize("steps", [1, 4])
 def test_a_method_that_reads_its_clocks_can_be_interrupted_anywhere(
-    bench: Workbench, pruner: str, chances: int
+    bench: Workbench, pruner: str, steps: int
 ) -> None:
     whole = attempts(bench, pruner, "whole").go(checkpoints=NEVER)
-    pieces = interrupted(attempts(bench, pruner, "pieces"), chances)
+    pieces = interrupted(attempts(bench, pruner, "pieces"), steps)
     assert outcome(pieces) == outcome(whole)
     assert len(pieces["provenance"]["resumed"]) > 3
 

@@ -300,13 +300,14 @@ for number in range(5):
 
 
 def test_equal_networks_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
-    contents = []
+    processes = []
     for seed in ("0", "1"):
         (tmp_path / seed).mkdir()
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", SAVES, str(tmp_path / seed)]
-        subprocess.run(command, env=environment, check=True)
-        contents += [path.read_bytes() for path in (tmp_path / seed).iterdir()]
+        processes.append(subprocess.Popen(command, env=environment))
+    assert [process.wait() for process in processes] == [0, 0]
+    contents = [path.read_bytes() for path in tmp_path.glob("*/*")]
     assert len(contents) == 10
     assert len(set(contents)) == 1
 
