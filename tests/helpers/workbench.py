@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from harness.costs.meter import CostMeter
+from harness.engine.engine import Engine
+from harness.engine.replay import Replay
 from harness.engine.run_plan import run_plan
 from harness.network import build_task
 from harness.registry import Registry
@@ -46,6 +48,7 @@ class Begun:
     """A run that the test drives in place of a method, and the parts that it may look at."""
 
     run: Run
+    engine: Engine
     trainer: Trainer
     journal: Journal
 
@@ -103,17 +106,12 @@ class Workbench:
         folder = self.folder / f"begun-{len(list(self.folder.glob('begun-*')))}"
         folder.mkdir()
         journal = Journal(folder / "journal.jsonl")
-        run = Run(
-            wanted,
-            self.registry,
-            trainer,
-            journal,
-            Checkpoints(folder, interval=3600),
-            CostMeter(CPU, measure_energy=False),
-            lambda: False,
-            lambda line: None,
-        )
-        return Begun(run, trainer, journal)
+        checkpoints = Checkpoints(folder, interval=3600)
+        meter = CostMeter(CPU, measure_energy=False)
+        engine = Engine(wanted, self.registry, trainer, checkpoints, meter, lambda line: None)
+        replay = Replay(pruner, engine, journal, checkpoints, meter, lambda: False)
+        epochs, steps = int(wanted.settings["epochs"]), trainer.task.steps_per_epoch
+        return Begun(Run(wanted.spec, epochs, steps, replay), engine, trainer, journal)
 
     def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
         """Carry out a run and return its record; its final network is not measured."""

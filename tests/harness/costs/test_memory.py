@@ -221,4 +221,4 @@ def test_a_torch_that_reports_no_allocations_gives_a_reason() -> None:
     allocations._profile.profiler = None
     peak = allocations.peak()
     assert peak.value is None
-    assert "does not tell allocations" in (peak.reason or "")
+    assert "does not report allocations" in (peak.reason or "")

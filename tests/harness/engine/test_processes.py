@@ -144,7 +144,7 @@ def test_a_process_that_waits_for_a_run_takes_it_over_when_the_other_is_killed(
     assert record is not None
     assert outcome(record) == outcome(attempts(bench, "crop_u", "whole").go(checkpoints=NEVER))
     (resumed,) = record["provenance"]["resumed"]
-    assert f"going on from step {resumed['position']}, interrupted before" in second.lines
+    assert f"resuming from step {resumed['position']}" in second.lines
     assert (resumed["device"], resumed["threads"]) == (record["provenance"]["device"], 1)
     assert record["cost"]["step_ms"] > 0
     assert {path.name for path in run.folder.iterdir()} == {
