@@ -382,7 +382,7 @@ def test_equal_scores_are_ranked_the_same_way_every_time(bench: Workbench) -> No
         begun = bench.begin()
         begun.run.prune(Weights, equal, 0.5)
         kept.append(digest(begun.trainer.units["weights"].masks()))
-        assert sum(layer["kept"] for layer in begun.run.layers()) == WEIGHTS / 2
+        assert sum(layer["kept"] for layer in begun.engine.layers()) == WEIGHTS / 2
     assert kept[0] == kept[1]
 
 

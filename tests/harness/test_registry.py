@@ -228,7 +228,7 @@ class TestDeclarations:
         ],
     )
     def test_a_wrong_one_is_refused(
-        self, tmp_path: Path, changed: dict[str, object], complaint: str
+        self, tmp_path: Path, changed: dict[str, Any], complaint: str
     ) -> None:
         line = refused(write(tmp_path, declared(**changed)))
         assert line.startswith("mine.py, line 1: ")

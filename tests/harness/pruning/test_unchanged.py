@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.errors import RunFailed
 from harness.pruning.unchanged import by_values
-from harness.scoring import Scores, Scoring
+from harness.scoring import Criterion, Scores, Scoring
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.weights import Weights
@@ -144,10 +144,10 @@ def test_a_method_that_changes_something_between_its_verbs_is_refused(
 )
 @pytest.mark.parametrize("units", [Weights, Channels])
 def test_our_own_criteria_change_nothing(
-    begun: Begun, criterion: object, units: type[Weights]
+    begun: Begun, criterion: Criterion, units: type[Weights | Channels]
 ) -> None:
     begun.run.train(steps=2)
-    begun.run.prune(units, criterion, 0.3)  # type: ignore[arg-type]
+    begun.run.prune(units, criterion, 0.3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.complex64])

@@ -1,3 +1,0 @@
-"""Forwards to tests.helpers.networks."""
-
-from tests.helpers.networks import *  # noqa: F403
