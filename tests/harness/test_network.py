@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 import harness
 from harness.errors import RequestError, RunFailed
@@ -21,6 +19,7 @@ from harness.storage.store import RECORD, WEIGHTS, Record
 from pruners.channels.units import Channels
 from pruners.criteria import snip
 from pruners.weights import Weights
+from tests.helpers.first_format import write_first_format
 from tests.helpers.workbench import CPU, POINTS, Workbench
 
 
@@ -35,24 +34,13 @@ def refusal(folder: Path) -> str:
     return line
 
 
-def write_first_format(folder: Path, units: dict[str, Any]) -> None:
-    """Write the weights in the first format, and the units in a file of their own."""
+def rewrite_in_first_format(folder: Path, units: dict[str, Any]) -> None:
+    """Rewrite the weights in the first format, with the units in a file of their own."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         layout = json.loads(file.metadata()["network"])["layout"]
         stored = {name: file.get_tensor(name) for name in set(file.keys()) - {":units"}}
     del layout["units"]
-    text = json.dumps(layout)
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(stored):
-        tensor = stored[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    header = {
-        "format": "pruning-benchmark/1",
-        "layout": text,
-        "sha256": digest.hexdigest(),
-    }
-    save_file(stored, folder / WEIGHTS, header)
+    write_first_format(folder / WEIGHTS, layout, stored)
     save_state(folder / FIRST_UNITS, units)
 
 
@@ -88,7 +76,7 @@ def test_a_network_of_an_earlier_version_is_loaded(bench: Workbench, pruner: str
     before = harness.load(folder, plugins=[POINTS]).state_dict()
     network = load_network(folder, bench.plan(pruner, sparsity=0.5), bench.registry, CPU)
     units = {name: each.state() for name, each in network.units.items()}
-    write_first_format(folder, units)
+    rewrite_in_first_format(folder, units)
     after = harness.load(folder, plugins=[POINTS]).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before | after)
     (folder / FIRST_UNITS).unlink()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import struct
 import subprocess
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError, RunFailed
 from harness.storage.network_file import load, load_weights, save_weights
+from tests.helpers.first_format import write_first_format
 
 
 def bits(tensor: Tensor) -> bytes:
@@ -313,20 +312,12 @@ def test_equal_networks_give_equal_bytes_in_every_process(tmp_path: Path) -> Non
 
 
 def test_a_file_of_the_first_format_is_read(tmp_path: Path) -> None:
-    """Its header has three entries, and it does not contain the units."""
-    layout = json.dumps(
-        {"pruned": {"w": {"shape": [2, 4], "encoding": "bitmask"}}, "tied": {"v": "w"}}
-    )
+    layout = {"pruned": {"w": {"shape": [2, 4], "encoding": "bitmask"}}, "tied": {"v": "w"}}
     stored = {
         "w:values": torch.tensor([1.0, 2.0]),
         "w:places": torch.tensor([0b01000001], dtype=torch.uint8),
     }
-    digest = hashlib.sha256(layout.encode())
-    for name in sorted(stored):
-        digest.update(f"{name} {stored[name].dtype} {list(stored[name].shape)}".encode())
-        digest.update(bits(stored[name]))
-    header = {"format": "pruning-benchmark/1", "layout": layout, "sha256": digest.hexdigest()}
-    save_file(stored, tmp_path / "weights", header)
+    write_first_format(tmp_path / "weights", layout, stored)
     weights, units = load(tmp_path / "weights")
     expected = torch.tensor([[0, 1, 0, 0], [0, 0, 0, 2.0]])
     assert_same(weights, {"w": expected, "v": expected})
