@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 from harness.command_line import main
 from harness.storage import files
@@ -22,6 +21,7 @@ from reports.provenance import without_paths
 from reports.report import write
 from reports.results import read
 from reports.tables import NONE, Block, Cell, Table, signed
+from tests.helpers.fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \\input{x} $x$ |`=1+1"
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workbench import METHOD, POINTS
 
 from harness.command_line import main
+from tests.helpers.workbench import METHOD, POINTS
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts import outcome
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
 
 FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 PRUNERS = ("dense", "hoarding", "snip", "ltr")

@@ -1,3 +1,0 @@
-"""Forwards to tests.helpers.commands."""
-
-from tests.helpers.commands import *  # noqa: F403

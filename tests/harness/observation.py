@@ -1,3 +1,0 @@
-"""Forwards to tests.helpers.observation."""
-
-from tests.helpers.observation import *  # noqa: F403

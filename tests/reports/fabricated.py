@@ -1,3 +1,0 @@
-"""Forwards to tests.helpers.fabricated."""
-
-from tests.helpers.fabricated import *  # noqa: F403
