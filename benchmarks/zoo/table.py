@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from benchmarks.zoo.trial import Outcome, Result
@@ -120,8 +121,6 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _median(values: object) -> float:
-    import statistics
-
-    found = list(values)  # type: ignore[call-overload]
+def _median(values: Iterable[float]) -> float:
+    found = list(values)
     return statistics.median(found) if found else 0.0

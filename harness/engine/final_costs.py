@@ -52,6 +52,9 @@ MEASURED = (
 )
 
 
+Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
+"""Returns the costs of a finished network, as `final_costs` does."""
+
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
 """In which process the network was measured."""
 

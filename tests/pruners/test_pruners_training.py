@@ -57,7 +57,9 @@ def test_taylor_adds_up_the_magnitudes_of_the_gates_gradients(model: nn.Module) 
         model.zero_grad()
         with Gates(model, units.graph) as gates:
             model(torch.randn(3, 1, 8, 8, dtype=torch.double)).sin().sum().backward()
-        expected += gates.values["3.conv1"].grad.abs()  # type: ignore[union-attr]
+        gradient = gates.values["3.conv1"].grad
+        assert gradient is not None
+        expected += gradient.abs()
         watch.after_backward(model, units)
     torch.testing.assert_close(watch.scores()["3.conv1"], expected)
     assert watch.scores().keys() == units.graph.sizes().keys()

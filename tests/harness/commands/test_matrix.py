@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from in_this_process import Command
-from records import record
-from workbench import POINTS
 
 from harness.matrix.plan import matrix_files
 from harness.storage.store import Store
+from tests.helpers.commands import Command
+from tests.helpers.records import record
+from tests.helpers.workbench import POINTS
 
 WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
 

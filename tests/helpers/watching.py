@@ -1,4 +1,4 @@
-"""Methods that use all that a run can do, for tests of going on in the middle of it."""
+"""A plug-in: methods that use everything that a run can do, to be resumed anywhere."""
 
 from __future__ import annotations
 

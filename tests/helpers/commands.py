@@ -1,4 +1,4 @@
-"""Commands whose runs are carried out in the process of the test."""
+"""Commands carried out in the process of the test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from harness.command_line import main
 from harness.matrix.executor import Order, Outcome, Report, Resources
 from harness.matrix.worker import carry_out_order
 from harness.signals import Stop
@@ -14,7 +17,7 @@ from harness.signals import Stop
 
 @dataclass(frozen=True)
 class Said:
-    """What a command said, and its exit code."""
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -22,6 +25,19 @@ class Said:
 
 
 Command = Callable[..., Said]
+"""Takes the words of a command and carries it out."""
+
+
+def in_this_process(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that carries out a command and captures what it prints."""
+    capsys.readouterr()
+
+    def command(*words: object) -> Said:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return command
 
 
 class InThisProcess:
@@ -40,4 +56,4 @@ class InThisProcess:
         return future
 
     def shutdown(self, *, now: bool = False) -> None:
-        """There is nothing to stop."""
+        """Do nothing: no process was started."""

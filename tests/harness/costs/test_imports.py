@@ -1,4 +1,4 @@
-"""What a smoke run is spared: most of its time would be imports."""
+"""Imports would take most of the time of a smoke run, so it does without many libraries."""
 
 from __future__ import annotations
 

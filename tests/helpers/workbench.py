@@ -1,4 +1,4 @@
-"""Runs of the task in ``points.py``, in this process and in milliseconds."""
+"""Runs of the task in `tests.helpers.points`, in this process and in milliseconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 
 from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine
-from harness.engine.final_costs import MEASURED
 from harness.engine.replay import Replay
 from harness.engine.run_plan import run_plan
 from harness.network import build_task
@@ -25,10 +23,14 @@ from harness.storage.journal import Journal
 from harness.storage.store import Record, Store
 from harness.task import Task
 from harness.training.trainer import Trainer
+from tests.helpers.costs import unmeasured
 
-POINTS = Path(__file__).parent / "points.py"
+POINTS = Path(__file__).with_name("points.py")
+"""The plug-in with the task."""
 CPU = torch.device("cpu")
-NOT_MEASURED = "the tests of the engine measure no costs"
+
+WATCHING = POINTS.with_name("watching.py")
+"""A plug-in with methods that use everything that a run can do."""
 
 METHOD = """
 from harness.registry import pruner
@@ -38,11 +40,12 @@ from pruners.weights import Weights
 @pruner("tried", title="Tried")
 def tried(run):
 """
+"""The beginning of a plug-in with a method; its indented body follows."""
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A run whose program is the test, and what the test may look at."""
+    """A run that the test drives in place of a method, and the parts that it may look at."""
 
     run: Run
     engine: Engine
@@ -51,20 +54,23 @@ class Begun:
 
 
 class Workbench:
-    """Carries out runs of the points.
+    """Runs of the points, in one folder.
 
     Args:
         folder: for results and plug-ins.
-        plugins: files beside that of the points.
+        plugins: plug-ins to load beside the points.
+        points: the file of the points.
     """
 
-    def __init__(self, folder: Path, plugins: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, folder: Path, plugins: Sequence[Path] = (), *, points: Path = POINTS
+    ) -> None:
         self.folder = folder
-        self.registry = Registry([POINTS, *plugins])
+        self.registry = Registry([points, *plugins])
 
     @property
     def points(self) -> type[Task]:
-        """The task's class, for tests that watch it or change it."""
+        """The class of the task, for tests that watch or change it."""
         definition: type[Task] = self.registry.find("task", "points").load()
         return definition
 
@@ -91,7 +97,7 @@ class Workbench:
     def begin(
         self, pruner: str = "crop_u", *, sparsity: float = 0.8, seed: int = 0, **overrides: str
     ) -> Begun:
-        """Begin a run without its program, for the test to drive."""
+        """Begin a run that the test drives, without the program of its method."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
         conditions = wanted.conditions
         trainer = Trainer(
@@ -108,20 +114,20 @@ class Workbench:
         return Begun(Run(wanted.spec, epochs, steps, replay), engine, trainer, journal)
 
     def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
-        """Return the record of a run, carried out once; its final network is not measured."""
+        """Carry out a run and return its record; its final network is not measured."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
-        unmeasured = {
-            **dict.fromkeys(MEASURED),
-            "reasons": dict.fromkeys(MEASURED, NOT_MEASURED),
-        }
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.engine.finish.final_costs", lambda *arguments: unmeasured)
-            return run_plan(
-                wanted, self.registry, Store(self.folder), CPU, lambda line: None, Stop()
-            )
+        return run_plan(
+            wanted,
+            self.registry,
+            Store(self.folder),
+            CPU,
+            lambda line: None,
+            Stop(),
+            measure=unmeasured,
+        )
 
     def with_method(self, body: str) -> Workbench:
-        """Return a workbench that knows a method named ``tried`` with this body, too."""
+        """Return a workbench with one more method, named ``tried``, that has this body."""
         folder = self.folder / f"tried-{len(list(self.folder.glob('tried-*')))}"
         folder.mkdir()
         plugin = folder / "tried.py"

@@ -1,4 +1,4 @@
-"""What counts, and how it is counted."""
+"""Which weights count, and how they are counted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_weights_are_counted_from_masks_and_never_from_zeros() -> None:
     assert weight_sparsity(counts) == pytest.approx(3 / 20)
 
 
-def test_a_model_that_was_cut_is_held_against_the_dense_one() -> None:
+def test_a_shrunk_model_is_compared_with_the_dense_one() -> None:
     dense = dense_shapes(network())
     smaller = nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1), nn.Linear(1, 2))
     counts = layers(smaller, [], dense)
@@ -50,7 +50,7 @@ def test_a_model_that_was_cut_is_held_against_the_dense_one() -> None:
     assert weight_sparsity(counts) == pytest.approx(1 - (3 + 2) / 20)
 
 
-def test_masks_on_a_model_that_was_cut_count_too() -> None:
+def test_masks_on_a_shrunk_model_count_too() -> None:
     dense = dense_shapes(network())
     smaller = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
     units = Weights(smaller)
@@ -59,7 +59,7 @@ def test_masks_on_a_model_that_was_cut_count_too() -> None:
     assert weight_sparsity(layers(smaller, [units], dense)) == pytest.approx(1 - 5 / 20)
 
 
-def test_nothing_is_removed_from_a_dense_network() -> None:
+def test_the_sparsity_of_a_dense_network_is_zero() -> None:
     model = network()
     assert weight_sparsity(layers(model, [], dense_shapes(model))) == 0
 
@@ -80,9 +80,9 @@ class Everything(nn.Module):
         self.linear.weight = self.embedding.weight
 
 
-def test_layers_have_prunable_weights_and_biases_norms_and_free_parameters_have_none() -> None:
+def test_weights_of_layers_are_prunable_and_biases_norms_and_free_parameters_are_not() -> None:
     assert list(prunable_weights(Everything())) == [
-        "embedding.weight",  # and linear.weight, which is the same
+        "embedding.weight",  # and linear.weight, which is the same tensor
         "lstm.weight_ih_l0",
         "lstm.weight_hh_l0",
         "cell.weight_ih",
@@ -92,6 +92,6 @@ def test_layers_have_prunable_weights_and_biases_norms_and_free_parameters_have_
     ]
 
 
-def test_tied_weights_are_in_the_denominator_once() -> None:
+def test_tied_weights_count_once() -> None:
     counts = layers(Everything(), [], dense_shapes(Everything()))
     assert sum(layer["weights"] for layer in counts) == 15 + 2 * 36 + 2 * 36 + 54 + 18

@@ -1,3 +1,5 @@
+"""Time: of repeated calls, and how much of it others had the processor."""
+
 from __future__ import annotations
 
 import os
@@ -7,20 +9,24 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import chain, cycle, repeat
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from harness.costs import timing
-from harness.costs.timing import time_call
+from harness.costs.timing import Stopwatch, Usage, time_call, waited
 
 CPU = torch.device("cpu")
 WARM_UPS = 10
 
+CallOf = Callable[[Iterable[float]], Callable[[], None]]
+"""Makes a call that takes one duration after another, in seconds."""
+
 
 @pytest.fixture
-def call_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[float]], Callable[[], None]]:
-    """Makes a call that takes one duration after another, in seconds of a clock of its own."""
+def call_of(monkeypatch: pytest.MonkeyPatch) -> CallOf:
+    """Makes calls that take known durations on a clock of their own."""
     now = 0.0
     monkeypatch.setattr(timing, "timer", lambda: now)
 
@@ -44,21 +50,22 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_a_call_is_repeated_at_least_fifty_times_and_for_half_a_second(call_of):
+def test_a_call_is_repeated_at_least_fifty_times_and_for_half_a_second(call_of: CallOf) -> None:
     timed = time_call(call_of(repeat(0.1)), CPU)
-    assert (timed.median_ms, timed.repetitions) == (pytest.approx(100), 50)
+    assert timed.median_ms == pytest.approx(100)
+    assert timed.repetitions == 50
     timed = time_call(call_of(repeat(0.001)), CPU)
     assert timed.repetitions == pytest.approx(500, abs=1)
 
 
-def test_the_time_for_a_long_call_is_bounded(call_of):
+def test_the_time_for_a_long_call_is_bounded(call_of: CallOf) -> None:
     timed = time_call(call_of(repeat(1.0)), CPU, at_most_seconds=10.5)
     warm_ups = 3  # until a fifth of the time is over
     assert timed.repetitions == 11 - warm_ups
     assert time_call(call_of(repeat(1000.0)), CPU).repetitions == 3
 
 
-def test_the_spread_is_that_of_the_middle_half(call_of):
+def test_the_spread_is_the_interquartile_range(call_of: CallOf) -> None:
     disturbed = [0.01, 0.02, 0.03, 0.04, 5.0]
     durations = chain(repeat(0.03, WARM_UPS), cycle(disturbed))
     timed = time_call(call_of(durations), CPU, at_most_seconds=100)
@@ -66,13 +73,13 @@ def test_the_spread_is_that_of_the_middle_half(call_of):
     assert timed.interquartile_range_ms == pytest.approx(20)
 
 
-def test_the_first_calls_are_not_counted(call_of):
+def test_the_first_calls_are_not_counted(call_of: CallOf) -> None:
     durations = chain(repeat(0.1, WARM_UPS), repeat(0.01))
     assert time_call(call_of(durations), CPU).interquartile_range_ms == pytest.approx(0, abs=1e-6)
 
 
-def test_processor_time_stands_beside_the_time_of_the_clock(monkeypatch: pytest.MonkeyPatch):
-    """Two threads work for 10 ms, of which the calling one has to wait for 4."""
+def test_processor_time_is_measured_beside_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads work for 10 ms; the calling one has no processor for 4 of them."""
     clocks = {"timer": 0.0, "thread_time": 0.0, "process_time": 0.0}
     for name in clocks:
         monkeypatch.setattr(timing, name, lambda name=name: clocks[name])
@@ -88,7 +95,7 @@ def test_processor_time_stands_beside_the_time_of_the_clock(monkeypatch: pytest.
     assert timed.waited == pytest.approx(0.4)
 
 
-def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+def test_every_reading_of_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
@@ -98,14 +105,14 @@ def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch):
     assert len(asked) >= 2 * timed.repetitions
 
 
-def test_the_clock_is_a_real_one():
+def test_the_clock_is_a_real_one() -> None:
     timed = time_call(lambda: sum(range(100_000)), CPU, at_most_seconds=0.1)
     assert 0.1 < timed.median_ms < 1000
     assert timed.interquartile_range_ms >= 0
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_denormals_are_flushed_by_all_workers_and_only_while_timing():
+def test_all_workers_flush_denormals_while_timing_and_only_then() -> None:
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor cannot flush denormals")
     tiny = torch.full((1 << 18,), 1e-40)
@@ -116,8 +123,8 @@ def test_denormals_are_flushed_by_all_workers_and_only_while_timing():
     assert (tiny * 1).count_nonzero() == len(tiny)
 
 
-def test_a_thread_that_flushes_makes_the_calls_itself():
-    """A second team of workers beside its own would be more than there are processors."""
+def test_a_thread_that_flushes_denormals_makes_the_calls_itself() -> None:
+    """A second team of workers would outnumber the processors."""
     workers = torch.get_num_threads()
     torch.set_num_threads(1)
     if not torch.set_flush_denormal(True):
@@ -132,21 +139,21 @@ def test_a_thread_that_flushes_makes_the_calls_itself():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_torch_keeps_its_number_of_threads():
+def test_torch_keeps_its_number_of_threads() -> None:
     seen: set[int] = set()
     time_call(lambda: seen.add(torch.get_num_threads()), CPU, at_most_seconds=0.01)
     assert seen == {2}
     assert torch.get_num_threads() == 2
 
 
-def test_what_the_call_raises_comes_through():
+def test_an_error_of_the_call_is_passed_on() -> None:
     with pytest.raises(ZeroDivisionError):
         time_call(lambda: 1 / 0, CPU)
 
 
 ONE_THREAD = """
 import os, torch
-from harness.costs.timing import time_call
+from harness.costs.timing import Stopwatch, Usage, time_call, waited
 
 torch.set_num_threads(1)
 network, batch = torch.nn.Linear(128, 128), torch.randn(128, 128)
@@ -164,8 +171,8 @@ print(max(threads) - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-def test_what_is_timed_uses_no_more_threads_than_the_run() -> None:
-    """One is the timing itself. The machine's own default must be more for this to say much."""
+def test_timing_adds_one_thread_and_no_more() -> None:
+    """This can fail only on a machine whose default is more than one thread."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     ended = subprocess.run(
         [sys.executable, "-c", ONE_THREAD],
@@ -175,3 +182,64 @@ def test_what_is_timed_uses_no_more_threads_than_the_run() -> None:
         check=True,
     )
     assert int(ended.stdout) == 1
+
+
+# Who used the processors
+
+
+class Machine:
+    """Stands in for the clocks and for what the system reports about its processors."""
+
+    def __init__(self) -> None:
+        self.wall = self.process = self.thread = self.others = 0.0
+
+    def perf_counter(self) -> float:
+        return self.wall
+
+    def process_time(self) -> float:
+        return self.process
+
+    def thread_time(self) -> float:
+        return self.thread
+
+    def cpu_times(self) -> tuple[float, ...]:
+        busy = self.process + self.others
+
+        class Times(tuple[float, ...]):
+            idle, iowait, guest = 1000.0, 50.0, 3.0
+
+        # The time of guests is contained in that of users.
+        return Times((busy - 7.0, 4.0, 3.0, Times.idle, Times.iowait, Times.guest))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    monkeypatch.setattr(timing, "time", machine)
+    monkeypatch.setattr(timing, "psutil", SimpleNamespace(cpu_times=machine.cpu_times))
+    return machine
+
+
+def test_the_work_of_others_is_that_of_the_machine_less_ones_own(machine: Machine) -> None:
+    machine.wall, machine.process, machine.others = 5.0, 3.0, 100.0
+    stopwatch = Stopwatch()
+    machine.wall, machine.process, machine.thread, machine.others = 15.0, 11.0, 4.0, 125.0
+    read = stopwatch.read()
+    assert read == Usage(wall=10.0, process=8.0, thread=4.0, others=25.0)
+    assert read.load == 2.5
+
+
+def test_usages_add_up() -> None:
+    assert Usage(1, 2, 3, 4) + Usage(10, 20, 30, 40) == Usage(11, 22, 33, 44)
+
+
+def test_a_moment_has_no_load() -> None:
+    assert Usage(wall=0.05, others=0.02).load is None
+    assert Usage().load is None
+
+
+@pytest.mark.parametrize(
+    ("wall", "thread", "share"), [(10, 10, 0), (10, 9, 0.1), (10, 10.1, 0), (0, 0, 0)]
+)
+def test_a_thread_waits_while_it_has_no_processor(wall: float, thread: float, share: float) -> None:
+    assert waited(wall, thread) == pytest.approx(share)

@@ -1,12 +1,14 @@
-"""A task for the tests of the engine: small enough to train in milliseconds.
+"""A plug-in: a task that trains in milliseconds, for the tests of the engine.
 
-It has what the rules of fairness are about: BatchNorm, dropout, augmentation, and a companion
-network that follows the trained one.
+It has everything that the rules of fairness concern: BatchNorm, dropout, augmentation, and a
+companion network that follows the trained one.
 """
 
 from __future__ import annotations
 
 import copy
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,30 @@ WEIGHTS = FEATURES * HIDDEN + HIDDEN * CLASSES
 SAMPLES = 40
 """In each part."""
 
+MEETING = "POINTS_MEETING"
+"""The environment variable that names a folder in which a process waits for a test; see `meet`."""
+
 
 def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
-    """Return what the data claim to be."""
+    """Return the description of the data."""
     return DataDescription(settings["source"], "random points", "0" * 64)
 
 
+def meet(place: str) -> None:
+    """Announce to a test that this process has reached a place, and wait there for the test.
+
+    Nothing happens unless the environment names a folder. The file ``PLACE`` in it announces the
+    process; the file ``PLACE-over``, which the test writes, lets it proceed.
+    """
+    if MEETING in os.environ:
+        folder = Path(os.environ[MEETING])
+        (folder / place).touch()
+        while not (folder / f"{place}-over").exists():
+            time.sleep(0.01)
+
+
 class Followed(ShuffledBatches):
-    """Shuffled batches, and a network that slowly follows the trained one."""
+    """Shuffled batches, and a companion network that slowly follows the trained one."""
 
     def __init__(self, points: Points, model: nn.Module, seed: int) -> None:
         super().__init__(SAMPLES, points.settings["batch_size"], seed, points.augmented)
@@ -47,11 +65,11 @@ class Followed(ShuffledBatches):
         return super().next(model)
 
     def state(self) -> dict[str, Any]:
-        """Return the place in the data, and the companion's weights."""
+        """Return the position in the data, and the companion's weights."""
         return super().state() | {"companion": self.companions[0].state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Return to an earlier state."""
         super().restore(state)
         self.companions[0].load_state_dict(state["companion"])
 
@@ -79,7 +97,7 @@ class Followed(ShuffledBatches):
     sparsity=0.8,
 )
 class Points(Task):
-    """Which side of a plane a point is on."""
+    """Classify points by the side of a plane that they lie on."""
 
     def __init__(
         self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
@@ -88,7 +106,7 @@ class Points(Task):
         points = torch.randn(3, SAMPLES, FEATURES, generator=torch.Generator().manual_seed(0))
         labels = (points.sum(-1) > 0).long()
         parts = zip(points, labels, strict=True)
-        self._parts = dict(zip(("train", "validation", "test"), parts, strict=True))
+        self.parts = dict(zip(("train", "validation", "test"), parts, strict=True))
         self.steps_per_epoch = -(-SAMPLES // settings["batch_size"])
 
     def model(self) -> nn.Module:
@@ -102,16 +120,16 @@ class Points(Task):
         )
 
     def stream(self, model: nn.Module, seed: int) -> Followed:
-        """Return shuffled batches of points that are moved a little."""
+        """Return shuffled batches of points, each moved a little."""
         return Followed(self, model, seed)
 
     def augmented(self, numbers: Tensor, generator: torch.Generator) -> Batch:
-        """Return a batch of points that are moved a little."""
+        """Return a batch of points, each moved a little."""
         points, labels = self._batch(numbers)
         return points + 0.1 * torch.randn(points.shape, generator=generator), labels
 
     def _batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        points, labels = self._parts["train"]
+        points, labels = self.parts["train"]
         return points[numbers], labels[numbers]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -120,13 +138,14 @@ class Points(Task):
         return F.cross_entropy(model(points), labels)
 
     def scoring_batches(self, seed: int) -> list[Batch]:
-        """Return five batches of points where they are."""
+        """Return five batches of points that are not moved."""
         size = self.settings["batch_size"]
         return [self._batch(numbers) for numbers in scoring_indices(SAMPLES, size, seed)]
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the accuracy, and the cross-entropy."""
-        points, labels = self._parts[split]
+        meet("evaluating")
+        points, labels = self.parts[split]
         logits = model(points)
         return {
             "accuracy": 100 * float((logits.argmax(1) == labels).double().mean()),
@@ -134,8 +153,8 @@ class Points(Task):
         }
 
     def baseline(self) -> float:
-        """Return the accuracy of always saying one."""
-        return 100 * float(self._parts["test"][1].double().mean())
+        """Return the accuracy of always predicting class 1."""
+        return 100 * float(self.parts["test"][1].double().mean())
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits."""
@@ -143,7 +162,8 @@ class Points(Task):
         return logits
 
     def inference(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the predicted sides."""
+        """Return the predicted sides, which only the measuring of costs asks for."""
+        meet("measuring")
         return self.outputs(model, batch).argmax(1)
 
     def one_sample(self) -> Batch:

@@ -1,6 +1,9 @@
+"""Multiply-accumulate operations, against numbers worked out by hand."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -8,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.costs.operations import Operations, count_operations, operations_by_weight
+
+Mode = Callable[[], AbstractContextManager[None]]
+"""A context in which torch records gradients, or does not."""
 
 
 def dense_macs(model: nn.Module, *inputs: Tensor, masks: Mapping[str, Tensor] | None = None) -> int:
@@ -27,7 +33,7 @@ def dense_macs(model: nn.Module, *inputs: Tensor, masks: Mapping[str, Tensor] | 
         (nn.Conv2d(4, 6, 3, padding=1, groups=2), (1, 4, 8, 8), 8 * 8 * 6 * 2 * 9),
         (nn.Conv2d(8, 8, 3, padding=1, groups=8), (1, 8, 8, 8), 8 * 8 * 8 * 9),
         (nn.Conv3d(2, 3, 3, padding=1), (1, 2, 4, 5, 6), 4 * 5 * 6 * 3 * 2 * 27),
-        # Each input place meets the whole kernel.
+        # Each position of the input meets the whole kernel.
         (nn.ConvTranspose2d(4, 6, 3, stride=2), (1, 4, 5, 5), 5 * 5 * 4 * 6 * 9),
         (nn.ConvTranspose2d(4, 6, 3, groups=2), (1, 4, 5, 5), 5 * 5 * 4 * 3 * 9),
         (nn.ConvTranspose3d(2, 2, 2, stride=2), (1, 2, 3, 3, 3), 27 * 2 * 2 * 8),
@@ -44,17 +50,21 @@ def dense_macs(model: nn.Module, *inputs: Tensor, masks: Mapping[str, Tensor] | 
     ids=str,
 )
 @pytest.mark.parametrize("grad", [True, False])
-def test_layers(layer: nn.Module, shape: tuple[int, ...], macs: int, grad: bool):
+def test_the_operations_of_a_layer(
+    layer: nn.Module, shape: tuple[int, ...], macs: int, grad: bool
+) -> None:
     with torch.set_grad_enabled(grad):
         assert dense_macs(layer.eval(), torch.randn(shape)) == macs
 
 
-def test_an_embedding_multiplies_nothing():
+def test_an_embedding_multiplies_nothing() -> None:
     assert dense_macs(nn.Embedding(100, 8), torch.arange(5)) == 0
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_attention_in_evaluation_has_no_blind_spot(mode: Callable[..., Tensor]):
+def test_attention_is_counted_in_every_mode_of_evaluation(
+    mode: Mode,
+) -> None:
     batch, length, width, hidden = 2, 10, 64, 128
     projections = batch * length * 4 * width * width
     attention = 2 * batch * length * length * width
@@ -67,7 +77,7 @@ def test_attention_in_evaluation_has_no_blind_spot(mode: Callable[..., Tensor]):
         assert dense_macs(layer, tokens) == projections + attention + feed_forward
 
 
-def test_functional_products():
+def test_the_operations_of_functional_products() -> None:
     def macs(run: Callable[[], object]) -> int:
         return count_operations(nn.Module(), run, {}).dense_macs
 
@@ -80,7 +90,7 @@ def test_functional_products():
     assert macs(lambda: torch.ones(5) @ torch.ones(5)) == 5
 
 
-def test_the_switches_are_set_back():
+def test_the_switches_of_torch_are_restored() -> None:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with pytest.raises(ZeroDivisionError):
         count_operations(nn.Module(), lambda: 1 / 0, {})
@@ -93,7 +103,7 @@ def half(weight: Tensor) -> Tensor:
     return (torch.arange(weight.numel()) % 2 == 0).reshape(weight.shape)
 
 
-def test_removed_weights_count_in_the_dense_number_only():
+def test_removed_weights_count_in_the_dense_number_alone() -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 8, bias=False))
     convolution, linear = 2 * 2 * 4 * 2 * 9, 16 * 8
     inputs = torch.randn(1, 2, 4, 4)
@@ -109,7 +119,7 @@ def test_removed_weights_count_in_the_dense_number_only():
 @pytest.mark.parametrize(
     "model", [nn.LSTM(6, 8), nn.LSTMCell(6, 8), nn.ConvTranspose1d(6, 8, 2)], ids=str
 )
-def test_every_use_of_a_masked_weight_is_recognised(model: nn.Module):
+def test_every_use_of_a_masked_weight_is_recognised(model: nn.Module) -> None:
     inputs = {"LSTM": (3, 2, 6), "LSTMCell": (2, 6), "ConvTranspose1d": (2, 6, 5)}
     sample = torch.randn(inputs[type(model).__name__])
     weights = {name: each for name, each in model.named_parameters() if "weight" in name}
@@ -118,7 +128,7 @@ def test_every_use_of_a_masked_weight_is_recognised(model: nn.Module):
     assert 2 * count.effective_macs == count.dense_macs > 0
 
 
-def test_tied_views_and_transposes_are_recognised():
+def test_tied_views_and_transposes_are_recognised() -> None:
     embedding = nn.Embedding(20, 6)
     hidden = torch.randn(3, 6)
     masks = {"weight": half(embedding.weight)}
@@ -131,12 +141,12 @@ def test_tied_views_and_transposes_are_recognised():
         assert 2 * count.effective_macs == count.dense_macs > 0
 
 
-def test_a_model_elsewhere_than_on_the_cpu_is_refused():
+def test_a_model_that_is_not_on_the_cpu_is_refused() -> None:
     with pytest.raises(ValueError, match="CPU"):
         count_operations(nn.Linear(2, 2, device="meta"), lambda: None, {})
 
 
-def test_operations_are_told_apart_by_the_weight_that_takes_part() -> None:
+def test_operations_are_counted_for_each_weight() -> None:
     tied = nn.Linear(3, 3)
     model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten(2), nn.Linear(4, 3), tied, tied)
     found = operations_by_weight(model, lambda: model(torch.zeros(1, 1, 2, 2)))

@@ -1,4 +1,4 @@
-"""What a run's costs contain, and what they do not."""
+"""What the costs of a run contain, and what they leave out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import CPU, Workbench
 
 from harness.costs import energy
 from harness.costs import meter as cost_meter
@@ -18,59 +17,42 @@ from harness.pruning import event
 from harness.pruning.diagnostics import TangentKernel
 from harness.storage.store import Record
 from harness.task import Task
+from tests.helpers.energy import Clock, Lamp, measure
+from tests.helpers.workbench import CPU, Workbench
 
 MIB = 1024**2
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is Linux's")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports peak memory")
 
 
-class Clock:
-    """Stands in for the module ``time``, and for what measures with it."""
+class SharedClock(Clock):
+    """The time on a machine on which other processes work, too."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.share = 1.0
-        """Of the time that the working thread has a processor."""
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-class Lamp:
-    """Uses 3.6 kW."""
-
-    method = "measured lamp"
-    scope = "one lamp"
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.lit_at = 0.0
-
-    def start(self) -> None:
-        self.lit_at = self.clock.now
-
-    def stop(self) -> float:
-        return 3600 * (self.clock.now - self.lit_at)
+    share = 1.0
+    """Of the time that the working thread has a processor."""
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> SharedClock:
+    """A clock for time and energy, and a lamp of 3.6 kW whose energy is measured."""
+    clock = SharedClock()
 
     class Watch:
+        """Stands in for `Stopwatch`: two threads of this process work, and half of another."""
+
         def __init__(self) -> None:
             self.began = clock.now
 
         def read(self) -> Usage:
+            """Return what was used since it was made."""
             wall = clock.now - self.began
             return Usage(wall, 2 * wall, clock.share * wall, 0.5 * wall)
 
-    monkeypatch.setattr(energy, "time", clock)
-    monkeypatch.setattr(energy, "_sources", lambda device: [Lamp(clock)])
+    measure(monkeypatch, clock, Lamp(clock, watts=3600))
     monkeypatch.setattr(cost_meter, "Stopwatch", Watch)
     return clock
 
 
-def test_time_and_energy_are_those_of_the_method_alone(clock: Clock) -> None:
+def test_time_and_energy_are_those_of_the_method_alone(clock: SharedClock) -> None:
     costs = CostMeter(CPU, measure_energy=True)
     clock.now += 100  # before the method begins
     with costs.running():
@@ -92,7 +74,7 @@ def test_time_and_energy_are_those_of_the_method_alone(clock: Clock) -> None:
     assert closed["emissions_g"] == pytest.approx(0.007 * energy.WORLD_AVERAGE)
 
 
-def test_an_instrument_that_fails_leaves_the_clocks_running(clock: Clock) -> None:
+def test_an_instrument_that_fails_leaves_the_clocks_running(clock: SharedClock) -> None:
     def fail_after(seconds: float) -> None:
         clock.now += seconds
         raise KeyError
@@ -105,7 +87,7 @@ def test_an_instrument_that_fails_leaves_the_clocks_running(clock: Clock) -> Non
     assert costs.close()["train_seconds"] == 1
 
 
-def test_lives_add_up(clock: Clock) -> None:
+def test_the_costs_of_all_attempts_add_up(clock: SharedClock) -> None:
     first = CostMeter(CPU, measure_energy=True, load_before=0.25)
     with first.running():
         clock.now += 10
@@ -123,8 +105,8 @@ def test_lives_add_up(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("share", "disturbed"), [(0.96, {}), (0.6, {"train_seconds": 0.4})])
-def test_a_time_in_which_the_run_had_no_processor_is_marked(
-    clock: Clock, share: float, disturbed: dict[str, float]
+def test_a_time_is_marked_if_the_run_had_no_processor_for_a_part_of_it(
+    clock: SharedClock, share: float, disturbed: dict[str, float]
 ) -> None:
     costs = CostMeter(CPU, measure_energy=False)
     clock.share = share
@@ -133,16 +115,18 @@ def test_a_time_in_which_the_run_had_no_processor_is_marked(
     assert costs.close()["disturbed"] == disturbed
 
 
-def test_an_energy_that_may_be_others_is_marked(clock: Clock) -> None:
-    """The clock's machine gives others a fifth of what it does."""
+def test_an_energy_is_marked_if_other_processes_worked_too(clock: SharedClock) -> None:
+    """A fifth of the work on the machine of `SharedClock` is that of other processes."""
     costs = CostMeter(CPU, measure_energy=True)
     with costs.running():
         clock.now += 10
     assert costs.close()["disturbed"] == {"energy_kwh": 0.2}
 
 
-def test_the_processor_says_nothing_of_a_gpu(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is waited for wherever a clock is read."""
+def test_the_processor_says_nothing_about_a_gpu(
+    clock: SharedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reading of a clock waits for the GPU first."""
     waited: list[object] = []
     for name in ("memory_allocated", "max_memory_allocated", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda device: 0)
@@ -162,7 +146,7 @@ def test_the_processor_says_nothing_of_a_gpu(clock: Clock, monkeypatch: pytest.M
 
 @needs_linux
 def test_the_peak_is_that_of_the_method_alone() -> None:
-    torch.ones(8 * MIB, dtype=torch.uint8)  # loads what torch needs for it
+    torch.ones(8 * MIB, dtype=torch.uint8)  # loads the code that torch needs for it
     costs = CostMeter(CPU, measure_energy=False)
     model = torch.ones(8 * MIB, dtype=torch.uint8)
     costs.begin()
@@ -182,7 +166,7 @@ Wasteful = Callable[..., Any]
 
 
 def wasting(function: Wasteful, kept: list[torch.Tensor]) -> Wasteful:
-    """Let a function need 50 MB on the way, and leave 5 behind."""
+    """Return a function that allocates 50 MB on the way and keeps 5 MB."""
 
     def wasteful(*arguments: Any, **options: Any) -> Any:
         torch.ones(50 * MIB, dtype=torch.uint8)
@@ -207,7 +191,7 @@ def waste(monkeypatch: pytest.MonkeyPatch, instrument: str, points: type[Task]) 
 @pytest.mark.parametrize(
     "instrument", ["validation and test", "gradient flow", "kernel", "checkpoint"]
 )
-def test_an_instrument_may_be_as_large_as_it_likes(
+def test_memory_that_an_instrument_takes_does_not_count(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, instrument: str
 ) -> None:
     waste(monkeypatch, instrument, bench.points)
@@ -217,13 +201,15 @@ def test_an_instrument_may_be_as_large_as_it_likes(
 
 
 @needs_linux
-def test_the_method_may_not(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_the_method_takes_counts(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bench.points, "scoring_loss", wasting(bench.points.scoring_loss, []))
     assert bench.run("snip")["cost"]["peak_run_bytes"] > 50e6
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, clock: Clock, owner: Any, name: str) -> None:
-    """Let a function take a minute."""
+def slow(monkeypatch: pytest.MonkeyPatch, clock: SharedClock, owner: Any, name: str) -> None:
+    """Make a function take a minute."""
     function = getattr(owner, name)
 
     def slowly(*arguments: Any, **options: Any) -> Any:
@@ -233,8 +219,8 @@ def slow(monkeypatch: pytest.MonkeyPatch, clock: Clock, owner: Any, name: str) -
     monkeypatch.setattr(owner, name, slowly)
 
 
-def test_a_run_with_slow_instruments_took_no_time_and_no_energy(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, clock: Clock
+def test_slow_instruments_take_no_time_and_no_energy(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, clock: SharedClock
 ) -> None:
     for owner, name in [
         (bench.points, "evaluate"),
@@ -252,4 +238,4 @@ def test_a_run_with_slow_instruments_took_no_time_and_no_energy(
     assert embedded["cost"]["instrument_seconds"] > 600
     slow(monkeypatch, clock, bench.points, "loss")
     taken = bench.run("dense", profile="embedded")
-    assert cost_of(taken) == (20 * 60, pytest.approx(1.2))
+    assert cost_of(taken) == pytest.approx((20 * 60, 1.2))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harness.scoring import Scoring
 from pruners.channels import ChannelGraph, masked, shrink, trace_channels, verify_shrink
 from pruners.channels.units import Channels
-from tests.pruners.channels.networks import Case
+from tests.helpers.networks import Case
 
 # Networks
 

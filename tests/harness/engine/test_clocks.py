@@ -1,15 +1,17 @@
-"""What a method reads from its clocks is the same when its program starts again."""
+"""A method that reads its clocks reads the same values when its program starts again."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts
-from workbench import Workbench
 
+from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted
 from harness.storage.store import Record, outcome
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, attempts
+from tests.helpers.disk import FailingDisk, operation_number
+from tests.helpers.workbench import Workbench
 
 METHODS = """
 from harness.registry import pruner
@@ -53,32 +55,31 @@ def bench(tmp_path: Path) -> Workbench:
     return Workbench(tmp_path, [plugin])
 
 
-def interrupted(run: Attempts, chances: int) -> Record:
+def interrupted(run: Attempts, steps: int) -> Record:
     """Stop a run every few steps and verbs, until it ends."""
     while True:
         try:
-            return run.go(StopAfter(chances=chances), checkpoints=NEVER)
+            return run.go(StopAfter(steps=steps), checkpoints=NEVER)
         except Interrupted:
             continue
 
 
 @pytest.mark.parametrize("pruner", ["gradual", "back_and_forth"])
-@pytest.mark.parametrize("chances", [1, 4])
-def test_a_method_that_asks_its_clocks_can_be_interrupted_anywhere(
-    bench: Workbench, pruner: str, chances: int
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_method_that_reads_its_clocks_can_be_interrupted_anywhere(
+    bench: Workbench, pruner: str, steps: int
 ) -> None:
     whole = attempts(bench, pruner, "whole").go(checkpoints=NEVER)
-    pieces = interrupted(attempts(bench, pruner, "pieces"), chances)
+    pieces = interrupted(attempts(bench, pruner, "pieces"), steps)
     assert outcome(pieces) == outcome(whole)
     assert len(pieces["provenance"]["resumed"]) > 3
 
 
 @pytest.mark.parametrize("pruner", ["gradual", "back_and_forth"])
-def test_a_method_that_asks_its_clocks_can_be_killed(bench: Workbench, pruner: str) -> None:
+def test_a_method_that_reads_its_clocks_can_be_killed(bench: Workbench, pruner: str) -> None:
     whole = attempts(bench, pruner, "whole").go(checkpoints=NEVER)
     run = attempts(bench, pruner, "pieces")
     for operation in (20, 35, 50):
-        disk = Disk(lambda number, what, name, at=operation: number == at)  # type: ignore[misc]
-        with disk.in_use(), pytest.raises(Killed):
+        with FailingDisk(operation_number(operation)).in_use(), pytest.raises(Killed):
             run.go(checkpoints=OFTEN)
     assert outcome(run.go()) == outcome(whole)
