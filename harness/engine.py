@@ -108,10 +108,10 @@ def _run(
     trainer = Trainer(
         task,
         plan.spec.seed,
-        plan.conditions["schedule"],
+        plan.conditions.schedule,
         arithmetic,
         plan.start,
-        plan.conditions["warmup"],
+        plan.conditions.warmup,
     )
     journal, lives = Journal(folder / "journal.jsonl"), Lives(folder / "lives.json")
     run = Run(plan, registry, trainer, journal, checkpoints, ledger, stop, report)

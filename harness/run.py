@@ -116,7 +116,7 @@ class Run:
     ) -> None:
         self.spec: Spec = plan.spec
         self.sparsity = plan.spec.sparsity
-        self.budget = int(plan.settings["epochs"])
+        self.budget = plan.recipe.epochs
         self.steps_per_epoch = trainer.task.steps_per_epoch
         self._plan = plan
         self._registry = registry
@@ -134,9 +134,9 @@ class Run:
                 trainer.task,
                 self._batches[0],
                 plan.spec.seed,
-                plan.conditions["statistics"] == "batch",
+                plan.conditions.statistics == "batch",
             )
-            if plan.conditions["kernel"] == "on"
+            if plan.conditions.kernel
             else None
         )
         if self._kernel is not None:
@@ -492,7 +492,7 @@ class Run:
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
             raise (RunFailed if finite else Diverged)(str(error)) from error
-        if self._plan.conditions["weights"] == "redrawn":
+        if self._plan.conditions.weights == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
         with self._ledger.instrument():

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from harness.data.loading import loaded
 from harness.seeds import derive
+from harness.settings import Recipe
 
 Batch = Any
 """What a task's stream yields and its loss understands: usually a tuple of tensors."""
@@ -62,6 +63,11 @@ class Task(ABC):
         self.settings = settings
         self.data_folder = data_folder
         self.device = device
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the network is trained: the settings that every task has."""
+        return Recipe.of(self.settings)
 
     @abstractmethod
     def model(self) -> nn.Module:

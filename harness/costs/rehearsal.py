@@ -17,9 +17,9 @@ STEPS = 2
 
 def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
     """Return what trains a network by one step of the recipe, on the same batch each time."""
-    optimiser = build_optimiser(network.model.parameters(), plan.settings)
+    optimiser = build_optimiser(network.model.parameters(), plan.recipe)
     units = tuple(network.units.values())
-    clip = float(plan.settings["clip"])
+    clip = float(plan.recipe.clip)
     arithmetic = Arithmetic.of(plan.conditions)
 
     def step() -> None:

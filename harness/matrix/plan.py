@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness import conditions
+from harness.conditions import Conditions
 from harness.data.description import DataDescription
 from harness.durability import files
 from harness.errors import DamagedFile, ImportFailed, RequestError, nearest
@@ -99,7 +99,7 @@ def _settings(request: Request, registry: Registry) -> set[str]:
     """Return the names of all settings that a run has."""
     arguments = registry.find("task", request.task).arguments
     options = registry.find("pruner", request.pruner).options
-    return {*arguments["settings"], *options, *conditions.DEFAULTS}
+    return {*arguments["settings"], *options, *Conditions()}
 
 
 def _plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness import conditions
+from harness.conditions import Conditions
 from harness.registry import Entry
 from harness.results import provenance
 from harness.results.store import SCHEMA
@@ -35,7 +35,7 @@ def not_planned(spec: Spec, task: Entry, pruner: Entry, status: str, reason: str
         "reason": reason,
         **_which(spec, task, pruner),
         "data": {"source": None, "name": None, "sha256": None, "stands_in_for": None},
-        "settings": {**arguments["settings"], **pruner.options, **conditions.DEFAULTS},
+        "settings": {**arguments["settings"], **pruner.options, **Conditions()},
         **_nothing(spec, task),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from harness.conditions import Conditions
 from harness.task import Batch
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -25,12 +25,12 @@ class Arithmetic:
     """
 
     precision: str = "float32"
-    channels_last: str = "off"
+    channels_last: bool = False
 
     @classmethod
-    def of(cls, conditions: Mapping[str, str]) -> Arithmetic:
+    def of(cls, conditions: Conditions) -> Arithmetic:
         """Return what the conditions ask for."""
-        return cls(conditions["precision"], conditions["channels_last"])
+        return cls(conditions.precision, conditions.channels_last)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which the loss of a step is computed."""
@@ -44,7 +44,7 @@ class Arithmetic:
         The layers hand it on. Weights keep theirs, so that cutting and restoring them do not
         have to know of it.
         """
-        if self.channels_last == "off":
+        if not self.channels_last:
             return batch
         return tree_map_only(Tensor, _channels_last, batch)
 

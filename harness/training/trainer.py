@@ -57,16 +57,16 @@ class Trainer:
         start: Start | None = None,
         warmup: float = 0.0,
     ) -> None:
-        settings = task.settings
+        recipe = task.recipe
         self.task = task
         self.seed = seed
         self._start = start
         self._begin()
-        steps = settings["epochs"] * task.steps_per_epoch
-        self.schedule = build_schedule(schedule, settings["learning_rate"], steps, warmup)
+        steps = recipe.epochs * task.steps_per_epoch
+        self.schedule = build_schedule(schedule, recipe.learning_rate, steps, warmup)
         self.spent = 0
         self.anchor: int | None = None
-        self._clip = float(settings["clip"])
+        self._clip = float(recipe.clip)
         self._arithmetic = arithmetic
 
     def _begin(self) -> None:
@@ -77,7 +77,7 @@ class Trainer:
         if self._start is not None:
             begin_from(self._start, self.model)
         self.stream = task.stream(self.model, self.seed)
-        self.optimiser = build_optimiser(self.model.parameters(), task.settings)
+        self.optimiser = build_optimiser(self.model.parameters(), task.recipe)
         self.units: dict[str, Units] = {}
         self.position = 0
         self._loss_sum = torch.zeros((), device=task.device)
