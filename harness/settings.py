@@ -119,7 +119,9 @@ class Setting:
             value = type(self.default)(text)
         except ValueError:
             kind = {int: "a whole number", float: "a number"}[type(self.default)]
-            raise RequestError(f"{given}: is not {kind}, as in {self.name}={self.default}") from None
+            raise RequestError(
+                f"{given}: is not {kind}, as in {self.name}={self.default}"
+            ) from None
         if not isinstance(value, int | float):
             return value
         if not math.isfinite(value):
@@ -198,7 +200,8 @@ class Recipe(Settings):
     epochs: Annotated[int, "training budget in epochs, the same for every method"]
     batch_size: Annotated[int, "samples in a training batch"]
     optimiser: Annotated[
-        Literal["adam", "adamw", "sgd"], "optimiser; sgd has a momentum of 0.9, the others their own"
+        Literal["adam", "adamw", "sgd"],
+        "optimiser; sgd has a momentum of 0.9, the others their own",
     ]
     learning_rate: Annotated[float, "largest learning rate of the schedule"]
     weight_decay: Annotated[float, "weight decay of the optimiser"]
