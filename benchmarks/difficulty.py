@@ -16,10 +16,10 @@ import numpy.typing as npt
 from sklearn.linear_model import RidgeClassifierCV
 
 from benchmarks.laboratory import CPU, embedded, embedded_task
-from harness.durability.stop import Stop
-from harness.engine import carry_out
+from harness.engine.run_plan import run_plan
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.signals import Stop
+from harness.storage.store import Store
 from tasks.images.classification import ImageClassification
 from tasks.images.data import Part
 
@@ -39,7 +39,7 @@ def main() -> None:
         task = embedded_task(name)
         assert isinstance(task, ImageClassification)
         store = Store(arguments.results)
-        record = carry_out(embedded(name), Registry(), store, CPU, lambda line: None, Stop())
+        record = run_plan(embedded(name), Registry(), store, CPU, lambda line: None, Stop())
         figures = (task.baseline(), linear(task), record["quality"]["test"])
         seconds = record["cost"]["train_seconds"]
         print(

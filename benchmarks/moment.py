@@ -23,8 +23,8 @@ from benchmarks.laboratory import CPU, embedded
 from harness.command_line import main as harness
 from harness.errors import Skip
 from harness.network import build_task
-from harness.results.store import Record, Store
-from harness.results.summary import table
+from harness.storage.store import Record, Store
+from harness.text import table
 from pruners.normalisation import norm_scales
 from reports.figures import STYLE
 from reports.moments import as_rows, draw, firing_rows, moments

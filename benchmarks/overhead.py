@@ -14,12 +14,12 @@ from torch import nn
 
 from benchmarks.laboratory import CPU, embedded, embedded_task, embedded_trainer
 from benchmarks.measurement import Comparison, alternate
-from harness.costs.ledger import Ledger
-from harness.durability.checkpoint import Checkpoints
-from harness.durability.journal import Journal
+from harness.costs.meter import CostMeter
 from harness.registry import Registry
 from harness.run import Run
 from harness.seeds import derive
+from harness.storage.checkpoint import Checkpoints
+from harness.storage.journal import Journal
 from harness.task import Split, Task
 from harness.training.trainer import Trainer
 
@@ -55,7 +55,7 @@ def _run(task: Task, folder: Path) -> Run:
         embedded_trainer(task),
         Journal(folder / "journal.jsonl"),
         Checkpoints(folder, CHECKPOINT_INTERVAL),
-        Ledger(CPU, measure_energy=False),
+        CostMeter(CPU, measure_energy=False),
         interrupted=lambda: False,
         report=lambda line: None,
     )

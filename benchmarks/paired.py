@@ -28,8 +28,8 @@ from harness.results.comparable import (
     not_comparable,
 )
 from harness.results.intervals import Interval, difference, ratio
-from harness.results.store import Record, Store
-from harness.results.summary import table
+from harness.storage.store import Record, Store
+from harness.text import table
 
 COSTS: Mapping[str, str] = {
     "step": "step_ms",

@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.measurement import Comparison, in_new_process
-from harness.durability.stop import Stop, Urgency
-from harness.engine import carry_out
+from harness.engine.run_plan import run_plan
 from harness.executors.local import Local
 from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import Order, Resources
 from harness.matrix.plan import plan_matrix
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.signals import Stop, Urgency
 from harness.spec import Plan
+from harness.storage.store import Store
 
 RUNS = 4
 SECONDS = 1.0
@@ -71,5 +71,5 @@ def _by_itself(number: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         began = time.perf_counter()
-        carry_out(plan, Registry(), store, cpu, lambda line: None, Stop())
+        run_plan(plan, Registry(), store, cpu, lambda line: None, Stop())
         return time.perf_counter() - began

@@ -14,9 +14,9 @@ from benchmarks.measurement import Comparison, in_new_process
 from harness.matrix.plan import plan_matrix
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.results.damage import COSTS
 from harness.results.head import head, no_quality
 from harness.spec import Plan
+from harness.storage.damage import COSTS
 
 DONE, QUEUED = 2_000, 10_000
 SECONDS_FOR_DONE, SECONDS_FOR_QUEUED, BYTES_FOR_QUEUED = 2.0, 5.0, 500_000_000

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.results.intervals import BySeed, Estimate, contrast, stratified
-from harness.results.summary import table
+from harness.text import table
 from reports.best import leaders
 from reports.ranking import verdicts as ranked
 from reports.verdicts import Threshold, judgements, over_tasks, together

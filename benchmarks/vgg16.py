@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.laboratory import CPU
 from benchmarks.measurement import Comparison, in_new_process
-from harness.costs.final import measure as measure_network
+from harness.engine.final_costs import measure as measure_network
 from harness.network import build_task, save_network
 from harness.pruning.event import prune
 from harness.registry import Registry

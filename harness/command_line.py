@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from harness.data.cache import VARIABLE, use_cache
-from harness.durability.stop import ending_at_once
+from harness.data.decoded import VARIABLE, use_cache
 from harness.errors import Interrupted, RequestError, RunFailed, nearest
 from harness.output import unbreakable
+from harness.signals import ending_at_once
 from harness.spec import PROFILES
 
 COMMANDS = {

@@ -22,8 +22,7 @@ from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from harness.checking import Request
-from harness.durability.stop import Stop
-from harness.engine import carry_out
+from harness.engine.run_plan import run_plan
 from harness.errors import Interrupted, RequestError, RunFailed, enumerated
 from harness.network import build_task
 from harness.prunable import prunable_weights
@@ -31,9 +30,10 @@ from harness.pruning.connectivity import is_collapsed
 from harness.pruning.event import digest
 from harness.pruning.unchanged import by_values, require_same
 from harness.registry import Entry
-from harness.results.store import Record, Store, outcome
 from harness.scoring import magnitudes, scoring_mode
+from harness.signals import Stop
 from harness.spec import Plan
+from harness.storage.store import Record, Store, outcome
 from harness.task import Task
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
@@ -111,7 +111,7 @@ class Subject:
         """Return the record of another such run, in a results folder of its own.
 
         Args:
-            endings: how its lives end before the last one.
+            endings: how its attempts end before the last one.
         """
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
@@ -121,7 +121,7 @@ class Subject:
             return self._carry_out(store, Stop())
 
     def _carry_out(self, store: Store, stop: Stop) -> Record:
-        return carry_out(self.plan, self.request.registry, store, CPU, lambda line: None, stop)
+        return run_plan(self.plan, self.request.registry, store, CPU, lambda line: None, stop)
 
 
 class _Killed(BaseException):
@@ -130,7 +130,7 @@ class _Killed(BaseException):
 
 @dataclass
 class _Ending(Stop):
-    """Ends a life of a run after some steps and verbs: it saves itself, or it does not."""
+    """Ends a attempt of a run after some steps and verbs: it saves itself, or it does not."""
 
     steps: int = 1
     saves: bool = True

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-from harness.durability.stop import raised_by_code
 from harness.errors import ImportFailed, RequestError, nearest
 from harness.plugin_code import PluginCode, without_prefix
 from harness.settings import Setting, Settings
+from harness.signals import raised_by_code
 
 Module = TypeVar("Module", bound=ModuleType | None)
 Kind = Literal["task", "pruner", "units"]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from harness.costs import disk
-from harness.durability.files import load_state
 from harness.errors import RequestError, RunFailed, reading_data
-from harness.prunable import prunable_weights
-from harness.pruning.sparsity import dense_shapes
+from harness.prunable import dense_shapes, prunable_weights
 from harness.registry import Registry
-from harness.results.store import WEIGHTS, Store
 from harness.spec import Plan, as_text, plan
-from harness.start import Start
+from harness.storage import network_file
+from harness.storage.files import load_state
+from harness.storage.store import WEIGHTS, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 
@@ -38,7 +35,9 @@ class Network:
 def save_network(folder: Path, model: nn.Module, units: dict[str, Units]) -> None:
     """Write all that `load_network` needs into one file; what was removed takes no space."""
     states = {name: each.state() for name, each in units.items()}
-    disk.save_weights(folder / WEIGHTS, model.state_dict(), all_masks(units.values()), states)
+    network_file.save_weights(
+        folder / WEIGHTS, model.state_dict(), all_masks(units.values()), states
+    )
 
 
 def load_network(
@@ -63,9 +62,11 @@ def load_network(
     """
     task = build_task(plan, device)
     model = task.model().to(device)
-    weights, states = disk.load(folder / WEIGHTS)
+    weights, states = network_file.load(folder / WEIGHTS)
     sizes = {name: weight.numel() for name, weight in prunable_weights(model).items()}
-    _same_network(folder.name, sizes, sizes if dense is None else dense, "{} weights".format)
+    network_file.require_same_network(
+        folder.name, sizes, sizes if dense is None else dense, "{} weights".format
+    )
     if states is None:
         states = load_state(folder / FIRST_UNITS)
     if states is None:
@@ -81,7 +82,7 @@ def load_network(
             raise RequestError(
                 f"{folder.name}: is another network: it has no {name} called {error} here"
             ) from error
-    _same_network(folder.name, model.state_dict(), weights, _shape)
+    network_file.require_same_network(folder.name, model.state_dict(), weights)
     model.load_state_dict(weights)
     return Network(task, model.eval(), units)
 
@@ -137,39 +138,6 @@ def load(
             f"{folder.name}: the task {spec['task']!r} builds another network than the stored one: "
             "its code has changed since; load it with the code of that time"
         ) from error
-
-
-def begin_from(start: Start, model: nn.Module) -> None:
-    """Give a new network the weights from which its run begins.
-
-    Raises:
-        RequestError: they are damaged, or those of another network.
-    """
-    weights = disk.load_weights(start.weights)
-    _same_network(f"start={start.run}", model.state_dict(), weights, _shape)
-    model.load_state_dict(weights)
-
-
-def _same_network(
-    run: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], told: Callable[[Any], str]
-) -> None:
-    """Hold the network that a run has left against the one that its task builds.
-
-    Raises:
-        RequestError: they differ.
-    """
-    for name in {**ours, **theirs}:
-        here, there = (
-            told(parts[name]) if name in parts else "missing" for parts in (ours, theirs)
-        )
-        if here != there:
-            raise RequestError(
-                f"{run}: is another network: its {name!r} is {there}, and here {here}"
-            )
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a number"
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from harness.units import Units, all_masks
 
 LAYERS = (_ConvNd, nn.Linear, nn.Embedding, nn.RNNBase, nn.RNNCellBase)
 """Convolutions (transposed ones too), linear, embedding and recurrent layers."""
@@ -175,3 +179,33 @@ def _make_plain(module: nn.Module, computed: _Computed) -> None:
             del module._modules["parametrizations"]
             for name, value in values.items():
                 module.register_parameter(name, nn.Parameter(value))
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the prunable weights; of the dense network, the denominator."""
+    return {name: tuple(weight.shape) for name, weight in prunable_weights(model).items()}
+
+
+def layers(model: nn.Module, units: Iterable[Units], dense: Shapes) -> list[dict[str, Any]]:
+    """Return for each prunable weight its name, shapes, and numbers of weights before and now."""
+    masks = all_masks(units)
+    now = prunable_weights(model)
+    return [
+        {
+            "name": name,
+            "dense_shape": list(shape),
+            "shape": list(now[name].shape),
+            "weights": math.prod(shape),
+            "kept": int(masks[name].sum()) if name in masks else now[name].numel(),
+        }
+        for name, shape in dense.items()
+    ]
+
+
+def weight_sparsity(counts: Sequence[Mapping[str, Any]]) -> float:
+    """Return the fraction of the dense network's prunable weights that is gone."""
+    kept = sum(int(layer["kept"]) for layer in counts)
+    return 1 - kept / sum(int(layer["weights"]) for layer in counts)

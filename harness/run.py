@@ -13,19 +13,18 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from harness.costs.ledger import Ledger
-from harness.durability.checkpoint import Checkpoints
-from harness.durability.journal import Entry, Journal, fingerprint, plain
+from harness.costs.meter import CostMeter
 from harness.errors import Diverged, Interrupted, RunFailed
-from harness.prunable import prunable_weights
+from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
+from harness.pruning.diagnostics import TangentKernel
 from harness.pruning.event import digest, prune, select
-from harness.pruning.sparsity import dense_shapes, layers, weight_sparsity
-from harness.pruning.theory import TangentKernel
 from harness.pruning.unchanged import State, by_versions, require_same
 from harness.registry import Registry
 from harness.scoring import Criterion, Scores
 from harness.seeds import derive
 from harness.spec import Plan, Spec
+from harness.storage.checkpoint import Checkpoints
+from harness.storage.journal import Entry, Journal, fingerprint, plain
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Penalty, Trainer
 from harness.trigger import Trigger
@@ -110,7 +109,7 @@ class Run:
         trainer: Trainer,
         journal: Journal,
         checkpoints: Checkpoints,
-        ledger: Ledger,
+        meter: CostMeter,
         interrupted: Callable[[], bool],
         report: Callable[[str], None],
     ) -> None:
@@ -123,7 +122,7 @@ class Run:
         self._trainer = trainer
         self._journal = journal
         self._checkpoints = checkpoints
-        self._ledger = ledger
+        self._meter = meter
         self._interrupted = interrupted
         self._report = report
         self._dense_shapes = dense_shapes(trainer.model)
@@ -254,7 +253,7 @@ class Run:
 
         def action(progress: Progress | None) -> tuple[Snapshot, dict[str, Any]]:
             snapshot = Snapshot(self._verb_number)
-            with self._ledger.instrument():
+            with self._meter.instrument():
                 self._checkpoints.save_snapshot(snapshot.number, self._trainer.snapshot())
             return snapshot, {}
 
@@ -314,7 +313,7 @@ class Run:
             return returned
         progress, self._progress, self._underway = self._progress, None, called
         self._replaying = False
-        with self._ledger.running():
+        with self._meter.running():
             returned, event = action(progress)
         trainer = self._trainer
         happened = {"position": trainer.position, "spent": trainer.spent, "verb": verb, **event}
@@ -346,7 +345,7 @@ class Run:
     def _to_json(self, returned: Returned) -> dict[str, Any]:
         if isinstance(returned, Trained):
             if returned.scores is not None:
-                with self._ledger.instrument():
+                with self._meter.instrument():
                     self._checkpoints.save_snapshot(self._verb_number, returned.scores)
             watched = returned.scores is not None
             return {"steps": returned.steps, "fired": returned.fired, "watched": watched}
@@ -388,7 +387,7 @@ class Run:
         else:
             if until is not None:
                 until.begin(self._shown_to(until))
-            with self._ledger.instrument():
+            with self._meter.instrument():
                 for trigger in observe.values():
                     trigger.begin(self._shown_to(trigger))
         stop = trainer.end if longest is None else min(trainer.end, start + longest)
@@ -417,7 +416,7 @@ class Run:
                         epoch["threshold"] = reading.threshold
                     fired = reading.fired
                 if observe:
-                    with self._ledger.instrument():
+                    with self._meter.instrument():
                         epoch["observed"] = {
                             name: trigger.after_epoch(self._shown_to(trigger)).value
                             for name, trigger in observe.items()
@@ -443,7 +442,7 @@ class Run:
         """Evaluate; the result is for the record, not for the method."""
         trainer = self._trainer
         metric = self._plan.task.arguments["metric"]
-        with self._ledger.instrument():
+        with self._meter.instrument():
             validation = evaluate(trainer.task, trainer.model, "validation", metric)
         self._report(
             f"epoch {trainer.spent // self.steps_per_epoch}/{trainer.end // self.steps_per_epoch}"
@@ -456,14 +455,14 @@ class Run:
             "validation": validation,
         }
         if self._kernel is not None:
-            with self._ledger.instrument():
+            with self._meter.instrument():
                 epoch["kernel"] = self._kernel.after_epoch(trainer.model, trainer.masks())
         return epoch
 
     def _measure_kernel(self) -> None:
         """Make the network's kernel the one that the next is compared with."""
         if self._kernel is not None:
-            with self._ledger.instrument():
+            with self._meter.instrument():
                 self._kernel.measure(self._trainer.model, self._trainer.masks())
 
     def _prune(
@@ -487,7 +486,7 @@ class Run:
                 self._batches,
                 self._plan.conditions,
                 derive(self.spec.seed, "prune", self._verb_number),
-                self._ledger.instrument,
+                self._meter.instrument,
             )
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
@@ -495,7 +494,7 @@ class Run:
         if self._plan.conditions.weights == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
-        with self._ledger.instrument():
+        with self._meter.instrument():
             if self._kernel is not None:
                 event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
             realised = weight_sparsity(self.layers())
@@ -530,7 +529,7 @@ class Run:
             self._batches,
             self._plan.conditions,
             generator,
-            self._ledger.instrument,
+            self._meter.instrument,
         )
 
     def _units_of(self, kind: type[Units]) -> Units:
@@ -553,14 +552,14 @@ class Run:
         Raises:
             Interrupted: the process was asked to stop; it is safe to do so now.
         """
-        with self._ledger.instrument():
+        with self._meter.instrument():
             self._checkpoints.save(
                 {
                     "verb": self._verb_number,
                     "underway": self._underway,
                     "progress": progress,
                     "trainer": self._trainer.state(),
-                    "ledger": self._ledger.state(),
+                    "meter": self._meter.state(),
                     "kernel": None if self._kernel is None else self._kernel.state(),
                 }
             )
@@ -579,7 +578,7 @@ class Run:
         self._trainer.restore(
             state["trainer"], lambda name: self._registry.find("units", name).load()
         )
-        self._ledger.restore(state["ledger"])
+        self._meter.restore(state["meter"])
         if self._kernel is not None:
             self._kernel.restore(state["kernel"])
         return True

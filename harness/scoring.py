@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-if TYPE_CHECKING:
-    from harness.units import Units
-
-Scores = dict[str, Tensor]
-"""For each variable a tensor of its shape: the larger, the more worth keeping."""
+from harness.units import Scores as Scores
+from harness.units import Units
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, Field, dataclass, fields, replace
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 from harness.errors import RequestError, nearest
 
@@ -146,6 +146,8 @@ class Settings(Mapping[str, Any]):
     Subclasses are dataclasses: ``@dataclass(frozen=True, kw_only=True)``.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]] = {}
+
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:
             raise KeyError(name)
@@ -177,7 +179,7 @@ def _declared(cls: type[Settings]) -> Mapping[str, Setting]:
         field.name: _setting(
             field.name, hints[field.name], None if field.default is MISSING else field.default
         )
-        for field in fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
+        for field in fields(cls)
     }
 
 

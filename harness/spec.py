@@ -13,12 +13,12 @@ from typing import Any
 
 from harness.conditions import Conditions
 from harness.data.description import DataDescription
-from harness.durability.files import shortened
 from harness.errors import RequestError, nearest, reading_data
+from harness.initial_network import InitialNetwork, find_initial_network
 from harness.places import file_of, place
 from harness.registry import Entry, Registry
 from harness.settings import Recipe, Setting, as_text
-from harness.start import Start, find_start
+from harness.storage.files import shortened
 
 __all__ = ["ENGINE_VERSION", "PROFILES", "Plan", "Spec", "as_text", "describe_data", "plan"]
 
@@ -64,7 +64,7 @@ class Plan:
     """The engine's settings."""
     data: DataDescription
     data_folder: Path
-    start: Start | None = None
+    start: InitialNetwork | None = None
     """The network that the run begins from; None for a new one."""
 
     @property
@@ -166,7 +166,7 @@ def plan(
             changed[name] = Path(value).name if is_folder else value
     start = None
     if "start" in changed:
-        start = find_start(values["engine"]["start"], task, results)
+        start = find_initial_network(values["engine"]["start"], task, results)
         changed["start"] = values["engine"]["start"] = start.run
     conditions = Conditions(**values["engine"])
     task_settings = task_entry.build_settings(values["task"])

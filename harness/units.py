@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RunFailed
-from harness.scoring import Scores
+
+Scores = dict[str, Tensor]
+"""For each variable a tensor of its shape: the larger, the more worth keeping."""
 
 Kept = dict[str, Tensor]
 """For each variable a boolean tensor of its shape: what stays."""

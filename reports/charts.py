@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.results.intervals import Interval
-from harness.results.store import Record
+from harness.storage.store import Record
 from reports.groups import QUALITIES, Group, Section
 from reports.quantities import QUANTITIES
 from reports.results import Results

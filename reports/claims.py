@@ -21,7 +21,7 @@ from harness.results.intervals import (
     positive,
     stratified,
 )
-from harness.results.summary import several
+from harness.text import several
 from reports.groups import Group, Section, normalised
 from reports.quantities import QUANTITIES
 from reports.results import energy_is_estimated, undisturbed, values

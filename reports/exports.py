@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.results.store import Record
+from harness.storage.store import Record
 from reports.provenance import without_paths
 from reports.tables import MINUS, NONE, Cell, Table, number
 

@@ -25,8 +25,8 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from harness.durability import files
 from harness.results.intervals import Interval
+from harness.storage import files
 from reports.groups import Group, Section
 from reports.moments import Moments
 from reports.moments import draw as draw_moments

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.results.intervals import Interval, mean_interval
-from harness.results.store import Record
+from harness.storage.store import Record
 
 Threshold = Callable[[str, float], float]
 """From the units and the sparsity of weights to the value below which a trigger fires."""

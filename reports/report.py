@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.durability import files
 from harness.errors import RequestError
+from harness.storage import files
 from reports import exports
 from reports.charts import chart_data, methods
 from reports.claims import claims_table, judge

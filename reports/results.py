@@ -22,8 +22,8 @@ from harness.results.comparable import (
     machine,
     not_comparable,
 )
-from harness.results.damage import damage
-from harness.results.store import SCHEMA, Record, Store
+from harness.storage.damage import damage
+from harness.storage.store import SCHEMA, Record, Store
 from reports.provenance import details, without_paths
 from reports.quantities import COSTS, ENERGY
 

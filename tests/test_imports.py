@@ -6,13 +6,14 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from harness.registry import Registry
-from harness.results.store import Store
 from harness.spec import plan
+from harness.storage.store import Store
 from tests.harness.records import record
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -34,8 +35,11 @@ def imported(source: str) -> set[str]:
         match node:
             case ast.Import(names=names):
                 found |= {alias.name for alias in names}
-            case ast.ImportFrom(module=module, level=level):
-                found.add("." * level + (module or ""))
+            case ast.ImportFrom(module=module, level=level, names=names):
+                package = "." * level + (module or "")
+                # What is imported from the harness itself is one of its modules.
+                members = names if package == "harness" else []
+                found |= {package, *(f"{package}.{alias.name}" for alias in members)} - {"harness"}
     return found
 
 
@@ -50,8 +54,7 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("data.cache", "data.checksum", "data.decoded", "data.description", "data.listing"),
-        "data.loading",
+        *("data.decoded", "data.description", "data.download", "data.loading"),
         *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
         *("trigger", "units"),
     )
@@ -97,6 +100,29 @@ def test_an_import_is_seen_wherever_it_hides() -> None:
     assert trespasses("harness", source) == {"pruners.weights", "tasks.ptb"}
     assert trespasses("tasks", source) == {"pruners.weights"}
     assert trespasses("reports", "import torch.nn as nn") == {"torch.nn"}
+
+
+def room(module: str) -> str:
+    """Return the folder or top-level file of the project that a module lies in."""
+    first, _, rest = module.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first == "harness" and rest else first
+
+
+def test_imports_between_folders_go_in_one_direction() -> None:
+    """A room is a folder of the harness or a file beside them, or another folder of the project."""
+    rooms: dict[str, set[str]] = {}
+    for folder in FOLDERS:
+        for file in sources(folder):
+            own = room(".".join(file.relative_to(PROJECT).with_suffix("").parts))
+            seen = {room(m) for m in imported(file.read_text()) if m.partition(".")[0] in FOLDERS}
+            rooms.setdefault(own, set()).update(seen - {own})
+    try:
+        order = list(TopologicalSorter(rooms).static_order())
+    except CycleError as error:
+        pytest.fail(f"imports form a circle: {' <- '.join(error.args[1])}")
+    assert (
+        order.index("harness.errors") < order.index("harness.run") < order.index("harness.engine")
+    )
 
 
 WITHOUT_TORCH = """

@@ -8,7 +8,7 @@ from harness.checking import DEFAULT_TASK, Request
 from harness.commands.run import overrides
 from harness.errors import RequestError, nearest
 from harness.registry import Registry
-from harness.results.summary import several
+from harness.text import several
 
 
 def execute(arguments: argparse.Namespace) -> int:

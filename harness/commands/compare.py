@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.durability import files
 from harness.errors import RequestError
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
@@ -18,8 +17,10 @@ from harness.results.comparable import (
     not_comparable,
 )
 from harness.results.intervals import Interval, difference
-from harness.results.store import OF_RUNS, Store
-from harness.results.summary import COSTS, number, percent, table
+from harness.results.summary import COSTS
+from harness.storage import files
+from harness.storage.store import OF_RUNS, Store
+from harness.text import number, percent, table
 
 Record = Mapping[str, Any]
 

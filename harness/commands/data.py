@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.run import overrides
-from harness.data.archives import extract
-from harness.data.download import download
+from harness.data.download import download, extract
 from harness.errors import RequestError, nearest
-from harness.progress import Progress
+from harness.output import Progress
 from harness.registry import Entry, Registry
-from harness.results.summary import columns
 from harness.spec import describe_data, where_settings_are_listed
+from harness.text import columns
 
 ACTIONS = ("list", "fetch", "check")
 

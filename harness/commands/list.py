@@ -13,8 +13,8 @@ from harness.matrix.estimates import Estimates, duration
 from harness.matrix.plan import first_of
 from harness.matrix.suite import own_suites, read_suite, requests
 from harness.registry import Entry, Kind, Registry
-from harness.results.store import Store
-from harness.results.summary import columns, several
+from harness.storage.store import Store
+from harness.text import columns, several
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"

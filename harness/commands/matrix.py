@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from harness.command_line import distinct
 from harness.commands.run import overrides, split_pairing
-from harness.durability.stop import Urgency
 from harness.errors import Interrupted, RequestError
 from harness.matrix.board import Board, counted, ended_badly
 from harness.matrix.dispatch import RESULTS, Dispatch, Tally
@@ -33,8 +32,9 @@ from harness.matrix.suite import (
     parse_seeds,
 )
 from harness.registry import Registry
-from harness.results.store import Store
-from harness.results.summary import several
+from harness.signals import Urgency
+from harness.storage.store import Store
+from harness.text import several
 
 Value = TypeVar("Value")
 

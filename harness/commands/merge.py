@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.durability import files
-from harness.durability.checkpoint import Checkpoints
-from harness.durability.lock import alone
-from harness.durability.stop import Stop
 from harness.errors import DamagedFile, RequestError, RunFailed, warn
 from harness.matrix.plan import matrix_files
-from harness.results.store import DETAILS, FAILURE, RECORD, Record, Store, outcome
-from harness.results.summary import number
+from harness.signals import Stop
+from harness.storage import files
+from harness.storage.checkpoint import Checkpoints
+from harness.storage.files import exclusive_lock
+from harness.storage.store import DETAILS, FAILURE, RECORD, Record, Store, outcome
+from harness.text import number
 
 _TAKEN, _KNOWN, _CONFLICT = "taken", "here before", "in conflict"
 _FAILED, _DAMAGED = "taken that failed", "damaged"
@@ -138,7 +138,7 @@ def _copy(theirs: _Theirs, target: Store) -> None:
         RunFailed: a file cannot be read or written.
     """
     source, own = theirs.store.folder / theirs.folder, target.open_run(theirs.run_id)
-    with alone(own, warn, Stop()):
+    with exclusive_lock(own, warn, Stop()):
         Checkpoints(own, interval=0).clear()
         target.forget_failure(theirs.run_id)
         try:

@@ -8,13 +8,13 @@ import json
 import sys
 from collections.abc import Sequence
 
-from harness.durability.stop import Stop
 from harness.errors import RequestError, RunFailed, nearest
 from harness.matrix.look import would_run
 from harness.registry import Registry
-from harness.results.store import Record, Store, outcome
 from harness.results.summary import summarise
+from harness.signals import Stop
 from harness.spec import Plan, plan
+from harness.storage.store import Record, Store, outcome
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -72,12 +72,12 @@ def _carry_out(
         with stop.listening():
             # Importing torch takes seconds: only now, when the request is known to be good.
             from harness.device import find_device
-            from harness.engine import carry_out
+            from harness.engine.run_plan import run_plan
 
             device = find_device(arguments.device)
             for entry in (wanted.task, wanted.pruner):
                 entry.load()
-            return carry_out(
+            return run_plan(
                 wanted,
                 registry,
                 store,

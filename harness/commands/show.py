@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from harness.results.store import Store
 from harness.results.summary import summarise, summarise_events
+from harness.storage.store import Store
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from harness.errors import RequestError, warn
 from harness.matrix.board import counted
 from harness.matrix.look import counts, endings, left_out, look, states
 from harness.matrix.plan import Written, matrix_files, read_matrix, reasons
-from harness.results.store import Store
+from harness.storage.store import Store
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ import torch
 from codecarbon import OfflineEmissionsTracker
 from codecarbon.core.cpu import is_rapl_available
 
-from harness.costs.measured import Measured
+from harness.costs.memory import Measured
 
 WORLD_AVERAGE = 475.0
 """Grams of CO2 equivalent per kilowatt-hour (IEA, Global Energy & CO2 Status Report 2019).

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-
-from harness.costs.measured import Measured
+from torch.profiler import ProfilerActivity, profile, record_function
 
 _PROCESS = Path("/proc/self")
 _RESET_HIGH_WATER_MARK = "5"
@@ -155,3 +158,75 @@ def _status(field: str) -> int:
         if name == field:
             return int(kibibytes.split()[0]) * 1024
     raise OSError(f"the kernel tells no {field}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured number; None with a reason where it could not be had."""
+
+    value: int | float | None
+    reason: str | None = None
+
+
+_MARK = "harness: memory counts here"
+_ALLOCATION = "[memory]"
+
+
+class Allocations:
+    """Follows all allocations in its context, and has the peak of the parts that count.
+
+    ::
+
+        with Allocations() as allocations:
+            network = build()
+            with allocations.counting():
+                step(network)
+        allocations.peak()
+    """
+
+    def __init__(self) -> None:
+        # The profiler's library is talkative otherwise; it reads this when it is first used.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+        self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+
+    def __enter__(self) -> Allocations:
+        gc.collect()  # so that nothing is freed meanwhile whose allocation was not seen
+        self._profile.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._profile.__exit__(*raised)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Let the peak be among those of this context."""
+        with record_function(_MARK):
+            yield
+
+    def peak(self) -> Measured:
+        """Return the most bytes that were allocated at once, since the beginning, where it counts.
+
+        None with a reason where this version of torch does not say.
+        """
+        try:
+            profiler: Any = self._profile.profiler
+            events = profiler.kineto_results.events()
+            marks = [event for event in events if event.name() == _MARK]
+            changes = sorted(
+                (event.start_ns(), event.nbytes())
+                for event in events
+                if event.name() == _ALLOCATION and event.device_type().name == "CPU"
+            )
+            stretches = [(mark.start_ns(), mark.start_ns() + mark.duration_ns()) for mark in marks]
+        except AttributeError as error:
+            return Measured(None, f"torch {torch.__version__} does not tell allocations: {error}")
+        times = [when for when, _ in changes]
+        in_use = list(accumulate(size for _, size in changes))
+        counted = [
+            size
+            for when, size in zip(times, in_use, strict=True)
+            if any(begin <= when <= end for begin, end in stretches)
+        ]
+        if not counted:
+            return Measured(None, f"torch {torch.__version__} has told no allocations")
+        return Measured(max(counted))

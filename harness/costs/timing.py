@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter as timer
 from time import process_time, thread_time
 
+import psutil
 import torch
-
-from harness.costs.usage import Stopwatch, waited
 
 _WARM_UPS = 10
 _REPETITIONS = 50
@@ -106,3 +106,73 @@ def _time(call: Callable[[], object], clock: Callable[[], float], at_most_second
         waited=waited(median, statistics.median(by_thread)),
         load=stopwatch.read().load,
     )
+
+
+DISTURBED = 0.05
+"""A figure is called disturbed above this share: of a time in which the run had no processor, of
+an energy that may be others'."""
+_SHORTEST_LOAD_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds of a stretch of work, by different clocks."""
+
+    wall: float = 0.0
+    process: float = 0.0
+    """Processor time of all threads of the process."""
+    thread: float = 0.0
+    """Processor time of the thread that does the work and lets others help."""
+    others: float = 0.0
+    """Processor time of all other processes of the machine."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.wall + other.wall,
+            self.process + other.process,
+            self.thread + other.thread,
+            self.others + other.others,
+        )
+
+    @property
+    def load(self) -> float | None:
+        """How many processors were busy with others' work on average; None of a moment.
+
+        The system counts that work in hundredths of a second.
+        """
+        return round(self.others / self.wall, 2) if self.wall >= _SHORTEST_LOAD_SECONDS else None
+
+    @property
+    def share_of_others(self) -> float:
+        """The share of others' work in all that the processors did."""
+        busy = self.process + self.others
+        return self.others / busy if busy > 0 else 0.0
+
+
+def waited(wall: float, thread: float) -> float:
+    """Return the share of a wall time in which the working thread had no processor."""
+    return max(0.0, 1 - thread / wall) if wall > 0 else 0.0
+
+
+class Stopwatch:
+    """Measures from when it is built. To be read in the thread that built it."""
+
+    def __init__(self) -> None:
+        self._busy = _busy_seconds()
+        self._process, self._thread = time.process_time(), time.thread_time()
+        self._wall = time.perf_counter()
+
+    def read(self) -> Usage:
+        """Return what was used so far."""
+        wall = time.perf_counter() - self._wall
+        thread, process = time.thread_time() - self._thread, time.process_time() - self._process
+        others = max(0.0, _busy_seconds() - self._busy - process)
+        return Usage(wall, process, thread, others)
+
+
+def _busy_seconds() -> float:
+    """Return what all processors of the machine have worked since it began."""
+    times = psutil.cpu_times()
+    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    # On Linux the time of guests is counted in the users' already.
+    return float(sum(times) - guests - times.idle - getattr(times, "iowait", 0.0))

@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 from filelock import FileLock
 
-from harness.data.cache import REMEDY
 from harness.errors import RequestError
 
 Item = TypeVar("Item")
@@ -60,7 +60,7 @@ def decoded(folder: Path, names: Sequence[str], decode: Callable[[Save], None]) 
     """
     arrays = _mapped(folder, names)
     if arrays is None:
-        with _alone(folder) as is_locked:
+        with _exclusive_lock(folder) as is_locked:
             # Another process may have decoded them meanwhile.
             arrays = _mapped(folder, names)
             if arrays is None:
@@ -84,7 +84,7 @@ def _mapped(folder: Path, names: Sequence[str]) -> dict[str, Array] | None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
+def _exclusive_lock(folder: Path) -> Iterator[bool]:
     """Hold the lock of a folder; False if its file system has no locks."""
     with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -198,3 +198,38 @@ def _reason(error: OSError) -> str:
     """Return a line: what the system says, and of which file if it says so."""
     what = error.strerror or " ".join(str(error).split())
     return f"{error.filename}: {what}" if error.filename else what
+
+
+VARIABLE = "PRUNING_BENCHMARK_CACHE"
+"""The environment variable that names the folder; processes that a run starts inherit it."""
+
+REMEDY = f"--cache DIR, or the environment variable {VARIABLE}, names another folder"
+
+
+def use_cache(folder: Path) -> None:
+    """Let this process, and those that it starts, keep decoded copies in a folder.
+
+    Raises:
+        RequestError: there is something there that is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"--cache {folder}: is not a folder")
+    os.environ[VARIABLE] = str(folder.resolve())
+
+
+def cache_folder() -> Path:
+    """Return the folder for decoded copies, which need not be there.
+
+    It is what `use_cache` or the environment variable names, or else this project's part of the
+    cache folder that the system gives each user.
+
+    Raises:
+        RequestError: the user has no home folder, and no folder is named.
+    """
+    named = os.environ.get(VARIABLE)
+    folder = Path(named) if named else platformdirs.user_cache_path("pruning-benchmark")
+    if not folder.is_absolute():
+        if not named:
+            raise RequestError(f"there is no home folder for decoded copies of data: {REMEDY}")
+        folder = folder.absolute()
+    return folder

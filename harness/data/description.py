@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from harness.errors import RequestError, nearest
@@ -47,3 +48,23 @@ class DataDescription:
     def as_dict(self) -> dict[str, str | None]:
         """Return the ``data`` part of a record."""
         return asdict(self)
+
+
+APPLE_DOUBLE = b"\x00\x05\x16\x07"
+"""How the ``._NAME`` begins in which macOS keeps the attributes of NAME on other disks."""
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Tell a name, or a folder on the way to it, that begins with a dot: ``._0001.png``, say."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern in a folder, ordered by path, hidden files left out.
+
+    Args:
+        folder: where to look; it need not be there.
+        pattern: as `Path.glob` takes it.
+    """
+    found = folder.glob(pattern)
+    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))

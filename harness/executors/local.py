@@ -21,14 +21,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from harness.durability.stop import Stop
 from harness.errors import RequestError
 from harness.matrix import pressure
 from harness.matrix.executor import Order, Outcome, Report, Resources
 from harness.matrix.slots import BYTES_PER_RUN, Slot, divide, too_large, visible_gpus
 from harness.matrix.worker import carry_out_order
 from harness.output import unbreakable
-from harness.results.summary import several, size
+from harness.signals import Stop
+from harness.text import several, size
 
 GRACE = 20.0
 """Seconds that a run has to save itself when it is asked to stop."""

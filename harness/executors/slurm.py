@@ -20,10 +20,10 @@ from typing import Any
 
 import submitit
 
-from harness.durability.stop import Stop
 from harness.errors import RequestError
 from harness.matrix.executor import Order, Outcome, Report, Resources
 from harness.matrix.worker import carry_out_order
+from harness.signals import Stop
 
 INSTALL = "it belongs to Slurm: on a login node, `module load slurm` or its like may bring it"
 DEFAULT_SECONDS = 24 * 3600.0

@@ -14,8 +14,8 @@ from rich.table import Table
 from harness.matrix.dispatch import Tally
 from harness.matrix.estimates import Estimates, duration
 from harness.matrix.executor import Outcome
-from harness.results.summary import several
 from harness.spec import Plan
+from harness.text import several
 
 MOST_ROWS = 12
 """Of running runs that are shown."""
@@ -28,7 +28,7 @@ STOPPING = {
     2: "stopping: the current runs save themselves; Ctrl-C again ends them at once",
     3: "stopping: the current runs are ended at once",
 }
-"""What a matrix says when it is asked to stop, by `harness.durability.stop.Urgency`."""
+"""What a matrix says when it is asked to stop, by `harness.signals.Urgency`."""
 
 
 class Board:

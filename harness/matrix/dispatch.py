@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from harness.durability.lives import Lives
-from harness.durability.lock import is_held
-from harness.durability.stop import Urgency
 from harness.errors import RequestError, RunFailed
 from harness.matrix.executor import Executor, Order, Outcome, Status
 from harness.results.head import without_result
-from harness.results.store import Store
+from harness.signals import Urgency
+from harness.storage.files import is_held
+from harness.storage.journal import Attempts
+from harness.storage.store import Store
 
 RETRIES: Mapping[Status, int] = {"lost": 1, "interrupted": 10}
 """How often a run is begun again whose process or machine was lost, or that had to make way for
@@ -188,8 +188,8 @@ class Dispatch:
 
 def _begun_at(store: Store, run_id: str) -> int:
     """Return the step from which the last attempt at a run went on."""
-    lives = Lives(store.folder / run_id / "lives.json").entries
-    return int(lives[-1]["position"]) if lives else 0
+    attempts = Attempts(store.folder / run_id / "lives.json").entries
+    return int(attempts[-1]["position"]) if attempts else 0
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:

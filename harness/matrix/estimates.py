@@ -6,8 +6,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
-from harness.results.store import Record
 from harness.spec import Plan, Spec
+from harness.storage.store import Record
 
 PROCESS_BYTES = 400_000_000
 """What a process holds that has torch imported and no network yet."""

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.durability import files
-from harness.durability.lock import is_held
 from harness.errors import RequestError
 from harness.matrix.dispatch import RESULTS, Tally
 from harness.matrix.executor import Outcome
 from harness.matrix.plan import by_reason, first_of, reasons
-from harness.results.store import OF_RUNS, Record, Store
+from harness.storage import files
+from harness.storage.files import is_held
+from harness.storage.store import OF_RUNS, Record, Store
 
 
 def look(runs: Collection[str], store: Store) -> Tally:

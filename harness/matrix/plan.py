@@ -13,14 +13,14 @@ from filelock import FileLock
 
 from harness.conditions import Conditions
 from harness.data.description import DataDescription
-from harness.durability import files
 from harness.errors import DamagedFile, ImportFailed, RequestError, nearest
 from harness.matrix.suite import Request, Suite, requests
 from harness.registry import Entry, Registry
-from harness.results.damage import Shape, misshapen
 from harness.results.head import asked_for, not_planned
-from harness.results.store import Record
 from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan
+from harness.storage import files
+from harness.storage.damage import Shape, misshapen
+from harness.storage.store import Record
 
 FOLDER = "matrices"
 """Where a results folder keeps what was asked for."""

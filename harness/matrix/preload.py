@@ -9,7 +9,7 @@ from harness.importing import own_packages_first
 
 own_packages_first()
 
-import harness.engine  # noqa: E402, F401  # imported for those that are forked
+import harness.engine.run_plan  # noqa: E402, F401  # imported for those that are forked
 from harness.errors import RequestError  # noqa: E402
 from harness.registry import Registry  # noqa: E402
 

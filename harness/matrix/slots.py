@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.errors import RequestError
 from harness.matrix.executor import Resources
 from harness.matrix.pressure import available, total
-from harness.results.summary import size
+from harness.text import size
 
 BYTES_PER_RUN = 10**9
 """What a run is taken to need until one like it has been seen."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.data.cache import use_cache
-from harness.durability.lock import is_held
-from harness.durability.stop import Stop
+from harness.data.decoded import use_cache
 from harness.errors import Interrupted, RequestError, RunFailed, Skip
 from harness.matrix.executor import Order, Outcome
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.signals import Stop
+from harness.storage.files import is_held
+from harness.storage.store import Store
 
 
 def carry_out_order(
@@ -29,7 +29,7 @@ def carry_out_order(
         stop: says when to save and end.
     """
     from harness.device import find_device
-    from harness.engine import carry_out
+    from harness.engine.run_plan import run_plan
 
     if order.cache is not None:
         use_cache(order.cache)
@@ -41,7 +41,7 @@ def carry_out_order(
     try:
         for entry in (plan.task, plan.pruner):
             entry.load()
-        record = carry_out(
+        record = run_plan(
             plan,
             Registry(order.plugins),
             store,

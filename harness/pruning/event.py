@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.conditions import Conditions
 from harness.errors import Skip, nearest
 from harness.places import place
 from harness.prunable import prunable_weights
-from harness.pruning.theory import gradient_flow
+from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
 from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
@@ -34,7 +35,7 @@ def prune(
     targets: Sequence[float],
     scope: Scope,
     batches: Sequence[Batch],
-    conditions: Mapping[str, Any],
+    conditions: Conditions,
     seed: int,
     instrument: Instrument,
 ) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def prune(
         targets: weight sparsities, non-decreasing.
         scope: how a target is spread over the tensors.
         batches: the scoring batches.
-        conditions: `harness.conditions`.
+        conditions: those of the run.
         seed: of the event's random numbers.
         instrument: a context that is no part of the method's costs.
 
@@ -65,7 +66,7 @@ def prune(
             return None  # the method may do without; this is for the record only
 
     whole: set[str] = set()
-    with scoring_mode(trainer.model, conditions["statistics"] == "batch"):
+    with scoring_mode(trainer.model, conditions.statistics == "batch"):
         with instrument():
             flow_before = flow()
         for target in targets:
@@ -81,7 +82,7 @@ def prune(
                 instrument,
                 whole,
             )
-            if conditions["masks"] == "shuffled":
+            if conditions.masks == "shuffled":
                 kept = units.shuffled(kept, generator)
             units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
         with instrument():
@@ -93,7 +94,7 @@ def prune(
         "kept_sha256": kept_sha256,
         "scoring": {
             "batches": len(_scored(batches, conditions)),
-            "statistics": conditions["statistics"],
+            "statistics": conditions.statistics,
         },
         **frozen,
     }
@@ -106,7 +107,7 @@ def select(
     target: float,
     scope: Scope,
     batches: Sequence[Batch],
-    conditions: Mapping[str, Any],
+    conditions: Conditions,
     generator: torch.Generator,
     instrument: Instrument,
     whole: set[str] | None = None,
@@ -132,10 +133,10 @@ def select(
     alive = units.alive()
     try:
         scores = _checked(scores, alive)
-        if conditions["masks"] == "inverted":
+        if conditions.masks == "inverted":
             scores = {name: -each for name, each in scores.items()}
         scores = _above_all(scores, frozen & alive.keys())
-        kept = units.select(scores, target, scope, conditions["floor"])
+        kept = units.select(scores, target, scope, conditions.floor)
     except ScoreError as error:
         raise ScoreError(f"{error}: {where}") from error
     _require_whole(kept, alive, frozen, target)
@@ -149,7 +150,7 @@ def _score(
     units: Units,
     criterion: Criterion,
     batches: Sequence[Batch],
-    conditions: Mapping[str, Any],
+    conditions: Conditions,
     generator: torch.Generator,
     instrument: Instrument,
 ) -> tuple[Scores, set[str]]:
@@ -160,7 +161,7 @@ def _score(
         return f"the criterion {place(criterion)}"
 
     with (
-        scoring_mode(model, conditions["statistics"] == "batch"),
+        scoring_mode(model, conditions.statistics == "batch"),
         left_alone(model, trainer.optimiser, who, instrument),
         scoring_of(trainer.task, model, units, scored, generator) as scoring,
     ):
@@ -264,9 +265,9 @@ def _require_whole(kept: Kept, alive: Kept, frozen: set[str], target: float) -> 
     )
 
 
-def _scored(batches: Sequence[Batch], conditions: Mapping[str, Any]) -> Sequence[Batch]:
+def _scored(batches: Sequence[Batch], conditions: Conditions) -> Sequence[Batch]:
     """Return the batches that are scored on."""
-    return batches[: len(batches) // 2] if conditions["scoring"] == "half" else batches
+    return batches[: len(batches) // 2] if conditions.scoring == "half" else batches
 
 
 @contextmanager

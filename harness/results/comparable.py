@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.results.store import Record
+from harness.storage.store import Record
 
 DEPENDS_ON_MACHINE = frozenset(
     {

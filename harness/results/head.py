@@ -8,8 +8,8 @@ from typing import Any
 from harness.conditions import Conditions
 from harness.registry import Entry
 from harness.results import provenance
-from harness.results.store import SCHEMA
 from harness.spec import ENGINE_VERSION, Plan, Spec
+from harness.storage.store import SCHEMA
 
 
 def without_result(plan: Plan, status: str, reason: str) -> dict[str, Any]:

@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from harness.text import WIDTH, count, number, percent, several, size, table
+
 Record = Mapping[str, Any]
 
-WIDTH = 100
-"""Characters in a line at most."""
 
 ENDINGS = {"trigger": "the trigger fired", "cap": "the cap was reached"}
 """Why a training ended that something could end early."""
-
-
-def number(value: float | None) -> str:
-    """Return four digits of a number, a dash where there is none."""
-    return "-" if value is None else f"{value:.4g}"
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction in percent."""
-    return f"{100 * fraction:.6g} %"
-
-
-def size(value: int | None) -> str:
-    """Return a number of bytes with a unit."""
-    if value is None:
-        return "-"
-    scaled = float(value)
-    for unit in ("B", "kB", "MB"):
-        if abs(scaled) < 1000:
-            return f"{scaled:.3g} {unit}"
-        scaled /= 1000
-    return f"{scaled:.3g} GB"
-
-
-def count(value: int | None) -> str:
-    """Return a whole number with separators, a dash where there is none."""
-    return "-" if value is None else f"{value:,}"
-
-
-def several(amount: float, noun: str) -> str:
-    """Return an amount of something, in the singular or the plural."""
-    return f"{amount:,g} {noun}" if amount == 1 else f"{amount:,g} {noun}s"
 
 
 def _with_unit(unit: str, scale: float = 1) -> Callable[[float | None], str]:
@@ -101,7 +69,7 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         f"in {cost['train_seconds']}, peak memory {cost['peak_run_bytes']}",
     )
     if interruptions := len(record["provenance"]["resumed"]):
-        yield "interrupted", f"{several(interruptions, 'time')}; costs are of all lives together"
+        yield "interrupted", f"{several(interruptions, 'time')}; costs are of all attempts together"
     if record["cost"]["energy_kwh"] is not None:
         method, scope = (record["cost"].get(key) for key in ("energy_method", "energy_scope"))
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
@@ -241,37 +209,3 @@ def _happening(event: Mapping[str, Any]) -> Iterator[str]:
             yield "took a snapshot"
         case "rewind":
             yield f"rewound to step {event['position']}"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text in columns aligned to the left, the last of which is wrapped."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    lines = []
-    for *cells, last in rows:
-        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        head = "".join(f"{cell}  " for cell in ("", *padded))
-        lines.append(
-            textwrap.fill(last, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
-        )
-    return "\n".join(lines)
-
-
-def table(rows: Iterable[Sequence[str]], left: int = 0) -> str:
-    """Return rows as text in columns, aligned to the right but for the first few.
-
-    The last cell of a row that is shorter than the first row is text and has no column.
-    """
-    rows = list(rows)
-    columns = len(rows[0])
-    whole = [row for row in rows if len(row) == columns]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        if len(row) < columns:
-            cells[len(row) - 1] = row[-1]
-        lines.append(f"  {'  '.join(cells)}".rstrip())
-    return "\n".join(lines)

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, RunFailed
-from harness.network import begin_from
+from harness.initial_network import InitialNetwork
 from harness.places import place
 from harness.seeds import derive
-from harness.start import Start
 from harness.task import Batch, Task
-from harness.training.arithmetic import FLOAT32, Arithmetic
-from harness.training.optimiser import build_optimiser
-from harness.training.schedule import build_schedule
+from harness.training.optimization import build_optimiser, build_schedule
+from harness.training.precision import FLOAT32, Precision
 from harness.units import Kept, Units, all_masks
 
 Penalty = Callable[[nn.Module], Tensor]
@@ -39,9 +37,9 @@ class Trainer:
     Args:
         task: what is trained.
         seed: the run's seed.
-        schedule: a name in `harness.training.schedule.SCHEDULES`.
-        arithmetic: precision and layout of a step.
-        start: what the network begins from; None for a new one of the seed.
+        schedule: a name in `harness.training.optimization.SCHEDULES`.
+        precision: precision and layout of a step.
+        initial: the trained network to start from; None for new weights drawn from the seed.
         warmup: the share of the budget over which the learning rate rises.
 
     Raises:
@@ -53,29 +51,29 @@ class Trainer:
         task: Task,
         seed: int,
         schedule: str,
-        arithmetic: Arithmetic = FLOAT32,
-        start: Start | None = None,
+        precision: Precision = FLOAT32,
+        initial: InitialNetwork | None = None,
         warmup: float = 0.0,
     ) -> None:
         recipe = task.recipe
         self.task = task
         self.seed = seed
-        self._start = start
+        self._initial = initial
         self._begin()
         steps = recipe.epochs * task.steps_per_epoch
         self.schedule = build_schedule(schedule, recipe.learning_rate, steps, warmup)
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(recipe.clip)
-        self._arithmetic = arithmetic
+        self._precision = precision
 
     def _begin(self) -> None:
         """Build the dense network of the seed, its batches and its optimiser."""
         task = self.task
         torch.manual_seed(derive(self.seed, "weights"))
         self.model = task.model().to(task.device)
-        if self._start is not None:
-            begin_from(self._start, self.model)
+        if self._initial is not None:
+            self._initial.load_into(self.model)
         self.stream = task.stream(self.model, self.seed)
         self.optimiser = build_optimiser(self.model.parameters(), task.recipe)
         self.units: dict[str, Units] = {}
@@ -109,7 +107,7 @@ class Trainer:
             self._clip,
             penalty,
             after_backward,
-            self._arithmetic,
+            self._precision,
         )
         self._loss_sum += loss
         self._loss_count += 1
@@ -223,16 +221,16 @@ def update(
     clip: float,
     penalty: Penalty | None = None,
     after_backward: AfterBackward | None = None,
-    arithmetic: Arithmetic = FLOAT32,
+    precision: Precision = FLOAT32,
 ) -> Tensor:
-    """Do the arithmetic of one training step and return its loss, detached.
+    """Compute one training step and return its loss, detached.
 
     What was pruned is kept out of the gradient norm and of the optimiser's moments, and is
     still gone afterwards.
     """
     optimiser.zero_grad(set_to_none=True)
-    with arithmetic.autocast(task.device):
-        loss = task.loss(model, arithmetic.laid_out(batch))
+    with precision.autocast(task.device):
+        loss = task.loss(model, precision.laid_out(batch))
     _require_loss(task, loss)
     objective = loss if penalty is None else loss + penalty(model)
     objective.backward()

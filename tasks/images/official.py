@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.checksum import require_checksum
 from harness.data.decoded import Save
-from harness.data.listing import is_hidden
+from harness.data.description import is_hidden
+from harness.data.download import require_checksum
 from harness.errors import RequestError
 from tasks.images.settings import TINY_IMAGENET_ARCHIVE, TINY_IMAGENET_MD5
 

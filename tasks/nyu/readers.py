@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.io
 from scipy.io.matlab import MatReadError
 
-from harness.data.listing import APPLE_DOUBLE, listed
+from harness.data.description import APPLE_DOUBLE, listed
 from harness.errors import RequestError
 
 HEIGHT, WIDTH = 480, 640

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from harness.data.listing import APPLE_DOUBLE
+from harness.data.description import APPLE_DOUBLE
 from harness.errors import RequestError
 
 Picture = npt.NDArray[np.uint8]

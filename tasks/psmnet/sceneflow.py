@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.data.listing import listed
+from harness.data.description import listed
 from harness.errors import RequestError
 from tasks.psmnet.pairs import FETCH, PairFiles, Parts
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.checksum import require_checksum
 from harness.data.description import DataDescription, Source
+from harness.data.download import require_checksum
 from harness.errors import RequestError, nearest
 from tasks.ptb import documentation
 

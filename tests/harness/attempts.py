@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from workbench import CPU, NOT_MEASURED, Workbench
 
-from harness.costs.final import MEASURED
-from harness.durability import files
-from harness.durability.stop import Stop
-from harness.engine import carry_out
-from harness.results.store import Record, Store
+from harness.engine.final_costs import MEASURED
+from harness.engine.run_plan import run_plan
+from harness.signals import Stop
 from harness.spec import Plan
+from harness.storage import files
+from harness.storage.store import Record, Store
 
 OFTEN = 0.0
 """Seconds between checkpoints: one at every chance."""
@@ -123,11 +123,11 @@ class Attempts:
         """Carry out the run, or go on with it."""
         unmeasured = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.results.record.final_costs", lambda *arguments: unmeasured)
+            patch.setattr("harness.engine.finish.final_costs", lambda *arguments: unmeasured)
             # What takes most of the time of such short runs, and changes nothing here.
             patch.setattr(os, "fsync", lambda file: None)
             patch.setattr(gc, "collect", lambda *generation: 0)
-            return carry_out(
+            return run_plan(
                 self.plan,
                 self.bench.registry,
                 Store(self.results),

@@ -12,7 +12,7 @@ from workbench import Workbench
 
 from harness.prunable import prunable_weights
 from harness.pruning.event import digest
-from harness.results.store import Record
+from harness.storage.store import Record
 from harness.task import Batch, Split, Task
 from harness.training import trainer as training
 from harness.training.trainer import Trainer
@@ -112,5 +112,5 @@ def observe(bench: Workbench, pruner: str, **request: Any) -> Observation:
         patch.setattr(training, "update", watched_update)
         patch.setattr(points, "scoring_loss", watched_scoring_loss)
         patch.setattr(points, "evaluate", watched_evaluate)
-        seen.record = bench.carry_out(pruner, **request)
+        seen.record = bench.run(pruner, **request)
     return seen

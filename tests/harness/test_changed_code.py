@@ -9,7 +9,7 @@ from workbench import POINTS, Workbench
 
 import harness
 from harness.errors import RunFailed
-from harness.results.store import Store
+from harness.storage.store import Store
 
 
 @pytest.mark.parametrize(("pruner", "width"), [("crop_s", 4), ("snip", 6)])
@@ -21,7 +21,7 @@ def test_another_network_than_the_stored_one_is_told_in_one_line(
     plugin.write_text(text)
     bench = Workbench(tmp_path)
     bench.registry = type(bench.registry)([plugin])
-    record = bench.carry_out(pruner)
+    record = bench.run(pruner)
     folder = Store(tmp_path).folder / record["run_id"]
     harness.load(folder, plugins=[plugin])
     plugin.write_text(f"# Only a comment.\n{text}")

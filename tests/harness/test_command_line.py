@@ -19,9 +19,9 @@ from records import RECORD
 from workbench import NOT_MEASURED, POINTS
 
 from harness.command_line import COMMANDS, main
-from harness.costs.final import MEASURED
+from harness.engine.final_costs import MEASURED
 from harness.errors import RunFailed
-from harness.results.store import SCHEMA, Store
+from harness.storage.store import SCHEMA, Store
 
 THIRD_PARTY = '''\
 """A method that somebody else has thought of."""
@@ -114,7 +114,7 @@ Refused = Callable[..., str]
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare runs the process that measures their final network."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.results.record.final_costs", lambda *arguments: costs)
+    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
 
 
 @pytest.fixture

@@ -178,13 +178,13 @@ def test_a_method_that_spends_more_without_saying_so_fails(bench: Workbench) -> 
         """
     )
     with pytest.raises(RunFailed, match=r"the budget of 4 epochs is spent.*exceeds_budget=True"):
-        greedy.carry_out("tried", sparsity=0.0)
+        greedy.run("tried", sparsity=0.0)
 
 
 def test_a_method_that_trains_for_less_fails(bench: Workbench) -> None:
     lazy = bench.with_method("run.train(epochs=3)")
     with pytest.raises(RunFailed, match=r"tried ended after 15 of 20 steps.*end with run\.train"):
-        lazy.carry_out("tried", sparsity=0.0)
+        lazy.run("tried", sparsity=0.0)
 
 
 @pytest.mark.parametrize("schedule", ["equal", "onecycle"])
@@ -300,13 +300,13 @@ def test_a_gap_between_requested_and_realised_sparsity_is_an_error(
 ) -> None:
     careless = bench.with_method(f"run.prune(Weights, snip, {realised}); run.train()")
     with pytest.raises(RunFailed, match=rf"removed {realised:.6f} .* where 0\.800000 was asked"):
-        careless.carry_out("tried", sparsity=0.8)
+        careless.run("tried", sparsity=0.8)
 
 
 def test_a_sparsity_that_cannot_be_reached_is_a_wrong_request(bench: Workbench) -> None:
     undecided = bench.with_method("run.prune(Weights, snip, 0.9)\nrun.prune(Weights, snip, 0.5)")
     with pytest.raises(RequestError, match=r"0\.5 cannot be reached; the nearest that can is 0\.9"):
-        undecided.carry_out("tried")
+        undecided.run("tried")
 
 
 def test_sparsity_is_counted_from_masks_and_not_from_zeros(
@@ -321,9 +321,9 @@ def test_sparsity_is_counted_from_masks_and_not_from_zeros(
 
     monkeypatch.setattr(bench.points, "model", half_zero)
     frozen: dict[str, Any] = {"learning_rate": "0", "weight_decay": "0"}
-    dense = bench.carry_out("dense", **frozen)["sparsity"]
+    dense = bench.run("dense", **frozen)["sparsity"]
     assert (dense["weights"], dense["effective"]) == (0, 0)
-    pruned = bench.carry_out("random_u", sparsity=0.25, **frozen)["sparsity"]
+    pruned = bench.run("random_u", sparsity=0.25, **frozen)["sparsity"]
     assert pruned["weights"] == 0.25
 
 
@@ -350,7 +350,7 @@ def test_effective_sparsity_stands_beside_the_direct_one(bench: Workbench) -> No
         run.train()
         """
     )
-    sparsity = cutting.carry_out("tried", sparsity=30 / 80)["sparsity"]
+    sparsity = cutting.run("tried", sparsity=30 / 80)["sparsity"]
     assert sparsity["weights"] == 30 / 80
     assert sparsity["effective"] == 40 / 80
 
@@ -399,7 +399,7 @@ def test_inverted_masks_keep_what_scores_least(bench: Workbench) -> None:
         run.prune(Weights, numbered, run.sparsity)
         run.train()
         """
-    record = bench.with_method(by_number).carry_out("tried", sparsity=0.5, masks="inverted")
+    record = bench.with_method(by_number).run("tried", sparsity=0.5, masks="inverted")
     layers = {layer["name"]: layer["kept"] for layer in record["sparsity"]["per_layer"]}
     assert layers["4.weight"] == 0
 
@@ -431,7 +431,7 @@ run.train()
 
 
 def test_a_collapsed_network_is_flagged_and_its_quality_kept(bench: Workbench) -> None:
-    record = bench.with_method(EMPTY_FIRST_LAYER).carry_out("tried", sparsity=0.75)
+    record = bench.with_method(EMPTY_FIRST_LAYER).run("tried", sparsity=0.75)
     assert record["status"] == "collapsed"
     assert record["reason"] == "the output no longer depends on the input"
     assert record["sparsity"]["emptied_layers"] == ["0.weight"]
@@ -459,7 +459,7 @@ def test_an_emptied_layer_beside_a_skip_connection_is_only_listed(
 ) -> None:
     build = bench.points.model
     monkeypatch.setattr(bench.points, "model", lambda task: PassedBy(build(task)))
-    record = bench.with_method(EMPTY_FIRST_LAYER).carry_out("tried", sparsity=0.75)
+    record = bench.with_method(EMPTY_FIRST_LAYER).run("tried", sparsity=0.75)
     assert record["status"] == "done"
     assert record["sparsity"]["emptied_layers"] == ["0.weight"]
 
@@ -486,7 +486,7 @@ def test_a_run_that_diverges_in_its_last_step_has_diverged(bench: Workbench) -> 
         run.train(penalty=no_gradient_at_zero)
         """
     )
-    record = exploding.carry_out("tried")
+    record = exploding.run("tried")
     assert record["status"] == "diverged"
     assert record["reason"] == "the weights were no finite numbers after step 20"
     assert record["quality"]["test"] is None
@@ -502,7 +502,7 @@ def test_a_network_that_diverged_before_it_was_scored_has_diverged(bench: Workbe
         run.prune(Weights, snip, run.sparsity)
         """
     )
-    assert exploding.carry_out("tried")["status"] == "diverged"
+    assert exploding.run("tried")["status"] == "diverged"
 
 
 def test_a_score_that_is_not_a_number_fails_in_one_line_that_names_layer_and_criterion(

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from workbench import CPU, POINTS, Workbench
 
 import harness
-from harness.costs.disk import load_weights
-from harness.durability.files import save_state
 from harness.errors import RequestError, RunFailed
 from harness.network import FIRST_UNITS, load_network, save_network
-from harness.results.store import RECORD, WEIGHTS, Record
+from harness.storage.files import save_state
+from harness.storage.network_file import load_weights
+from harness.storage.store import RECORD, WEIGHTS, Record
 from pruners.channels.units import Channels
 from pruners.criteria import snip
 from pruners.weights import Weights
@@ -60,7 +60,7 @@ def as_an_earlier_version_left_it(folder: Path, units: dict[str, Any]) -> None:
 def test_a_network_needs_no_more_than_its_record_and_one_file(
     bench: Workbench, pruner: str
 ) -> None:
-    folder = folder_of(bench, bench.carry_out(pruner, sparsity=0.5))
+    folder = folder_of(bench, bench.run(pruner, sparsity=0.5))
     for path in folder.iterdir():
         if path.name not in (RECORD, WEIGHTS):
             path.unlink()
@@ -85,7 +85,7 @@ def test_units_go_on_from_what_they_had_kept(
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
 def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -> None:
-    record = bench.carry_out(pruner, sparsity=0.5)
+    record = bench.run(pruner, sparsity=0.5)
     folder = folder_of(bench, record)
     before = harness.load(folder, plugins=[POINTS]).state_dict()
     network = load_network(folder, bench.plan(pruner, sparsity=0.5), bench.registry, CPU)
@@ -103,7 +103,7 @@ def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -
 def test_a_network_that_its_task_no_longer_builds_is_refused(
     bench: Workbench, pruner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = bench.carry_out(pruner, sparsity=0.5)
+    record = bench.run(pruner, sparsity=0.5)
     monkeypatch.setitem(bench.points.model.__globals__, "HIDDEN", 12)
     assert refusal(folder_of(bench, record)) == (
         f"{record['run_id']}: the task 'points' builds another network than the stored one: its "
@@ -114,7 +114,7 @@ def test_a_network_that_its_task_no_longer_builds_is_refused(
 def test_a_network_with_another_buffer_is_refused(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = bench.carry_out("crop_u")
+    record = bench.run("crop_u")
     build = bench.points.model
 
     def with_a_buffer(task: Any) -> torch.nn.Module:

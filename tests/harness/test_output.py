@@ -13,7 +13,7 @@ import pytest
 from records import RECORD, record
 
 from harness.output import Output
-from harness.results.store import Store
+from harness.storage.store import Store
 
 
 class Full(io.StringIO):

@@ -35,7 +35,7 @@ def test_an_evaluation_that_gives_no_metric(
 
     monkeypatch.setattr(bench.points, "evaluate", odd)
     with pytest.raises(RunFailed) as refusal:
-        bench.carry_out("dense")
+        bench.run("dense")
     (line,) = str(refusal.value).splitlines()
     assert line.startswith("odd (test_task_mistakes.py, line ")
     assert complaint in line
@@ -47,14 +47,14 @@ def test_a_metric_may_be_a_tensor_of_one_number(
     monkeypatch.setattr(
         bench.points, "evaluate", lambda task, model, split: {"accuracy": torch.tensor(50)}
     )
-    assert bench.carry_out("dense")["quality"]["test"] == 50
+    assert bench.run("dense")["quality"]["test"] == 50
 
 
 def test_an_infinite_metric_is_a_run_that_diverged(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.points, "evaluate", lambda task, model, split: {"accuracy": math.inf})
-    record = bench.carry_out("dense")
+    record = bench.run("dense")
     assert (record["status"], record["reason"]) == ("diverged", "the test accuracy is inf")
 
 
@@ -65,7 +65,7 @@ def test_outputs_that_are_no_numbers_are_a_run_that_diverged(
     monkeypatch.setattr(
         bench.points, "outputs", lambda task, model, batch: math.nan * outputs(task, model, batch)
     )
-    record = bench.carry_out("dense")
+    record = bench.run("dense")
     assert record["status"] == "diverged"
     assert record["quality"]["test"] is None
 
@@ -86,7 +86,7 @@ def test_a_loss_that_is_none(
 ) -> None:
     monkeypatch.setattr(bench.points, "loss", loss)
     with pytest.raises(RunFailed) as refusal:
-        bench.carry_out("dense")
+        bench.run("dense")
     (line,) = str(refusal.value).splitlines()
     assert "test_task_mistakes.py, line " in line
     assert complaint in line
@@ -97,7 +97,7 @@ def test_what_goes_wrong_inside_the_engine_names_the_plug_ins_line_and_the_engin
 ) -> None:
     monkeypatch.setattr("harness.training.trainer.Trainer._seed_step", lambda trainer: {}["odd"])
     with pytest.raises(RunFailed) as refusal:
-        bench.with_method("run.train()").carry_out("tried")
+        bench.with_method("run.train()").run("tried")
     (line,) = str(refusal.value).splitlines()
     assert line.startswith("tried.py, line 8, which called harness/training/trainer.py, line ")
     assert line.endswith(": KeyError: 'odd' (more in failure.txt)")

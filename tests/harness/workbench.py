@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.costs.final import MEASURED
-from harness.costs.ledger import Ledger
-from harness.durability.checkpoint import Checkpoints
-from harness.durability.journal import Journal
-from harness.durability.stop import Stop
-from harness.engine import carry_out
+from harness.costs.meter import CostMeter
+from harness.engine.final_costs import MEASURED
+from harness.engine.run_plan import run_plan
 from harness.network import build_task
 from harness.registry import Registry
-from harness.results.store import Record, Store
 from harness.run import Run
+from harness.signals import Stop
 from harness.spec import Plan, plan
+from harness.storage.checkpoint import Checkpoints
+from harness.storage.journal import Journal
+from harness.storage.store import Record, Store
 from harness.task import Task
 from harness.training.trainer import Trainer
 
@@ -103,15 +103,13 @@ class Workbench:
             trainer,
             journal,
             Checkpoints(folder, interval=3600),
-            Ledger(CPU, measure_energy=False),
+            CostMeter(CPU, measure_energy=False),
             lambda: False,
             lambda line: None,
         )
         return Begun(run, trainer, journal)
 
-    def carry_out(
-        self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str
-    ) -> Record:
+    def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
         """Return the record of a run, carried out once; its final network is not measured."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
         unmeasured = {
@@ -119,8 +117,8 @@ class Workbench:
             "reasons": dict.fromkeys(MEASURED, NOT_MEASURED),
         }
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.results.record.final_costs", lambda *arguments: unmeasured)
-            return carry_out(
+            patch.setattr("harness.engine.finish.final_costs", lambda *arguments: unmeasured)
+            return run_plan(
                 wanted, self.registry, Store(self.folder), CPU, lambda line: None, Stop()
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tasks.digits.model import resnet18
 from torch import nn
 
 from harness.errors import Skip
@@ -11,7 +12,6 @@ from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.normalisation import norm_scales
 from pruners.training import l1, norms_and_head, taylor
-from tasks.digits.model import resnet18
 
 IMAGES = torch.zeros(1, 1, 8, 8)
 

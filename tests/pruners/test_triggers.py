@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.durability.journal import fingerprint
 from harness.errors import RequestError
+from harness.storage.journal import fingerprint
 from harness.trigger import Reading, Trigger
 from pruners.criteria import random
 from pruners.triggers import MaskDistance, at_epoch, lazy_regime, mask_distance

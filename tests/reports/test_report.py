@@ -14,7 +14,7 @@ import pytest
 from fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 from harness.command_line import main
-from harness.durability import files
+from harness.storage import files
 from reports import exports, report
 from reports.groups import sections
 from reports.page import embedded

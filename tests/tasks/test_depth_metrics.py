@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
 from tasks.nyu.losses import berhu, mean_squared_error
 from tasks.nyu.metrics import averaged, image_sums, pooled
+from torch import Tensor
 
 
 def maps(*rows: list[float]) -> Tensor:

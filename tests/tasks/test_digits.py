@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tasks.digits.model import resnet18
 from torch import Tensor, nn
 
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import plan
 from tasks.digits import data
-from tasks.digits.model import resnet18
 from tasks.digits.task import Digits
 
 PARTS = ("train", "validation", "test")

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
-
 from tasks.images.augmentation import flipped, rotated, shifted
+from torch import Tensor
 
 
 def numbered(count: int, size: int = 5) -> Tensor:

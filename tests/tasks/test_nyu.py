@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tasks.nyu.crop import centre_crop, cropped_size
+from tasks.nyu.parts import Part
 from torch import Tensor, nn
 
 from harness.errors import RequestError
@@ -17,9 +19,7 @@ from harness.registry import Registry
 from harness.spec import plan
 from tasks.nyu import data, pretrained, rooms
 from tasks.nyu.augmentation import augmented
-from tasks.nyu.crop import centre_crop, cropped_size
 from tasks.nyu.model import FCRN
-from tasks.nyu.parts import Part
 from tasks.nyu.task import NYUDepth
 
 CPU = torch.device("cpu")

@@ -17,15 +17,15 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from tasks.nyu.frames import SingleFrames
+from tasks.nyu.labelled import FRAMES, SPLIT, LabelledFrames, official_split
 
 from harness.command_line import main
-from harness.data.cache import VARIABLE
-from harness.data.listing import APPLE_DOUBLE
+from harness.data.decoded import VARIABLE
+from harness.data.description import APPLE_DOUBLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.nyu import data, pretrained
-from tasks.nyu.frames import SingleFrames
-from tasks.nyu.labelled import FRAMES, SPLIT, LabelledFrames, official_split
 
 LABELLED = {"frames": "labelled", "init": "scratch"}
 SINGLE = {"frames": "single", "init": "scratch"}

@@ -9,7 +9,7 @@ from in_this_process import Command, InThisProcess, Said
 from workbench import NOT_MEASURED
 
 from harness.command_line import main
-from harness.costs.final import MEASURED
+from harness.engine.final_costs import MEASURED
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def command(
 ) -> Command:
     """Carry out a command in this process, in an empty folder; final networks are not measured."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.results.record.final_costs", lambda *arguments: costs)
+    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
     monkeypatch.setattr("harness.commands.matrix.find_executor", lambda name: InThisProcess)
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

@@ -7,9 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.durability.stop import Stop
 from harness.matrix.executor import Order, Outcome, Report, Resources
 from harness.matrix.worker import carry_out_order
+from harness.signals import Stop
 
 
 @dataclass(frozen=True)

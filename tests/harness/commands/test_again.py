@@ -9,7 +9,7 @@ import pytest
 from in_this_process import Command
 from workbench import POINTS
 
-from harness.results.store import Record, Store
+from harness.storage.store import Record, Store
 
 RUN = ("run", "--task", "points", "--plugin", POINTS, "--profile", "smoke")
 MATRIX = ("matrix", "--tasks", "points", "--plugin", POINTS, "--profile", "smoke")

@@ -10,13 +10,13 @@ import pytest
 from workbench import METHOD, NOT_MEASURED, POINTS
 
 from harness.command_line import main
-from harness.costs.final import MEASURED
+from harness.engine.final_costs import MEASURED
 
 
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.results.record.final_costs", lambda *arguments: costs)
+    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
 
 
 Check = Callable[..., tuple[int, list[str]]]
@@ -84,7 +84,7 @@ def test_a_criterion_that_overwrites_the_network_breaks_a_rule(check: Check) -> 
 
 @pytest.mark.slow
 def test_a_program_that_forgets_what_it_knew_breaks_a_rule(check: Check) -> None:
-    """It is only found by ending lives of the run."""
+    """It is only found by ending attempts of the run."""
     body = """
     started = globals().setdefault("STARTED", [])
     started.append(1)

@@ -11,7 +11,7 @@ import pytest
 from records import RECORD, record
 
 from harness.command_line import main
-from harness.results.store import Store
+from harness.storage.store import Store
 
 Compare = Callable[[dict[str, Any], dict[str, Any]], list[str]]
 

@@ -11,7 +11,7 @@ from records import record
 from workbench import POINTS
 
 from harness.matrix.plan import matrix_files
-from harness.results.store import Store
+from harness.storage.store import Store
 
 WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
 

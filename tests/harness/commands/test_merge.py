@@ -9,7 +9,7 @@ import pytest
 from records import RECORD, record
 
 from harness.command_line import main
-from harness.results.store import SCHEMA, Store
+from harness.storage.store import SCHEMA, Store
 
 RUN = RECORD["run_id"]
 

@@ -21,7 +21,7 @@ from harness.matrix.plan import (
 )
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.storage.store import Store
 
 COMMAND = "python -m harness matrix --suite mine"
 

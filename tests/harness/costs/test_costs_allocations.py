@@ -3,8 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.costs.allocations import Allocations
-from harness.costs.measured import Measured
+from harness.costs.memory import Allocations, Measured
 
 
 def numbers(count: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from harness.costs import energy
 from harness.costs.energy import WORLD_AVERAGE, EnergyMeter
-from harness.costs.measured import Measured
+from harness.costs.memory import Measured
 
 CPU = torch.device("cpu")
 

@@ -20,7 +20,7 @@ NOT_NEEDED = {
 IMPORTS = """
 import sys
 from harness.registry import Registry
-import harness.engine
+import harness.engine.run_plan
 
 registry = Registry()
 registry.find("task", "digits").load()

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from harness.costs import memory
-from harness.costs.measured import Measured
-from harness.costs.memory import PeakMemory
+from harness.costs.memory import Measured, PeakMemory
 
 CPU = torch.device("cpu")
 MIB = 1024**2

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.costs import usage
-from harness.costs.usage import Stopwatch, Usage, waited
+from harness.costs import timing as usage
+from harness.costs.timing import Stopwatch, Usage, waited
 
 
 class Machine:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.archives import extract
+from harness.data.download import extract
 from harness.errors import RequestError
 
 Pack = Callable[[Path, dict[str, bytes]], Path]

@@ -8,12 +8,12 @@ import platformdirs
 import pytest
 
 from harness.command_line import main
-from harness.data.cache import VARIABLE, cache_folder
-from harness.durability.stop import Stop
+from harness.data.decoded import VARIABLE, cache_folder
 from harness.errors import RequestError
 from harness.matrix import worker
 from harness.matrix.executor import Order
 from harness.registry import Registry
+from harness.signals import Stop
 from harness.spec import plan
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.checksum import checksum, require_checksum
+from harness.data.download import checksum, require_checksum
 from harness.errors import RequestError
 
 

@@ -16,7 +16,7 @@ import pytest
 from harness.command_line import main
 from harness.data.download import PIECE, download
 from harness.errors import RequestError, RunFailed
-from harness.progress import SECONDS_BETWEEN_LOG_LINES, Progress
+from harness.output import SECONDS_BETWEEN_LOG_LINES, Progress
 
 CONTENT = bytes(range(256)) * (4 * PIECE // 256)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
@@ -261,7 +261,7 @@ class TestProgress:
 
     def test_a_log_gets_a_line_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         log, clock = io.StringIO(), [0.0]
-        monkeypatch.setattr("harness.progress.time.monotonic", lambda: clock[0])
+        monkeypatch.setattr("harness.output.time.monotonic", lambda: clock[0])
         progress = Progress(log)
         for second in range(3 * int(SECONDS_BETWEEN_LOG_LINES)):
             clock[0] = float(second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.data.listing import listed
+from harness.data.description import listed
 
 
 def test_what_systems_leave_beside_data_is_not_listed(tmp_path: Path) -> None:

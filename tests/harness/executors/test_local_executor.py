@@ -11,14 +11,14 @@ import pytest
 from workbench import Workbench
 
 from harness.contracts import outcome
-from harness.durability.lives import Lives
-from harness.durability.stop import Urgency
 from harness.executors import local
 from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import Order, Resources
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.signals import Urgency
 from harness.spec import Plan, plan
+from harness.storage.journal import Attempts
+from harness.storage.store import Store
 
 FAULTS = Path(__file__).parent.parent / "faults.py"
 REGISTRY = Registry([FAULTS])
@@ -48,8 +48,8 @@ def dispatch(
     return tally
 
 
-def lives(results: Path, run: Plan) -> int:
-    return len(Lives(results / run.run_id / "lives.json").entries)
+def attempts(results: Path, run: Plan) -> int:
+    return len(Attempts(results / run.run_id / "lives.json").entries)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,9 @@ class TestEightCells:
         assert tally.outcomes[plans[name].run_id].status == "done"
         record = Store(folder / "results").record(plans[name].run_id)
         assert record is not None
-        assert outcome(record) == outcome(bench.carry_out(name))
+        assert outcome(record) == outcome(bench.run(name))
         assert record["provenance"]["runs_on_device"] == 2
-        assert lives(folder / "results", plans[name]) == 1
+        assert attempts(folder / "results", plans[name]) == 1
 
     @pytest.mark.parametrize(
         ("name", "reason"),
@@ -117,7 +117,7 @@ class TestEightCells:
     def test_only_those_whose_process_was_lost_are_tried_again(
         self, folder: Path, plans: dict[str, Plan]
     ) -> None:
-        tried = {name: lives(folder / "results", plans[name]) for name in BAD}
+        tried = {name: attempts(folder / "results", plans[name]) for name in BAD}
         assert tried == {"segfaulting": 2, "killed": 2, "hanging": 1, "raising": 1}
 
     @pytest.mark.usefixtures("tally")
@@ -142,7 +142,7 @@ def test_a_run_that_was_killed_goes_on_by_itself(tmp_path: Path) -> None:
     run = planned("killed_once", witness=str(tmp_path / "witness"))
     tally = dispatch([run], tmp_path / "results", Resources(1, "cpu"))
     assert tally.outcomes[run.run_id].status == "done"
-    assert lives(tmp_path / "results", run) == 2
+    assert attempts(tmp_path / "results", run) == 2
     assert Store(tmp_path / "results").failure(run.run_id) is None
 
 
@@ -163,7 +163,7 @@ def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
 
     def available() -> int:
         """Nothing is left once both are at work, until one has saved itself."""
-        begun = all(lives(tmp_path, run) for run in runs)
+        begun = all(attempts(tmp_path, run) for run in runs)
         saved = list(tmp_path.glob("*/checkpoint-*.pt"))
         told.extend(path.parent.name for path in saved)
         return 0 if begun and not told else 10**12
@@ -171,13 +171,11 @@ def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
     monkeypatch.setattr(local.pressure, "available", available)
     tally = dispatch(runs, tmp_path, Resources(2, "cpu"))
     assert dict(tally.count()) == {"done": 2}
-    assert sorted(lives(tmp_path, run) for run in runs) == [1, 2]
+    assert sorted(attempts(tmp_path, run) for run in runs) == [1, 2]
     for run in runs:
         record = Store(tmp_path).record(run.run_id)
         assert record is not None
-        assert outcome(record) == outcome(
-            bench.carry_out("dense", seed=run.spec.seed, epochs="150")
-        )
+        assert outcome(record) == outcome(bench.run("dense", seed=run.spec.seed, epochs="150"))
 
 
 def test_a_run_that_needs_more_than_there_is_is_refused(tmp_path: Path) -> None:
@@ -203,7 +201,7 @@ def test_two_at_once_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
     for thread in both:
         thread.join()
     assert [dict(tally.count()) for tally in tallies] == [{"done": 4}] * 2
-    assert [lives(tmp_path, run) for run in runs] == [1] * 4
+    assert [attempts(tmp_path, run) for run in runs] == [1] * 4
 
 
 @pytest.mark.parametrize(("level", "status"), [(1, "done"), (2, None)])

@@ -14,12 +14,12 @@ import pytest
 from workbench import Workbench
 
 from harness.contracts import outcome
-from harness.durability.stop import Urgency
 from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import Order, Resources, find_executor
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.signals import Urgency
 from harness.spec import Plan, plan
+from harness.storage.store import Store
 
 FAULTS = Path(__file__).parent.parent / "faults.py"
 REGISTRY = Registry([FAULTS])
@@ -95,7 +95,7 @@ class TestNineCells:
         assert tally.outcomes[plans[name].run_id].status == "done"
         record = Store(folder).record(plans[name].run_id)
         assert record is not None
-        assert outcome(record) == outcome(bench.carry_out(name, sparsity=0.8))
+        assert outcome(record) == outcome(bench.run(name, sparsity=0.8))
 
     @pytest.mark.parametrize(("name", "reason"), BAD.items())
     def test_those_that_do_not_say_why(

@@ -12,14 +12,14 @@ import pytest
 from workbench import Workbench
 
 from harness.contracts import outcome
-from harness.durability.lives import Lives
-from harness.durability.stop import Urgency
 from harness.errors import RequestError
 from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import Order, Resources, find_executor
 from harness.registry import Registry
-from harness.results.store import Store
+from harness.signals import Urgency
 from harness.spec import Plan, plan
+from harness.storage.journal import Attempts
+from harness.storage.store import Store
 
 FAULTS = Path(__file__).parent.parent / "faults.py"
 CLUSTER = Path(__file__).parent.parent.parent / "slurm" / "cluster"
@@ -55,8 +55,8 @@ def dispatch(
     return tally
 
 
-def lives(results: Path, run: Plan) -> int:
-    return len(Lives(results / run.run_id / "lives.json").entries)
+def attempts(results: Path, run: Plan) -> int:
+    return len(Attempts(results / run.run_id / "lives.json").entries)
 
 
 @pytest.mark.slurm
@@ -71,13 +71,13 @@ def test_what_ends_badly_costs_the_others_nothing(
     for name in good:
         record = Store(tmp_path).record(plans[name].run_id)
         assert record is not None
-        assert outcome(record) == outcome(bench.carry_out(name))
+        assert outcome(record) == outcome(bench.run(name))
     reasons = {name: str(tally.outcomes[plans[name].run_id].reason) for name in (*bad, "hanging")}
     assert "was lost" in reasons["segfaulting"]
     assert "was lost" in reasons["killed"]
     assert "ValueError: boom" in reasons["raising"]
     assert "did not end within the limit for a run" in reasons["hanging"]
-    tried = {name: lives(tmp_path, plans[name]) for name in (*bad, "hanging")}
+    tried = {name: attempts(tmp_path, plans[name]) for name in (*bad, "hanging")}
     assert tried == {"segfaulting": 2, "killed": 2, "raising": 1, "hanging": 1}
 
 
@@ -103,12 +103,10 @@ def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
     for run, number in zip(runs, epochs, strict=True):
         record = Store(tmp_path).record(run.run_id)
         assert record is not None
-        assert outcome(record) == outcome(
-            bench.carry_out("dense", seed=run.spec.seed, epochs=number)
-        )
-    assert lives(tmp_path, long) > 2
-    assert lives(tmp_path, preempted) > 1
-    assert [lives(tmp_path, run) for run in runs[2:]] == [1] * 6
+        assert outcome(record) == outcome(bench.run("dense", seed=run.spec.seed, epochs=number))
+    assert attempts(tmp_path, long) > 2
+    assert attempts(tmp_path, preempted) > 1
+    assert [attempts(tmp_path, run) for run in runs[2:]] == [1] * 6
 
 
 @pytest.mark.slurm
@@ -130,7 +128,7 @@ def test_a_run_that_is_told_to_make_way_goes_on_from_its_checkpoint(
     record = Store(tmp_path).record(run.run_id)
     assert record is not None
     assert record["provenance"]["resumed"][0]["position"] > 0
-    assert outcome(record) == outcome(bench.carry_out("dense", epochs="3000"))
+    assert outcome(record) == outcome(bench.run("dense", epochs="3000"))
 
 
 @pytest.mark.slurm

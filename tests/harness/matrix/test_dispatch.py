@@ -12,14 +12,14 @@ from filelock import FileLock
 from records import record
 from workbench import Workbench
 
-from harness.durability.lives import MACHINE, Lives
-from harness.durability.stop import Urgency
 from harness.matrix.board import STOPPING, Board, counted
 from harness.matrix.dispatch import RETRIES, Dispatch, Tally
 from harness.matrix.estimates import Estimates
 from harness.matrix.executor import Executor, Order, Outcome
-from harness.results.store import Store
+from harness.signals import Urgency
 from harness.spec import Plan
+from harness.storage.journal import MACHINE, Attempts
+from harness.storage.store import Store
 
 DONE, LOST = Outcome("done"), Outcome("lost", "its machine is gone", "sparks")
 
@@ -106,10 +106,10 @@ def test_what_has_to_make_way_and_gets_no_further_is_given_up(bench: Workbench) 
 def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> None:
     times = 3 * RETRIES["interrupted"]
     matrix = Matrix(bench, [Outcome("interrupted")] * times + [DONE])
-    lives = Lives(matrix.store.open_run(matrix.plans[0].run_id) / "lives.json")
+    attempts = Attempts(matrix.store.open_run(matrix.plans[0].run_id) / "lives.json")
 
     def get_further() -> None:
-        lives.begin(len(lives.entries), {**dict.fromkeys(MACHINE), "runs_on_device": 1})
+        attempts.begin(len(attempts.entries), {**dict.fromkeys(MACHINE), "runs_on_device": 1})
 
     assert matrix.go(get_further) == [DONE]
     assert len(matrix.executor.orders) == times + 1

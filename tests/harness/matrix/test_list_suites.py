@@ -10,7 +10,7 @@ import pytest
 from records import record
 
 from harness.command_line import main
-from harness.results.store import Store
+from harness.storage.store import Store
 
 SUITE = """
 title = "Mine"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.contracts import outcome
-from harness.results.store import Store
+from harness.storage.store import Store
 
 FAULTS = Path(__file__).parent.parent / "faults.py"
 PRUNERS = ("dense", "hoarding", "snip", "ltr")

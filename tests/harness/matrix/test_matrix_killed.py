@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from harness.contracts import outcome
-from harness.results.store import Store
+from harness.storage.store import Store
 
 WORDS = ["matrix", "--suite", "smoke", "--jobs", "2", "--device", "cpu", "--checkpoint-every", "1"]
 ROOT = Path(__file__).parents[3]

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.prunable import prunable_weights
-from harness.pruning.sparsity import dense_shapes, layers, weight_sparsity
+from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.units import Units
 from pruners.distributions import whole_network
 from pruners.weights import Weights

@@ -39,7 +39,7 @@ run.train()
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_criterion_that_changes_something_is_refused(bench: Workbench, change: str) -> None:
     with pytest.raises(RunFailed) as refusal:
-        bench.with_method(METHOD.format(change=change)).carry_out("tried")
+        bench.with_method(METHOD.format(change=change)).run("tried")
     (line,) = str(refusal.value).splitlines()
     assert line.startswith("the criterion looking (tried.py, line ")
     assert f" changed {('the ' + CHANGES[change].removeprefix('the '))}" in line
@@ -128,7 +128,7 @@ def test_a_method_that_changes_something_between_its_verbs_is_refused(
     run.train()
     """
     with pytest.raises(RunFailed) as refusal:
-        bench.with_method(textwrap.dedent(body)).carry_out("tried")
+        bench.with_method(textwrap.dedent(body)).run("tried")
     assert f"the pruner tried changed the {what} between two verbs" in str(refusal.value)
 
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 import pytest
 from records import RECORD, record
 
-from harness.results.summary import (
-    WIDTH,
-    columns,
-    count,
-    number,
-    percent,
-    several,
-    size,
-    summarise,
-    summarise_events,
-    table,
-)
+from harness.results.summary import summarise, summarise_events
+from harness.text import WIDTH, columns, count, number, percent, several, size, table
 
 
 def test_a_run_in_a_few_lines() -> None:
@@ -117,7 +107,7 @@ def test_what_is_unusual_is_told() -> None:
     )
     assert "settings         width=8, masks=shuffled" in text
     assert "nothing is left of second.weight" in " ".join(text.split())
-    assert "interrupted      1 time; costs are of all lives together" in text
+    assert "interrupted      1 time; costs are of all attempts together" in text
     assert text.endswith("Abacus 1, 1 thread")
     assert "data             SYNTHETIC: " in text
 

@@ -15,7 +15,7 @@ from harness.network import build_task
 from harness.pruning.event import digest
 from harness.task import Batch, Task
 from harness.training.evaluation import evaluate
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser
 from harness.training.trainer import Trainer, update
 from pruners.distributions import whole_network
 from pruners.weights import Weights

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from tasks.digits.model import resnet18
 from torch import Tensor, nn
 
-from tasks.digits.model import resnet18
 from tasks.ptb.model import PSMM
 
 

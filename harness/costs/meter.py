@@ -1,0 +1,181 @@
+"""The costs of a run as it goes on, over all the attempts of a run that was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.costs.memory import Measured, PeakMemory
+from harness.costs.timing import DISTURBED, Stopwatch, Usage, waited
+
+if TYPE_CHECKING:
+    from harness.costs.energy import EnergyMeter
+
+NO_PROCESSOR_TIME = "on a GPU the processor's time says nothing of the work"
+
+
+class CostMeter:
+    """Time and energy of a run add up over its attempts; of its memory the highest peak counts.
+
+    What counts is the method: its training steps, its scores, what a trigger watches. The
+    suite's instruments (validation, gradient flow, the tangent kernel) and its own work
+    (checkpoints, journal) are left out of time, energy and memory alike.
+
+    What a killed process did after its last checkpoint is lost to it, and is done again.
+
+    Args:
+        device: where the run computes.
+        measure_energy: looking for the counters takes two seconds, which a smoke run is spared.
+        load_before: how many processors others kept busy before the run.
+    """
+
+    def __init__(
+        self, device: torch.device, measure_energy: bool, load_before: float | None = None
+    ) -> None:
+        self._device = device
+        self._energy: EnergyMeter | None = None
+        if measure_energy:
+            # Imported here because a smoke run is spared the libraries, too.
+            from harness.costs.energy import EnergyMeter
+
+            self._energy = EnergyMeter(device)
+        self._load_before = load_before
+        self._memory = PeakMemory(device)
+        self._method = self._instruments = Usage()
+        self._earlier_peak = self._earlier_peak_of_all = 0
+        self._stopwatch: Stopwatch | None = None
+        self._is_paused = False
+
+    def begin(self) -> None:
+        """Forget what building and restoring the network took for a moment."""
+        self._memory.start()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count time and energy of a context as the method's."""
+        self._go_on()
+        try:
+            yield
+        finally:
+            self._halt()
+
+    @contextmanager
+    def instrument(self) -> Iterator[None]:
+        """Leave a context out of all costs, and what it leaves behind out of the memory."""
+        if self._is_paused:
+            yield
+            return
+        was_running = self._stopwatch is not None
+        self._halt()
+        self._is_paused = True
+        self._memory.pause()
+        stopwatch = Stopwatch()
+        try:
+            yield
+        finally:
+            self._synchronise()
+            self._instruments += stopwatch.read()
+            self._memory.resume()
+            self._is_paused = False
+            if was_running:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        self._synchronise()
+        if self._energy is not None:
+            self._energy.start()
+        self._stopwatch = Stopwatch()
+
+    def _halt(self) -> None:
+        if self._stopwatch is None:
+            return
+        self._synchronise()
+        self._method += self._stopwatch.read()
+        self._stopwatch = None
+        if self._energy is not None:
+            self._energy.stop()
+
+    def _synchronise(self) -> None:
+        """Wait for the GPU: what it was asked to do belongs to who asked."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def state(self) -> dict[str, Any]:
+        """Return what is needed to go on counting in another process."""
+        return {
+            "method": asdict(self._method),
+            "instruments": asdict(self._instruments),
+            "load_before": self._load_before,
+            "peak": self._peak().value,
+            "peak_of_all": self._peak_of_all().value,
+            "energy": None if self._energy is None else self._energy.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Add what earlier processes have counted."""
+        self._method += Usage(**state["method"])
+        self._instruments += Usage(**state["instruments"])
+        self._load_before = state["load_before"]
+        self._earlier_peak = state["peak"] or 0
+        self._earlier_peak_of_all = state["peak_of_all"] or 0
+        if self._energy is not None:
+            self._energy.restore(state["energy"])
+
+    def close(self) -> dict[str, Any]:
+        """Stop measuring and return the run's part of the record's costs."""
+        self._halt()
+        peak, of_all = self._peak(), self._peak_of_all()
+        method = self._method
+        on_processor = self._device.type != "cuda"
+        costs: dict[str, Any] = {
+            "train_seconds": method.wall,
+            "train_cpu_seconds": method.process if on_processor else None,
+            "peak_run_bytes": peak.value,
+            "instrument_seconds": self._instruments.wall,
+            "peak_run_bytes_with_instruments": of_all.value,
+            "load": {"train_seconds": {"before": self._load_before, "during": method.load}},
+            "disturbed": {},
+        }
+        reasons = {
+            "peak_run_bytes": peak.reason,
+            "peak_run_bytes_with_instruments": of_all.reason,
+            "train_cpu_seconds": None if on_processor else NO_PROCESSOR_TIME,
+        }
+        share = waited(method.wall, method.thread)
+        if on_processor and share > DISTURBED:
+            costs["disturbed"]["train_seconds"] = round(share, 3)
+        if self._energy is None:
+            reason = "energy is not measured in the smoke profile"
+            costs |= {"energy_kwh": None, "emissions_g": None, "energy_method": None}
+            reasons |= {"energy_kwh": reason, "emissions_g": reason}
+        else:
+            energy = self._energy.read()
+            costs |= {
+                "energy_kwh": energy.kilowatt_hours.value,
+                "emissions_g": energy.emissions_g.value,
+                "energy_method": energy.method,
+                "energy_scope": energy.scope,
+                "carbon_intensity_g_per_kwh": energy.carbon_intensity,
+            }
+            share = method.share_of_others
+            if on_processor and share > DISTURBED and energy.kilowatt_hours.value is not None:
+                costs["disturbed"]["energy_kwh"] = round(share, 3)
+            reasons |= {
+                "energy_kwh": energy.kilowatt_hours.reason,
+                "emissions_g": energy.emissions_g.reason,
+            }
+        return {**costs, "reasons": {name: why for name, why in reasons.items() if why}}
+
+    def _peak(self) -> Measured:
+        return _at_least(self._memory.peak(), self._earlier_peak)
+
+    def _peak_of_all(self) -> Measured:
+        return _at_least(self._memory.peak_of_all(), self._earlier_peak_of_all)
+
+
+def _at_least(peak: Measured, earlier: int) -> Measured:
+    return peak if peak.value is None else Measured(max(int(peak.value), earlier))

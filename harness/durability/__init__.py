@@ -1,1 +1,0 @@
-"""Nothing is lost: journal, checkpoints, locks and files that appear whole or not at all."""

@@ -1,0 +1,1 @@
+"""Carrying out one run, from its plan to its record."""

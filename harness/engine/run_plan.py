@@ -1,0 +1,162 @@
+"""Carry out a plan from the first step to its record."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from harness.costs.meter import CostMeter
+from harness.costs.timing import Stopwatch
+from harness.engine.failure import failure_recorded
+from harness.engine.final_costs import warm_up
+from harness.engine.finish import Finished, assemble
+from harness.errors import Diverged, RunFailed, Skip
+from harness.network import Network, build_task, save_network
+from harness.prunable import weight_sparsity
+from harness.registry import Registry
+from harness.results import provenance
+from harness.run import Run
+from harness.signals import Stop
+from harness.spec import Plan
+from harness.storage import files
+from harness.storage.checkpoint import Checkpoints
+from harness.storage.files import exclusive_lock
+from harness.storage.journal import Attempts, Journal
+from harness.storage.store import Record, Store
+from harness.training.precision import Precision
+from harness.training.trainer import Trainer
+from harness.units import UnreachableSparsity
+
+CHECKPOINT_INTERVAL = 60.0
+"""Seconds between two checkpoints."""
+
+Report = Callable[[str], None]
+"""Takes a line of progress."""
+
+
+def run_plan(
+    plan: Plan,
+    registry: Registry,
+    store: Store,
+    device: torch.device,
+    report: Report,
+    stop: Stop,
+    checkpoint_interval: float = CHECKPOINT_INTERVAL,
+    runs_on_device: int = 1,
+) -> Record:
+    """Return the record of a plan, carrying it out unless that was done before.
+
+    Args:
+        plan: what to run.
+        registry: finds task, pruner and units.
+        store: where the run's folder lies.
+        device: where it runs.
+        report: takes lines of progress.
+        stop: says when to save and end.
+        checkpoint_interval: seconds between two checkpoints.
+        runs_on_device: how many runs, this one included, may be at work on the device meanwhile.
+
+    Raises:
+        Skip: the method has no meaning here, or the sparsity cannot be reached.
+        RunFailed: the run failed.
+        Interrupted: the process was asked to stop; the same call goes on later.
+    """
+    folder = store.open_run(plan.run_id)
+    with exclusive_lock(folder, report, stop):
+        files.remove_unfinished(folder)
+        checkpoints = Checkpoints(folder, checkpoint_interval)
+        record = store.record(plan.run_id)
+        if record is not None:
+            report(f"{plan.run_id} was done before")
+        else:
+            with failure_recorded(plan, store):
+                record = _run(
+                    plan, registry, folder, checkpoints, device, report, stop, runs_on_device
+                )
+                store.save(record)
+        checkpoints.clear()
+        return record
+
+
+def _run(
+    plan: Plan,
+    registry: Registry,
+    folder: Path,
+    checkpoints: Checkpoints,
+    device: torch.device,
+    report: Report,
+    stop: Stop,
+    runs_on_device: int,
+) -> Record:
+    """Carry out the program and return its record."""
+    # A network with most of its weights gone makes denormal numbers, which a CPU computes slowly.
+    torch.set_flush_denormal(True)
+    preparing = Stopwatch()
+    method = plan.pruner.load()
+    task = build_task(plan, device)
+    warm_up(
+        plan,
+        Network(task, task.model().to(device), {}),
+        task.scoring_batches(plan.spec.seed)[0],
+    )
+    meter = CostMeter(device, plan.spec.profile != "smoke", preparing.read().load)
+    precision = Precision.of(plan.conditions)
+    trainer = Trainer(
+        task,
+        plan.spec.seed,
+        plan.conditions.schedule,
+        precision,
+        plan.start,
+        plan.conditions.warmup,
+    )
+    journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
+    run = Run(plan, registry, trainer, journal, checkpoints, meter, stop, report)
+    if run.resume():
+        report(f"going on from step {trainer.position}, interrupted before")
+    meter.begin()
+    environment = {**provenance.environment(device), "runs_on_device": runs_on_device}
+    attempts.begin(trainer.position, environment)
+    if not attempts.same_machine:
+        run.unbind()
+    reason = None
+    try:
+        method(run, **plan.options)
+        _check(plan, run, trainer)
+        run.save()
+    except Diverged as error:
+        reason = str(error)
+        trainer.remove_again()
+    except (Skip, UnreachableSparsity) as error:
+        shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
+        raise Skip(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
+    with meter.instrument():
+        save_network(folder, trainer.model, trainer.units)
+    finished = Finished(plan, folder, run, trainer, journal, meter, attempts, reason)
+    return assemble(finished, registry.plugins, stop)
+
+
+def _check(plan: Plan, run: Run, trainer: Trainer) -> None:
+    """Hold a program that has ended to what it did before, to its budget and to its sparsity.
+
+    Raises:
+        RunFailed: it did not keep to one of them.
+    """
+    if not run.is_complete:
+        raise RunFailed("this program is not deterministic: it ended earlier than it did before")
+    if trainer.position < trainer.end:
+        raise RunFailed(
+            f"{plan.spec.pruner} ended after {trainer.position} of {trainer.end} steps; "
+            "every method trains for the whole budget: end with run.train()"
+        )
+    counts = run.layers()
+    one_weight = 1 / sum(layer["weights"] for layer in counts)
+    gap = weight_sparsity(counts) - plan.spec.sparsity
+    exact = all(units.exact for units in trainer.units.values())
+    if gap < -one_weight or (exact and gap > one_weight):
+        raise RunFailed(
+            f"{plan.spec.pruner} removed {weight_sparsity(counts):.6f} of the weights "
+            f"where {plan.spec.sparsity:.6f} was asked for"
+        )

@@ -1,0 +1,1 @@
+"""The results folder: whole files, locks, journals, checkpoints and stored networks."""

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from workbench import CPU, POINTS, Workbench
+
+from harness.costs import timing
+from harness.costs.memory import Allocations, Measured
+from harness.costs.operations import Operations
+from harness.engine import final_costs as final
+from harness.engine.final_costs import MEASURED, final_costs, measure, measure_elsewhere
+from harness.errors import Interrupted, RunFailed
+from harness.network import Network, load_network, save_network
+from harness.signals import Stop
+
+
+def test_being_asked_to_stop_ends_the_measuring_at_once(bench: Workbench, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        measure_elsewhere(
+            tmp_path, bench.plan("dense", profile="embedded"), [POINTS], CPU, Stop(requested=True)
+        )
+    assert time.monotonic() - began < 2
+    assert multiprocessing.active_children() == []
+
+
+def test_a_measuring_process_that_is_killed_is_told(bench: Workbench, tmp_path: Path) -> None:
+    def kill() -> None:
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    threading.Thread(target=kill).start()
+    costs = measure_elsewhere(
+        tmp_path, bench.plan("dense", profile="embedded"), [POINTS], CPU, Stop()
+    )
+    assert costs["step_ms"] is None
+    assert costs["reasons"] == dict.fromkeys(MEASURED, "the measuring process was killed")
+
+
+def test_what_goes_wrong_there_is_told_here(bench: Workbench, tmp_path: Path) -> None:
+    """Here there is no network to measure."""
+    with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
+        measure_elsewhere(tmp_path, bench.plan("dense", profile="embedded"), [POINTS], CPU, Stop())
+
+
+@pytest.fixture
+def dense(bench: Workbench, tmp_path: Path) -> Path:
+    """The folder of a finished network."""
+    save_network(tmp_path, bench.begin("dense").trainer.model, {})
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is timed here for its own sake."""
+    monkeypatch.setattr(timing, "_SHORTEST_SECONDS", 0.01)
+
+
+def measured_here(bench: Workbench, folder: Path) -> dict[str, Any]:
+    return measure(folder, bench.plan("dense"), [POINTS], "cpu", torch.get_num_threads())
+
+
+def test_the_costs_of_a_smoke_run_are_measured_in_its_own_process(
+    bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final, "measure_elsewhere", None)
+    costs = final_costs(dense, bench.plan("dense"), [POINTS], CPU, Stop())
+    assert costs["measured_in"] == "the process of the run"
+    assert costs.keys() >= set(MEASURED)
+    with pytest.raises(Interrupted):
+        final_costs(dense, bench.plan("dense"), [POINTS], CPU, Stop(requested=True))
+
+
+def test_what_goes_wrong_here_is_told_in_the_same_words(bench: Workbench, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
+        final_costs(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
+
+
+def test_all_others_are_measured_in_a_process_of_its_own(bench: Workbench, dense: Path) -> None:
+    wanted = bench.plan("dense", profile="embedded")
+    costs = final_costs(dense, wanted, [POINTS], CPU, Stop())
+    assert costs["measured_in"] == "a process of its own"
+    assert costs["peak_step_method"] == "allocator"
+    assert costs["peak_step_bytes"] == measured_here(bench, dense)["peak_step_bytes"]
+
+
+def test_the_memory_of_a_step_is_exact(bench: Workbench, dense: Path) -> None:
+    """At least four times the weights and buffers of a network of 102 parameters."""
+    once, again = (measured_here(bench, dense)["peak_step_bytes"] for _ in range(2))
+    assert once == again
+    assert 4 * 2 * 102 < once < 20_000
+
+
+def test_what_building_a_network_takes_for_a_moment_is_no_part_of_a_step(
+    bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As finding the channels does of one that was cut."""
+
+    def load_at_length(*arguments: Any) -> Network:
+        torch.ones(50 * 1024**2, dtype=torch.uint8)
+        return load_network(*arguments)
+
+    monkeypatch.setattr(final, "load_network", load_at_length)
+    assert measured_here(bench, dense)["peak_step_bytes"] < 20_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is Linux's")
+def test_where_torch_does_not_tell_the_resident_memory_is_taken(
+    bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What libraries load in their first step, some 40 MB, is not the network's."""
+    silent = Measured(None, "torch has told no allocations")
+    monkeypatch.setattr(Allocations, "peak", lambda allocations: silent)
+    costs = measured_here(bench, dense)
+    assert costs["peak_step_method"] == "resident memory"
+    assert costs["peak_step_bytes"] < 5e6
+
+
+def test_each_time_has_its_processor_time_and_its_load(bench: Workbench, dense: Path) -> None:
+    costs = measured_here(bench, dense)
+    assert costs["step_cpu_ms"] > costs["inference_cpu_ms"] > 0
+    assert costs["load"].keys() == {"step_ms", "inference_ms"}
+    assert costs["disturbed"].keys() <= {"step_ms", "inference_ms"}
+
+
+def test_a_call_that_has_no_processor_is_marked(
+    bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(task: Any, network: Any, batch: object) -> None:
+        time.sleep(0.01)
+
+    monkeypatch.setattr(bench.points, "inference", waits)
+    monkeypatch.setattr(
+        "harness.costs.operations.count_operations", lambda *arguments: Operations(1, 1)
+    )
+    costs = measured_here(bench, dense)
+    assert costs["disturbed"]["inference_ms"] > 0.5

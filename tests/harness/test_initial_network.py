@@ -1,0 +1,152 @@
+"""Runs that begin from the dense network of another run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from workbench import POINTS, Workbench
+
+import harness
+from harness.errors import RequestError
+from harness.pruning.event import digest
+from harness.spec import plan
+from harness.storage.network_file import load_weights, save_weights
+from harness.storage.store import RECORD, WEIGHTS, Record
+
+
+@pytest.fixture
+def dense(bench: Workbench) -> Record:
+    """A dense run that is done."""
+    return bench.run("dense")
+
+
+def folder_of(bench: Workbench, record: Record) -> Path:
+    return bench.folder / str(record["run_id"])
+
+
+def identity(bench: Workbench, start: str) -> str:
+    wanted = plan(
+        bench.registry,
+        "points",
+        "crop_u",
+        profile="smoke",
+        overrides={"start": start},
+        results=bench.folder,
+    )
+    return wanted.identity
+
+
+def refusal(bench: Workbench, start: str) -> str:
+    with pytest.raises(RequestError) as refused:
+        identity(bench, start)
+    (line,) = str(refused.value).splitlines()
+    return line
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Change a record that is done."""
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps(record | changes))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_begins_with_the_weights_of_another(
+    bench: Workbench, dense: Record, seed: int
+) -> None:
+    folder = folder_of(bench, dense)
+    record = bench.run("crop_u", seed=seed, start=str(folder))
+    begun_with = record["provenance"]["initial_weights_sha256"]
+    assert begun_with == digest(harness.load(folder, plugins=[POINTS]).state_dict())
+    assert begun_with != dense["provenance"]["initial_weights_sha256"]
+
+
+def test_the_record_says_what_it_began_from(bench: Workbench, dense: Record) -> None:
+    record = bench.run("crop_u", start=str(folder_of(bench, dense)))
+    assert record["start"]["run"] == dense["run_id"]
+    assert len(record["start"]["sha256"]) == 64
+    assert record["spec"]["overrides"] == {"start": dense["run_id"]}
+    assert record["settings"]["start"] == dense["run_id"]
+    assert dense["start"] is None
+    assert str(bench.folder) not in json.dumps(record)
+
+
+def test_the_content_decides_the_identity_and_not_how_it_is_named(
+    bench: Workbench, dense: Record, tmp_path: Path
+) -> None:
+    folder = folder_of(bench, dense)
+    names = [str(folder), folder.name, "points-dense", str(dense["run_id"])[-12:]]
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    (before,) = {identity(bench, name) for name in [*names, str(copy)]}
+    weights = load_weights(copy / WEIGHTS)
+    weights["0.bias"] += 1
+    save_weights(copy / WEIGHTS, weights, {})
+    assert identity(bench, str(copy)) != before
+
+
+def test_the_finished_network_needs_no_beginning(bench: Workbench, dense: Record) -> None:
+    record = bench.run("crop_u", start=str(folder_of(bench, dense)))
+    shutil.rmtree(folder_of(bench, dense))
+    network = harness.load(folder_of(bench, record), plugins=[POINTS])
+    weights = load_weights(folder_of(bench, record) / WEIGHTS)
+    assert all(torch.equal(network.state_dict()[name], weights[name]) for name in weights)
+
+
+def test_a_run_that_is_missing_is_refused(bench: Workbench, dense: Record) -> None:
+    complaint = refusal(bench, "points-dnse")
+    assert complaint.startswith("start=points-dnse: results folder")
+    assert f"did you mean {dense['run_id']!r}" in complaint
+
+
+def test_a_network_that_is_missing_is_refused(bench: Workbench, dense: Record) -> None:
+    (folder_of(bench, dense) / WEIGHTS).unlink()
+    assert refusal(bench, "points-dense").endswith(
+        f"cannot read {WEIGHTS}: No such file or directory"
+    )
+
+
+def test_a_network_that_is_damaged_is_refused(bench: Workbench, dense: Record) -> None:
+    weights = folder_of(bench, dense) / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(RequestError, match="is no weights file, or a damaged one"):
+        bench.run("crop_u", start=str(weights.parent))
+
+
+def test_a_pruned_network_is_refused(bench: Workbench) -> None:
+    bench.run("crop_u")
+    assert "80 % of its weights are gone" in refusal(bench, "points-crop_u")
+
+
+def test_a_run_that_diverged_is_refused(bench: Workbench, dense: Record) -> None:
+    edit(folder_of(bench, dense), status="diverged", reason="the training loss became nan")
+    assert refusal(bench, "points-dense") == (
+        "start=points-dense: has diverged: the training loss became nan"
+    )
+
+
+def test_a_run_of_another_task_is_refused(bench: Workbench, dense: Record) -> None:
+    edit(folder_of(bench, dense), spec={**dense["spec"], "task": "ptb"})
+    assert refusal(bench, "points-dense").endswith("is of the task 'ptb' and not of 'points'")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("0.weight", torch.zeros(3, 6), "its '0.weight' is 3x6, and here 10x6"),
+        ("0.weight", None, "its '0.weight' is missing, and here 10x6"),
+        ("9.weight", torch.zeros(2), "its '9.weight' is 2, and here missing"),
+    ],
+)
+def test_another_network_is_refused(
+    bench: Workbench, dense: Record, name: str, value: torch.Tensor | None, complaint: str
+) -> None:
+    folder = folder_of(bench, dense)
+    weights = {**load_weights(folder / WEIGHTS), name: value}
+    save_weights(folder / WEIGHTS, {k: v for k, v in weights.items() if v is not None}, {})
+    with pytest.raises(RequestError, match=f"is another network: {complaint}$"):
+        bench.run("crop_u", start=str(folder))

@@ -1,0 +1,81 @@
+"""Signals ask a process to stop; a closed terminal does so as gently as SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from harness.signals import SIGNALS, Ended, Stop, Urgency, ending_at_once, raised_by_code
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_each_signal_asks_to_stop(number: int) -> None:
+    stop = Stop()
+    with stop.listening():
+        send(number)
+        assert stop()
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    stop = Stop()
+    with stop.listening():
+        send(signal.SIGTERM)
+        with pytest.raises(Ended):
+            send(signal.SIGINT)
+
+
+def test_a_closed_terminal_may_send_its_signal_twice() -> None:
+    """The kernel sends it, and the shell once more."""
+    stop, urgency = Stop(), Urgency()
+    with stop.listening():
+        send(signal.SIGHUP)
+        send(signal.SIGHUP)
+    with urgency.listening():
+        send(signal.SIGHUP)
+        send(signal.SIGHUP)
+    assert (stop.requested, urgency.level) == (True, 2)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = Stop()
+        with stop.listening():
+            send(signal.SIGHUP)
+        assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with ending_at_once(), Stop().listening():
+        pass
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_thread_goes_without() -> None:
+    entered = []
+
+    def work() -> None:
+        with Stop().listening():
+            entered.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert entered == [True]
+
+
+def test_an_interruption_by_code_is_told_from_one_by_the_keyboard() -> None:
+    assert not raised_by_code(KeyboardInterrupt())  # nobody listens: it may be Ctrl-C
+    with ending_at_once():
+        assert raised_by_code(KeyboardInterrupt())
+        assert not raised_by_code(Ended())
