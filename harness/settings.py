@@ -18,8 +18,8 @@ import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from harness.errors import RequestError, nearest
 
@@ -140,13 +140,12 @@ class Setting:
         return ("on" if value else "off") if self.is_hashed_as_on_off else value
 
 
+@dataclass(frozen=True, kw_only=True)
 class Settings(Mapping[str, Any]):
     """Values with names and types, read as attributes or, like a mapping, by name.
 
     Subclasses are dataclasses: ``@dataclass(frozen=True, kw_only=True)``.
     """
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:
