@@ -205,7 +205,15 @@ def _file(path: Path) -> tuple[int, int] | str:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="default: all")
+    parser.add_argument(
+        "kind",
+        nargs="?",
+        metavar="KIND",
+        help="tasks, pruners, suites or conditions (default: all but conditions)",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="after task or pruner: list what can be set for it"
+    )
     parser.add_argument("--json", action="store_true", help="print one array of objects")
     _results_option(parser)
     _plugin_option(parser)

@@ -202,7 +202,7 @@ class Recipe(Settings):
     batch_size: Annotated[int, "samples in a training batch"]
     optimiser: Annotated[
         Literal["adam", "adamw", "sgd"],
-        "optimiser; sgd has a momentum of 0.9, the others their own",
+        "optimiser; sgd has a momentum of 0.9",
     ]
     learning_rate: Annotated[float, "largest learning rate of the schedule"]
     weight_decay: Annotated[float, "weight decay of the optimiser"]
