@@ -12,11 +12,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
+from benchmarks.measurement import Comparison, alternate, in_new_process
 from tasks.nyu.augmentation import centre_crop
 from tasks.nyu.data import HALF
 from tasks.nyu.readers import HEIGHT, WIDTH, LabelledFrames
-
-from benchmarks.measurement import Comparison, alternate, in_new_process
 
 FRAMES, EPOCH, DIFFERENT = 1449, 795, 8
 ROUNDS = 1

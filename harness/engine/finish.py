@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from harness.costs.meter import CostMeter
+from harness.engine.engine import Engine
 from harness.engine.final_costs import final_costs
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.results import provenance
 from harness.results.head import head, no_quality
-from harness.run import Run
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.journal import Attempts, Journal
@@ -31,9 +31,8 @@ class Finished:
     plan: Plan
     folder: Path
     """The run's folder, where the network is saved already."""
-    run: Run
-    trainer: Trainer
-    """Holds the last weights."""
+    engine: Engine
+    """Its trainer holds the last weights."""
     journal: Journal
     meter: CostMeter
     attempts: Attempts
@@ -52,7 +51,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     Raises:
         Interrupted: the process was asked to stop.
     """
-    plan, trainer, attempts = finished.plan, finished.trainer, finished.attempts
+    plan, trainer, attempts = finished.plan, finished.engine.trainer, finished.attempts
     device = trainer.task.device
     costs = finished.meter.close()
     status, reason, quality = "diverged", finished.diverged, no_quality(plan.task)
@@ -66,7 +65,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     return {
         **head(plan, status, reason),
         "quality": quality,
-        "sparsity": _sparsity(plan, finished.run, trainer),
+        "sparsity": _sparsity(plan, finished.engine),
         "cost": {
             **costs,
             "epochs": trainer.spent / trainer.task.steps_per_epoch,
@@ -85,7 +84,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
             "command": provenance.command(plan.spec),
             "started": attempts.entries[0]["started"],
             "resumed": attempts.entries[1:],
-            "initial_weights_sha256": finished.run.initial_digest,
+            "initial_weights_sha256": finished.engine.initial_digest,
         },
     }
 
@@ -128,8 +127,8 @@ def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
     return "done", None
 
 
-def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> dict[str, Any]:
-    counts = run.layers()
+def _sparsity(plan: Plan, engine: Engine) -> dict[str, Any]:
+    counts, trainer = engine.layers(), engine.trainer
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from harness.errors import Diverged, RunFailed
 from harness.initial_network import InitialNetwork
+from harness.operations import Penalty
 from harness.places import place
 from harness.seeds import derive
 from harness.task import Batch, Task
 from harness.training.optimization import build_optimiser, build_schedule
 from harness.training.precision import FLOAT32, Precision
 from harness.units import Kept, Units, all_masks
-
-Penalty = Callable[[nn.Module], Tensor]
-"""A term that is added to the training loss."""
 
 AfterBackward = Callable[[nn.Module], None]
 """Looks at the gradients of a step."""

@@ -199,7 +199,7 @@ def test_frozen_weights_stay_whole_where_gradients_rank(
 ) -> None:
     begun = with_network(bench, monkeypatch, frozen)
     begun.run.prune(Weights, criterion, 0.6)
-    layers = {layer["name"]: layer["kept"] for layer in begun.run.layers()}
+    layers = {layer["name"]: layer["kept"] for layer in begun.engine.layers()}
     assert layers["0.weight"] == 60
     assert sum(layers.values()) == 72
     assert begun.journal.entries[-1].event["frozen"] == ["0.weight"]
