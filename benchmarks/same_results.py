@@ -18,7 +18,9 @@ from typing import Any
 from harness.storage.store import Store
 
 LEFT_ASIDE = ("cost", "provenance")
-RENAMED: Mapping[str, Mapping[Any, Any]] = {"kernel": {"off": False, "on": True}}
+RENAMED: Mapping[str, Mapping[Any, Any]] = dict.fromkeys(
+    ("kernel", "channels_last", "augmentation"), {"off": False, "on": True}
+)
 """Values that are written in another way today, by setting."""
 
 

@@ -163,7 +163,7 @@ class _Describer:
     def __call__(
         self, task: Entry, profile: str, settings: Mapping[str, Any], data_folder: Path
     ) -> DataDescription:
-        key = json.dumps([task.name, profile, settings], sort_keys=True)
+        key = json.dumps([task.name, profile, dict(settings)], sort_keys=True)
         if key not in self._known:
             try:
                 self._known[key] = describe_data(task, profile, settings, data_folder)

@@ -245,5 +245,5 @@ def test_code_that_has_changed_since_it_was_read_is_not_taken_for_it(tmp_path: P
     entry = Registry([plugin(tmp_path, "import helpers")]).find("pruner", "mine")
     assert entry.version
     write(tmp_path, helpers="VALUE = 8\n")
-    with pytest.raises(RequestError, match=r"code of mine.py has changed since it was read; ask a"):
+    with pytest.raises(RequestError, match=r"code of mine.py has changed since it was read; run"):
         entry.load()
