@@ -172,9 +172,7 @@ def parts(
     """
     names = {scenes[number] for number in train}
     if len(names) < 2:
-        raise RequestError(
-            f"nyu: the training frames are of {len(names)} scene; at least 2 are needed"
-        )
+        raise RequestError(f"nyu: the training frames are of {len(names)} scene; 2 are needed")
     validation: set[int] = set()
     for name in sorted(
         names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

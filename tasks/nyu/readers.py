@@ -208,9 +208,7 @@ def _complaint(path: Path, error: OSError) -> RequestError:
     if error.errno is not None:
         return RequestError(f"nyu: cannot read {path}: {os.strerror(error.errno)}")
     if _beginning(path) == APPLE_DOUBLE:
-        return RequestError(
-            f"nyu: {path} is a file in which macOS keeps metadata, not an HDF5 file"
-        )
+        return RequestError(f"nyu: {path} is a metadata file of macOS, not an HDF5 file")
     return RequestError(f"nyu: {path} is truncated, or not an HDF5 file: {said}")
 
 

@@ -24,13 +24,9 @@ class DepthSettings(Recipe):
         "layers that double the resolution; fast and unpool compute the same function",
     ] = "fast"
     dropout: Annotated[
-        float, "share of the last features that training drops", Interval("[0, 1)")
+        float, "share of the last features that training drops", Interval("[0, 1]")
     ] = 0.0
-    zoom: Annotated[
-        float,
-        "largest random enlargement of training images; 1.5 as published",
-        Interval("[1, inf)"),
-    ] = 1.0
+    zoom: Annotated[float, "largest random enlargement of training images; 1.5 as published"] = 1.0
     scoring_loss: Annotated[
         Literal["mean_squared_error", "berhu"], "loss that pruning criteria differentiate"
     ] = "mean_squared_error"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks.nyu.losses import berhu, mean_squared_error
-from tasks.nyu.metrics import averaged, image_sums, pooled
 from torch import Tensor
+
+from tasks.nyu.errors import averaged, berhu, image_sums, mean_squared_error, pooled
 
 
 def maps(*rows: list[float]) -> Tensor:

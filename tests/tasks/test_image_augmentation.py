@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tasks.images.augmentation import flipped, rotated, shifted
 from torch import Tensor
+
+from tasks.images.transforms import flipped, rotated, shifted
 
 
 def numbered(count: int, size: int = 5) -> Tensor:

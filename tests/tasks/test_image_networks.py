@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tasks.images.networks.initialisation import NEGATIVE_SLOPE
 from torch import nn
 
 from harness.prunable import prunable_weights
 from pruners.channels.tracing import trace_channels
-from tasks.images.networks import NETWORKS
+from tasks.images.networks import NEGATIVE_SLOPE, NETWORKS
 
 
 def on_meta(name: str, classes: int) -> nn.Module:
