@@ -31,7 +31,7 @@ OBSERVATIONS = ("kernel",)
 def is_observed(record: Record) -> bool:
     """Return whether a run carried an instrument that others do not."""
     overrides = record["spec"]["overrides"]
-    return any(overrides.get(name, "off") not in ("off", False) for name in OBSERVATIONS)
+    return any(overrides.get(name, False) not in (False, "off") for name in OBSERVATIONS)
 
 
 def not_comparable(record: Record) -> dict[str, str]:

@@ -239,8 +239,8 @@ def test_files_of_another_content_are_refused_in_one_line(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch, content: object, complaint: str
 ) -> None:
     folder = cifar10 / "cifar10" / "cifar-10-batches-py"
-    is_raw = isinstance(content, bytes)
-    (folder / "data_batch_5").write_bytes(content if is_raw else pickle.dumps(content))
+    raw = content if isinstance(content, bytes) else pickle.dumps(content)
+    (folder / "data_batch_5").write_bytes(raw)
     declare(monkeypatch, folder, torchvision.datasets.CIFAR10, [*BATCHES], "test_batch")
     with pytest.raises(RequestError, match=f"^cifar10: {folder} {complaint}") as refused:
         CIFAR10.arrays(OFFICIAL, cifar10)

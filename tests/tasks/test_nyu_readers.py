@@ -26,7 +26,7 @@ from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.nyu import data
 from tasks.nyu.readers import LabelledFrames, SingleFrames, official_split
-from tasks.nyu.settings import DEPTH, FRAMES, SPLIT, WEIGHTS
+from tasks.nyu.settings import DEPTH, FILES, FRAMES, SPLIT, WEIGHTS
 
 LABELLED = replace(DEPTH, frames="labelled")
 SINGLE = replace(DEPTH, frames="single")
@@ -258,7 +258,7 @@ def test_single_frames_are_real_since_no_checksum_tells_whose_they_are(single: P
 
 def test_what_is_downloaded_is_what_is_checked() -> None:
     downloads = Registry().find("task", "nyu").arguments["downloads"]
-    assert downloads is data.FILES
+    assert downloads is FILES
     assert set(downloads) == {FRAMES, SPLIT, *WEIGHTS.values()}
     assert all(address.endswith(f"/{name}") for name, (address, _) in downloads.items())
 
@@ -308,7 +308,7 @@ def test_a_missing_or_changed_official_file_is_refused(labelled: Path, name: str
     assert "python -m harness data fetch nyu" in complaint
 
 
-WRONG_LABELLED = {
+WRONG_LABELLED: dict[str, tuple[dict[str, Any], str]] = {
     "no images": ({"images": None}, "has no data set 'images'"),
     "no depths": ({"depths": None}, "has no data set 'depths'"),
     "rows first": (
@@ -376,7 +376,7 @@ def test_damaged_pixels_are_refused(tmp_path: Path) -> None:
     assert "'images' cannot be read" in refusal(lambda: frames.image(0))
 
 
-WRONG_SPLIT = {
+WRONG_SPLIT: dict[str, tuple[dict[str, Any], str]] = {
     "no test frames": ({"test": None}, "has no 'testNdxs'"),
     "counting from zero": ({"train": (0, 1, 2)}, "names frame 0, where the frames are 1 to 5"),
     "too many": ({"test": (4, 6)}, "names frame 6, where the frames are 1 to 5"),
@@ -410,7 +410,7 @@ def test_a_truncated_split_is_refused(tmp_path: Path) -> None:
     assert "is truncated, or not a MATLAB file" in complaint
 
 
-WRONG_SINGLE = {
+WRONG_SINGLE: dict[str, tuple[dict[str, Any], str]] = {
     "no depth": ({"depth": None}, "has no data set 'depth'"),
     "no picture": ({"rgb": None}, "has no data set 'rgb'"),
     "rows first": (
