@@ -280,8 +280,13 @@ def _task_settings(
     if "choices" in arguments or "limits" in arguments:
         raise RequestError(f"{whose}: the class of the settings says their choices and limits")
     declared = settings.described()
-    choices = {name: each.choices for name, each in declared.items() if name not in recipe}
-    arguments["choices"] = {name: permitted for name, permitted in choices.items() if permitted}
+    choices = {
+        name: setting.choices
+        for name, setting in declared.items()
+        if setting.choices and name not in recipe
+    }
+    if choices:
+        arguments["choices"] = choices
     return declared
 
 
