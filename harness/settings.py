@@ -202,10 +202,10 @@ class Recipe(Settings):
     batch_size: Annotated[int, "samples in a training batch"]
     optimiser: Annotated[
         Literal["adam", "adamw", "sgd"],
-        "optimiser; sgd has a momentum of 0.9",
+        "optimizer; sgd has a momentum of 0.9",
     ]
     learning_rate: Annotated[float, "largest learning rate of the schedule"]
-    weight_decay: Annotated[float, "weight decay of the optimiser"]
+    weight_decay: Annotated[float, "weight decay of the optimizer"]
     clip: Annotated[float, "norm to which larger gradients are scaled down; 0 for no clipping"]
 
     @staticmethod

@@ -87,7 +87,7 @@ def warm_up(settings: CartPoleSettings, seed: int) -> Replay:
 
 
 def make_environments(settings: CartPoleSettings, seed: int, purpose: str) -> Environments:
-    """Return the environments that take a step for each optimiser step.
+    """Return the environments that take a step for each optimizer step.
 
     Args:
         settings: those of the task.

@@ -16,7 +16,7 @@ from harness.settings import Interval, Recipe
 class CartPoleSettings(Recipe):
     """What can be set for CartPole."""
 
-    steps_per_epoch: Annotated[int, "optimiser steps in an epoch"]
+    steps_per_epoch: Annotated[int, "optimizer steps in an epoch"]
     hidden: Annotated[int, "units in each of the two hidden layers"] = 128
     discount: Annotated[float, "discount of future rewards"] = 0.98
     reward_scale: Annotated[float, "factor of rewards; 1 - discount keeps values below 1"] = 0.02

@@ -36,7 +36,7 @@ class CartPole(Task):
     The EarlyCroP paper does not give its settings for this task; these are our own, chosen for
     the dense network alone. Rewards are scaled by 1 - discount, so that values lie between 0 and
     1. Unscaled values exceed 1, where the Huber loss is linear: it almost ignores the rare falls,
-    and the values grow without bound. An epoch is a fixed number of optimiser steps, each with
+    and the values grow without bound. An epoch is a fixed number of optimizer steps, each with
     one step in every environment. The replay keeps every transition of a run. With a short
     replay, a policy that never fails forgets what a failure is, and some seeds did so late in
     training.
