@@ -1,4 +1,4 @@
-"""Where a function of a plug-in stands, for complaints about it."""
+"""The file and line of a plug-in's function, for error messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import CodeType
 
 
 def place(function: object) -> str:
-    """Return a function's name, its file and its first line; of an object, those of its class."""
+    """Return the name, file and first line of a function, or of the class of a callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     code = _code(function)
@@ -20,7 +20,7 @@ def place(function: object) -> str:
 
 
 def file_of(function: object) -> str:
-    """Return the path of the file in which a function stands, nothing where there is none."""
+    """Return the path of the file that defines a function; empty if there is none."""
     code = _code(function)
     return "" if code is None else code.co_filename
 

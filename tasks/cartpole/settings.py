@@ -23,7 +23,7 @@ class CartPoleSettings(Recipe):
     target_rate: Annotated[
         float, "share of the way that the target network follows in each step"
     ] = 0.1
-    environments: Annotated[int, "environments, each of which takes a step per optimiser step"]
+    environments: Annotated[int, "environments, each of which takes a step per optimizer step"]
     replay_capacity: Annotated[int, "transitions that the replay holds"]
     warm_up_transitions: Annotated[int, "transitions of a random policy before training"]
     exploration_start: Annotated[

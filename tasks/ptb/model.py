@@ -47,7 +47,7 @@ class PSMM(nn.Module):
     and vocabulary read. The recurrence and the hidden states that the pointer reads have none. The
     published code drops logits and the pre-activation of the query, which adds noise to the
     distribution instead of the features; this model does not. The sentinel is a parameter here;
-    in the published code it is a plain tensor, which no optimiser trains.
+    in the published code it is a plain tensor, which no optimizer trains.
 
     No width is stored: all sizes are those of the weights, so that hidden units can be removed.
 
