@@ -210,7 +210,7 @@ def _beside(root: Path, package: str, name: str) -> list[_Module]:
 
 
 def _located(root: Path, dotted: str) -> list[_Module]:
-    """Return the modules of a dotted name below a root with their files, up to the first missing."""
+    """Return the modules of a dotted name below a root, with files, up to the first missing one."""
     folder, found = root, list[_Module]()
     parts = dotted.split(".")
     for depth, part in enumerate(parts, start=1):
