@@ -137,12 +137,6 @@ class CartPole(Task):
         )
         return Batch(to_device(transitions, self.device), None)
 
-    def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed values for an observation of ones."""
-        ones = torch.ones(1, OBSERVATION_SIZE, dtype=torch.double, device=self.device)
-        flow: Tensor = model(ones).sum()
-        return flow
-
 
 def evaluation_seeds(split: Split) -> list[int]:
     """Return the seeds of a split's episodes, the same for all runs."""

@@ -146,12 +146,6 @@ class ImageClassification(Task):
         """Return one training image."""
         return self._batch("train", torch.zeros(1, dtype=torch.long))
 
-    def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed logits for an image of ones."""
-        image, _ = self.one_sample()
-        total: Tensor = model(torch.ones_like(image, dtype=torch.double)).sum()
-        return total
-
 
 def percentage(is_right: Tensor) -> float:
     """Return the share of true values in percent."""

@@ -15,7 +15,7 @@ from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.images.transforms import normalised
 from tasks.nyu import data
-from tasks.nyu.augmentation import augmented, centre_crop, cropped_size
+from tasks.nyu.augmentation import augmented, centre_crop
 from tasks.nyu.data import HALF
 from tasks.nyu.errors import LEAST_DEPTH, LOSSES, averaged, berhu, image_sums, is_known, pooled
 from tasks.nyu.model import FCRN, load_encoder
@@ -167,12 +167,6 @@ class NYUDepth(Task):
     def one_sample(self) -> Batch:
         """Return the centre of one training frame."""
         return self._batch(torch.zeros(1, dtype=torch.long))
-
-    def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed depths for an image of ones."""
-        size = cropped_size(*self._parts["train"].images.shape[2:])
-        depths: Tensor = model(torch.ones(1, 3, *size, device=self.device, dtype=torch.double))
-        return depths.sum()
 
 
 def _pixels(images: Tensor) -> Tensor:
