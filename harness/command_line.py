@@ -22,7 +22,7 @@ from harness.signals import ending_at_once
 from harness.spec import PROFILES
 
 COMMANDS = {
-    "list": "list the tasks, pruners and suites",
+    "list": "list the tasks, pruners and suites, or what can be set for one of them",
     "run": "carry out one run, or resume one that was interrupted",
     "matrix": "carry out every run of a suite that is not done yet",
     "status": "show which runs of a results folder are done, running, waiting or failed",
@@ -387,7 +387,8 @@ def _set_option(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a setting of the task, the pruner or the engine; may be repeated",
+        help="change a setting of the task, the pruner or the engine; may be repeated; see: "
+        "python -m harness list task NAME",
     )
 
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from harness.conditions import Conditions
 from harness.data.description import DataDescription
-from harness.errors import RequestError, nearest, reading_data
+from harness.errors import RequestError, file_of, nearest, place, reading_data
 from harness.initial_network import InitialNetwork, find_initial_network
-from harness.places import file_of, place
 from harness.registry import Entry, Registry
 from harness.settings import Recipe, Setting, as_text
 from harness.storage.files import shortened
@@ -192,10 +191,10 @@ def plan(
     )
 
 
-def where_settings_are_listed(task: str, pruner: str | None = None) -> str:
+def where_settings_are_listed(task: str = "NAME", pruner: str | None = None) -> str:
     """Return the end of a complaint about an unknown setting: the command that lists them."""
-    of_pruner = "" if pruner is None else f" and list pruner {pruner}"
-    return f"; see: python -m harness list task {task}{of_pruner}"
+    of_pruner = "" if pruner is None else f", and list pruner {pruner}"
+    return f" (see: python -m harness list task {task}{of_pruner})"
 
 
 def describe_data(

@@ -17,7 +17,7 @@ from harness.errors import DamagedFile, ImportFailed, RequestError, nearest
 from harness.matrix.suite import Request, Suite, requests
 from harness.registry import Entry, Registry
 from harness.results.head import asked_for, not_planned
-from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan
+from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan, where_settings_are_listed
 from harness.storage import files
 from harness.storage.damage import Shape, misshapen
 from harness.storage.store import Record
@@ -92,6 +92,7 @@ def _refuse_unknown_settings(
         if name not in known:
             raise RequestError(
                 f"unknown setting {name!r} for all of these runs{nearest(name, known)}"
+                f"{where_settings_are_listed()}"
             )
 
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.conditions import Conditions
-from harness.errors import Skip, nearest
-from harness.places import place
+from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import Diverged, RunFailed
+from harness.errors import Diverged, RunFailed, place
 from harness.initial_network import InitialNetwork
 from harness.operations import Penalty
-from harness.places import place
 from harness.seeds import derive
 from harness.task import Batch, Task
 from harness.training.optimization import build_optimiser, build_schedule

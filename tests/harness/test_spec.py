@@ -190,7 +190,10 @@ class TestBadRequests:
             ({"pruner": "dense", "sparsity": 2.0}, "sparsity 2 is outside [0, 1)"),
             ({"seed": -1}, "seed -1 is negative"),
             ({"overrides": {"widht": "8"}}, "unknown setting 'widht' for digits with crop_u; did"),
-            ({"overrides": {"widht": "8"}}, "python -m harness list task digits and list pruner"),
+            (
+                {"overrides": {"widht": "8"}},
+                "(see: python -m harness list task digits, and list pruner crop_u)",
+            ),
             ({"overrides": {"steps": "8"}}, "unknown setting 'steps' for digits with crop_u"),
             ({"overrides": {"width": "wide"}}, "width=wide: is not a whole number, as in width=32"),
             ({"overrides": {"width": "1.5"}}, "width=1.5: is not a whole number"),
