@@ -167,10 +167,13 @@ class _Names:
         return ast.literal_eval(node)
 
     def _imported(self, level: int, module: str, name: str) -> Any:
-        found = self._module(level, module)
-        if hasattr(found, name):
-            return getattr(found, name)
-        return self._module(level, f"{module}.{name}" if module else name)
+        try:
+            found = self._module(level, module)
+            if hasattr(found, name):
+                return getattr(found, name)
+            return self._module(level, f"{module}.{name}" if module else name)
+        except ValueError as error:  # raised by the module, which must not look like ours
+            raise ImportError(str(error)) from error
 
     def _module(self, level: int, name: str) -> Any:
         code = None if self.module is not None else PluginCode(self.source)
@@ -270,23 +273,27 @@ def _task_settings(
         _check_recipe({**settings, **changes}, profile, whose)
     recipe = Recipe.declared()
     if isinstance(settings, dict):
-        literal = _literal(settings, arguments, docstring, place)
-        return {
-            name: replace(setting, help=recipe[name].help, choices=recipe[name].choices)
-            if name in recipe
-            else setting
-            for name, setting in literal.items()
+        only_in_profiles = {
+            name: value
+            for changes in profiles.values()
+            for name, value in changes.items()
+            if name not in settings
         }
+        literal = _literal({**settings, **only_in_profiles}, arguments, docstring, place)
+        for name in recipe.keys() & literal.keys():
+            choices = literal[name].choices or recipe[name].choices
+            literal[name] = replace(literal[name], help=recipe[name].help, choices=choices)
+        return literal
     if "choices" in arguments or "limits" in arguments:
         raise RequestError(f"{whose}: the class of the settings says their choices and limits")
     declared = settings.described()
-    choices = {
+    permitted = {
         name: setting.choices
         for name, setting in declared.items()
         if setting.choices and name not in recipe
     }
-    if choices:
-        arguments["choices"] = choices
+    if permitted:
+        arguments["choices"] = permitted
     return declared
 
 

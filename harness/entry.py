@@ -56,8 +56,8 @@ class Entry:
     def _settings_by_profile(self) -> dict[str, dict[str, Setting]]:
         return {
             profile: {
-                name: replace(setting, default=changes.get(name, setting.default))
-                for name, setting in self.declared.items()
+                name: replace(self.declared[name], default=value)
+                for name, value in {**self.arguments["settings"], **changes}.items()
             }
             for profile, changes in self.arguments["profiles"].items()
         }

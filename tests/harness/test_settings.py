@@ -255,3 +255,25 @@ class TestPlugIns:
         assert entry.declared["optimiser"].choices == ("adam", "adamw", "sgd")
         assert entry.declared["mine"] == Setting("mine", 3)
         assert plan(Registry([file]), "mine", "dense", profile="smoke").settings == literal
+
+    def test_a_dictionary_may_be_completed_by_the_profiles(self, tmp_path: Path) -> None:
+        literal = {name: value for name, value in EXAMPLE.items() if name in Recipe.declared()}
+        clip = literal.pop("clip")
+        file = tmp_path / "mine.py"
+        profiles = {"smoke": {"clip": clip}, "embedded": {"clip": 1.0, "more": 2}}
+        file.write_text(
+            TASK.format(module="harness.task", names="Task", settings=literal, profiles=profiles)
+        )
+        registry = Registry([file])
+        smoke, embedded = (plan(registry, "mine", "dense", profile=each) for each in profiles)
+        assert smoke.settings == {**literal, "clip": clip}
+        assert embedded.settings == {**literal, "clip": 1.0, "more": 2}
+
+    def test_what_a_module_raises_is_told_in_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "mine_settings.py").write_text("raise ValueError('boom')\n")
+        file = tmp_path / "mine.py"
+        file.write_text(
+            TASK.format(module="mine_settings", names="MINE", settings="MINE", profiles="{}")
+        )
+        with pytest.raises(RequestError, match="cannot be imported: ImportError: boom"):
+            Registry([file])
