@@ -75,7 +75,7 @@ def describe(profile: str, settings: DepthSettings, data_folder: Path) -> DataDe
     The setting ``frames`` selects them: ``rooms`` are rendered here; ``labelled`` are the official
     files in the folder ``nyu`` of the data folder; ``single`` are frames with a file each in its
     folder ``nyu/nyudepthv2``. No checksum identifies the latter, so they count as real but not as
-    official. The published weights of an encoder belong into the folder ``nyu``, too.
+    official. The published weights of an encoder belong in the folder ``nyu``, too.
 
     Raises:
         RequestError: a file is missing, or differs from the official one.

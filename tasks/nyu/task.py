@@ -38,9 +38,9 @@ Batch = tuple[Tensor, Tensor]
 class NYUDepth(Task):
     """Rooms indoors; the metric is the root mean squared error in metres.
 
-    Training minimises the reverse Huber loss. Pruning criteria use the mean squared error
-    instead, or with ``scoring_loss=berhu`` the same: up to a fifth of the largest error the
-    reverse Huber loss is linear, and most pixels would not contribute to second derivatives.
+    Training minimises the reverse Huber loss. It is linear up to a fifth of the largest error,
+    where most pixels contribute nothing to second derivatives. So pruning criteria use the mean
+    squared error (``scoring_loss=berhu`` lets them use the reverse Huber loss).
 
     Networks see the centre of the image at half the resolution (228x304 pixels of 480x640), and
     losses compare their depths, enlarged bilinearly, with that centre. ``evaluate`` returns the

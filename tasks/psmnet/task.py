@@ -87,7 +87,7 @@ class Stereo(Task):
         if not any(self._valid(_disparity(pairs, number)).any() for number in range(len(pairs))):
             raise RequestError(
                 f"psmnet: none of the {len(pairs)} {name} pairs has a pixel of known disparity "
-                f"below max_disparity={self.settings['max_disparity']}"
+                f"below max_disparity={self.settings.max_disparity}"
             )
 
     def model(self) -> nn.Module:
