@@ -1,12 +1,28 @@
-"""The learning rate as a function of position: one schedule for all methods, dense included."""
+"""Optimizers and learning-rate schedules, the same for every method, dense included."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
+
+from harness.settings import Recipe
+
+
+def build_optimiser(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimizer of a recipe, with its learning rate and weight decay."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    match recipe.optimiser:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
 
 
 class Rate(NamedTuple):
