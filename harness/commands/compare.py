@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
 from harness.errors import RequestError
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
@@ -25,6 +26,24 @@ from harness.text import number, percent, table
 Record = Mapping[str, Any]
 
 BY_CHANCE = "about one in twenty is called more than noise"
+
+
+JSON_HELP = """\
+--json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
+and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
+"over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = JSON_HELP
+    parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
+    parser.add_argument("second", metavar="B", help="another run or results folder")
+    options.add_json(parser, "print one object instead")
+    options.add_results(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``list``: the names and titles of what there is, without importing torch."""
+"""``list``: names and titles of tasks, pruners and suites, without importing torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
 from harness.errors import RequestError, nearest
 from harness.matrix.estimates import Estimates, duration
-from harness.matrix.plan import first_of
 from harness.matrix.suite import own_suites, read_suite, requests
 from harness.registry import Entry, Kind, Registry
 from harness.storage.store import Store
-from harness.text import columns, several
+from harness.text import columns, first_of, several
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="default: all")
+    options.add_json(parser, "print one array of objects instead")
+    options.add_results(parser)
+    options.add_plugin(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

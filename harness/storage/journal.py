@@ -1,4 +1,4 @@
-"""What a run has done so far: its journal of operations, and the attempts that it took."""
+"""Progress of a run on the disk: the journal of its verbs, and its attempts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from harness.storage import files
 
 @dataclass(frozen=True)
 class Entry:
-    """One verb that was carried out."""
+    """A verb that was carried out."""
 
     verb: str
     arguments: str
-    """A fingerprint: the same arguments have the same, in every process."""
+    """Their `fingerprint`, which is the same in every process."""
     returned: dict[str, Any]
     event: dict[str, Any]
-    """What the record says of it."""
+    """Its entry in the record's list of events."""
 
 
 class Journal:
-    """The verbs of a run in their order, kept in a file with one JSON document a line.
+    """The verbs of a run, in order, in a file with one JSON document per line.
 
-    Each line has its checksum. One that is damaged or unfinished is as if never written, and so
-    are those after it.
+    Each line has a checksum. A damaged or unfinished line is ignored, and so are all lines after
+    it.
 
     Raises:
         RunFailed: the file cannot be read.
@@ -45,12 +45,12 @@ class Journal:
         self.truncate(len(self.entries))
 
     def append(self, entry: Entry) -> None:
-        """Add an entry; it is on the disk when this returns."""
+        """Append an entry; it is on the disk when this returns."""
         files.append(self._path, _line(len(self.entries), entry))
         self.entries.append(entry)
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first entries."""
+        """Drop all entries after the first `length`."""
         del self.entries[length:]
         files.write(self._path, b"".join(map(_line, range(length), self.entries)))
 
@@ -82,7 +82,7 @@ def _checksum(number: int, content: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return nested containers as they come back from JSON, None for what it has no number for."""
+    """Return nested containers as they come back from JSON, with None for infinity and NaN."""
     match value:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
@@ -94,10 +94,10 @@ def plain(value: Any) -> Any:
 
 
 def fingerprint(value: object) -> str:
-    """Return a text that is the same for the same value in every process.
+    """Return a text that identifies a value and is the same in every process.
 
     Raises:
-        RunFailed: a value of this type has no such text.
+        RunFailed: values of this type have no such text.
     """
     match value:
         case None | bool() | int() | float() | str():
@@ -110,8 +110,8 @@ def fingerprint(value: object) -> str:
             arguments = [*value.args, dict(sorted(value.keywords.items()))]
             return f"{fingerprint(value.func)}{fingerprint(arguments)}"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        made_with = [field.name for field in dataclasses.fields(value) if field.repr]
-        values = {name: getattr(value, name) for name in made_with}
+        names = [field.name for field in dataclasses.fields(value) if field.repr]
+        values = {name: getattr(value, name) for name in names}
         return f"{type(value).__qualname__}{fingerprint(values)}"
     if isinstance(value, type | Callable) and hasattr(value, "__qualname__"):
         name: str = value.__qualname__
@@ -123,14 +123,14 @@ def fingerprint(value: object) -> str:
 
 
 MACHINE = ("device", "threads", "versions")
-"""What two attempts must have in common to give the same bits."""
+"""What two attempts need in common to give the same bits."""
 
 
 class Attempts:
-    """When, where and on what each process began to work on a run, kept in a file.
+    """When and on which machine each attempt at a run started, in a file.
 
     Args:
-        path: the file; if it is damaged, what it said is lost, and nothing else.
+        path: the file; if it is damaged, only this information is lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,11 +138,11 @@ class Attempts:
         self.entries: list[dict[str, Any]] = _read_attempts(path)
 
     def begin(self, position: int, environment: Mapping[str, Any]) -> None:
-        """Begin another attempt.
+        """Add an attempt.
 
         Args:
-            position: the step it goes on from.
-            environment: what may change the last bits of a result.
+            position: the step at which it starts.
+            environment: everything that may change the last bits of a result.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.entries.append({"started": started, "position": position, **environment})
@@ -150,7 +150,7 @@ class Attempts:
 
     @property
     def same_machine(self) -> bool:
-        """Whether all attempts were led on the same kind of machine."""
+        """Whether all attempts ran on the same kind of machine."""
         first = self.entries[0]
         return all(attempt[key] == first[key] for attempt in self.entries for key in MACHINE)
 

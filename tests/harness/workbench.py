@@ -109,9 +109,7 @@ class Workbench:
         )
         return Begun(run, trainer, journal)
 
-    def run(
-        self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str
-    ) -> Record:
+    def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
         """Return the record of a run, carried out once; its final network is not measured."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
         unmeasured = {

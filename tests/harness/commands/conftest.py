@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from in_this_process import Command, InThisProcess, Said
+from in_this_process import Command, Said
 from workbench import NOT_MEASURED
 
 from harness.command_line import main
 from harness.engine.final_costs import MEASURED
+from harness.executors.debug import Debug
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def command(
     """Carry out a command in this process, in an empty folder; final networks are not measured."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
     monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
-    monkeypatch.setattr("harness.commands.matrix.find_executor", lambda name: InThisProcess)
+    monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
 

@@ -1,20 +1,14 @@
-"""Commands whose runs are carried out in the process of the test."""
+"""What a command printed, for tests that run it in their own process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
-
-from harness.matrix.executor import Order, Outcome, Report, Resources
-from harness.matrix.worker import carry_out_order
-from harness.signals import Stop
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a command said, and its exit code."""
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -22,22 +16,3 @@ class Said:
 
 
 Command = Callable[..., Said]
-
-
-class InThisProcess:
-    """An executor that carries out each run at once, in this process."""
-
-    slots = 1
-
-    def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
-        self._report = report
-
-    def submit(self, order: Order) -> Future[Outcome]:
-        """Carry out a run."""
-        future: Future[Outcome] = Future()
-        self._report(order.run_id, "starts")
-        future.set_result(carry_out_order(order, "cpu", 1, lambda line: None, Stop()))
-        return future
-
-    def shutdown(self, *, now: bool = False) -> None:
-        """There is nothing to stop."""

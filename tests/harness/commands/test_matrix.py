@@ -10,7 +10,7 @@ from in_this_process import Command
 from records import record
 from workbench import POINTS
 
-from harness.matrix.plan import matrix_files
+from harness.matrix.manifest import manifest_files
 from harness.storage.store import Store
 
 WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
@@ -194,7 +194,7 @@ def test_long_names_make_folders_that_can_be_made(command: Command, tmp_path: Pa
     (run_id,) = Store(Path("results")).run_ids()
     assert run_id.startswith("points-ppp")
     assert command("show", run_id).code == 0
-    assert len(matrix_files(Path("results"))) == 1
+    assert len(manifest_files(Path("results"))) == 1
 
 
 @pytest.mark.parametrize("words", ["show {}", "compare {} {}", "status --results {}", "merge {}"])

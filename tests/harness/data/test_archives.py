@@ -99,7 +99,7 @@ def test_a_link_in_a_tar_file_is_refused(tmp_path: Path, folder: Path) -> None:
         member = tarfile.TarInfo("door")
         member.type, member.linkname = tarfile.SYMTYPE, "data"
         archive.addfile(member)
-    with pytest.raises(RequestError, match="its member 'door' is no plain file"):
+    with pytest.raises(RequestError, match="its member 'door' is not a plain file"):
         unpack(path, folder)
     assert not list(folder.iterdir())
 
@@ -109,7 +109,7 @@ def test_a_link_in_a_zip_file_is_refused(tmp_path: Path, folder: Path) -> None:
     member.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         archive.writestr(member, "data")
-    with pytest.raises(RequestError, match="its member 'door' is no plain file"):
+    with pytest.raises(RequestError, match="its member 'door' is not a plain file"):
         unpack(tmp_path / "some.zip", folder)
 
 

@@ -11,7 +11,7 @@ from harness.command_line import main
 from harness.data.decoded import VARIABLE, cache_folder
 from harness.errors import RequestError
 from harness.matrix import worker
-from harness.matrix.executor import Order
+from harness.matrix.executor import Job
 from harness.registry import Registry
 from harness.signals import Stop
 from harness.spec import plan
@@ -68,8 +68,8 @@ def test_a_run_on_another_machine_uses_the_folder_that_was_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = plan(Registry(), "digits", "dense", profile="smoke")
-    order = Order(wanted, (), tmp_path, checkpoint_every=60, cache=tmp_path / "named")
+    job = Job(wanted, (), tmp_path, checkpoint_every=60, cache=tmp_path / "named")
     monkeypatch.setenv(VARIABLE, "/of/the/other/machine")
     monkeypatch.setattr(worker, "is_held", lambda folder: True)
-    worker.carry_out_order(order, "cpu", 1, lambda line: None, Stop())
+    worker.run_job(job, "cpu", 1, lambda line: None, Stop())
     assert cache_folder() == tmp_path / "named"

@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> Non
     def open_none(save: Save) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "archive")
 
-    with pytest.raises(RequestError, match=r"^cannot read what is decoded: frame 7: Input/output"):
+    with pytest.raises(RequestError, match=r"^cannot read the data to decode: frame 7: Input"):
         decoded(tmp_path / "cache", NAMES, lambda save: save("numbers", read, [1]))
     with pytest.raises(RequestError, match=r"^cannot decode into .*cache: archive: No such file"):
         decoded(tmp_path / "cache", NAMES, open_none)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness.command_line import main
-from harness.data.download import PIECE, download
+from harness.data.download import CHUNK, download
 from harness.errors import RequestError, RunFailed
 from harness.output import SECONDS_BETWEEN_LOG_LINES, Progress
 
-CONTENT = bytes(range(256)) * (4 * PIECE // 256)
+CONTENT = bytes(range(256)) * (4 * CHUNK // 256)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
@@ -106,15 +106,15 @@ def test_progress_is_reported(server: Server, path: Path) -> None:
 
 
 def test_a_download_that_broke_goes_on_where_it_was(server: Server, path: Path) -> None:
-    server.sends = PIECE + 1000
-    with pytest.raises(RunFailed, match=r"lost after 66\.5 kB of .*; the same command goes on"):
+    server.sends = CHUNK + 1000
+    with pytest.raises(RunFailed, match=r"lost after 66\.5 kB of .*; the same command resumes"):
         fetch(server, path)
     assert not path.exists()
-    assert part(path).read_bytes() == CONTENT[: PIECE + 1000]
+    assert part(path).read_bytes() == CONTENT[: CHUNK + 1000]
     server.sends = len(CONTENT)
     assert fetch(server, path)
     assert path.read_bytes() == CONTENT
-    assert server.asked == [None, f"bytes={PIECE + 1000}-"]
+    assert server.asked == [None, f"bytes={CHUNK + 1000}-"]
 
 
 def test_a_server_without_ranges_sends_it_all_again(server: Server, path: Path) -> None:
@@ -148,7 +148,7 @@ def test_another_file_than_expected_is_thrown_away(server: Server, path: Path) -
 def test_another_file_in_its_place_is_left_alone(server: Server, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"precious")
-    with pytest.raises(RequestError, match="is there, but it is not the official file"):
+    with pytest.raises(RequestError, match="exists, but it is not the official file"):
         fetch(server, path)
     assert path.read_bytes() == b"precious"
     assert server.asked == []
@@ -181,7 +181,7 @@ def test_a_server_that_falls_silent(
 
 def test_a_folder_in_its_place_is_left_alone(server: Server, path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(RequestError, match="is there, but it is not the official file"):
+    with pytest.raises(RequestError, match="exists, but it is not the official file"):
         fetch(server, path)
     assert path.is_dir()
 
@@ -210,7 +210,7 @@ class TestCommand:
         assert main(words) == 0
         assert file.read_bytes() == CONTENT
         assert main(words) == 0
-        assert capsys.readouterr().out == f"{file} is there now\n{file} was there before\n"
+        assert capsys.readouterr().out == f"{file} was downloaded\n{file} exists already\n"
 
     def test_it_unpacks_an_archive_that_is_to_be_unpacked(
         self, server: Server, tmp_path: Path

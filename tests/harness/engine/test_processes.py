@@ -102,7 +102,7 @@ def test_who_waits_for_a_run_goes_on_when_its_process_is_killed(bench: Workbench
     eventually(lambda: len(run.checkpoints) == 2)
     first.send(signal.SIGSTOP)
     second = Process(run)
-    holder = f"{run.plan.run_id} is being carried out by process {first.pid}"
+    holder = f"{run.plan.run_id} is being run by process {first.pid}"
     eventually(lambda: f"{holder}; waiting for it to end" in second.lines)
     first.send(signal.SIGKILL)
     assert first.code() == -signal.SIGKILL

@@ -13,9 +13,9 @@ from workbench import Workbench
 from harness.contracts import outcome
 from harness.executors import local
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources
+from harness.matrix.executor import Job, Resources
 from harness.registry import Registry
-from harness.signals import Urgency
+from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.journal import Attempts
 from harness.storage.store import Store
@@ -37,14 +37,13 @@ def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
 
 
 def dispatch(
-    plans: list[Plan], results: Path, resources: Resources, urgency: Urgency | None = None
+    plans: list[Plan], results: Path, resources: Resources, stop: StopRequest | None = None
 ) -> Tally:
     """Carry out runs on this machine's processors, and return how they ended."""
     tally = Tally(len(plans))
-    executor = local.Local(resources, tally.hear, results)
-    orders = [Order(each, (FAULTS,), results, checkpoint_every=60) for each in plans]
-    wanted = urgency or Urgency()
-    Dispatch(executor, Store(results), tally, wanted).carry_out(orders, lambda: None)
+    executor = local.Local(resources, tally.report, results)
+    jobs = [Job(each, (FAULTS,), results, checkpoint_every=60) for each in plans]
+    Dispatch(executor, Store(results), tally, stop or StopRequest()).run(jobs, lambda: None)
     return tally
 
 
@@ -135,7 +134,7 @@ class TestEightCells:
 
     def test_all_are_accounted_for(self, tally: Tally) -> None:
         assert dict(tally.count()) == {"done": 4, "failed": 4}
-        assert (tally.waiting, tally.at_work) == (0, {})
+        assert (tally.waiting, tally.running) == (0, {})
 
 
 def test_a_run_that_was_killed_goes_on_by_itself(tmp_path: Path) -> None:
@@ -175,16 +174,14 @@ def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
     for run in runs:
         record = Store(tmp_path).record(run.run_id)
         assert record is not None
-        assert outcome(record) == outcome(
-            bench.run("dense", seed=run.spec.seed, epochs="150")
-        )
+        assert outcome(record) == outcome(bench.run("dense", seed=run.spec.seed, epochs="150"))
 
 
 def test_a_run_that_needs_more_than_there_is_is_refused(tmp_path: Path) -> None:
     run = planned("dense")
     executor = local.Local(Resources(1, "cpu"), lambda run_id, line: None, tmp_path)
-    order = Order(run, (FAULTS,), tmp_path, checkpoint_every=60, bytes_expected=10**18)
-    refused = executor.submit(order).result()
+    job = Job(run, (FAULTS,), tmp_path, checkpoint_every=60, bytes_expected=10**18)
+    refused = executor.submit(job).result()
     executor.shutdown()
     assert refused.status == "failed"
     assert str(refused.reason).startswith("such a run needs 1e+09 GB of memory, and this machine")
@@ -211,17 +208,17 @@ def test_being_asked_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int, status: str | None
 ) -> None:
     """Once lets what is at work finish; twice lets it save itself. Nothing new begins."""
-    urgency, runs = Urgency(), [planned("dense", seed, epochs="200") for seed in range(3)]
+    stop, runs = StopRequest(), [planned("dense", seed, epochs="200") for seed in range(3)]
     tally = Tally(3)
 
     def hear(run_id: str, line: str) -> None:
-        tally.hear(run_id, line)
+        tally.report(run_id, line)
         if "epoch" in line:
-            urgency.level = level
+            stop.level = level
 
     executor = local.Local(Resources(1, "cpu"), hear, tmp_path)
-    orders = [Order(each, (FAULTS,), tmp_path, checkpoint_every=60) for each in runs]
-    Dispatch(executor, Store(tmp_path), tally, urgency).carry_out(orders, lambda: None)
+    jobs = [Job(each, (FAULTS,), tmp_path, checkpoint_every=60) for each in runs]
+    Dispatch(executor, Store(tmp_path), tally, stop).run(jobs, lambda: None)
     first = tally.outcomes.get(runs[0].run_id)
     assert (first and first.status) == status
     assert tally.waiting == (2 if status else 3)

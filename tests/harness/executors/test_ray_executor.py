@@ -15,9 +15,9 @@ from workbench import Workbench
 
 from harness.contracts import outcome
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources, find_executor
+from harness.matrix.executor import Job, Resources, find_executor
 from harness.registry import Registry
-from harness.signals import Urgency
+from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.store import Store
 
@@ -76,10 +76,10 @@ def tally(cluster: None, folder: Path, plans: dict[str, Plan]) -> Tally:
     tally = Tally(len(plans))
     # Long enough for those that end well, on whatever machine.
     resources = Resources(device="cpu", time_limit=20, memory_limit=1_200_000_000)
-    executor = find_executor("ray")(resources, tally.hear, folder)
+    executor = find_executor("ray")(resources, tally.report, folder)
     assert executor.slots == 2
-    orders = [Order(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
-    Dispatch(executor, Store(folder), tally, Urgency()).carry_out(orders, lambda: None)
+    jobs = [Job(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
+    Dispatch(executor, Store(folder), tally, StopRequest()).run(jobs, lambda: None)
     return tally
 
 

@@ -14,9 +14,9 @@ from workbench import Workbench
 from harness.contracts import outcome
 from harness.errors import RequestError
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources, find_executor
+from harness.matrix.executor import Job, Resources, find_executor
 from harness.registry import Registry
-from harness.signals import Urgency
+from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.journal import Attempts
 from harness.storage.store import Store
@@ -49,9 +49,9 @@ def dispatch(
 ) -> Tally:
     tally = Tally(len(plans))
     given = {"jobs": 2, "device": "cpu", "memory_limit": 2 * 10**9, "time_limit": 600.0}
-    executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.hear, results)
-    orders = [Order(each, (FAULTS,), results, checkpoint_every=1) for each in plans]
-    Dispatch(executor, Store(results), tally, Urgency()).carry_out(orders, show)
+    executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.report, results)
+    jobs = [Job(each, (FAULTS,), results, checkpoint_every=1) for each in plans]
+    Dispatch(executor, Store(results), tally, StopRequest()).run(jobs, show)
     return tally
 
 
@@ -103,9 +103,7 @@ def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
     for run, number in zip(runs, epochs, strict=True):
         record = Store(tmp_path).record(run.run_id)
         assert record is not None
-        assert outcome(record) == outcome(
-            bench.run("dense", seed=run.spec.seed, epochs=number)
-        )
+        assert outcome(record) == outcome(bench.run("dense", seed=run.spec.seed, epochs=number))
     assert attempts(tmp_path, long) > 2
     assert attempts(tmp_path, preempted) > 1
     assert [attempts(tmp_path, run) for run in runs[2:]] == [1] * 6

@@ -1,4 +1,4 @@
-"""Orders go out, outcomes come back: with an executor that says what the test wants."""
+"""Jobs go to an executor that answers as each test has scripted it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from filelock import FileLock
 from records import record
 from workbench import Workbench
 
-from harness.matrix.board import STOPPING, Board, counted
 from harness.matrix.dispatch import RETRIES, Dispatch, Tally
+from harness.matrix.display import STOPPING, ProgressDisplay, counted
 from harness.matrix.estimates import Estimates
-from harness.matrix.executor import Executor, Order, Outcome
-from harness.signals import Urgency
+from harness.matrix.executor import Executor, Job, Outcome
+from harness.signals import StopRequest
 from harness.spec import Plan
 from harness.storage.journal import MACHINE, Attempts
 from harness.storage.store import Store
@@ -25,23 +25,23 @@ DONE, LOST = Outcome("done"), Outcome("lost", "its machine is gone", "sparks")
 
 
 class Scripted(Executor):
-    """Answers each order at once, with what was written down for it.
+    """Answers each job at once, as scripted.
 
     Args:
-        answers: of the attempts at each run, the last of them again and again.
+        answers: for the attempts at each run, by seed; the last one is repeated.
     """
 
     slots = 1
 
     def __init__(self, *answers: Sequence[Outcome | Exception]) -> None:
         self.answers = list(answers)
-        self.orders: list[str] = []
+        self.submitted: list[str] = []
         self.shutdowns: list[bool] = []
 
-    def submit(self, order: Order) -> Future[Outcome]:
-        number = order.plan.spec.seed
-        attempts = self.orders.count(order.run_id)
-        self.orders.append(order.run_id)
+    def submit(self, job: Job) -> Future[Outcome]:
+        number = job.plan.spec.seed
+        attempts = self.submitted.count(job.run_id)
+        self.submitted.append(job.run_id)
         answer = self.answers[number][min(attempts, len(self.answers[number]) - 1)]
         future: Future[Outcome] = Future()
         if isinstance(answer, Exception):
@@ -60,20 +60,20 @@ class Matrix:
     def __init__(self, bench: Workbench, *answers: Sequence[Outcome | Exception]) -> None:
         self.plans: list[Plan] = [bench.plan("dense", seed=n) for n in range(len(answers))]
         self.executor, self.store = Scripted(*answers), Store(bench.folder / "results")
-        self.tally, self.urgency = Tally(len(answers)), Urgency()
+        self.tally, self.stop = Tally(len(answers)), StopRequest()
 
     def go(self, show: Callable[[], None] = lambda: None) -> list[Outcome | None]:
         folder = self.store.folder
-        orders = [Order(plan, (), folder, checkpoint_every=60) for plan in self.plans]
-        dispatch = Dispatch(self.executor, self.store, self.tally, self.urgency)
-        dispatch.carry_out(orders, show)
+        jobs = [Job(plan, (), folder, checkpoint_every=60) for plan in self.plans]
+        dispatch = Dispatch(self.executor, self.store, self.tally, self.stop)
+        dispatch.run(jobs, show)
         return [self.tally.outcomes.get(plan.run_id) for plan in self.plans]
 
 
 def test_what_is_lost_is_tried_again_but_not_for_ever(bench: Workbench) -> None:
     matrix = Matrix(bench, [LOST, DONE], [LOST])
     assert matrix.go() == [DONE, Outcome("failed", LOST.reason, LOST.details)]
-    assert len(matrix.executor.orders) == 2 + 1 + RETRIES["lost"]
+    assert len(matrix.executor.submitted) == 2 + 1 + RETRIES["lost"]
     folder = matrix.store.folder / matrix.plans[1].run_id
     assert (folder / "failure.txt").read_text() == "sparks"
     failure = matrix.store.failure(matrix.plans[1].run_id)
@@ -84,7 +84,7 @@ def test_what_is_lost_is_tried_again_but_not_for_ever(bench: Workbench) -> None:
 def test_failures_are_not_tried_again(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("failed", "boom")], [Outcome("skipped", "no channels")])
     assert [outcome and outcome.status for outcome in matrix.go()] == ["failed", "skipped"]
-    assert len(matrix.executor.orders) == 2
+    assert len(matrix.executor.submitted) == 2
     skipped = matrix.store.failure(matrix.plans[1].run_id)
     assert skipped is not None
     assert (skipped["status"], skipped["reason"]) == ("skipped", "no channels")
@@ -93,14 +93,14 @@ def test_failures_are_not_tried_again(bench: Workbench) -> None:
 def test_what_had_to_make_way_goes_on(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")] * 5 + [DONE])
     assert matrix.go() == [DONE]
-    assert len(matrix.executor.orders) == 6
+    assert len(matrix.executor.submitted) == 6
 
 
 def test_what_has_to_make_way_and_gets_no_further_is_given_up(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")])
-    reason = "was interrupted again and again and got no further"
+    reason = "was interrupted repeatedly without making progress"
     assert matrix.go() == [Outcome("failed", reason)]
-    assert len(matrix.executor.orders) == 1 + RETRIES["interrupted"]
+    assert len(matrix.executor.submitted) == 1 + RETRIES["interrupted"]
 
 
 def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> None:
@@ -112,7 +112,7 @@ def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> 
         attempts.begin(len(attempts.entries), {**dict.fromkeys(MACHINE), "runs_on_device": 1})
 
     assert matrix.go(get_further) == [DONE]
-    assert len(matrix.executor.orders) == times + 1
+    assert len(matrix.executor.submitted) == times + 1
 
 
 def test_an_executor_that_raises_has_lost_the_run(bench: Workbench) -> None:
@@ -149,7 +149,7 @@ def test_what_another_process_carries_out_is_waited_for(bench: Workbench) -> Non
                 lock.release()
 
     assert matrix.go(end_elsewhere) == [Outcome("collapsed", "flat"), DONE]
-    assert matrix.executor.orders == [first.name, second.name, second.name]
+    assert matrix.executor.submitted == [first.name, second.name, second.name]
 
 
 @pytest.mark.parametrize(("level", "shutdowns"), [(1, [False, False]), (2, [False, True, False])])
@@ -157,21 +157,21 @@ def test_what_is_interrupted_when_asked_to_stop_is_not_begun_again(
     bench: Workbench, level: int, shutdowns: list[bool]
 ) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")], [LOST])
-    matrix.urgency.level = level
+    matrix.stop.level = level
     assert [outcome and outcome.status for outcome in matrix.go()] == [None, "failed"]
-    assert len(matrix.executor.orders) == 2
+    assert len(matrix.executor.submitted) == 2
     assert matrix.executor.shutdowns == shutdowns
     assert matrix.tally.waiting == 1
 
 
-class TestBoard:
+class TestProgressDisplay:
     def told(self, bench: Workbench, estimates: Estimates) -> list[str]:
         """Return the lines of a log."""
         matrix, log = Matrix(bench, [DONE], [Outcome("failed", "boom")]), io.StringIO()
         plans = {plan.run_id: plan for plan in matrix.plans}
-        board = Board("mine", plans, matrix.tally, estimates, slots=2, stream=log)
-        with board.showing():
-            matrix.go(board.show)
+        display = ProgressDisplay("mine", plans, matrix.tally, estimates, slots=2, stream=log)
+        with display.showing():
+            matrix.go(display.show)
         return [
             line.replace(f"-{id_[-12:]}", "")
             for line, id_ in zip(log.getvalue().splitlines(), plans, strict=True)
@@ -187,24 +187,24 @@ class TestBoard:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tally, log = Tally(1), io.StringIO()
-        board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
-        tally.hear("a", "starts")
-        board.show()
-        tally.hear("a", "epoch 1/2")
-        board.show()
-        monkeypatch.setattr("harness.matrix.board.SECONDS_BETWEEN_LINES", 0.0)
-        board.show()
-        tally.forget("a")
-        tally.hear("a", "starts")
-        board.show()
+        display = ProgressDisplay("mine", {}, tally, Estimates(), slots=1, stream=log)
+        tally.report("a", "starts")
+        display.show()
+        tally.report("a", "epoch 1/2")
+        display.show()
+        monkeypatch.setattr("harness.matrix.display.SECONDS_BETWEEN_LINES", 0.0)
+        display.show()
+        tally.end_attempt("a")
+        tally.report("a", "starts")
+        display.show()
         assert log.getvalue().splitlines() == ["a starts", "a epoch 1/2", "a starts", "a starts"]
 
     def test_somebody_who_wants_it_to_stop_is_answered(self) -> None:
         tally, log = Tally(1), io.StringIO()
-        board = Board("mine", {}, tally, Estimates(), slots=1, stream=log)
-        for urgency in (0, 1, 1, 2):
-            tally.urgency = urgency
-            board.show()
+        display = ProgressDisplay("mine", {}, tally, Estimates(), slots=1, stream=log)
+        for level in (0, 1, 1, 2):
+            tally.stop_level = level
+            display.show()
         assert log.getvalue().splitlines() == [STOPPING[1], STOPPING[2]]
 
     def test_what_is_known_of_such_runs_says_how_long_it_takes(self, bench: Workbench) -> None:
@@ -214,7 +214,7 @@ class TestBoard:
         assert first.endswith("done; 70 s left")
 
     def test_a_tally_in_words(self) -> None:
-        tally = Tally(5, {"a": DONE, "b": Outcome("skipped", "no"), "c": DONE}, at_work={"d": ""})
+        tally = Tally(5, {"a": DONE, "b": Outcome("skipped", "no"), "c": DONE}, running={"d": ""})
         assert counted(tally) == "5 runs: 2 done, 1 skipped, 1 running, 1 waiting"
         assert tally.waiting == 1
 

@@ -27,7 +27,7 @@ def test_another_one_waits_and_says_for_whom(tmp_path: Path) -> None:
     began = time.monotonic()
     with exclusive_lock(tmp_path, lines.append, Stop()):
         assert time.monotonic() - began > 0.15
-    assert lines == [f"{tmp_path.name} is being carried out by process 7; waiting for it to end"]
+    assert lines == [f"{tmp_path.name} is being run by process 7; waiting for it to end"]
 
 
 def test_waiting_ends_when_asked_to_stop(tmp_path: Path) -> None:

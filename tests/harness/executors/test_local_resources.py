@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RequestError
-from harness.matrix import pressure
+from harness.executors import local_resources
+from harness.executors.local_resources import (
+    available_memory,
+    divide,
+    total_memory,
+    visible_gpus,
+    why_too_large,
+)
 from harness.matrix.executor import Resources
-from harness.matrix.slots import divide, too_large, visible_gpus
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +52,7 @@ def test_the_processor_is_shared_by_all_slots_and_sees_no_gpu() -> None:
 def test_there_are_no_more_slots_than_there_is_room_for(
     monkeypatch: pytest.MonkeyPatch, free: int, slots: int
 ) -> None:
-    monkeypatch.setattr("harness.matrix.slots.available", lambda: free)
+    monkeypatch.setattr("harness.executors.local_resources.available_memory", lambda: free)
     assert len(divide(Resources(device="cpu"), [])) == slots
 
 
@@ -71,7 +77,7 @@ def test_a_gpu_by_its_number() -> None:
     [
         (
             Resources(jobs=2, exclusive=True),
-            "--exclusive means one run at a time; --jobs 2 asks for more",
+            "--exclusive means one run at a time, but --jobs 2 asks for more",
         ),
         (Resources(device="cuda:2"), "device 'cuda:2' does not exist; GPUs of this machine: 2"),
         (Resources(device="cuda:x"), "unknown device 'cuda:x'; known: auto, cpu, cuda, cuda:1"),
@@ -101,17 +107,17 @@ class TestMemory:
         (tmp_path / "memory.max").write_text("1000000000\n")
         (tmp_path / "memory.current").write_text("600000000\n")
         (tmp_path / "memory.stat").write_text("anon 400000000\ninactive_file 200000000\n")
-        monkeypatch.setattr(pressure, "_CONTAINER", tmp_path)
+        monkeypatch.setattr(local_resources, "_CONTAINER", tmp_path)
 
     def test_what_is_left_is_counted_within_the_container(self) -> None:
-        assert pressure.total() == 1_000_000_000
-        assert pressure.available() == 600_000_000 - 50_000_000
+        assert total_memory() == 1_000_000_000
+        assert available_memory() == 600_000_000 - 50_000_000
 
-    def test_what_is_too_large_is_refused_with_its_number(self) -> None:
-        assert too_large(1_000_000_000) is None
+    def test_what_is_why_too_large_is_refused_with_its_number(self) -> None:
+        assert why_too_large(1_000_000_000) is None
         refusal = "such a run needs 2 GB of memory, and this machine has 1 GB"
-        assert too_large(2_000_000_000) == refusal
+        assert why_too_large(2_000_000_000) == refusal
 
     def test_a_container_without_a_limit_is_the_machine(self, tmp_path: Path) -> None:
         (tmp_path / "memory.max").write_text("max\n")
-        assert pressure.total() > 1_000_000_000
+        assert total_memory() > 1_000_000_000
