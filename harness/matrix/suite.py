@@ -36,6 +36,9 @@ from harness.errors import RequestError, nearest
 from harness.registry import Kind, Registry
 from harness.spec import PROFILES, as_text
 
+FOLDER = Path(str(importlib.resources.files("harness") / "suites"))
+"""The suites of this project."""
+
 
 @dataclass(frozen=True)
 class Names:
@@ -165,7 +168,7 @@ def select_runs(
 
 def own_suites() -> list[Path]:
     """Return the files of this project's suites."""
-    return sorted(Path(str(importlib.resources.files("harness") / "suites")).glob("*.toml"))
+    return sorted(FOLDER.glob("*.toml"))
 
 
 def find_suite(name: str) -> Suite:

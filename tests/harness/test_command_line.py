@@ -287,7 +287,7 @@ class TestBadRequests:
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
             ("matrix --suite smoke --jobs 0", "argument --jobs: '0' is less than 1"),
-            ("matrix --suite smoke --hours 0", "argument --hours: '0' is not more than 0"),
+            ("matrix --suite smoke --hours 0", "argument --hours: '0' is not greater than 0"),
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
@@ -378,8 +378,8 @@ class TestData:
         [
             ("check ptb --set txt=official", "unknown setting 'txt' of ptb; did you mean 'text'?"),
             ("check ptb --set reader=mine", "reader=mine: unknown value"),
-            ("list --set text=official", "--set belongs to data list TASK and data check TASK"),
-            ("fetch ptb --set text=official", "--set belongs to data list TASK and data check"),
+            ("list --set text=official", "--set is for data list TASK and data check TASK"),
+            ("fetch ptb --set text=official", "--set is for data list TASK and data check"),
         ],
     )
     def test_settings_say_which_data(self, command: Command, words: str, complaint: str) -> None:
@@ -458,7 +458,8 @@ class TestHelp:
     def test_run_has_examples_that_can_be_understood(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from harness.command_line import EXAMPLES, parse
+        from harness.command_line import parse
+        from harness.commands.run import EXAMPLES
 
         commands = re.findall(r"python -m harness (.+)", EXAMPLES)
         assert [parse(command.split()).command for command in commands] == ["run"] * 3
@@ -542,7 +543,7 @@ class TestEndings:
         said = command(*words)
         assert (said.code, said.err.splitlines()[-1]) == (
             1,
-            "interrupted: the same command goes on from here",
+            "interrupted: the same command resumes from here",
         )
         said = command(*words)
         assert said.code == 0

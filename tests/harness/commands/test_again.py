@@ -84,7 +84,9 @@ class TestAgain:
         old = the_record()
         said = command(*RUN, "--pruner", "snip", "--again")
         assert said.code == 0
-        assert said.err.splitlines()[-1] == "the new result is equal to the old one, costs aside"
+        assert (
+            said.err.splitlines()[-1] == "the new result is equal to the old one, apart from costs"
+        )
         assert the_record()["cost"]["train_seconds"] != old["cost"]["train_seconds"]
         assert [path.name for path in Path("results").iterdir()] == [old["run_id"]]
 

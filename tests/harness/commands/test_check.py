@@ -57,7 +57,7 @@ while run.position < run.budget * run.steps_per_epoch:
 def test_what_happens_every_few_dozen_steps_is_tried(check: Check) -> None:
     code, lines = check(PERIODIC)
     assert code == 1
-    assert lines[0].startswith("BROKEN  A run comes to its end: the criterion gave a Tensor, not")
+    assert lines[0].startswith("BROKEN  A run finishes: the criterion gave a Tensor, not")
     assert all(line.startswith("untried ") for line in lines[1:-1])
     assert lines[-1] == "pruner tried breaks 1 rule"
 
@@ -103,7 +103,7 @@ def test_a_program_that_forgets_what_it_knew_breaks_a_rule(check: Check) -> None
         ("pruner snip --task digts", "unknown task 'digts'; did you mean 'digits'?"),
         ("pruner snip --set width=0", "width=0: is less than 1"),
         ("pruner snip --set net=vit", "unknown setting 'net' for digits with snip"),
-        ("task digits --task ptb", "--task belongs to check pruner"),
+        ("task digits --task ptb", "--task is for check pruner only"),
         ("task digits --profile smoky", "has no profile 'smoky'; did you mean 'smoke'?"),
         ("pruner snip --plugin nowhere.py", "plug-in nowhere.py: cannot be read: No such file"),
     ],
@@ -153,4 +153,4 @@ def test_what_stops_the_synaptic_flow_is_a_note_with_its_cause(
     if said is None:
         assert "note" not in output
     else:
-        assert f"none reaches 0.weight: with all weights positive, {said} is so far bey" in output
+        assert f"none reaches 0.weight: with all weights positive, {said} saturates" in output

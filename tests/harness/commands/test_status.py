@@ -100,7 +100,7 @@ def test_a_matrix_that_is_damaged_is_told(
     (file,) = (tmp_path / "matrices").glob("*.json")
     file.write_text("{")
     assert main(["status", "--results", str(tmp_path)]) == 2
-    why = "is damaged; remove it, or ask for the matrix again"
+    why = "is damaged; remove it, or start the matrix again"
     assert capsys.readouterr().err == f"error: {file}: {why}\n"
 
 
@@ -180,7 +180,7 @@ class TestFolders:
         assert (code, error) == (
             0,
             f"warning: {tmp_path / 'matrices' / 'bad.json'}: is damaged; "
-            "remove it, or ask for the matrix again\n",
+            "remove it, or start the matrix again\n",
         )
         assert out.splitlines()[:2] == [
             "mine: 5 runs: 1 damaged, 1 done, 3 waiting",

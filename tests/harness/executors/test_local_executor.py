@@ -151,7 +151,7 @@ def test_a_run_that_holds_too_much_memory_is_ended(tmp_path: Path, patience: Non
     ended = dispatch([run], tmp_path, resources).outcomes[run.run_id]
     assert ended.status == "failed"
     assert ended.reason is not None
-    assert ended.reason.endswith("GB of memory, and the limit for a run is 1.2 GB")
+    assert ended.reason.endswith("GB of memory; the limit for a run is 1.2 GB")
 
 
 def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
@@ -167,7 +167,7 @@ def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
         told.extend(path.parent.name for path in saved)
         return 0 if begun and not told else 10**12
 
-    monkeypatch.setattr(local.pressure, "available", available)
+    monkeypatch.setattr(local, "available_memory", available)
     tally = dispatch(runs, tmp_path, Resources(2, "cpu"))
     assert dict(tally.count()) == {"done": 2}
     assert sorted(attempts(tmp_path, run) for run in runs) == [1, 2]

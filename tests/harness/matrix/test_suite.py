@@ -117,7 +117,7 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("titel = 'x'", "unknown key 'titel'; did you mean 'title'?"),
-        ("title = 3", "title: 3 is not a text"),
+        ("title = 3", "title: 3 is not a string"),
         ("profile = 'papr'", "unknown profile 'papr'; did you mean 'paper'?"),
         ("runs = 3", "runs: 3 is not a list"),
         ("[[runs]]\ntasks = ['digits']", "the axis 'pruners' is missing from [[runs]]"),
@@ -128,17 +128,17 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
         ),
         ("[[runs]]\ntasks = []\npruners = 'all'", "the axis 'tasks' is empty"),
         ("[[runs]]\ntasks = ['ptb', 'ptb']\npruners = 'all'", "the axis 'tasks' has 'ptb' twice"),
-        ("[[runs]]\ntasks = [1]\npruners = 'all'", "tasks: 1 is not a text"),
+        ("[[runs]]\ntasks = [1]\npruners = 'all'", "tasks: 1 is not a string"),
         ("[[runs]]\ntasks = {but = []}\npruners = 'all'", "unknown key 'but'; known: all_except"),
-        ("[resources]\nhours = -1", "hours: -1 is not more than 0"),
+        ("[resources]\nhours = -1", "hours: -1 is not greater than 0"),
         ("[resources]\nthreads = 1.5", "threads: 1.5 is not a whole number"),
         ("[resources]\ngpu = 1", "unknown key 'gpu'; known: gigabytes, hours, threads"),
         ("[[runs]", "is not TOML: "),
         (f"x = {'[' * 5000}", "is not TOML: "),
         ("plugins = 'mine.py'", "plugins: 'mine.py' is not a list"),
-        ("plugins = [3]", "plugins: 3 is not a text"),
-        ("[resources]\nhours = nan", "hours: nan is not more than 0"),
-        ("[resources]\nhours = inf", "hours: inf is not more than 0"),
+        ("plugins = [3]", "plugins: 3 is not a string"),
+        ("[resources]\nhours = nan", "hours: nan is not greater than 0"),
+        ("[resources]\nhours = inf", "hours: inf is not greater than 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint:
         ("sparsities = [nan]", "sparsity nan is outside [0, 1)"),
         ("sparsities = [0.5, 1]", "sparsity 1 is outside [0, 1)"),
         ("set = []", "the axis 'set' is empty"),
-        ("set = [{epochs = [1]}]", "set: epochs: [1] is not a number, a text, true or false"),
+        ("set = [{epochs = [1]}]", "set: epochs: [1] is not a number, a string, true or false"),
         ("set = [{}]\noptions = [{}]", "set and options are the same; write set only"),
         ("seeds = [true]", "seeds: True is not a whole number"),
         ("seeds = [0.5]", "seeds: 0.5 is not a whole number"),
@@ -172,7 +172,7 @@ def test_values_of_the_wrong_type(tmp_path: Path, axis: str, complaint: str) -> 
 
 def test_a_run_that_is_asked_for_twice(tmp_path: Path) -> None:
     part = "[[runs]]\ntasks = ['digits']\npruners = ['snip', 'crop_u']\nsparsities = [0.9]\n"
-    with pytest.raises(RequestError, match=r"has this run twice: snip on digits 0\.9 seed 0"):
+    with pytest.raises(RequestError, match=r"lists this run twice: snip on digits 0\.9 seed 0"):
         suite(tmp_path, part + part.replace(", 'crop_u'", ""))
 
 
@@ -233,8 +233,8 @@ class TestCommandLine:
             ("--tasks digits", "--suite or --pruners is missing (--pruners all means every one)"),
             ("--pairing digits", "--pairing digits: is not of the form TASK-PRUNER, as in ptb-ear"),
             ("--pairing digits-snip --tasks ptb", "--pairing replaces --tasks and --"),
-            ("--tasks , --pruners all", "--tasks: is empty"),
-            ("--tasks ptb,ptb --pruners all", "--tasks ptb,ptb: has a value twice"),
+            ("--tasks , --pruners all", "the axis 'tasks' is empty"),
+            ("--tasks ptb,ptb --pruners all", "the axis 'tasks' has 'ptb' twice"),
             ("--suite smoke --seeds 0,x", "--seeds 0,x: is not a list of numbers, as in 0,1,2"),
             ("--suite smoke --profile smok", "unknown profile 'smok'; did you mean 'smoke'?"),
         ],
