@@ -1,8 +1,7 @@
-"""The costs of a finished network, measured in a process that has done nothing else.
+"""The costs of a finished network, measured in a new process that has done nothing else.
 
-That process has to import everything once more, which takes most of the time of a smoke run. So
-those are measured in the process of the run, and the record says so. Nothing but the times can
-tell the difference.
+The new process imports everything again, which would take most of the time of a smoke run. So
+smoke runs are measured in their own process, and the record says so. Only the times can differ.
 """
 
 from __future__ import annotations
@@ -52,17 +51,17 @@ MEASURED = (
 
 
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
-"""Where the measuring was done."""
+"""In which process the network was measured."""
 
 
 def final_costs(
     folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
 ) -> dict[str, Any]:
-    """Return the costs of a finished network, and a reason for each that could not be measured.
+    """Return the costs of a finished network, with a reason for each that could not be measured.
 
     Raises:
         Interrupted: the process was asked to stop.
-        RunFailed: the measuring failed.
+        RunFailed: the measurement failed.
     """
     if plan.spec.profile != "smoke":
         measured = measure_elsewhere(folder, plan, plugins, device, stop)
@@ -84,11 +83,11 @@ def _failed(details: str) -> RunFailed:
 def measure_elsewhere(
     folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
 ) -> dict[str, Any]:
-    """Return what `measure` returns in a new process, and a reason for what is missing there.
+    """Call `measure` in a new process; a cost that it could not measure is None with a reason.
 
     Raises:
         Interrupted: the process was asked to stop.
-        RunFailed: the measuring failed.
+        RunFailed: the measurement failed.
     """
     if plan.task.has_changed:
         reason = f"the code of the task {plan.task.name!r} has changed since the run began"
@@ -97,7 +96,7 @@ def measure_elsewhere(
     answers, answer = context.Pipe(duplex=False)
     arguments = (folder, plan, plugins, str(device), torch.get_num_threads())
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
-    # When the tracker of multiprocessing starts it unblocks signals, so it has to run before.
+    # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
     with block_signals():
         process.start()
@@ -119,7 +118,7 @@ def measure_elsewhere(
 
 
 def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
-    """Send what was measured, or the traceback; without it the other end sees only silence."""
+    """Send the costs or the traceback; otherwise the parent would see only a closed pipe."""
     try:
         measured: dict[str, Any] | str = measure(*arguments)
     except Exception:
@@ -132,14 +131,20 @@ def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
 def measure(
     folder: Path, plan: Plan, plugins: Sequence[Path], device_name: str, threads: int
 ) -> dict[str, Any]:
-    """Load a finished network and return the costs of using it and of training it further.
+    """Load a finished network, and measure its inference and a further training step.
 
-    Times are those of the recipe's batch, in milliseconds: median and interquartile range, and
-    beside them the processor time, and what shows whether something disturbed them. Memory is
-    what a training step needs, the network included. Multiply-accumulates are of the inference
-    of one sample.
+    Times are in milliseconds for one batch of the recipe's size: median, interquartile range and
+    processor time, with the load that may have disturbed them. Memory is the peak of a training
+    step, network included. Multiply-accumulates are those of inference on one sample.
+
+    Args:
+        folder: the run's folder.
+        plan: the run's plan.
+        plugins: the plug-in files that the run used.
+        device_name: where to measure.
+        threads: torch threads to use.
     """
-    # Imported here because the run itself can do without.
+    # Imported here because the process of a run does not need it.
     from harness.costs.operations import count_operations
 
     torch.set_num_threads(threads)
@@ -208,7 +213,7 @@ def measure(
 def _step_memory(
     plan: Plan, load: Callable[[], Network], batch: Batch, device: torch.device
 ) -> tuple[Network, Measured, str]:
-    """Return a network that has taken a few steps, the memory that they took, and who says so."""
+    """Return a network after a few steps, the peak memory of these, and how it was measured."""
     if device.type == "cpu":
         with Allocations() as allocations:
             network = load()
@@ -223,14 +228,14 @@ def _step_memory(
     memory = PeakMemory(device)
     network = load()
     step = training_step(plan, network, batch)
-    memory.start()  # what building the network took for a moment is no part of a step
+    memory.start()  # leaves out the temporary memory of building the network
     for _ in range(STEPS):
         step()
     return network, memory.peak(), "resident memory" if device.type == "cpu" else "allocator"
 
 
 def _dense_macs(plan: Plan, network: Network, macs: int) -> int:
-    """Return the multiply-accumulates of the network before anything was removed."""
+    """Return the multiply-accumulates of the network before pruning."""
     dense = build_task(plan, torch.device("cpu")).model()
     if dense_shapes(dense) == dense_shapes(network.model):
         return macs
@@ -242,11 +247,11 @@ def _dense_macs(plan: Plan, network: Network, macs: int) -> int:
 
 
 STEPS = 2
-"""The first makes the optimiser's moments; from the second on steps are alike."""
+"""The first step creates the optimizer's moments; all later steps are alike."""
 
 
 def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
-    """Return what trains a network by one step of the recipe, on the same batch each time."""
+    """Return a function that takes one training step, on the same batch each time."""
     optimiser = build_optimiser(network.model.parameters(), plan.settings)
     units = tuple(network.units.values())
     clip = float(plan.settings["clip"])
@@ -260,12 +265,11 @@ def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], No
 
 
 def warm_up(plan: Plan, network: Network, batch: Batch) -> None:
-    """Take steps with a network that is thrown away afterwards.
+    """Take a few steps with a network that is discarded afterwards.
 
-    In the first steps of a process, libraries load code and fill caches: 40 to 200 MB on a CPU,
-    whatever the network, and on a GPU cuBLAS takes its workspace from torch's allocator. That is
-    no cost of a method, and it depends on what the process did before. Measurements of memory
-    begin with this rehearsal, after which the libraries hold what they will keep.
+    In the first steps of a process libraries load code and fill caches: 40 to 200 MB on a CPU for
+    any network, and cuBLAS's workspace on a GPU. These are not costs of a method. After the
+    warm-up the libraries hold all that they will keep, and memory can be measured.
     """
     step = training_step(plan, network, batch)
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: quality, sparsity, costs, events and provenance."""
+"""The end of a run: test its network, measure it, and assemble the record."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from harness.costs.meter import CostMeter
+from harness.engine.engine import Engine
 from harness.engine.final_costs import final_costs
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.results import provenance
 from harness.results.head import head, no_quality
-from harness.run import Run
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.journal import Attempts, Journal
@@ -26,33 +26,32 @@ from harness.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Finished:
-    """A run as its program left it, to be tested and measured."""
+    """A run whose method has ended, before it is tested and measured."""
 
     plan: Plan
     folder: Path
-    """The run's folder, where the network is saved already."""
-    run: Run
-    trainer: Trainer
-    """Holds the last weights."""
+    """The run's folder; the network is saved there already."""
+    engine: Engine
+    """Its trainer holds the last weights."""
     journal: Journal
     meter: CostMeter
     attempts: Attempts
     diverged: str | None
-    """Why the training had to end early, None where it did not."""
+    """Why training ended early; None if it did not."""
 
 
 def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
-    """Test the last weights, once, measure the final network and return the record.
+    """Test the last weights, once, measure the final network, and return the record.
 
     Args:
-        finished: what to test and measure.
-        plugins: files that the measuring process needs.
-        stop: ends the measuring.
+        finished: the run.
+        plugins: plug-in files that the measuring process needs.
+        stop: ends the measurement.
 
     Raises:
         Interrupted: the process was asked to stop.
     """
-    plan, trainer, attempts = finished.plan, finished.trainer, finished.attempts
+    plan, trainer, attempts = finished.plan, finished.engine.trainer, finished.attempts
     device = trainer.task.device
     costs = finished.meter.close()
     status, reason, quality = "diverged", finished.diverged, no_quality(plan.task)
@@ -66,7 +65,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
     return {
         **head(plan, status, reason),
         "quality": quality,
-        "sparsity": _sparsity(plan, finished.run, trainer),
+        "sparsity": _sparsity(plan, finished.engine),
         "cost": {
             **costs,
             "epochs": trainer.spent / trainer.task.steps_per_epoch,
@@ -85,13 +84,13 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
             "command": provenance.command(plan.spec),
             "started": attempts.entries[0]["started"],
             "resumed": attempts.entries[1:],
-            "initial_weights_sha256": finished.run.initial_digest,
+            "initial_weights_sha256": finished.engine.initial_digest,
         },
     }
 
 
 def _quality(plan: Plan, trainer: Trainer) -> tuple[dict[str, Any], str | None]:
-    """Return the metrics, and why they are none where the main one is infinite."""
+    """Return the metrics, and the reason why there are none if the main one is infinite."""
     metric = plan.task.arguments["metric"]
     validation = evaluate(trainer.task, trainer.model, "validation", metric)
     test = evaluate(trainer.task, trainer.model, "test", metric)
@@ -110,7 +109,7 @@ def _quality(plan: Plan, trainer: Trainer) -> tuple[dict[str, Any], str | None]:
 
 
 def _finite(value: float) -> float | None:
-    """Return the number, or None where JSON has no word for it."""
+    """Return a number that JSON can represent, or None."""
     return value if math.isfinite(value) else None
 
 
@@ -122,14 +121,14 @@ def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
         if len(outputs) == 1:  # collapse shows only between samples
             outputs = torch.cat([outputs, task.outputs(model, second)])
     if not outputs.isfinite().all():
-        return "diverged", "the outputs are no finite numbers at the end of training"
+        return "diverged", "the outputs are not finite at the end of training"
     if is_collapsed(outputs):
         return "collapsed", "the output no longer depends on the input"
     return "done", None
 
 
-def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> dict[str, Any]:
-    counts = run.layers()
+def _sparsity(plan: Plan, engine: Engine) -> dict[str, Any]:
+    counts, trainer = engine.layers(), engine.trainer
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())

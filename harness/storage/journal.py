@@ -1,4 +1,4 @@
-"""Progress of a run on the disk: the journal of its verbs, and its attempts."""
+"""What a run has done so far: its operations, and the attempts that they took."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from harness.storage import files
 
 @dataclass(frozen=True)
 class Entry:
-    """A verb that was carried out."""
+    """One operation that was performed."""
 
     verb: str
     arguments: str
-    """Their `fingerprint`, which is the same in every process."""
+    """The call as text; equal calls have equal texts in every process."""
     returned: dict[str, Any]
     event: dict[str, Any]
-    """Its entry in the record's list of events."""
+    """Its entry in the record's ``events``."""
 
 
 class Journal:
-    """The verbs of a run, in order, in a file with one JSON document per line.
+    """The operations of a run in order, in a file with one JSON document per line.
 
     Each line has a checksum. A damaged or unfinished line is ignored, and so are all lines after
     it.
@@ -45,12 +45,12 @@ class Journal:
         self.truncate(len(self.entries))
 
     def append(self, entry: Entry) -> None:
-        """Append an entry; it is on the disk when this returns."""
+        """Add an entry, and return when it is on the disk."""
         files.append(self._path, _line(len(self.entries), entry))
         self.entries.append(entry)
 
     def truncate(self, length: int) -> None:
-        """Drop all entries after the first `length`."""
+        """Remove all but the first ``length`` entries."""
         del self.entries[length:]
         files.write(self._path, b"".join(map(_line, range(length), self.entries)))
 
@@ -82,7 +82,7 @@ def _checksum(number: int, content: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return nested containers as they come back from JSON, with None for infinity and NaN."""
+    """Return nested containers as JSON gives them back; NaN and infinity become None."""
     match value:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
@@ -94,10 +94,10 @@ def plain(value: Any) -> Any:
 
 
 def fingerprint(value: object) -> str:
-    """Return a text that identifies a value and is the same in every process.
+    """Return a text that is the same for the same value in every process.
 
     Raises:
-        RunFailed: values of this type have no such text.
+        RunFailed: a value of this type has no such text.
     """
     match value:
         case None | bool() | int() | float() | str():
@@ -110,8 +110,8 @@ def fingerprint(value: object) -> str:
             arguments = [*value.args, dict(sorted(value.keywords.items()))]
             return f"{fingerprint(value.func)}{fingerprint(arguments)}"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.repr]
-        values = {name: getattr(value, name) for name in names}
+        made_with = [field.name for field in dataclasses.fields(value) if field.repr]
+        values = {name: getattr(value, name) for name in made_with}
         return f"{type(value).__qualname__}{fingerprint(values)}"
     if isinstance(value, type | Callable) and hasattr(value, "__qualname__"):
         name: str = value.__qualname__
@@ -123,14 +123,14 @@ def fingerprint(value: object) -> str:
 
 
 MACHINE = ("device", "threads", "versions")
-"""What two attempts need in common to give the same bits."""
+"""What two attempts must have in common to give the same bits."""
 
 
 class Attempts:
-    """When and on which machine each attempt at a run started, in a file.
+    """A file of all attempts at a run: when each began, and on which machine.
 
     Args:
-        path: the file; if it is damaged, only this information is lost.
+        path: the file; if it is damaged, only its own contents are lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +141,7 @@ class Attempts:
         """Add an attempt.
 
         Args:
-            position: the step at which it starts.
+            position: the step from which it continues.
             environment: everything that may change the last bits of a result.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
