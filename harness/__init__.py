@@ -17,9 +17,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.api import run_matrix, run_pairing, write_report
+    from harness.commands.compare import compare_results
     from harness.network import load
 
+    read_results: Callable[[str], Any]
     __version__: str
 
 __all__ = [
@@ -33,7 +37,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "compare_results": "harness.results.comparison",
+    "compare_results": "harness.commands.compare",
     "load": "harness.network",
     "read_results": "harness.results.frame",
     "run_matrix": "harness.api",

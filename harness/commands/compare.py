@@ -49,25 +49,54 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Print what differs."""
     first, second = arguments.first, arguments.second
+    if arguments.json:
+        found = compare_results(first, second, results=arguments.results)
+        print(json.dumps(found, indent=1))
+    elif _are_results_folders(first, second):
+        print(_compare_folders(Path(first), *_both(first, second), Path(second)))
+    else:
+        store = Store(arguments.results)
+        print(_compare_runs(store.find(first), store.find(second)))
+    return 0
+
+
+def compare_results(
+    first: str | Path, second: str | Path, *, results: str | Path = "results"
+) -> dict[str, Any]:
+    """Compare two runs, or two results folders.
+
+    Args:
+        first: a run's folder, its name, the beginning of its name or its hash; or a results
+            folder.
+        second: another of the same kind.
+        results: folder of the runs, if they are given by name.
+
+    Returns:
+        What ``compare --json`` prints; ``compare --help`` describes it.
+
+    Raises:
+        RequestError: there is no such run or folder, or one is a run and the other a folder.
+    """
+    first, second = str(first), str(second)
+    if _are_results_folders(first, second):
+        return _folders_as_object(first, *_both(first, second), second)
+    store = Store(Path(results))
+    return _runs_as_object(store.find(first), store.find(second))
+
+
+def _are_results_folders(first: str, second: str) -> bool:
     folders = [name for name in (first, second) if _is_results_folder(Path(name))]
     if len(folders) == 1:
         raise RequestError(f"{folders[0]} is a results folder; the other is not one")
-    if folders:
-        before, after = _by_request(Path(first)), _by_request(Path(second))
-        if not before and not after:
-            raise RequestError(f"neither {first} nor {second} holds a run that is done")
-        if arguments.json:
-            print(json.dumps(_folders_as_object(first, before, second, after), indent=1))
-        else:
-            print(_compare_folders(Path(first), before, Path(second), after))
-        return 0
-    store = Store(arguments.results)
-    one, other = store.find(first), store.find(second)
-    if arguments.json:
-        print(json.dumps(_runs_as_object(one, other), indent=1))
-    else:
-        print(_compare_runs(one, other))
-    return 0
+    return bool(folders)
+
+
+def _both(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Return the runs of two folders by what was requested."""
+    before, after = _by_request(Path(first)), _by_request(Path(second))
+    if not before and not after:
+        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+    return before, after
 
 
 def _is_results_folder(path: Path) -> bool:
@@ -169,7 +198,7 @@ def _same_machine(first: Record, second: Record) -> bool:
 
 
 def _compare_folders(
-    first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
+    first: Path, before: Mapping[str, Record], after: Mapping[str, Record], second: Path
 ) -> str:
     rows = [("run", "metric", "A", "B", "")]
     for request in sorted(before.keys() | after.keys()):
@@ -187,7 +216,7 @@ def _compare_folders(
 
 
 def _folders_as_object(
-    first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
+    first: str, before: Mapping[str, Record], after: Mapping[str, Record], second: str
 ) -> dict[str, Any]:
     """Return the comparison of two results folders; see ``compare --help`` for the keys."""
 
