@@ -117,8 +117,15 @@ def plan_pairing(
     results: AnyPath,
     data: AnyPath,
     plugins: Iterable[AnyPath],
+    registry: Registry | None = None,
 ) -> tuple[Registry, Plan]:
-    """Return a registry with the plug-ins and the plan of a run; arguments as of `run_pairing`.
+    """Plan a run; the arguments are those of `run_pairing`, except for the last one.
+
+    Args:
+        registry: finds tasks and pruners; None to read the registered ones and the plug-ins.
+
+    Returns:
+        The registry and the plan.
 
     Raises:
         RequestError: a name or a value is unknown or not permitted.
@@ -128,7 +135,7 @@ def plan_pairing(
     if isinstance(sparsity, bool) or not isinstance(sparsity, float | int | None):
         raise RequestError(f"sparsity {sparsity!r} is not a number")
     files = _files(plugins)
-    registry = Registry(files)
+    registry = Registry(files) if registry is None else registry
     return registry, plan(
         registry,
         task,

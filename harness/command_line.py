@@ -83,7 +83,7 @@ def _execute(words: Sequence[str]) -> int:
         return _print_error(f"error: {error}", 2)
     try:
         if getattr(arguments, "cache", None) is not None:
-            from harness.data.decoded import use_cache
+            from harness.data.cache import use_cache
 
             use_cache(arguments.cache)
         code: int = _module(arguments.command).execute(arguments)

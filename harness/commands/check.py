@@ -19,8 +19,8 @@ SPARSITY = 0.9
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("kind", metavar="task|pruner")
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("kind", metavar="task|pruner", help="what to check")
+    parser.add_argument("name", metavar="NAME", help="its name; see: python -m harness list")
     parser.add_argument(
         "--task",
         metavar="NAME",

@@ -21,8 +21,14 @@ ACTIONS = ("list", "fetch", "check")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("action", metavar="list|fetch|check")
-    parser.add_argument("task", nargs="?", metavar="TASK", help="list: all tasks by default")
+    parser.add_argument(
+        "action",
+        metavar="list|fetch|check",
+        help="list what each profile uses, download official files, or verify that data are usable",
+    )
+    parser.add_argument(
+        "task", nargs="?", metavar="TASK", help="a task; list takes all if none is given"
+    )
     options.add_set(parser)
     options.add_data(parser)
     options.add_plugin(parser)

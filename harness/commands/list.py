@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="default: all")
     options.add_json(parser, "print one array of objects instead")
-    options.add_results(parser)
+    options.add_results(parser, "results from which the duration of suites is estimated")
     options.add_plugin(parser)
 
 

@@ -35,7 +35,10 @@ Ctrl-C lets the current runs finish; a second Ctrl-C saves and stops them.
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.usage = f"{parser.prog} --suite NAME [option ...]"
+    parser.usage = (
+        f"{parser.prog} --suite NAME [option ...]\n"
+        f"       {parser.prog} --tasks A,B --pruners C,D [option ...]"
+    )
     parser.epilog = EXAMPLES
     what = parser.add_argument_group("what to run; these options replace the values of the suite")
     what.add_argument(

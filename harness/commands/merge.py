@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", nargs="+", type=options.path, metavar="DIR", help="results folders to copy from"
     )
-    options.add_results(parser)
+    options.add_results(parser, "folder to copy into")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.spec import PROFILES
 
@@ -15,14 +15,14 @@ Parser = argparse._ActionsContainer
 """A parser or one of its groups."""
 
 
-def add_results(parser: Parser) -> None:
-    """Add ``--results``."""
+def add_results(parser: Parser, text: str = "folder of runs and their records") -> None:
+    """Add ``--results``, explained by a text."""
     parser.add_argument(
         "--results",
         type=path,
         default=Path("results"),
         metavar="DIR",
-        help="folder of runs and their records (default: results)",
+        help=f"{text} (default: results)",
     )
 
 

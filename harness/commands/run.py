@@ -14,6 +14,7 @@ from harness.errors import RequestError, RunFailed, nearest
 from harness.matrix.state import preview
 from harness.registry import Registry
 from harness.results.summary import summarise
+from harness.spec import Plan
 from harness.storage.store import Store
 
 EXAMPLES = """\
@@ -61,12 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Carry out the run, or show it if it was done before."""
-    wanted = _request(arguments)
     if arguments.dry_run:
-        return _preview(arguments, wanted)
+        return _preview(arguments)
     try:
         record = run_pairing(
-            **wanted,
+            **_request(arguments),
             device=arguments.device,
             again=arguments.again,
             checkpoint_every=arguments.checkpoint_every,
@@ -74,12 +74,25 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     except RunFailed:
         if arguments.json:
-            _print_failure(arguments, wanted)
+            _print_failure(arguments)
         raise
     print(summarise(record))
     if arguments.json:
         print(json.dumps(record))
     return 0
+
+
+def requested(arguments: argparse.Namespace, registry: Registry | None = None) -> Plan:
+    """Return the plan of the run that the arguments describe.
+
+    Args:
+        arguments: of the command.
+        registry: finds tasks and pruners; None for a new one.
+
+    Raises:
+        RequestError: a name or a value is unknown or not permitted.
+    """
+    return plan_pairing(**_request(arguments), registry=registry)[1]
 
 
 def _request(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -113,9 +126,9 @@ def _pairing(arguments: argparse.Namespace) -> tuple[str, str]:
     return task, pruner
 
 
-def _preview(arguments: argparse.Namespace, wanted: dict[str, Any]) -> int:
+def _preview(arguments: argparse.Namespace) -> int:
     """Show what would be run."""
-    _, plan = plan_pairing(**wanted)
+    plan = requested(arguments)
     store = Store(arguments.results)
     state, why = preview([plan.run_id], store, arguments.again)[plan.run_id]
     print(f"{state:<8}  {plan.run_id}{f'  ({why})' if why else ''}")
@@ -124,9 +137,9 @@ def _preview(arguments: argparse.Namespace, wanted: dict[str, Any]) -> int:
     return 0
 
 
-def _print_failure(arguments: argparse.Namespace, wanted: dict[str, Any]) -> None:
+def _print_failure(arguments: argparse.Namespace) -> None:
     """Print the record of a failed run, if it could leave one."""
     with contextlib.suppress(RequestError):
-        _, plan = plan_pairing(**wanted)
+        plan = requested(arguments)
         if (failure := Store(arguments.results).failure(plan.run_id)) is not None:
             print(json.dumps(failure))

@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 from filelock import FileLock
 
+from harness.data.cache import REMEDY
 from harness.errors import RequestError
 
 Item = TypeVar("Item")
@@ -198,38 +198,3 @@ def _reason(error: OSError) -> str:
     """Return the system's message in one line, with the file if it names one."""
     what = error.strerror or " ".join(str(error).split())
     return f"{error.filename}: {what}" if error.filename else what
-
-
-VARIABLE = "PRUNING_BENCHMARK_CACHE"
-"""The environment variable of the cache folder, inherited by the processes that a run starts."""
-
-REMEDY = f"--cache DIR, or the environment variable {VARIABLE}, names another folder"
-
-
-def use_cache(folder: Path) -> None:
-    """Use a folder for decoded copies, in this process and those that it starts.
-
-    Raises:
-        RequestError: the path exists but is not a folder.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise RequestError(f"--cache {folder}: is not a folder")
-    os.environ[VARIABLE] = str(folder.resolve())
-
-
-def cache_folder() -> Path:
-    """Return the folder for decoded copies, which may not exist yet.
-
-    It is the folder of `use_cache` or of the environment variable, or else this project's part of
-    the user's cache folder.
-
-    Raises:
-        RequestError: the user has no home folder, and no other folder is named.
-    """
-    named = os.environ.get(VARIABLE)
-    folder = Path(named) if named else platformdirs.user_cache_path("pruning-benchmark")
-    if not folder.is_absolute():
-        if not named:
-            raise RequestError(f"there is no home folder for decoded copies of data: {REMEDY}")
-        folder = folder.absolute()
-    return folder

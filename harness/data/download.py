@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path, PureWindowsPath
 
-from harness.data.decoded import cache_folder
+from harness.data.cache import cache_folder
 from harness.errors import RequestError, RunFailed
 from harness.text import size
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.data.decoded import use_cache
+from harness.data.cache import use_cache
 from harness.errors import Interrupted, RequestError, RunFailed, Skip
 from harness.matrix.executor import Job, Outcome
 from harness.registry import Registry

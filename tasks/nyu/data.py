@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.data.decoded import cache_folder
+from harness.data.cache import cache_folder
 from harness.data.description import DataDescription
 from harness.data.download import require_checksum
 from harness.errors import RequestError

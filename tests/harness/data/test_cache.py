@@ -8,7 +8,7 @@ import platformdirs
 import pytest
 
 from harness.command_line import main
-from harness.data.decoded import VARIABLE, cache_folder
+from harness.data.cache import VARIABLE, cache_folder
 from harness.errors import RequestError
 from harness.matrix import worker
 from harness.matrix.executor import Job
