@@ -119,13 +119,9 @@ def plan_pairing(
     plugins: Iterable[AnyPath],
     registry: Registry | None = None,
 ) -> tuple[Registry, Plan]:
-    """Plan a run; the arguments are those of `run_pairing`, except for the last one.
+    """Return a registry and the plan of a run; the arguments are those of `run_pairing`.
 
-    Args:
-        registry: finds tasks and pruners; None to read the registered ones and the plug-ins.
-
-    Returns:
-        The registry and the plan.
+    Without a registry, a new one reads the registered tasks and pruners and the plug-ins.
 
     Raises:
         RequestError: a name or a value is unknown or not permitted.
