@@ -41,7 +41,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "missing": (lambda s: {"0.weight": s["0.weight"]}, "gave '4.weight' no score of shape (2, 10)"),
     "shape": (lambda s: {**s, "4.weight": torch.ones(3)}, "'4.weight' no score of shape (2, 10)"),
     "kind": (lambda s: {**s, "4.weight": 1.0}, "returned a float for '4.weight', not a tensor"),
-    "complex": (lambda s: {k: v * 1j for k, v in s.items()}, "'0.weight' complex numbers, not"),
+    "complex": (lambda s: {k: v * 1j for k, v in s.items()}, "complex numbers for '0.weight', not"),
     "nan": (lambda s: {k: v * float("nan") for k, v in s.items()}, "is not a finite number"),
 }
 
