@@ -1,4 +1,4 @@
-"""Every task and pruner of this project keeps the contract that plug-ins are held to."""
+"""Every task and pruner of this project keeps the contract of plug-ins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.command_line import main
 from harness.registry import Registry
 
 SAMPLE = {("task", "ptb"), ("pruner", "earlycrop_u")}
-"""What is checked every day: the main job."""
+"""Checked in the everyday tests; the others are slow."""
 
 ALL = [
     pytest.param(kind, name, marks=() if (kind, name) in SAMPLE else pytest.mark.slow)

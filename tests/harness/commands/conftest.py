@@ -1,4 +1,4 @@
-"""What the tests of the commands share."""
+"""Fixtures of the tests of commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.executors.debug import Debug
 def command(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Command:
-    """Carry out a command in this process, in an empty folder; final networks are not measured."""
+    """Execute a command in this process, in an empty folder, without measuring final networks."""
     costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
     monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
     monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)

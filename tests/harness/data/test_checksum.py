@@ -1,4 +1,4 @@
-"""The published checksum of a file, and files that do not have it."""
+"""Checking files against their published checksums."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def test_the_checksum_follows_the_file(tmp_path: Path) -> None:
     assert file_checksum(path, "MD5") == hashlib.md5(b"abcd").hexdigest()
 
 
-def test_a_file_is_read_once_for_as_long_as_it_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     first = file_checksum(path, "MD5")
@@ -30,7 +28,7 @@ def test_a_file_is_read_once_for_as_long_as_it_stays(
     assert file_checksum(path, "MD5") == first
 
 
-def test_another_file_or_none_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_wrong_or_missing_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(RequestError, match=r"cannot read .*file: No such file .*data fetch mine"):
         require_checksum(path, "0" * 32, "mine")

@@ -55,7 +55,7 @@ class Scripted(Executor):
 
 
 class Matrix:
-    """Runs of the points by their seeds, and what became of them."""
+    """Runs of the points by seed, and their outcomes."""
 
     def __init__(self, bench: Workbench, *answers: Sequence[Outcome | Exception]) -> None:
         self.plans: list[Plan] = [bench.plan("dense", seed=n) for n in range(len(answers))]
@@ -70,7 +70,7 @@ class Matrix:
         return [self.tally.outcomes.get(plan.run_id) for plan in self.plans]
 
 
-def test_what_is_lost_is_tried_again_but_not_for_ever(bench: Workbench) -> None:
+def test_a_lost_run_is_retried_a_limited_number_of_times(bench: Workbench) -> None:
     matrix = Matrix(bench, [LOST, DONE], [LOST])
     assert matrix.go() == [DONE, Outcome("failed", LOST.reason, LOST.details)]
     assert len(matrix.executor.submitted) == 2 + 1 + RETRIES["lost"]
@@ -81,7 +81,7 @@ def test_what_is_lost_is_tried_again_but_not_for_ever(bench: Workbench) -> None:
     assert (failure["status"], failure["reason"]) == ("failed", "its machine is gone")
 
 
-def test_failures_are_not_tried_again(bench: Workbench) -> None:
+def test_failures_are_not_retried(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("failed", "boom")], [Outcome("skipped", "no channels")])
     assert [outcome and outcome.status for outcome in matrix.go()] == ["failed", "skipped"]
     assert len(matrix.executor.submitted) == 2
@@ -90,20 +90,20 @@ def test_failures_are_not_tried_again(bench: Workbench) -> None:
     assert (skipped["status"], skipped["reason"]) == ("skipped", "no channels")
 
 
-def test_what_had_to_make_way_goes_on(bench: Workbench) -> None:
+def test_a_preempted_run_is_resumed(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")] * 5 + [DONE])
     assert matrix.go() == [DONE]
     assert len(matrix.executor.submitted) == 6
 
 
-def test_what_has_to_make_way_and_gets_no_further_is_given_up(bench: Workbench) -> None:
+def test_a_run_that_is_preempted_without_progress_fails_in_the_end(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")])
     reason = "was interrupted repeatedly without making progress"
     assert matrix.go() == [Outcome("failed", reason)]
     assert len(matrix.executor.submitted) == 1 + RETRIES["interrupted"]
 
 
-def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> None:
+def test_a_run_that_makes_progress_may_be_preempted_without_limit(bench: Workbench) -> None:
     times = 3 * RETRIES["interrupted"]
     matrix = Matrix(bench, [Outcome("interrupted")] * times + [DONE])
     attempts = Attempts(matrix.store.open_run(matrix.plans[0].run_id) / "lives.json")
@@ -115,13 +115,13 @@ def test_what_gets_further_each_time_may_make_way_for_ever(bench: Workbench) -> 
     assert len(matrix.executor.submitted) == times + 1
 
 
-def test_an_executor_that_raises_has_lost_the_run(bench: Workbench) -> None:
+def test_an_executor_that_raises_loses_the_run(bench: Workbench) -> None:
     matrix = Matrix(bench, [OSError("no more processes")])
     (outcome,) = matrix.go()
     assert outcome == Outcome("failed", "OSError: no more processes")
 
 
-def test_a_folder_that_takes_nothing_does_not_end_the_matrix(
+def test_a_full_disk_does_not_end_the_matrix(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from attempts import Disk, full_disk
@@ -131,7 +131,7 @@ def test_a_folder_that_takes_nothing_does_not_end_the_matrix(
         assert [outcome and outcome.status for outcome in matrix.go()] == ["failed", "done"]
 
 
-def test_what_another_process_carries_out_is_waited_for(bench: Workbench) -> None:
+def test_runs_of_another_process_are_awaited_and_taken_over(bench: Workbench) -> None:
     matrix = Matrix(bench, [Outcome("elsewhere")], [Outcome("elsewhere"), DONE])
     first, second = (matrix.store.open_run(plan.run_id) for plan in matrix.plans)
     locks = [FileLock(folder / "lock") for folder in (first, second)]
@@ -140,7 +140,7 @@ def test_what_another_process_carries_out_is_waited_for(bench: Workbench) -> Non
     looks = 0
 
     def end_elsewhere() -> None:
-        """The first is done there, the second is left unfinished."""
+        """The other process finishes the first run and leaves the second unfinished."""
         nonlocal looks
         looks += 1
         if looks == 3:
@@ -153,7 +153,7 @@ def test_what_another_process_carries_out_is_waited_for(bench: Workbench) -> Non
 
 
 @pytest.mark.parametrize(("level", "shutdowns"), [(1, [False, False]), (2, [False, True, False])])
-def test_what_is_interrupted_when_asked_to_stop_is_not_begun_again(
+def test_a_run_that_is_interrupted_by_a_request_to_stop_is_not_restarted(
     bench: Workbench, level: int, shutdowns: list[bool]
 ) -> None:
     matrix = Matrix(bench, [Outcome("interrupted")], [LOST])
@@ -166,7 +166,7 @@ def test_what_is_interrupted_when_asked_to_stop_is_not_begun_again(
 
 class TestProgressDisplay:
     def told(self, bench: Workbench, estimates: Estimates) -> list[str]:
-        """Return the lines of a log."""
+        """Return the lines of a log without the identities of the runs."""
         matrix, log = Matrix(bench, [DONE], [Outcome("failed", "boom")]), io.StringIO()
         plans = {plan.run_id: plan for plan in matrix.plans}
         display = ProgressDisplay("mine", plans, matrix.tally, estimates, slots=2, stream=log)
@@ -177,15 +177,13 @@ class TestProgressDisplay:
             for line, id_ in zip(log.getvalue().splitlines(), plans, strict=True)
         ]
 
-    def test_a_log_has_a_line_for_each_run_that_ended(self, bench: Workbench) -> None:
+    def test_a_log_has_a_line_for_each_finished_run(self, bench: Workbench) -> None:
         assert self.told(bench, Estimates()) == [
             "[1/2] points-dense-0-seed0 done",
             "[2/2] points-dense-0-seed1 failed: boom",
         ]
 
-    def test_a_log_says_what_starts_and_how_far_it_is(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_log_shows_starts_and_progress(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tally, log = Tally(1), io.StringIO()
         display = ProgressDisplay("mine", {}, tally, Estimates(), slots=1, stream=log)
         tally.report("a", "starts")
@@ -199,7 +197,7 @@ class TestProgressDisplay:
         display.show()
         assert log.getvalue().splitlines() == ["a starts", "a epoch 1/2", "a starts", "a starts"]
 
-    def test_somebody_who_wants_it_to_stop_is_answered(self) -> None:
+    def test_each_request_to_stop_is_acknowledged_once(self) -> None:
         tally, log = Tally(1), io.StringIO()
         display = ProgressDisplay("mine", {}, tally, Estimates(), slots=1, stream=log)
         for level in (0, 1, 1, 2):
@@ -207,7 +205,7 @@ class TestProgressDisplay:
             display.show()
         assert log.getvalue().splitlines() == [STOPPING[1], STOPPING[2]]
 
-    def test_what_is_known_of_such_runs_says_how_long_it_takes(self, bench: Workbench) -> None:
+    def test_earlier_runs_give_the_time_left(self, bench: Workbench) -> None:
         spec = {"task": "points", "pruner": "snip", "profile": "smoke"}
         known = [record(spec=spec, cost__train_seconds=seconds) for seconds in (100.0, 140.0, 900)]
         first, _ = self.told(bench, Estimates(known))
@@ -219,7 +217,9 @@ class TestProgressDisplay:
         assert tally.waiting == 1
 
 
-def test_estimates_know_the_most_memory_that_was_needed(bench: Workbench, tmp_path: Path) -> None:
+def test_estimates_of_memory_are_the_maximum_of_earlier_runs(
+    bench: Workbench, tmp_path: Path
+) -> None:
     spec = {"task": "points", "pruner": "dense", "profile": "smoke"}
     known = [record(spec=spec, cost__peak_run_bytes=size) for size in (10**6, 10**8)]
     assert Estimates(known).bytes(bench.plan("dense")) == 500_000_000
