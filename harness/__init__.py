@@ -47,12 +47,14 @@ _MODULES = {
 """The module of each function, imported on demand: the command line answers before torch loads."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    if name == "__version__":
-        return importlib.import_module("harness.results.provenance").version()
-    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return getattr(importlib.import_module(_MODULES[name]), name)
+        if name == "__version__":
+            return importlib.import_module("harness.results.provenance").version()
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

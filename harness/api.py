@@ -33,7 +33,7 @@ def run_pairing(
     settings: Mapping[str, Any] | None = None,
     results: AnyPath = "results",
     data: AnyPath = "data",
-    plugins: Iterable[AnyPath] = (),
+    plugins: AnyPath | Iterable[AnyPath] = (),
     device: str = "auto",
     again: bool = False,
     checkpoint_every: float = 60.0,
@@ -116,7 +116,7 @@ def plan_pairing(
     settings: Mapping[str, Any] | None,
     results: AnyPath,
     data: AnyPath,
-    plugins: Iterable[AnyPath],
+    plugins: AnyPath | Iterable[AnyPath],
     registry: Registry | None = None,
 ) -> tuple[Registry, Plan]:
     """Return a registry and the plan of a run; the arguments are those of `run_pairing`.
@@ -171,7 +171,7 @@ def run_matrix(
     settings: Mapping[str, Any] | None = None,
     results: AnyPath = "results",
     data: AnyPath = "data",
-    plugins: Iterable[AnyPath] = (),
+    plugins: AnyPath | Iterable[AnyPath] = (),
     executor: str = "local",
     device: str = "auto",
     jobs: int | None = None,
@@ -295,7 +295,7 @@ def write_report(results: AnyPath = "results", out: AnyPath = "report") -> Path:
     return page
 
 
-def _files(plugins: Iterable[AnyPath]) -> list[Path]:
+def _files(plugins: AnyPath | Iterable[AnyPath]) -> list[Path]:
     return distinct(map(Path, [plugins] if isinstance(plugins, str | Path) else plugins))
 
 

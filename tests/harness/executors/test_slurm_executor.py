@@ -146,5 +146,7 @@ def test_without_sbatch_the_message_says_where_to_find_it(
 ) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RequestError, match="executor 'slurm': there is no sbatch here; it belongs"):
+    with pytest.raises(
+        RequestError, match="executor 'slurm': there is no sbatch here; it is part of Slurm"
+    ):
         find_executor("slurm")(Resources(), lambda run_id, line: None, tmp_path)
