@@ -25,7 +25,7 @@ from harness.storage.store import Store
 PATIENCE = 120.0
 """Seconds after which something that should happen does not."""
 
-INTERRUPTED = "interrupted: the same command goes on from here"
+INTERRUPTED = "interrupted: the same command resumes from here"
 
 
 def smoke(bench: Workbench, task: str, pruner: str, results: str) -> Attempts:
