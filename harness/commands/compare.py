@@ -53,7 +53,8 @@ def execute(arguments: argparse.Namespace) -> int:
         found = compare_results(first, second, results=arguments.results)
         print(json.dumps(found, indent=1))
     elif _are_results_folders(first, second):
-        print(_compare_folders(Path(first), *_both(first, second), Path(second)))
+        before, after = _both(first, second)
+        print(_compare_folders(Path(first), before, Path(second), after))
     else:
         store = Store(arguments.results)
         print(_compare_runs(store.find(first), store.find(second)))
@@ -79,7 +80,8 @@ def compare_results(
     """
     first, second = str(first), str(second)
     if _are_results_folders(first, second):
-        return _folders_as_object(first, *_both(first, second), second)
+        before, after = _both(first, second)
+        return _folders_as_object(first, before, second, after)
     store = Store(Path(results))
     return _runs_as_object(store.find(first), store.find(second))
 
@@ -198,7 +200,7 @@ def _same_machine(first: Record, second: Record) -> bool:
 
 
 def _compare_folders(
-    first: Path, before: Mapping[str, Record], after: Mapping[str, Record], second: Path
+    first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
 ) -> str:
     rows = [("run", "metric", "A", "B", "")]
     for request in sorted(before.keys() | after.keys()):
@@ -216,7 +218,7 @@ def _compare_folders(
 
 
 def _folders_as_object(
-    first: str, before: Mapping[str, Record], after: Mapping[str, Record], second: str
+    first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
 ) -> dict[str, Any]:
     """Return the comparison of two results folders; see ``compare --help`` for the keys."""
 
