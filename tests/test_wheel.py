@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import site
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,15 +62,17 @@ class TestOutsideTheCheckout:
     @pytest.fixture
     def python(self, installed: Path, tmp_path: Path) -> list[str]:
         """A Python in a foreign folder that finds the wheel, and libraries but not the checkout."""
-        libraries = [*site.getsitepackages(), sysconfig.get_path("purelib")]
-        # An environment may be layered over another one by .pth files.
-        layers = [path for path in sys.path if path.endswith("site-packages")]
-        environment = {
+        tests = PROJECT / "tests"
+        found = [Path(folder) for folder in sys.path if folder]
+        libraries = [
+            path for path in found if path != PROJECT and tests not in (path, *path.parents)
+        ]
+        self.environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(installed), *libraries, *layers]),
+            "PYTHONPATH": os.pathsep.join(map(str, [installed, *libraries])),
             "OMP_NUM_THREADS": "1",
         }
-        self.environment, self.folder = environment, tmp_path
+        self.folder = tmp_path
         # Without site no .pth file leads to the checkout, which an editable installation has.
         return [sys.executable, "-S"]
 
