@@ -1,4 +1,4 @@
-"""The machine, software and command of a run, without names of persons, hosts or folders."""
+"""Where and with what a run was carried out: nothing that names a person, a host or a folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codec
 
 
 _OPENMP = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
-"""Environment variables that decide what threads do while they wait."""
+"""Settings of the environment that decide what threads do while they wait."""
 
 
 def describe_device(device: torch.device) -> str:
@@ -48,11 +48,11 @@ def _processor() -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return everything that may change the last bits of a result, or a cost.
+    """Return what may change the last bits of a result, and every cost.
 
-    ``machine`` is a short hash, equal for two runs whose times may be compared: they agree in the
-    processor or GPU, its host (`host`), the number of threads, and torch with its settings. The
-    number of runs that shared the device is recorded separately.
+    ``machine`` is short and the same for two runs whose times may be compared: the processor or
+    GPU, its host (`host`), the number of threads, torch and its settings agree. How many runs
+    shared the device is told apart.
     """
     import torch
 
@@ -83,11 +83,11 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
-    """Return a pseudonym of this host; None if the system has no identifier for it.
+    """Return a pseudonym of this host, None where the system keeps no identifier for it.
 
-    It is a hash keyed with that identifier, as systemd recommends for applications: it
-    distinguishes hosts, but nobody can identify the host from it or link it to what other programs
-    report. (Containers of one image may share the identifier, and so the pseudonym.)
+    It is a hash that is keyed with that identifier, as systemd recommends for applications. So
+    it tells two hosts apart, and nobody can get from it to the host or link it to what other
+    programs report. (Containers of one image may share the identifier, and so the pseudonym.)
     """
     try:
         identifier = machine_id.read_bytes().strip()
@@ -99,7 +99,7 @@ def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
 
 
 def _settings(device: torch.device) -> dict[str, Any]:
-    """Return the other settings that decide how fast torch is."""
+    """Return what else decides how fast torch is."""
     import torch
 
     settings: dict[str, Any] = {
@@ -114,7 +114,7 @@ def _settings(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         settings |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-        # torch raises if its old and its new interface were mixed.
+        # Torch refuses to answer where its old and its new interface were mixed.
         with contextlib.suppress(RuntimeError):
             settings |= {
                 "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -167,7 +167,7 @@ def _git(*arguments: str) -> str:
 
 
 def command(spec: Spec) -> str:
-    """Return the command that requests a spec."""
+    """Return the command that asks for a spec."""
     words = ["python", "-m", "harness", "run", "--task", spec.task, "--pruner", spec.pruner]
     words += ["--sparsity", f"{spec.sparsity:g}", "--seed", str(spec.seed)]
     words += ["--profile", spec.profile]
