@@ -107,8 +107,6 @@ def masked() -> list[Comparison]:
         weights = Weights(trainer.model)
         variables = weights.variables(trainer.model)
         magnitudes = {name: variable.detach().abs() for name, variable in variables.items()}
-            name: v.detach().abs() for name, v in weights.variables(trainer.model).items()
-        }
         kept = weights.select(magnitudes, SPARSITY, whole_network)
         weights.apply(trainer.model, trainer.optimiser, (), kept)
         trainer.units["weights"] = weights
