@@ -74,7 +74,7 @@ class Subject:
         if self.entry.kind == "task":
             return self.request.plan()
         steps = build_task(self.request.plan(), CPU).steps_per_epoch
-        epochs = max(int(self.request.plan().settings["epochs"]), -(-LEAST_STEPS // steps))
+        epochs = max(self.request.plan().recipe.epochs, -(-LEAST_STEPS // steps))
         return self.request.plan(epochs)
 
     @cached_property

@@ -116,10 +116,10 @@ def _run(
     trainer = Trainer(
         task,
         plan.spec.seed,
-        plan.conditions["schedule"],
+        plan.conditions.schedule,
         Precision.of(plan.conditions),
         plan.start,
-        plan.conditions["warmup"],
+        plan.conditions.warmup,
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
     engine = Engine(plan, registry, trainer, checkpoints, meter, report)
@@ -133,7 +133,7 @@ def _run(
         replay.forget_uncovered()
     diverged = None
     try:
-        run = Run(plan.spec, int(plan.settings["epochs"]), task.steps_per_epoch, replay)
+        run = Run(plan.spec, plan.recipe.epochs, task.steps_per_epoch, replay)
         method(run, **plan.options)
         _check(plan, replay, engine)
         replay.save()

@@ -245,7 +245,7 @@ class TestBadRequests:
             ),
             (
                 "run --task ptb --pruner snip --set text=/nowhere",
-                "text=/nowhere: is no folder; known: documentation, official",
+                "text=/nowhere: is not a folder; known: documentation, official",
             ),
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),

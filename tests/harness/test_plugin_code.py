@@ -245,5 +245,5 @@ def test_code_that_changed_after_it_was_read_is_refused(tmp_path: Path) -> None:
     entry = Registry([plugin(tmp_path, "import helpers")]).find("pruner", "mine")
     assert entry.version
     write(tmp_path, helpers="VALUE = 8\n")
-    with pytest.raises(RequestError, match=r"code of mine.py has changed since it was read; ask a"):
+    with pytest.raises(RequestError, match=r"code of mine.py has changed since it was read; run"):
         entry.load()

@@ -12,6 +12,7 @@ from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
+from tasks.images.settings import ImageSettings
 
 REGISTRY = Registry()
 FIXED = DataDescription("real", "the same everywhere", "0" * 64)
@@ -48,6 +49,10 @@ class TestIdentity:
                 "15eb08409144",
             ),
             ({"overrides": {"learning_rate": "0.001"}}, "92b27436234d"),
+            ({"overrides": {"kernel": "true"}}, "c839fd2b434f"),
+            ({"overrides": {"channels_last": "true"}}, "97bc0f50c2f3"),
+            ({"task": "cifar10", "overrides": {"augmentation": "false"}}, "e2e9aafbabf2"),
+            ({"pruner": "magnitude_s", "overrides": {"relative": "true"}}, "e180c6abb941"),
         ],
     )
     def test_it_never_changes(self, request_: dict[str, Any], expected: str) -> None:
@@ -134,8 +139,8 @@ class TestSettings:
     def test_a_profile_changes_the_settings_that_it_names(self) -> None:
         arguments = REGISTRY.find("task", "digits").arguments
         changes = arguments["profiles"]["smoke"]
-        assert planned().settings == arguments["settings"]
-        assert planned(profile="smoke").settings == {**arguments["settings"], **changes}
+        assert dict(planned().settings) == arguments["settings"]
+        assert dict(planned(profile="smoke").settings) == {**arguments["settings"], **changes}
         assert changes
 
     def test_overrides_reach_the_task_the_pruner_and_the_engine(self) -> None:
@@ -143,8 +148,23 @@ class TestSettings:
         wanted = planned(pruner="cropit_u", overrides=overrides)
         assert wanted.settings["width"] == 8
         assert wanted.options["steps"] == 3
-        assert wanted.conditions["kernel"] == "on"
-        assert wanted.spec.overrides == {"width": 8, "steps": 3, "kernel": "on"}
+        assert wanted.conditions.kernel is True
+        assert wanted.spec.overrides == {"width": 8, "steps": 3, "kernel": True}
+
+    def test_a_task_gets_its_settings_as_it_declares_them(self) -> None:
+        wanted = planned(overrides={"learning_rate": "0.5"})
+        assert isinstance(wanted.settings, ImageSettings)
+        assert wanted.recipe.learning_rate == wanted.settings["learning_rate"] == 0.5
+
+    @pytest.mark.parametrize("name", ["kernel", "channels_last"])
+    @pytest.mark.parametrize(("word", "value"), [("on", True), ("off", False)])
+    def test_on_and_off_are_the_old_spellings_of_true_and_false(
+        self, name: str, word: str, value: bool
+    ) -> None:
+        old = planned(overrides={name: word})
+        new = planned(overrides={name: as_text(value)})
+        assert old.conditions[name] is new.conditions[name] is value
+        assert old.run_id == new.run_id
 
     def test_a_number_of_steps_may_be_zero(self) -> None:
         assert planned(pruner="earlycrop_s", overrides={"steps": "0"}).options["steps"] == 0
@@ -170,6 +190,10 @@ class TestBadRequests:
             ({"pruner": "dense", "sparsity": 2.0}, "sparsity 2 is outside [0, 1)"),
             ({"seed": -1}, "seed -1 is negative"),
             ({"overrides": {"widht": "8"}}, "unknown setting 'widht' for digits with crop_u; did"),
+            (
+                {"overrides": {"widht": "8"}},
+                "(see: python -m harness list task digits, and list pruner crop_u)",
+            ),
             ({"overrides": {"steps": "8"}}, "unknown setting 'steps' for digits with crop_u"),
             ({"overrides": {"width": "wide"}}, "width=wide: is not a whole number, as in width=32"),
             ({"overrides": {"width": "1.5"}}, "width=1.5: is not a whole number"),

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.digits.model import resnet18
+from tasks.digits.task import STRIDES
+from tasks.images.networks import resnet18
 from tasks.ptb.model import PSMM
 
 
@@ -536,7 +537,7 @@ class TokenMixer(nn.Module):
 CASES = {
     "vgg16": Case(vgg16, images(16), 15),
     "vgg16_flattened": Case(lambda: vgg16(normalised=False, pooled=2), images(32), 15),
-    "resnet18": Case(lambda: resnet18(4, 3, 10), images(), 12),
+    "resnet18": Case(lambda: resnet18(4, 10, strides=STRIDES), images(), 12),
     "resnext": Case(resnext, images(), 6),
     "depthwise": Case(lambda: depthwise(1), images(), 2),
     "depthwise_multiplier": Case(lambda: depthwise(2), images(), 2),

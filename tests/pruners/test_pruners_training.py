@@ -12,7 +12,8 @@ from harness.errors import Skip
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.training import l1, norm_scales, norms_and_head, taylor
-from tasks.digits.model import resnet18
+from tasks.digits.task import STRIDES
+from tasks.images.networks import resnet18
 
 IMAGES = torch.zeros(1, 1, 8, 8)
 
@@ -20,7 +21,7 @@ IMAGES = torch.zeros(1, 1, 8, 8)
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return resnet18(width=4, channels=1, classes=10)
+    return resnet18(width=4, classes=10, channels=1, strides=STRIDES)
 
 
 def test_in_a_tick_the_kernels_do_not_learn(model: nn.Module) -> None:

@@ -131,7 +131,8 @@ class TestSettings:
         said = command("matrix", *WORDS, "--pruners", "dense", "--set", "epoch=2")
         assert said.code == 2
         assert said.err == (
-            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'?\n"
+            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'? "
+            "(see: python -m harness list task NAME)\n"
         )
 
     @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_step_in_bfloat16_keeps_weights_loss_and_gradients_in_float32() -> Non
 
 
 def test_channels_last_changes_the_layout_and_no_value() -> None:
-    task, model, loss = step(Precision(channels_last="on"))
+    task, model, loss = step(Precision(channels_last=True))
     plain, expected, expected_loss = step(FLOAT32)
     assert task.images.is_contiguous(memory_format=torch.channels_last)
     assert task.outputs.is_contiguous(memory_format=torch.channels_last), "layers keep the layout"
@@ -75,7 +75,7 @@ def test_images_and_volumes_are_laid_out_anywhere_in_a_batch(
     shape: tuple[int, ...], layout: torch.memory_format
 ) -> None:
     table = torch.zeros(2, 3)
-    laid_out = Precision(channels_last="on").laid_out({"deep": [torch.zeros(shape)], "t": table})
+    laid_out = Precision(channels_last=True).laid_out({"deep": [torch.zeros(shape)], "t": table})
     assert laid_out["deep"][0].is_contiguous(memory_format=layout)
     assert laid_out["t"] is table
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from harness.training.schedule import SCHEDULES, Equal, Official, OneCycle, build_schedule
+from harness.training.optimization import SCHEDULES, Equal, Official, OneCycle, build_schedule
 
 STEPS = 120
 

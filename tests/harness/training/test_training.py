@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from harness.errors import Diverged
 from harness.network import build_task
 from harness.pruning.event import digest
+from harness.settings import Recipe
 from harness.task import Batch, Task
 from harness.training.evaluation import evaluate
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser
 from harness.training.trainer import Trainer, update
 from pruners.distributions import whole_network
 from pruners.weights import Weights
@@ -254,7 +255,8 @@ def test_removed_weights_stay_zero_whatever_the_optimiser_does() -> None:
 )
 def test_the_recipe_names_the_optimiser(name: str, kind: type) -> None:
     settings = {"optimiser": name, "learning_rate": 0.3, "weight_decay": 0.2}
-    optimiser = build_optimiser([nn.Parameter(torch.zeros(1))], settings)
+    recipe = Recipe.of({**settings, "epochs": 1, "batch_size": 1, "clip": 0.0})
+    optimiser = build_optimiser([nn.Parameter(torch.zeros(1))], recipe)
     assert type(optimiser) is kind
     assert optimiser.defaults["lr"] == 0.3
     assert optimiser.defaults["weight_decay"] == 0.2
