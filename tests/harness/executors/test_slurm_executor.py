@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,15 @@ def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
 
 
 def dispatch(
-    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: object
+    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: Any
 ) -> Tally:
     tally = Tally(len(plans))
-    given = {"jobs": 2, "device": "cpu", "memory_limit": 2 * 10**9, "time_limit": 600.0}
+    given: dict[str, Any] = {
+        "jobs": 2,
+        "device": "cpu",
+        "memory_limit": 2 * 10**9,
+        "time_limit": 600.0,
+    }
     executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.hear, results)
     orders = [Order(each, (FAULTS,), results, checkpoint_every=1) for each in plans]
     Dispatch(executor, Store(results), tally, Urgency()).carry_out(orders, show)
