@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.engine.final_costs import MEASURED
 from harness.errors import RequestError
 from harness.executors.debug import Debug
 from harness.executors.local import Local
@@ -17,7 +16,9 @@ from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import ENTRY_POINT_GROUP, Executor, Job, Resources, find_executor
 from harness.signals import StopRequest
 from harness.storage.store import Store
-from tests.helpers.workbench import NOT_MEASURED, POINTS, Workbench
+from tests.helpers.workbench import POINTS, Workbench
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 THIRD_PARTY = """
 from concurrent.futures import Future
@@ -43,13 +44,6 @@ class Theirs:
 """An executor of another project, written against the names that the contract had at first."""
 
 
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Final networks are not measured."""
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
-
-
 def run(executor: type[Executor], bench: Workbench, *pruners: str) -> Tally:
     """Run methods on the points, and return the tally."""
     results = bench.folder / "results"
@@ -65,7 +59,10 @@ def test_the_declared_executors_can_be_imported() -> None:
     project = Path(harness.__file__).parents[1] / "pyproject.toml"
     declared = tomllib.loads(project.read_text())["project"]["entry-points"][ENTRY_POINT_GROUP]
     assert declared.keys() == {"debug", "local", "ray", "slurm"}
-    points = [importlib.metadata.EntryPoint(*item, ENTRY_POINT_GROUP) for item in declared.items()]
+    points = [
+        importlib.metadata.EntryPoint(name, value, ENTRY_POINT_GROUP)
+        for name, value in declared.items()
+    ]
     assert [point.load() for point in points if point.name in ("debug", "local")] == [Debug, Local]
 
 
