@@ -103,7 +103,7 @@ def test_the_table_of_data_names_the_tasks() -> None:
 
 def test_the_page_of_settings_names_the_conditions() -> None:
     named = re.findall(r"^\| `(\w+)` \|", GUIDE["settings.md"], re.MULTILINE)
-    assert sorted(named) == sorted(Conditions())
+    assert sorted(named) == sorted(Conditions.declared())
 
 
 def test_the_plug_in_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
