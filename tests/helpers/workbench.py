@@ -31,6 +31,8 @@ CPU = torch.device("cpu")
 
 WATCHING = POINTS.with_name("watching.py")
 """A plug-in with methods that use everything that a run can do."""
+FAULTS = POINTS.with_name("faults.py")
+"""A plug-in with methods that end badly; a process that loads it measures no final network."""
 
 METHOD = """
 from harness.registry import pruner
