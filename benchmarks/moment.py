@@ -23,7 +23,8 @@ from benchmarks.laboratory import CPU, embedded
 from harness.command_line import main as harness
 from harness.errors import Skip
 from harness.network import build_task
-from harness.storage.store import Record, Store
+from harness.record import Record
+from harness.storage.store import Store
 from harness.text import table
 from pruners.normalisation import norm_scales
 from reports.figures import STYLE

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from harness.record import Record
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
     FIRST_ENGINE,
@@ -28,7 +29,7 @@ from harness.results.comparable import (
     not_comparable,
 )
 from harness.results.intervals import Interval, difference, ratio
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 from harness.text import table
 
 COSTS: Mapping[str, str] = {

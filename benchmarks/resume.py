@@ -10,13 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.results.head import head, no_quality
+from harness.storage.damage import COSTS
+
 from benchmarks.measurement import Comparison, in_new_process
 from harness.matrix.plan import plan_matrix
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.results.head import head, no_quality
 from harness.spec import Plan
-from harness.storage.damage import COSTS
 
 DONE, QUEUED = 2_000, 10_000
 SECONDS_FOR_DONE, SECONDS_FOR_QUEUED, BYTES_FOR_QUEUED = 2.0, 5.0, 500_000_000

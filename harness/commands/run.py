@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from harness.errors import RequestError, RunFailed, nearest
 from harness.matrix.look import would_run
+from harness.record import Record
 from harness.registry import Registry
 from harness.results.summary import summarise
 from harness.signals import Stop
 from harness.spec import Plan, plan
-from harness.storage.store import Record, Store, outcome
+from harness.storage.store import Store, outcome
 
 
 def execute(arguments: argparse.Namespace) -> int:

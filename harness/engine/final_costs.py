@@ -24,6 +24,7 @@ from harness.costs.timing import DISTURBED, Stopwatch, time_call
 from harness.errors import Interrupted, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
+from harness.record import Cost, fields
 from harness.registry import Registry
 from harness.signals import Stop, deaf
 from harness.spec import Plan
@@ -34,22 +35,8 @@ from harness.training.precision import Precision
 from harness.training.trainer import update
 from harness.units import all_masks
 
-MEASURED = (
-    "step_ms",
-    "step_ms_iqr",
-    "step_cpu_ms",
-    "inference_ms",
-    "inference_ms_iqr",
-    "inference_cpu_ms",
-    "peak_step_bytes",
-    "peak_step_method",
-    "disk_bytes",
-    "macs",
-    "macs_effective",
-    "macs_dense",
-    "parameters",
-)
-
+MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
+"""The costs of a finished network, by their keys in the record."""
 
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
 """Where the measuring was done."""

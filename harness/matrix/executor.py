@@ -13,22 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from harness import record
 from harness.errors import RequestError, nearest
 from harness.spec import Plan
 
 ENTRY_POINT_GROUP = "pruning_benchmark.executors"
 
-Status = Literal[
-    "done",
-    "collapsed",
-    "diverged",
-    "skipped",
-    "failed",
-    "damaged",
-    "interrupted",
-    "elsewhere",
-    "lost",
-]
+Status = record.Status | Literal["damaged", "interrupted", "elsewhere", "lost"]
 """How a run ended: with a record in the first three cases.
 
 ``skipped``: the method has no meaning here. ``damaged``: its record cannot be read.

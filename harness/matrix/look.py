@@ -10,9 +10,10 @@ from harness.errors import RequestError
 from harness.matrix.dispatch import RESULTS, Tally
 from harness.matrix.executor import Outcome
 from harness.matrix.plan import by_reason, first_of, reasons
+from harness.record import Record
 from harness.storage import files
 from harness.storage.files import is_held
-from harness.storage.store import OF_RUNS, Record, Store
+from harness.storage.store import OF_RUNS, Store
 
 
 def look(runs: Collection[str], store: Store) -> Tally:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from filelock import FileLock
 
@@ -15,12 +15,11 @@ from harness import conditions
 from harness.data.description import DataDescription
 from harness.errors import DamagedFile, ImportFailed, RequestError, nearest
 from harness.matrix.suite import Request, Suite, requests
+from harness.record import Record, require
 from harness.registry import Entry, Registry
-from harness.results.head import asked_for, not_planned
+from harness.results.records import pending_record, unplanned_record
 from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan
 from harness.storage import files
-from harness.storage.damage import Shape, misshapen
-from harness.storage.store import Record
 
 FOLDER = "matrices"
 """Where a results folder keeps what was asked for."""
@@ -150,8 +149,9 @@ def _left_out(
         overrides={**request.overrides, **overrides},
         plugins=tuple(plugins),
     )
+    status: Literal["failed", "skipped"]
     status = "failed" if isinstance(error, ImportFailed) else "skipped"
-    return not_planned(spec, task, pruner, status, str(error))
+    return unplanned_record(spec, task, pruner, status, str(error))
 
 
 class _Describer:
@@ -187,13 +187,17 @@ class Written:
     """As of a `Matrix`."""
 
 
-WRITTEN: Shape = {
-    "name": str,
-    "command": str,
-    "runs": {"*": {}},
-    "left_out": {"*": {"reason": str}},
-}
-"""How a file looks that remembers a matrix."""
+class _LeftOut(TypedDict):
+    reason: str
+
+
+class MatrixFile(TypedDict):
+    """The content of a file that remembers a matrix."""
+
+    name: str
+    command: str
+    runs: dict[str, dict[str, Any]]
+    left_out: dict[str, _LeftOut]
 
 
 def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
@@ -206,7 +210,7 @@ def write_matrix(matrix: Matrix, results: Path, command: str) -> None:
     content = {
         "name": matrix.name,
         "command": command,
-        "runs": {run_id: asked_for(plan) for run_id, plan in matrix.plans.items()},
+        "runs": {run_id: pending_record(plan) for run_id, plan in matrix.plans.items()},
         "left_out": matrix.left_out,
     }
     asked = list(matrix.plans) or list(matrix.left_out)
@@ -239,8 +243,10 @@ def read_matrix(path: Path) -> Written:
         raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         content = None
-    if misshapen(content, WRITTEN) is not None:
-        raise DamagedFile(f"{path}: is damaged; remove it, or ask for the matrix again")
+    try:
+        require(content, MatrixFile)
+    except DamagedFile:
+        raise DamagedFile(f"{path}: is damaged; remove it, or ask for the matrix again") from None
     return Written(content["name"], content["command"], content["runs"], content["left_out"])
 
 
