@@ -239,12 +239,12 @@ class Cost(TypedDict, total=False):
     peak_run_bytes_with_instruments: Annotated[
         Measured, Field("peak memory of the run, instruments included", "bytes", by_device=True)
     ]
-    load: Annotated[dict[str, Load], Field("what other programs used meanwhile, by cost")]
+    load: Annotated[dict[str, Load], Field("processors that other programs used, by cost")]
     disturbed: Annotated[
         dict[str, Any],
         Field(
-            "share of the time (of energy: of the energy) that other work took, of each cost whose "
-            "measurement it disturbed; such a cost is not ranked"
+            "costs whose measurement other programs disturbed, each with the share of the time (or of "
+            "the energy) that they took; such a cost is not ranked"
         ),
     ]
     energy_kwh: Annotated[
@@ -254,9 +254,9 @@ class Cost(TypedDict, total=False):
         Measured, Quantity("CO2 equivalent of that energy", "g", by_device=True, label="Emissions")
     ]
     energy_method: Annotated[Text, Field("how energy was measured or estimated")]
-    energy_scope: Annotated[Text, Field("what energy is the energy of")]
+    energy_scope: Annotated[Text, Field("what energy_kwh covers, such as the GPU of the run")]
     carbon_intensity_g_per_kwh: Annotated[
-        Measured, Field("of the grid, as assumed for the emissions", "g/kWh")
+        Measured, Field("carbon intensity of the grid, as assumed for emissions_g", "g/kWh")
     ]
     reasons: Annotated[
         dict[str, str], Field("why a cost could not be measured, by cost", always=True)
@@ -277,10 +277,10 @@ class Cost(TypedDict, total=False):
         ),
     ]
     step_ms_iqr: Annotated[
-        Measured, Field("its interquartile range", "ms", by_device=True, of="network")
+        Measured, Field("interquartile range of step_ms", "ms", by_device=True, of="network")
     ]
     step_cpu_ms: Annotated[
-        Measured, Field("its processor time", "ms", by_device=True, of="network")
+        Measured, Field("processor time of a training step", "ms", by_device=True, of="network")
     ]
     inference_ms: Annotated[
         Measured,
@@ -294,10 +294,11 @@ class Cost(TypedDict, total=False):
         ),
     ]
     inference_ms_iqr: Annotated[
-        Measured, Field("its interquartile range", "ms", by_device=True, of="network")
+        Measured, Field("interquartile range of inference_ms", "ms", by_device=True, of="network")
     ]
     inference_cpu_ms: Annotated[
-        Measured, Field("its processor time", "ms", by_device=True, of="network")
+        Measured,
+        Field("processor time of the inference of a batch", "ms", by_device=True, of="network"),
     ]
     peak_step_bytes: Annotated[
         Measured,
@@ -311,7 +312,7 @@ class Cost(TypedDict, total=False):
         ),
     ]
     peak_step_method: Annotated[
-        Text, Field("how it was measured: allocator or resident memory", of="network")
+        Text, Field("how peak_step_bytes was measured: allocator or resident memory", of="network")
     ]
     disk_bytes: Annotated[
         Measured,
@@ -332,7 +333,7 @@ class Cost(TypedDict, total=False):
     macs_effective: Annotated[
         Measured,
         Quantity(
-            "those of them with a weight that remains",
+            "multiply-accumulates with a weight that remains",
             "operations",
             of="network",
             label="Multiply-accumulates of weights left",
@@ -374,11 +375,11 @@ class Kernel(TypedDict, total=False):
     """The tangent kernel of the network, where it was observed (``kernel=on``)."""
 
     change: Annotated[
-        Measured, Field("relative distance: to the first kernel, or that a pruning makes")
+        Measured, Field("relative distance to the first kernel; of a pruning, to the one before it")
     ]
     alignment: Annotated[Measured, Field("cosine between the same two kernels")]
-    epoch_change: Annotated[Measured, Field("relative distance moved in the epoch")]
-    drift: Annotated[Measured, Field("distance moved in the epoch, relative to the first epoch's")]
+    epoch_change: Annotated[Measured, Field("relative distance that the kernel moved in the epoch")]
+    drift: Annotated[Measured, Field("the same distance, relative to that of the first epoch")]
     matrix: Annotated[Any, Field("the kernel")]
     before: Annotated[Any, Field("the kernel before a pruning")]
     after: Annotated[Any, Field("the kernel after it")]
@@ -477,7 +478,7 @@ class Record(TypedDict):
 @functools.cache
 def fields(part: Any) -> Mapping[str, Field]:
     """Return the keys of a type of this module with their meaning, in the order of the record."""
-    return {name: field for name, (_, field) in _annotations(part).items()}
+    return {name: field for name, (_, field) in typed_fields(part).items()}
 
 
 def quantities(part: Any) -> Mapping[str, Quantity]:
@@ -486,8 +487,8 @@ def quantities(part: Any) -> Mapping[str, Quantity]:
 
 
 @functools.cache
-def _annotations(part: Any) -> Mapping[str, tuple[Any, Field]]:
-    """Return the type and the meaning of each key of a type."""
+def typed_fields(part: Any) -> Mapping[str, tuple[Any, Field]]:
+    """Return the keys of a type of this module, each with the type and the meaning of its value."""
     found = {}
     for name, hint in get_type_hints(part, include_extras=True).items():
         while get_origin(hint) in (Required, NotRequired):

@@ -118,9 +118,9 @@ def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]
         before, after = (str(record["settings"].get(key, "-")) for record in (first, second))
         if before != after:
             yield key, before, after
-    hashes = [str(record["data"]["sha256"])[:8] for record in (first, second)]
-    if first["data"]["sha256"] != second["data"]["sha256"]:
-        yield "data", *hashes
+    data = str(first["data"]["sha256"]), str(second["data"]["sha256"])
+    if data[0] != data[1]:
+        yield "data", data[0][:8], data[1][:8]
     yield "status", first["status"], second["status"]
 
 
