@@ -241,10 +241,10 @@ class Cost(TypedDict, total=False):
     ]
     load: Annotated[dict[str, Load], Field("processors that other programs used, by cost")]
     disturbed: Annotated[
-        dict[str, Any],
+        dict[str, Number],
         Field(
-            "costs whose measurement other programs disturbed, each with the share of the time (or of "
-            "the energy) that they took; such a cost is not ranked"
+            "costs whose measurement other programs disturbed, each with the share of the time or "
+            "the energy that they took; such a cost is not ranked"
         ),
     ]
     energy_kwh: Annotated[
@@ -405,6 +405,11 @@ class Event(TypedDict, total=False):
     target_of: Annotated[str, Field("prune: what the target is a fraction of, if not of weights")]
     sparsity: Annotated[Number, Field("prune: the weight sparsity reached")]
     gradient_flow: Annotated[GradientFlow, Field("prune: gradient flow before and after")]
+    kept_sha256: Annotated[str, Field("prune: hash of what was kept")]
+    scoring: Annotated[
+        dict[str, Any], Field("prune: how many batches the criterion saw, and which statistics")
+    ]
+    frozen: Annotated[list[str], Field("prune: weights that do not learn and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]
 
 

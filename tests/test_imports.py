@@ -14,7 +14,7 @@ import pytest
 from harness.registry import Registry
 from harness.spec import plan
 from harness.storage.store import Store
-from tests.harness.records import record
+from tests.records import record
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDERS = ("harness", "tasks", "pruners", "reports", "benchmarks")

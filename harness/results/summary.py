@@ -111,7 +111,7 @@ def _quality(quality: Quality) -> str:
     better = "higher" if quality["goal"] == "max" else "lower"
     return (
         f"{number(quality['test'])} test, {number(quality['validation'])} validation; "
-        f"{better} is better; a predictor that ignores its input has {number(quality['baseline'])}"
+        f"{better} is better, ignoring the input scores {number(quality['baseline'])}"
     )
 
 

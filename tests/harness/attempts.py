@@ -15,10 +15,11 @@ from workbench import CPU, NOT_MEASURED, Workbench
 
 from harness.engine.final_costs import MEASURED
 from harness.engine.run_plan import run_plan
+from harness.record import Record
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage import files
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 
 OFTEN = 0.0
 """Seconds between checkpoints: one at every chance."""

@@ -12,7 +12,7 @@ from workbench import Workbench
 
 from harness.prunable import prunable_weights
 from harness.pruning.event import digest
-from harness.storage.store import Record
+from harness.record import Record
 from harness.task import Batch, Split, Task
 from harness.training import trainer as training
 from harness.training.trainer import Trainer

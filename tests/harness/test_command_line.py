@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import RECORD
 from workbench import NOT_MEASURED, POINTS
 
 from harness.command_line import COMMANDS, main
 from harness.engine.final_costs import MEASURED
 from harness.errors import RunFailed
-from harness.storage.store import SCHEMA, Store
+from harness.record import SCHEMA
+from harness.storage.store import Store
+from tests.records import RECORD
 
 THIRD_PARTY = '''\
 """A method that somebody else has thought of."""

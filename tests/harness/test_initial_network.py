@@ -14,9 +14,10 @@ from workbench import POINTS, Workbench
 import harness
 from harness.errors import RequestError
 from harness.pruning.event import digest
+from harness.record import Record
 from harness.spec import plan
 from harness.storage.network_file import load_weights, save_weights
-from harness.storage.store import RECORD, WEIGHTS, Record
+from harness.storage.store import RECORD, WEIGHTS
 
 
 @pytest.fixture

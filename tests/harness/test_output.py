@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from records import RECORD, record
 
 from harness.output import Output
 from harness.storage.store import Store
+from tests.records import RECORD, record
 
 
 class Full(io.StringIO):

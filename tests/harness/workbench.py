@@ -14,13 +14,14 @@ from harness.costs.meter import CostMeter
 from harness.engine.final_costs import MEASURED
 from harness.engine.run_plan import run_plan
 from harness.network import build_task
+from harness.record import Record
 from harness.registry import Registry
 from harness.run import Run
 from harness.signals import Stop
 from harness.spec import Plan, plan
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.journal import Journal
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 from harness.task import Task
 from harness.training.trainer import Trainer
 
@@ -109,9 +110,7 @@ class Workbench:
         )
         return Begun(run, trainer, journal)
 
-    def run(
-        self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str
-    ) -> Record:
+    def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
         """Return the record of a run, carried out once; its final network is not measured."""
         wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
         unmeasured = {

@@ -9,7 +9,8 @@ import pytest
 from in_this_process import Command
 from workbench import POINTS
 
-from harness.storage.store import Record, Store
+from harness.record import Record
+from harness.storage.store import Store
 
 RUN = ("run", "--task", "points", "--plugin", POINTS, "--profile", "smoke")
 MATRIX = ("matrix", "--tasks", "points", "--plugin", POINTS, "--profile", "smoke")

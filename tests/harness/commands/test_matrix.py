@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from in_this_process import Command
-from records import record
 from workbench import POINTS
 
 from harness.matrix.plan import matrix_files
 from harness.storage.store import Store
+from tests.records import record
 
 WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
 

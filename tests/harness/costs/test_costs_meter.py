@@ -16,7 +16,7 @@ from harness.costs.meter import CostMeter
 from harness.costs.timing import Usage
 from harness.pruning import event
 from harness.pruning.diagnostics import TangentKernel
-from harness.storage.store import Record
+from harness.record import Record
 from harness.task import Task
 
 MIB = 1024**2

@@ -175,9 +175,7 @@ def test_when_memory_runs_out_the_youngest_makes_room_and_goes_on_later(
     for run in runs:
         record = Store(tmp_path).record(run.run_id)
         assert record is not None
-        assert outcome(record) == outcome(
-            bench.run("dense", seed=run.spec.seed, epochs="150")
-        )
+        assert outcome(record) == outcome(bench.run("dense", seed=run.spec.seed, epochs="150"))
 
 
 def test_a_run_that_needs_more_than_there_is_is_refused(tmp_path: Path) -> None:

@@ -103,9 +103,7 @@ def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
     for run, number in zip(runs, epochs, strict=True):
         record = Store(tmp_path).record(run.run_id)
         assert record is not None
-        assert outcome(record) == outcome(
-            bench.run("dense", seed=run.spec.seed, epochs=number)
-        )
+        assert outcome(record) == outcome(bench.run("dense", seed=run.spec.seed, epochs=number))
     assert attempts(tmp_path, long) > 2
     assert attempts(tmp_path, preempted) > 1
     assert [attempts(tmp_path, run) for run in runs[2:]] == [1] * 6

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from records import record
 from workbench import Workbench
 
 from harness.matrix.board import STOPPING, Board, counted
@@ -20,6 +19,7 @@ from harness.signals import Urgency
 from harness.spec import Plan
 from harness.storage.journal import MACHINE, Attempts
 from harness.storage.store import Store
+from tests.records import record
 
 DONE, LOST = Outcome("done"), Outcome("lost", "its machine is gone", "sparks")
 

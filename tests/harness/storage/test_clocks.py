@@ -9,7 +9,8 @@ from attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts
 from workbench import Workbench
 
 from harness.errors import Interrupted
-from harness.storage.store import Record, outcome
+from harness.record import Record
+from harness.storage.store import outcome
 
 METHODS = """
 from harness.registry import pruner

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from records import RECORD, record
 
 import harness
 from harness.errors import RequestError
+from harness.record import SCHEMA
 from harness.storage.store import RECORD as FILE_NAME
-from harness.storage.store import SCHEMA, Store
+from harness.storage.store import Store
+from tests.records import RECORD, record
 
 RUN = RECORD["run_id"]
 OTHER = "ptb-snip-0.9-seed0-ba9876543210"
