@@ -1,4 +1,4 @@
-"""The command ``show``: summarize one run that is done."""
+"""The command ``show``: summarise one run that is done."""
 
 from __future__ import annotations
 

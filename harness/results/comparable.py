@@ -46,7 +46,7 @@ def machine(provenance: Provenance) -> str | None:
 
     It names the processor or the GPU, the number of threads, how many runs shared the device, the
     version of torch, and those of torch's settings that differ from the usual ones. It ends with
-    the hash in which the provenance summarizes these and the host. Older records have no hash.
+    the hash in which the provenance summarises these and the host. Older records have no hash.
     """
     if "device" not in provenance:
         return None
