@@ -1,4 +1,4 @@
-"""The quantities by which a report compares runs: those of a record, and others computed from it."""
+"""The quantities by which a report compares runs: those of a record, and some computed from it."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _arithmetic(group: Group) -> tuple[float, float] | None:
 
 Array = NDArray[np.float64]
 Scores = Sequence[Array]
-"""The scores of a method: an array (seeds,) for each task; tasks may have different numbers of seeds."""
+"""The scores of a method: an array (seeds,) for each task. Numbers of seeds may differ."""
 
 
 def interquartile_mean(scores: Scores) -> float:

@@ -50,7 +50,7 @@ class Run:
         sparsity: the fraction of weights to remove.
         stands_in: whether real data stand in for published ones.
         metrics: on the test data, "test" being the main one, and "validation".
-        quantities: as of `reports.quantities.quantities_of`; None for those that cannot be compared.
+        quantities: as of `reports.quantities.quantities_of`; None if they cannot be compared.
         reasons: why a quantity is missing, by quantity.
         disturbed: quantities whose measurement other programs disturbed.
         recorded: whether the folder holds the run's record; otherwise a matrix asked for the run.
@@ -329,7 +329,7 @@ def _those_that_count(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 def _precedence(run: Run) -> tuple[Any, ...]:
     """Return the key by which runs of one seed are sorted: the last one counts.
 
-    A run with a result precedes over one without, and a run without observations over one with them.
+    Runs with a result follow those without; runs without observations follow those with them.
     """
     has_result = run.recorded and run.status != "failed"
     return run.recorded, has_result, not run.observed, run.started, run.run_id

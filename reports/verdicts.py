@@ -78,7 +78,7 @@ def judgements(
     one is enough, and if the effect is large enough to matter.
 
     Args:
-        comparisons: the effect, None with too few seeds, and the threshold that it is compared with.
+        comparisons: pairs of an effect, None with too few seeds, and the threshold for it.
     """
     known = [
         (place, estimate, threshold)

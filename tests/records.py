@@ -1,4 +1,4 @@
-"""A record for the tests of what reads records."""
+"""Records for tests, as plain dictionaries that a test may damage."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ RECORD = cast(dict[str, Any], EXAMPLE)
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    """Return the record with changes: ``cost__macs=1`` changes the ``macs`` of its ``cost``."""
+    """Return the example with changes: ``cost__macs=1`` changes the ``macs`` of its ``cost``."""
     return cast(dict[str, Any], example(**changes))

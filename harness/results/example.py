@@ -162,17 +162,23 @@ EXAMPLE: Record = {
 
 
 def example(**changes: Any) -> Record:
-    """Return the example with changes.
+    """Return the example with changes, as `changed` takes them."""
+    return changed(EXAMPLE, **changes)
+
+
+def changed(record: Record, **changes: Any) -> Record:
+    """Return a copy of a record with changes; it is not checked.
 
     Args:
+        record: the record.
         changes: new values by their place, in which two underscores stand for a dot:
-            ``cost__macs=1`` sets the ``macs`` of its ``cost``. The record is not checked.
+            ``cost__macs=1`` sets the ``macs`` of its ``cost``.
     """
-    record = cast(dict[str, Any], copy.deepcopy(EXAMPLE))
+    made = cast(dict[str, Any], copy.deepcopy(record))
     for place, value in changes.items():
         *parts, last = place.split("__")
-        inner = record
+        inner = made
         for part in parts:
             inner = inner[part]
         inner[last] = value
-    return cast(Record, record)
+    return cast(Record, made)

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
 
 from reports.groups import sections
-from reports.published import Beside, beside, of_the_talk
+from reports.published import Reference, concern_the_paper, references
 from reports.results import read
+from tests.reports.fabricated import record, save
 
 PAPER: dict[str, Any] = {"spec__profile": "paper", "data__source": "official"}
 
 
-def compared(folder: Path, *records: dict[str, Any]) -> dict[str, Beside]:
-    made = beside(sections(read(save(folder, records))))
+def compared(folder: Path, *records: dict[str, Any]) -> dict[str, Reference]:
+    made = references(sections(read(save(folder, records))))
     return {each.table.slug: each for each in made}
 
 
-def row(of: Beside, title: str, place: int = 0) -> dict[str, str]:
+def row(of: Reference, title: str, place: int = 0) -> dict[str, str]:
     rows = [row for block in of.table.blocks for row in block.rows if row[0].text == title]
     return dict(zip(of.table.columns, (cell.text for cell in rows[place]), strict=True))
 
@@ -51,7 +51,7 @@ def test_results_are_of_the_talk_by_a_method_or_a_task(
 ) -> None:
     titled = {"pruner__title": "GateDecorators"} if pruner == "gate_decorators" else {}
     results = read(save(tmp_path, [record(task, pruner, **titled)]))
-    assert of_the_talk(sections(results)) == expected
+    assert concern_the_paper(sections(results)) == expected
 
 
 def test_ours_stands_beside_it_with_the_difference(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 from harness.command_line import main
 from harness.storage import files
@@ -22,6 +21,7 @@ from reports.provenance import without_paths
 from reports.report import write
 from reports.results import read
 from reports.tables import NONE, Block, Cell, Table, signed
+from tests.reports.fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \\input{x} $x$ |`=1+1"
 
@@ -132,7 +132,7 @@ def test_a_report_on_own_methods_and_tasks_is_without_the_talk(tmp_path: Path) -
     html = (out / "index.html").read_text(encoding="utf-8")
     assert "No method of the talk on EarlyCroP and no task of its tables was run" in html
     assert "Claims</a>" not in html
-    assert "Beside the talk" not in html
+    assert "Reference the talk" not in html
     names = {path.name for path in (out / "tables").iterdir()}
     assert not [name for name in names if name.startswith(("claims", "published"))]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import left_out, record, save, save_matrix, slim, suite
 
 from harness.command_line import main
 from harness.results.intervals import stratified
@@ -19,6 +18,7 @@ from reports.ranking import rankings
 from reports.ranking import verdicts as verdicts_of
 from reports.results import paper_disk, read
 from reports.tables import matrix, ranking_table, result_table
+from tests.reports.fabricated import left_out, record, save, save_matrix, slim, suite
 
 Read = Callable[..., list[Section]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from reports.statistics import (
     interquartile_mean,
     performance_profile,

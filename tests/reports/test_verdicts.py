@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-from fabricated import record, save
 
 from benchmarks.verdicts import (
     NOISES,
@@ -20,11 +19,12 @@ from benchmarks.verdicts import (
     rates,
 )
 from harness.results.intervals import Estimate, stratified
-from reports.best import leaders
 from reports.claims import judge
 from reports.groups import sections
+from reports.ranking import leaders
 from reports.results import read
 from reports.verdicts import Threshold, judgements, together
+from tests.reports.fabricated import record, save
 
 ALLOWED = 0.05
 

@@ -232,9 +232,7 @@ def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:
     }
     text = summarise(record(events=[prune]))
     assert "to 50.3055 % (target: 50 %) before training; gradient" in text
-    assert "pruned channels to 50.3055 % (target: 50 %)" in summarise_events(
-        record(events=[prune])
-    )
+    assert "pruned channels to 50.3055 % (target: 50 %)" in summarise_events(record(events=[prune]))
     by_operations = {**prune, "target_of": "multiply-accumulates", "sparsity": 0.84}
     text = " ".join(summarise(record(events=[by_operations])).split())
     assert "to 84 % of the weights, to remove 50 % of the multiply-accumulates before tr" in text
