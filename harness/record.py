@@ -241,7 +241,7 @@ class Cost(TypedDict, total=False):
     ]
     load: Annotated[dict[str, Load], Field("processors that other programs used, by cost")]
     disturbed: Annotated[
-        dict[str, Number],
+        dict[str, Measured],
         Field(
             "costs whose measurement other programs disturbed, each with the share of the time or "
             "the energy that they took; such a cost is not ranked"

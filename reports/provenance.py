@@ -72,7 +72,8 @@ def _unmeasured(record: Record) -> str:
 
 def _disturbed(record: Record) -> dict[str, float | None]:
     """Return the costs whose measurement was disturbed, each with the share of the disturbance."""
-    return {key: _five_digits(share) for key, share in record["cost"].get("disturbed", {}).items()}
+    shares = record["cost"].get("disturbed", {})
+    return {key: None if share is None else _five_digits(share) for key, share in shares.items()}
 
 
 def _five_digits(value: float) -> float | None:

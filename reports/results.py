@@ -24,6 +24,7 @@ from harness.storage.store import Store
 from reports.provenance import details, without_paths
 from reports.quantities import (
     ENERGY,
+    PAPER_ONLY,
     READINGS,
     epochs,
     missing_readings,
@@ -81,7 +82,7 @@ class Run:
     stands_in: bool
     metric: str
     goal: str
-    baseline: Number | None
+    baseline: float | None
     metrics: Mapping[str, Number | None]
     quantities: Mapping[str, Number | None]
     reasons: Mapping[str, str]
@@ -165,7 +166,7 @@ def read(folder: Path) -> Results:
     asked, damaged = _asked_for(folder)
     for run_id, record in asked.items():
         if run_id not in records:
-            why = record["reason"] or unread.get(run_id, "asked for, and not run yet")
+            why = record["reason"] or unread.get(run_id, "requested, not run yet")
             records[run_id] = {**record, "reason": why}
             runs.append(run_of(records[run_id], recorded=False))
             shown[run_id] = details(records[run_id], None)
@@ -205,6 +206,8 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
     """
     spec, quality, data = record["spec"], record["quality"], record["data"]
     reasons = {**not_comparable(record), **missing_readings(record)}
+    if "parameters" in reasons:
+        reasons |= dict.fromkeys(PAPER_ONLY, reasons["parameters"])
     further = {f"further:{name}": value for name, value in quality["further"].items()}
     return Run(
         run_id=record["run_id"],
@@ -231,7 +234,7 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         stands_in=_stands_in(record),
         metric=quality["metric"],
         goal=quality["goal"],
-        baseline=quality["baseline"],
+        baseline=None if quality["baseline"] is None else float(quality["baseline"]),
         metrics={"test": quality["test"], "validation": quality["validation"], **further},
         quantities={
             name: None if name in reasons else value

@@ -167,9 +167,11 @@ def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
             yield reason, names
 
 
-def _disturbance(disturbed: Mapping[str, float], cost: Cost) -> str:
+def _disturbance(disturbed: Mapping[str, float | None], cost: Cost) -> str:
     """Return for how much of a measurement the run had no processor, and what else was running."""
-    shares = {name: percent(round(share, 2)) for name, share in disturbed.items()}
+    shares = {
+        name: percent(round(share or 0.0, 2)) for name, share in disturbed.items() if name in COSTS
+    }
     others = shares.pop("energy_kwh", None)
     load = cost.get("load", {})
     loads = [load[name].get("during") for name in shares if name in load]

@@ -252,7 +252,7 @@ def test_the_arrows_go_from_point_to_point(opened: Opened) -> None:
 def test_a_missing_cell_leads_to_the_command_that_runs_it(opened: Opened) -> None:
     opened.page.locator("#overview td.missing a").first.click()
     text = opened.page.get_by_role("dialog").inner_text()
-    assert "missing: asked for, and not run yet" in text
+    assert "missing: requested, not run yet" in text
     assert "python -m harness run --task pole --pruner ltr" in text
 
 
@@ -277,7 +277,7 @@ def test_the_front_and_what_it_dominates(opened: Opened) -> None:
     assert 0 < cost.locator(".dominated").count() < cost.locator("g.point").count()
     cost.get_by_role("combobox", name="against").select_option("emissions_g")
     assert cost.locator("path.front").count() == 0
-    assert "what is estimated is not ranked" in cost.locator("figcaption").inner_text()
+    assert "Estimates are not ranked" in cost.locator("figcaption").inner_text()
 
 
 def test_pruning_is_marked_and_the_trigger_told(opened: Opened) -> None:
@@ -475,7 +475,7 @@ def test_a_disturbed_cost_is_marked_and_explained(written: Callable[..., Opened]
     assert point.count() == 1
     assert "fill:none" in (point.locator("path.mark").get_attribute("style") or "")
     assert point.locator("text").text_content() == "*"
-    assert "other work on the machine disturbed" in cost.locator("figcaption").inner_text()
+    assert "other programs disturbed" in cost.locator("figcaption").inner_text()
     assert "CroP-S" not in cost.locator("figcaption").inner_text()
     point.click()
     dialog = opened.page.get_by_role("dialog")

@@ -101,7 +101,7 @@ def test_there_is_no_panel_for_a_trigger_that_nobody_has(tmp_path: Path) -> None
     early = drawn(tmp_path / "b", [record(pruner="earlycrop_u")])
     assert [a.get_ylabel() for a in figure_axes(early, "training")] == [
         "Validation accuracy",
-        "What the trigger watched",
+        "Reading of the trigger",
     ]
 
 
@@ -214,7 +214,7 @@ def test_a_disturbed_cost_is_a_hollow_point_with_an_asterisk_and_on_no_front(
     fast = {"cost__disturbed": {"step_ms": 0.3}, "cost__step_ms": 0.1, "quality__test": 99.0}
     figures = drawn(tmp_path, [record(pruner="crop_s", **fast), record(pruner="dense")])
     (axes,) = (a for a in figure_axes(figures, "costs") if "Training step" in a.get_xlabel())
-    assert "* hollow: disturbed by other work" in axes.get_xlabel()
+    assert "* hollow: disturbed by other programs" in axes.get_xlabel()
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
     assert [list(line.get_xdata()) for line in hollow] == [[0.1]]
     assert [text.get_text() for text in axes.texts] == ["*"]
