@@ -26,7 +26,7 @@ from harness.network import build_task
 from harness.record import Record
 from harness.storage.store import Store
 from harness.text import table
-from pruners.normalisation import norm_scales
+from pruners.training import norm_scales
 from reports.figures import STYLE
 from reports.moments import as_rows, draw, firing_rows, moments
 

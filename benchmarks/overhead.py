@@ -15,6 +15,8 @@ from torch import nn
 from benchmarks.laboratory import CPU, embedded, embedded_task, embedded_trainer
 from benchmarks.measurement import Comparison, alternate
 from harness.costs.meter import CostMeter
+from harness.engine.engine import Engine
+from harness.engine.replay import Replay
 from harness.registry import Registry
 from harness.run import Run
 from harness.seeds import derive
@@ -49,16 +51,13 @@ def _epoch(trainer: Trainer) -> None:
 
 
 def _run(task: Task, folder: Path) -> Run:
-    return Run(
-        embedded("digits"),
-        Registry(),
-        embedded_trainer(task),
-        Journal(folder / "journal.jsonl"),
-        Checkpoints(folder, CHECKPOINT_INTERVAL),
-        CostMeter(CPU, measure_energy=False),
-        interrupted=lambda: False,
-        report=lambda line: None,
-    )
+    plan, trainer = embedded("digits"), embedded_trainer(task)
+    checkpoints = Checkpoints(folder, CHECKPOINT_INTERVAL)
+    meter = CostMeter(CPU, measure_energy=False)
+    engine = Engine(plan, Registry(), trainer, checkpoints, meter, report=lambda line: None)
+    journal = Journal(folder / "journal.jsonl")
+    replay = Replay("dense", engine, journal, checkpoints, meter, interrupted=lambda: False)
+    return Run(plan.spec, plan.settings["epochs"], task.steps_per_epoch, replay)
 
 
 def _no_evaluation(model: nn.Module, split: Split) -> dict[str, float]:

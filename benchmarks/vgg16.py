@@ -13,7 +13,7 @@ from benchmarks.laboratory import CPU
 from benchmarks.measurement import Comparison, in_new_process
 from harness.engine.final_costs import measure as measure_network
 from harness.network import build_task, save_network
-from harness.pruning.event import prune
+from harness.pruning.event import PruningEvents
 from harness.registry import Registry
 from harness.spec import plan
 from harness.training.trainer import Trainer
@@ -52,17 +52,8 @@ def _costs(sparsity: float) -> dict[str, Any]:
         channels = Channels(trainer.model, task.forward)
         trainer.units["channels"] = channels
         batches = task.scoring_batches(0)
-        prune(
-            trainer,
-            channels,
-            crop,
-            [sparsity],
-            whole_network,
-            batches,
-            wanted.conditions,
-            seed=0,
-            instrument=contextlib.nullcontext,
-        )
+        events = PruningEvents(trainer, batches, wanted.conditions, contextlib.nullcontext)
+        events.prune(channels, crop, [sparsity], whole_network, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         save_network(Path(folder), trainer.model, trainer.units)
         return measure_network(Path(folder), wanted, (), "cpu", 1)

@@ -1,4 +1,4 @@
-"""The finished network on the disk: loaded again without running pickled code."""
+"""Finished networks: saved to one file, and loaded without running pickled code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from harness.task import Task
 from harness.units import Units, all_masks
 
 FIRST_UNITS = "units.pt"
-"""Where runs kept the state of their units when the file of the weights had no room for it."""
+"""Where older runs kept the state of their units."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A finished network with what was pruned in it."""
+    """A finished network, and the units that were pruned in it."""
 
     task: Task
     model: nn.Module
@@ -33,7 +33,7 @@ class Network:
 
 
 def save_network(folder: Path, model: nn.Module, units: dict[str, Units]) -> None:
-    """Write all that `load_network` needs into one file; what was removed takes no space."""
+    """Write everything that `load_network` needs into one file, without the removed weights."""
     states = {name: each.state() for name, each in units.items()}
     network_file.save_weights(
         folder / WEIGHTS, model.state_dict(), all_masks(units.values()), states
@@ -47,17 +47,17 @@ def load_network(
     device: torch.device,
     dense: Mapping[str, int] | None = None,
 ) -> Network:
-    """Build the plan's network, cut it as it was cut, and load its weights.
+    """Build the plan's network, prune it as the run did, and load its weights.
 
     Args:
         folder: the run's folder.
-        plan: says which network it is.
+        plan: the run's plan.
         registry: finds task and units.
-        device: where it is to be.
-        dense: how many weights its layers had before they were pruned, where that is known.
+        device: where to put the network.
+        dense: the sizes of its weights before pruning, by name, if known.
 
     Raises:
-        RequestError: the weights are missing, damaged, or those of another network.
+        RequestError: the weights are missing, damaged, or belong to another network.
         RunFailed: the units of a run of an earlier version are missing or damaged.
     """
     task = build_task(plan, device)
@@ -100,12 +100,12 @@ def load(
     Args:
         run: the run's folder.
         plugins: the plug-in files that the run used.
-        data_folder: where official data lie, whose vocabulary or size a network may need.
+        data_folder: the official data, whose vocabulary or size may decide a network's shape.
 
     Raises:
-        RequestError: there is no such run, its task is not known, or builds another network than
-            it did then; a file is missing or damaged.
-        RunFailed: a file of a run of an earlier version is missing or damaged.
+        RequestError: there is no such run, its task is unknown, or a file is missing or damaged.
+        RunFailed: the task builds another network today; or a file of a run of an earlier version
+            is missing or damaged.
     """
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
@@ -120,7 +120,7 @@ def load(
         sparsity=spec["sparsity"],
         seed=spec["seed"],
         profile=spec["profile"],
-        # What the network began from does not matter any more, and need not be there.
+        # The network that the run started from is no longer needed.
         overrides={
             name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
         },
@@ -141,7 +141,7 @@ def load(
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:
-    """Import and build the plan's task."""
+    """Import and build the task of a plan."""
     build = plan.task.load()
     with reading_data(plan.spec.task):
         task: Task = build(plan.settings, plan.data_folder, device)

@@ -314,6 +314,17 @@ class Cost(TypedDict, total=False):
     peak_step_method: Annotated[
         Text, Field("how peak_step_bytes was measured: allocator or resident memory", of="network")
     ]
+    peak_inference_bytes: Annotated[
+        Measured,
+        Quantity(
+            "peak memory of the inference of a batch, the network included",
+            "bytes",
+            by_device=True,
+            of="network",
+            always=False,
+            label="Peak memory of inference",
+        ),
+    ]
     disk_bytes: Annotated[
         Measured,
         Quantity(

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from harness.costs.meter import CostMeter
+from harness.engine.engine import Engine
 from harness.engine.final_costs import final_costs
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.record import Cost, Git, Layer, Provenance, Quality, Record, Sparsity, Status
 from harness.results.provenance import command, commit, environment
 from harness.results.records import new_record, untested_quality
-from harness.run import Run
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.journal import Attempts, Journal
@@ -35,9 +35,8 @@ class Finished:
     plan: Plan
     folder: Path
     """The run's folder, in which the network has been saved."""
-    run: Run
-    trainer: Trainer
-    """It holds the final weights."""
+    engine: Engine
+    """Its trainer holds the final weights."""
     journal: Journal
     meter: CostMeter
     attempts: Attempts
@@ -56,7 +55,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> Record:
     Raises:
         Interrupted: the process was asked to stop.
     """
-    plan, trainer = finished.plan, finished.trainer
+    plan, trainer = finished.plan, finished.engine.trainer
     costs = finished.meter.close()
     status: Status = "diverged"
     reason, quality = finished.diverged, untested_quality(plan.task)
@@ -74,7 +73,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> Record:
         status,
         reason,
         quality=quality,
-        sparsity=_sparsity(plan, finished.run, trainer),
+        sparsity=_sparsity(plan, finished.engine),
         cost=_cost(costs, final, trainer),
         events=[entry.event for entry in finished.journal.entries],
         provenance=_provenance(finished),
@@ -92,12 +91,12 @@ def _provenance(finished: Finished) -> Provenance:
     attempts = finished.attempts.entries
     return {
         "git": cast(Git, commit()),
-        **cast(Provenance, environment(finished.trainer.task.device)),
+        **cast(Provenance, environment(finished.engine.trainer.task.device)),
         "runs_on_device": max(attempt["runs_on_device"] for attempt in attempts),
         "command": command(finished.plan.spec),
         "started": attempts[0]["started"],
         "resumed": attempts[1:],
-        "initial_weights_sha256": finished.run.initial_digest,
+        "initial_weights_sha256": finished.engine.initial_digest,
     }
 
 
@@ -144,8 +143,8 @@ def final_status(
     return "done", None
 
 
-def _sparsity(plan: Plan, run: Run, trainer: Trainer) -> Sparsity:
-    counts = run.layers()
+def _sparsity(plan: Plan, engine: Engine) -> Sparsity:
+    counts, trainer = engine.layers(), engine.trainer
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())

@@ -1,4 +1,4 @@
-"""Carry out a plan from the first step to its record."""
+"""Run a plan from its first step to its record."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import torch
 
 from harness.costs.meter import CostMeter
 from harness.costs.timing import Stopwatch
+from harness.engine.engine import Engine
 from harness.engine.failure import failure_recorded
 from harness.engine.final_costs import warm_up
 from harness.engine.finish import Finished, assemble
+from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
 from harness.prunable import weight_sparsity
@@ -35,7 +37,7 @@ CHECKPOINT_INTERVAL = 60.0
 """Seconds between two checkpoints."""
 
 Report = Callable[[str], None]
-"""Takes a line of progress."""
+"""Receives lines of progress."""
 
 
 def run_plan(
@@ -48,22 +50,22 @@ def run_plan(
     checkpoint_interval: float = CHECKPOINT_INTERVAL,
     runs_on_device: int = 1,
 ) -> Record:
-    """Return the record of a plan, carrying it out unless that was done before.
+    """Return the record of a plan, running it unless it was run before.
 
     Args:
         plan: what to run.
         registry: finds task, pruner and units.
-        store: where the run's folder lies.
-        device: where it runs.
-        report: takes lines of progress.
+        store: the results folder.
+        device: where to run.
+        report: receives lines of progress.
         stop: says when to save and end.
         checkpoint_interval: seconds between two checkpoints.
-        runs_on_device: how many runs, this one included, may be at work on the device meanwhile.
+        runs_on_device: the number of runs, this one included, that may share the device.
 
     Raises:
-        Skip: the method has no meaning here, or the sparsity cannot be reached.
+        Skip: the method does not apply to this network, or cannot reach the sparsity.
         RunFailed: the run failed.
-        Interrupted: the process was asked to stop; the same call goes on later.
+        Interrupted: the process was asked to stop; the same call resumes the run later.
     """
     folder = store.open_run(plan.run_id)
     with exclusive_lock(folder, report, stop):
@@ -92,72 +94,71 @@ def _run(
     stop: Stop,
     runs_on_device: int,
 ) -> Record:
-    """Carry out the program and return its record."""
-    # A network with most of its weights gone makes denormal numbers, which a CPU computes slowly.
+    # Pruned networks produce denormal numbers, which are slow on a CPU.
     torch.set_flush_denormal(True)
     preparing = Stopwatch()
     method = plan.pruner.load()
     task = build_task(plan, device)
-    warm_up(
-        plan,
-        Network(task, task.model().to(device), {}),
-        task.scoring_batches(plan.spec.seed)[0],
-    )
+    untrained = Network(task, task.model().to(device), {})
+    warm_up(plan, untrained, task.scoring_batches(plan.spec.seed)[0])
+    del untrained
     meter = CostMeter(device, plan.spec.profile != "smoke", preparing.read().load)
-    precision = Precision.of(plan.conditions)
     trainer = Trainer(
         task,
         plan.spec.seed,
         plan.conditions["schedule"],
-        precision,
+        Precision.of(plan.conditions),
         plan.start,
         plan.conditions["warmup"],
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
-    run = Run(plan, registry, trainer, journal, checkpoints, meter, stop, report)
-    if run.resume():
-        report(f"going on from step {trainer.position}, interrupted before")
+    engine = Engine(plan, registry, trainer, checkpoints, meter, report)
+    replay = Replay(plan.spec.pruner, engine, journal, checkpoints, meter, stop)
+    if replay.resume():
+        report(f"resuming from step {trainer.position}")
     meter.begin()
     environment = {**provenance.environment(device), "runs_on_device": runs_on_device}
     attempts.begin(trainer.position, environment)
     if not attempts.same_machine:
-        run.unbind()
-    reason = None
+        replay.forget_uncovered()
+    diverged = None
     try:
+        run = Run(plan.spec, int(plan.settings["epochs"]), task.steps_per_epoch, replay)
         method(run, **plan.options)
-        _check(plan, run, trainer)
-        run.save()
+        _check(plan, replay, engine)
+        replay.save()
     except Diverged as error:
-        reason = str(error)
+        diverged = str(error)
         trainer.remove_again()
     except (Skip, UnreachableSparsity) as error:
-        shutil.rmtree(folder)  # no attempt can succeed, so there is nothing to go on with
+        shutil.rmtree(folder)  # another attempt would end in the same way
         raise Skip(f"{plan.spec.pruner} on {plan.spec.task}: {error}") from error
     with meter.instrument():
         save_network(folder, trainer.model, trainer.units)
-    finished = Finished(plan, folder, run, trainer, journal, meter, attempts, reason)
+    finished = Finished(plan, folder, engine, journal, meter, attempts, diverged)
     return assemble(finished, registry.plugins, stop)
 
 
-def _check(plan: Plan, run: Run, trainer: Trainer) -> None:
-    """Hold a program that has ended to what it did before, to its budget and to its sparsity.
+def _check(plan: Plan, replay: Replay, engine: Engine) -> None:
+    """Check that a method replayed its journal, used its budget and reached its sparsity.
 
     Raises:
-        RunFailed: it did not keep to one of them.
+        RunFailed: it did not.
     """
-    if not run.is_complete:
+    trainer = engine.trainer
+    if not replay.is_complete:
         raise RunFailed("this program is not deterministic: it ended earlier than it did before")
     if trainer.position < trainer.end:
         raise RunFailed(
             f"{plan.spec.pruner} ended after {trainer.position} of {trainer.end} steps; "
             "every method trains for the whole budget: end with run.train()"
         )
-    counts = run.layers()
+    counts = engine.layers()
     one_weight = 1 / sum(layer["weights"] for layer in counts)
     gap = weight_sparsity(counts) - plan.spec.sparsity
     exact = all(units.exact for units in trainer.units.values())
     if gap < -one_weight or (exact and gap > one_weight):
         raise RunFailed(
-            f"{plan.spec.pruner} removed {weight_sparsity(counts):.6f} of the weights "
-            f"where {plan.spec.sparsity:.6f} was asked for"
+            f"{plan.spec.pruner} removed {weight_sparsity(counts):.6f} of the weights; "
+            f"it was asked to remove {plan.spec.sparsity:.6f}"
         )

@@ -1,4 +1,4 @@
-"""One pruning event: score, select, remove, and measure what it did to the gradient flow."""
+"""A pruning event: score, select, remove, and measure the gradient flow before and after."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,149 +27,147 @@ Instrument = Callable[[], AbstractContextManager[None]]
 """Gives a context that is left out of the method's costs."""
 
 
-def prune(
-    trainer: Trainer,
-    units: Units,
-    criterion: Criterion | Scores,
-    targets: Sequence[float],
-    scope: Scope,
-    batches: Sequence[Batch],
-    conditions: Mapping[str, Any],
-    seed: int,
-    instrument: Instrument,
-) -> dict[str, Any]:
-    """Prune to each of the targets in turn, scoring anew for each, without training between.
+class Selection(NamedTuple):
+    """What one pruning would keep."""
+
+    kept: Kept
+    whole: set[str]
+    """Frozen weights that the criterion could not rank, and that therefore stay."""
+
+
+@dataclass(frozen=True)
+class PruningEvents:
+    """The pruning events of one run.
 
     Args:
-        trainer: whose model, optimiser and companions are pruned.
-        units: what is removed.
-        criterion: scores the units, or scores that were watched while training.
-        targets: weight sparsities, non-decreasing.
-        scope: how a target is spread over the tensors.
-        batches: the scoring batches.
-        conditions: `harness.conditions`.
-        seed: of the event's random numbers.
-        instrument: a context that is no part of the method's costs.
-
-    Returns:
-        What the record says of the event.
+        trainer: holds the network, its optimizer and its target networks.
+        batches: the scoring batches, equal for all methods of a seed.
+        conditions: those of `harness.conditions`.
+        instrument: a context that is left out of the method's costs.
     """
-    generator = torch.Generator().manual_seed(seed)
 
-    def flow() -> float | None:
+    trainer: Trainer
+    batches: Sequence[Batch]
+    conditions: Mapping[str, Any]
+    instrument: Instrument
+
+    def prune(
+        self,
+        units: Units,
+        criterion: Criterion | Scores,
+        targets: Sequence[float],
+        scope: Scope,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Prune to each target in turn, without training in between.
+
+        Args:
+            units: what is removed.
+            criterion: scores the units anew for each target; or scores watched in training.
+            targets: weight sparsities, non-decreasing.
+            scope: how a target is distributed over the tensors.
+            seed: of the event's random numbers.
+
+        Returns:
+            What the record says of the event.
+        """
+        trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
+        whole: set[str] = set()
+        with scoring_mode(trainer.model, self._batch_statistics):
+            with self.instrument():
+                flow_before = self._gradient_flow()
+            for target in targets:
+                kept, stay = self.select(units, criterion, target, scope, generator)
+                whole |= stay
+                if self.conditions["masks"] == "shuffled":
+                    kept = units.shuffled(kept, generator)
+                units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
+            with self.instrument():
+                flow_after = self._gradient_flow()
+                kept_sha256 = digest(units.state())
+        return {
+            "gradient_flow": {"before": flow_before, "after": flow_after},
+            "kept_sha256": kept_sha256,
+            "scoring": {
+                "batches": len(self._scored_batches),
+                "statistics": self.conditions["statistics"],
+            },
+            **({"frozen": sorted(whole)} if whole else {}),
+        }
+
+    def select(
+        self,
+        units: Units,
+        criterion: Criterion | Scores,
+        target: float,
+        scope: Scope,
+        generator: torch.Generator,
+    ) -> Selection:
+        """Score the units, unless scores are given, and select what to keep; see `prune`.
+
+        Raises:
+            Skip: the network cannot be differentiated as often as the criterion needs.
+            RunFailed: the criterion changed the network.
+            ScoreError: its scores cannot be ranked.
+            UnreachableSparsity: no selection reaches the target.
+        """
+        frozen: set[str] = set()
+        if callable(criterion):
+            scores, frozen = self._score(units, criterion, generator)
+            where = place(criterion)
+        else:
+            scores, where = criterion, "watched scores"
+        alive = units.alive()
+        frozen &= alive.keys()
         try:
-            return gradient_flow(weight_scoring(trainer, batches))
+            scores = _checked(scores, alive)
+            if self.conditions["masks"] == "inverted":
+                scores = {name: -each for name, each in scores.items()}
+            scores = _above_all(scores, frozen)
+            kept = units.select(scores, target, scope, self.conditions["floor"])
+        except ScoreError as error:
+            raise ScoreError(f"{error}: {where}") from error
+        _require_whole(kept, alive, frozen, target)
+        return Selection(kept, frozen)
+
+    @property
+    def _batch_statistics(self) -> bool:
+        return bool(self.conditions["statistics"] == "batch")
+
+    @property
+    def _scored_batches(self) -> Sequence[Batch]:
+        half = len(self.batches) // 2
+        return self.batches[:half] if self.conditions["scoring"] == "half" else self.batches
+
+    def _gradient_flow(self) -> float | None:
+        """Measure the gradient flow for the record; None if the network has no gradient."""
+        try:
+            return gradient_flow(weight_scoring(self.trainer, self.batches))
         except (RuntimeError, NotImplementedError) as error:
             if _not_differentiable(error) is None:
                 raise
-            return None  # the method may do without; this is for the record only
+            return None  # the method may not need it
 
-    whole: set[str] = set()
-    with scoring_mode(trainer.model, conditions["statistics"] == "batch"):
-        with instrument():
-            flow_before = flow()
-        for target in targets:
-            kept = select(
-                trainer,
-                units,
-                criterion,
-                target,
-                scope,
-                batches,
-                conditions,
-                generator,
-                instrument,
-                whole,
-            )
-            if conditions["masks"] == "shuffled":
-                kept = units.shuffled(kept, generator)
-            units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
-        with instrument():
-            flow_after = flow()
-            kept_sha256 = digest(units.state())
-    frozen = {"frozen": sorted(whole)} if whole else {}
-    return {
-        "gradient_flow": {"before": flow_before, "after": flow_after},
-        "kept_sha256": kept_sha256,
-        "scoring": {
-            "batches": len(_scored(batches, conditions)),
-            "statistics": conditions["statistics"],
-        },
-        **frozen,
-    }
+    def _score(
+        self, units: Units, criterion: Criterion, generator: torch.Generator
+    ) -> tuple[Scores, set[str]]:
+        """Return a criterion's scores, and the frozen variables that it cannot rank."""
+        model, optimiser = self.trainer.model, self.trainer.optimiser
 
+        def who() -> str:
+            return f"the criterion {place(criterion)}"
 
-def select(
-    trainer: Trainer,
-    units: Units,
-    criterion: Criterion | Scores,
-    target: float,
-    scope: Scope,
-    batches: Sequence[Batch],
-    conditions: Mapping[str, Any],
-    generator: torch.Generator,
-    instrument: Instrument,
-    whole: set[str] | None = None,
-) -> Kept:
-    """Score, unless that was done before, and return what is to be kept; see `prune`.
-
-    ``whole`` takes the names of the frozen weights that could not be ranked, and so stay.
-
-    Raises:
-        Skip: the network cannot be differentiated as often as the criterion needs.
-        RunFailed: the criterion changed something.
-        ScoreError: its scores are none.
-        UnreachableSparsity: no selection reaches the target.
-    """
-    frozen: set[str] = set()
-    if callable(criterion):
-        scores, frozen = _score(
-            trainer, units, criterion, batches, conditions, generator, instrument
-        )
-        where = place(criterion)
-    else:
-        scores, where = criterion, "watched scores"
-    alive = units.alive()
-    try:
-        scores = _checked(scores, alive)
-        if conditions["masks"] == "inverted":
-            scores = {name: -each for name, each in scores.items()}
-        scores = _above_all(scores, frozen & alive.keys())
-        kept = units.select(scores, target, scope, conditions["floor"])
-    except ScoreError as error:
-        raise ScoreError(f"{error}: {where}") from error
-    _require_whole(kept, alive, frozen, target)
-    if whole is not None:
-        whole.update(frozen & alive.keys())
-    return kept
-
-
-def _score(
-    trainer: Trainer,
-    units: Units,
-    criterion: Criterion,
-    batches: Sequence[Batch],
-    conditions: Mapping[str, Any],
-    generator: torch.Generator,
-    instrument: Instrument,
-) -> tuple[Scores, set[str]]:
-    """Return a criterion's scores, and the frozen variables that it cannot rank."""
-    model, scored = trainer.model, _scored(batches, conditions)
-
-    def who() -> str:
-        return f"the criterion {place(criterion)}"
-
-    with (
-        scoring_mode(model, conditions["statistics"] == "batch"),
-        left_alone(model, trainer.optimiser, who, instrument),
-        scoring_of(trainer.task, model, units, scored, generator) as scoring,
-    ):
-        try:
-            return criterion(scoring), scoring.without_gradient
-        except (RuntimeError, NotImplementedError) as error:
-            if (needed := _not_differentiable(error)) is None:
-                raise
-            raise Skip(f"its criterion {place(criterion)} {needed}") from error
+        with (
+            scoring_mode(model, self._batch_statistics),
+            left_alone(model, optimiser, who, self.instrument),
+            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
+        ):
+            try:
+                return criterion(scoring), scoring.without_gradient
+            except (RuntimeError, NotImplementedError) as error:
+                if (needed := _not_differentiable(error)) is None:
+                    raise
+                raise Skip(f"its criterion {place(criterion)} {needed}") from error
 
 
 _COMPLAINTS: Sequence[tuple[str, str]] = (
@@ -196,11 +194,11 @@ _COMPLAINTS: Sequence[tuple[str, str]] = (
         "variables that have one",
     ),
 )
-"""What torch says about networks that it cannot differentiate, and what that means here."""
+"""Patterns of torch's errors for networks that it cannot differentiate, and what to tell users."""
 
 
 def _not_differentiable(error: BaseException) -> str | None:
-    """Return why a criterion cannot differentiate this network; None if that is not the error."""
+    """Return why a criterion cannot differentiate this network; None if the error is another."""
     for pattern, meaning in _COMPLAINTS:
         if match := re.search(pattern, str(error)):
             return meaning.format(*match.groups())
@@ -208,26 +206,25 @@ def _not_differentiable(error: BaseException) -> str | None:
 
 
 def _checked(scores: object, alive: Kept) -> Scores:
-    """Return scores as units can compare them: constants, by the names of variables.
+    """Return a criterion's scores, detached, and on the device of their variables.
 
     Raises:
-        ScoreError: they are none.
+        ScoreError: they are not scores of variables.
     """
     if not isinstance(scores, Mapping):
         raise ScoreError(
-            f"the criterion gave {_kind(scores)}, not a dictionary with a tensor of scores for "
+            f"the criterion returned {_kind(scores)}, not a dictionary with a tensor of scores for "
             "each variable"
         )
     checked: Scores = {}
     for name, score in scores.items():
         if name not in alive:
             raise ScoreError(
-                f"the criterion gave a score to {name!r}, which is no variable"
-                f"{nearest(str(name), alive)}"
+                f"the criterion scored {name!r}, which is not a variable{nearest(str(name), alive)}"
             )
         if not isinstance(score, Tensor) or score.is_complex():
             what = "complex numbers" if isinstance(score, Tensor) else _kind(score)
-            raise ScoreError(f"the criterion gave {name!r} {what}, not a tensor of scores")
+            raise ScoreError(f"the criterion returned {what} for {name!r}, not a tensor of scores")
         checked[name] = score.detach().to(alive[name].device)
     return checked
 
@@ -237,7 +234,7 @@ def _kind(value: object) -> str:
 
 
 def _above_all(scores: Scores, names: set[str]) -> Scores:
-    """Return scores in which those of some variables are the largest of all."""
+    """Return scores in which some variables have the highest score of all."""
     if not names:
         return scores
     double = any(score.dtype == torch.float64 for score in scores.values())
@@ -250,8 +247,8 @@ def _above_all(scores: Scores, names: set[str]) -> Scores:
 
 
 def _require_whole(kept: Kept, alive: Kept, frozen: set[str], target: float) -> None:
-    """Refuse a target for which frozen weights would have to go that nothing ranks."""
-    names = sorted(frozen & alive.keys())
+    """Refuse a target that only the removal of frozen, unranked weights could reach."""
+    names = sorted(frozen)
     if all(torch.equal(kept[name], alive[name]) for name in names):
         return
     total = sum(mask.numel() for mask in alive.values())
@@ -264,11 +261,6 @@ def _require_whole(kept: Kept, alive: Kept, frozen: set[str], target: float) -> 
     )
 
 
-def _scored(batches: Sequence[Batch], conditions: Mapping[str, Any]) -> Sequence[Batch]:
-    """Return the batches that are scored on."""
-    return batches[: len(batches) // 2] if conditions["scoring"] == "half" else batches
-
-
 @contextmanager
 def scoring_of(
     task: Task,
@@ -277,14 +269,14 @@ def scoring_of(
     batches: Sequence[Batch],
     generator: torch.Generator,
 ) -> Iterator[Scoring]:
-    """Give what a criterion may look at, for a model in scoring mode."""
+    """Yield what a criterion sees of a model in scoring mode."""
     with units.as_variables(model) as variables:
         scoring = _scoring(task, model, variables, units.alive(), batches, generator)
         yield replace(scoring, units=units)
 
 
 def weight_scoring(trainer: Trainer, batches: Sequence[Batch]) -> Scoring:
-    """Return the prunable weights as variables, whatever the units of the run are."""
+    """Return a scoring whose variables are the prunable weights, for any units of the run."""
     weights = prunable_weights(trainer.model)
     alive = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     alive |= trainer.masks()
@@ -321,11 +313,11 @@ def _scoring(
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return a short hash of tensors by name, equal for equal ones on every device."""
+    """Return a short hash of named tensors, the same on every device."""
     sha = hashlib.sha256()
     for name, tensor in tensors.items():
         sha.update(name.encode())
-        # As bytes: NumPy does not know all types.
+        # As bytes, because NumPy lacks some types.
         bits = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         sha.update(bits.numpy().data)
     return sha.hexdigest()[:16]

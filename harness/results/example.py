@@ -94,6 +94,7 @@ EXAMPLE: Record = {
         "inference_cpu_ms": 4.75,
         "peak_step_bytes": 25_000_000,
         "peak_step_method": "allocator",
+        "peak_inference_bytes": 10_000_000,
         "disk_bytes": 8_500,
         "macs": 123_456,
         "macs_effective": 1_234,

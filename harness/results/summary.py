@@ -60,7 +60,7 @@ def summarise(record: Record) -> str:
 
 def _rows(record: Record) -> Iterator[tuple[str, str]]:
     costs: Mapping[str, Number | None] = record["cost"]  # type: ignore[assignment]
-    cost = {name: written(costs[name], each.unit) for name, each in COSTS.items()}
+    cost = {name: written(costs.get(name), each.unit) for name, each in COSTS.items()}
     if record["reason"]:
         yield "because", record["reason"]
     yield record["quality"]["metric"], _quality(record["quality"])

@@ -547,7 +547,7 @@ class TestEndings:
         )
         said = command(*words)
         assert said.code == 0
-        assert said.err.startswith("going on from step 5, interrupted before\n")
+        assert said.err.startswith("resuming from step 5\n")
 
     def test_a_reader_that_has_seen_enough_is_no_failure(self) -> None:
         reading, writing = os.pipe()

@@ -146,7 +146,7 @@ def test_a_trigger_can_watch_what_pruning_would_keep(begun: Begun) -> None:
     largest = torch.cat([m.flatten() for m in magnitudes.values()]).topk(40).indices
     (mask,) = trigger.state()["masks"]
     assert sorted(largest.tolist()) == mask.nonzero().flatten().tolist()
-    assert all(layer["kept"] == layer["weights"] for layer in begun.run.layers())
+    assert all(layer["kept"] == layer["weights"] for layer in begun.engine.layers())
 
 
 def head(model: nn.Module) -> list[str]:
@@ -260,7 +260,7 @@ def test_prune_takes_no_step_and_no_time_on_the_clocks(begun: Begun) -> None:
 
 def test_scope_spreads_the_target_over_the_layers(begun: Begun) -> None:
     begun.run.prune(Weights, criteria.magnitude, 0.5, scope=per_layer)
-    assert [layer["kept"] for layer in begun.run.layers()] == [30, 10]
+    assert [layer["kept"] for layer in begun.engine.layers()] == [30, 10]
 
 
 def test_what_is_pruned_never_returns(begun: Begun) -> None:
@@ -376,7 +376,7 @@ def test_masks_stay_when_weights_are_rewound(begun: Begun) -> None:
     run.prune(Weights, criteria.magnitude, 0.75)
     masks = trainer.units["weights"].masks()
     run.rewind(ticket)
-    assert run.layers()[0]["kept"] + run.layers()[1]["kept"] == 20
+    assert sum(layer["kept"] for layer in begun.engine.layers()) == 20
     for network in (trainer.model, *trainer.stream.companions):
         for name, weight in prunable_weights(network).items():
             assert (weight[~masks[name]] == 0).all()

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from harness.costs.meter import CostMeter
+from harness.engine.engine import Engine
 from harness.engine.final_costs import MEASURED
+from harness.engine.replay import Replay
 from harness.engine.run_plan import run_plan
 from harness.network import build_task
 from harness.record import Record
@@ -44,6 +46,7 @@ class Begun:
     """A run whose program is the test, and what the test may look at."""
 
     run: Run
+    engine: Engine
     trainer: Trainer
     journal: Journal
 
@@ -98,17 +101,12 @@ class Workbench:
         folder = self.folder / f"begun-{len(list(self.folder.glob('begun-*')))}"
         folder.mkdir()
         journal = Journal(folder / "journal.jsonl")
-        run = Run(
-            wanted,
-            self.registry,
-            trainer,
-            journal,
-            Checkpoints(folder, interval=3600),
-            CostMeter(CPU, measure_energy=False),
-            lambda: False,
-            lambda line: None,
-        )
-        return Begun(run, trainer, journal)
+        checkpoints = Checkpoints(folder, interval=3600)
+        meter = CostMeter(CPU, measure_energy=False)
+        engine = Engine(wanted, self.registry, trainer, checkpoints, meter, lambda line: None)
+        replay = Replay(pruner, engine, journal, checkpoints, meter, lambda: False)
+        epochs, steps = int(wanted.settings["epochs"]), trainer.task.steps_per_epoch
+        return Begun(Run(wanted.spec, epochs, steps, replay), engine, trainer, journal)
 
     def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Record:
         """Return the record of a run, carried out once; its final network is not measured."""

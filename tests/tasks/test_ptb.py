@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness.results.head import head
+from harness.results.records import new_record
 from torch import Tensor
 
 from harness.data.description import DataDescription
@@ -177,7 +177,7 @@ def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Pat
 def test_a_record_names_the_text_and_not_the_folder_where_it_lies(text: Path) -> None:
     wanted = plan(Registry(), "ptb", "dense", overrides={"text": str(text)})
     assert wanted.settings["text"] == str(text)
-    said = head(wanted, "done", None)
+    said = new_record(wanted, "done", None)
     assert said["settings"]["text"] == "letters"
     assert str(text.parent) not in json.dumps(said)
 

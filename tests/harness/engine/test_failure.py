@@ -149,12 +149,12 @@ def test_a_score_that_is_no_number_is_told(bench: Workbench, score: str) -> None
         ),
         (
             "run.prune(Weights, crop, run.sparsity / 2)\nrun.train()",
-            "^tried removed 0.400000 of the weights where 0.800000 was asked for$",
+            "^tried removed 0.400000 of the weights; it was asked to remove 0.800000$",
         ),
-        ("run.train()", "^tried removed 0.000000 of the weights where 0.800000 was asked for$"),
+        ("run.train()", "^tried removed 0.000000 of the weights; it was asked to remove 0.800000$"),
         (
             "run.prune(Weights, crop, 0.9)\nrun.train()",
-            "^tried removed 0.900000 of the weights where 0.800000 was asked for$",
+            "^tried removed 0.900000 of the weights; it was asked to remove 0.800000$",
         ),
     ],
 )

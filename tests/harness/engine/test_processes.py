@@ -111,7 +111,7 @@ def test_who_waits_for_a_run_goes_on_when_its_process_is_killed(bench: Workbench
     assert record is not None
     assert outcome(record) == whole
     (resumed,) = record["provenance"]["resumed"]
-    assert f"going on from step {resumed['position']}, interrupted before" in second.lines
+    assert f"resuming from step {resumed['position']}" in second.lines
     assert (resumed["device"], resumed["threads"]) == (record["provenance"]["device"], 1)
     assert record["cost"]["step_ms"] > 0
     left = {path.name for path in run.folder.iterdir()}

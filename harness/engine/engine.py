@@ -1,0 +1,316 @@
+"""What the operations of a run do to the network in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.costs.meter import CostMeter
+from harness.errors import Diverged, RunFailed
+from harness.operations import (
+    Learning,
+    Operation,
+    Prune,
+    Pruned,
+    Returned,
+    Rewind,
+    Snapshot,
+    TakeSnapshot,
+    Train,
+    Trained,
+)
+from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
+from harness.pruning.diagnostics import TangentKernel
+from harness.pruning.event import PruningEvents, digest
+from harness.registry import Registry
+from harness.seeds import derive
+from harness.spec import Plan
+from harness.storage.checkpoint import Checkpoints
+from harness.training.evaluation import evaluate
+from harness.training.trainer import Trainer
+from harness.trigger import Trigger
+from harness.units import ScoreError, Units
+
+Progress = dict[str, Any]
+"""What a training underway needs to continue from a checkpoint."""
+
+SaveIfDue = Callable[[Callable[[], Progress | None]], None]
+"""Writes a checkpoint when it is time for one."""
+
+
+class Engine:
+    """Performs training, pruning, snapshots and rewinding on one network.
+
+    Args:
+        plan: what is run.
+        registry: finds units by name.
+        trainer: the network in training.
+        checkpoints: where snapshots are stored.
+        meter: leaves the suite's own instruments out of the method's costs.
+        report: receives lines of progress.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        registry: Registry,
+        trainer: Trainer,
+        checkpoints: Checkpoints,
+        meter: CostMeter,
+        report: Callable[[str], None],
+    ) -> None:
+        self.trainer = trainer
+        self._plan = plan
+        self._registry = registry
+        self._checkpoints = checkpoints
+        self._meter = meter
+        self._report = report
+        self._steps_per_epoch = trainer.task.steps_per_epoch
+        self._dense_shapes = dense_shapes(trainer.model)
+        self.initial_digest = digest(trainer.model.state_dict())
+        batches = trainer.task.scoring_batches(plan.spec.seed)
+        self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
+        self._kernel: TangentKernel | None = None
+        if plan.conditions["kernel"] == "on":
+            batch_statistics = plan.conditions["statistics"] == "batch"
+            self._kernel = TangentKernel(trainer.task, batches[0], plan.spec.seed, batch_statistics)
+            self._kernel.start(trainer.model, trainer.masks())
+
+    def perform(
+        self,
+        operation: Operation,
+        number: int,
+        progress: Progress | None,
+        save_if_due: SaveIfDue,
+    ) -> tuple[Returned, dict[str, Any]]:
+        """Perform an operation.
+
+        Args:
+            operation: what to do.
+            number: its place among the operations of the run, from 0.
+            progress: what an interrupted training has saved; None to begin.
+            save_if_due: called where it is safe to write a checkpoint.
+
+        Returns:
+            What the method gets, and what the record says of the event.
+        """
+        match operation:
+            case Train():
+                with _learning(self.trainer.model, operation.only):
+                    return self._train(operation, progress, save_if_due)
+            case Prune():
+                return self._prune(operation, derive(self._plan.spec.seed, "prune", number))
+            case TakeSnapshot():
+                with self._meter.instrument():
+                    self._checkpoints.save_snapshot(number, self.trainer.snapshot())
+                return Snapshot(number), {}
+            case Rewind(snapshot):
+                self.trainer.rewind(self._checkpoints.snapshot(snapshot.number))
+                self._measure_kernel()
+                return None, {}
+
+    def _train(
+        self, operation: Train, progress: Progress | None, save_if_due: SaveIfDue
+    ) -> tuple[Trained, dict[str, Any]]:
+        trainer, until, observe = self.trainer, operation.until, operation.observe
+        watch = operation.watch
+        start, fired = trainer.position, False
+        epochs: list[dict[str, Any]] = []
+        watchers = [each for each in (until, *observe.values(), watch) if each is not None]
+        if progress is not None:
+            start, epochs = progress["start"], progress["epochs"]
+            for watcher, state in zip(watchers, progress["watchers"], strict=True):
+                watcher.restore(state)
+        else:
+            if until is not None:
+                until.begin(self._shown_to(until))
+            with self._meter.instrument():
+                for trigger in observe.values():
+                    trigger.begin(self._shown_to(trigger))
+
+        def to_continue() -> Progress:
+            states = [watcher.state() for watcher in watchers]
+            return {"start": start, "epochs": epochs, "watchers": states}
+
+        after_backward = None
+        if watch is not None:
+            units = self._units_of(watch.units)
+            after_backward = partial(watch.after_backward, units=units)
+        longest = operation.longest(self._steps_per_epoch)
+        end = trainer.end if longest is None else min(trainer.end, start + longest)
+        while trainer.position < end and not fired:
+            save_if_due(to_continue)
+            self._require_budget()
+            trainer.step(operation.penalty, after_backward)
+            if self._epoch_ends:
+                epoch = self._after_epoch(trainer.mean_loss())
+                epochs.append(epoch)
+                if until is not None:
+                    reading = until.after_epoch(self._shown_to(until))
+                    epoch["trigger"] = reading.value
+                    if reading.threshold is not None:
+                        epoch["threshold"] = reading.threshold
+                    fired = reading.fired
+                if observe:
+                    with self._meter.instrument():
+                        epoch["observed"] = {
+                            name: trigger.after_epoch(self._shown_to(trigger)).value
+                            for name, trigger in observe.items()
+                        }
+        capped = until is not None and not fired
+        event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
+        scores = None if watch is None else watch.scores()
+        return Trained(trainer.position - start, fired, scores), event
+
+    def _require_budget(self) -> None:
+        if self.trainer.spent < self.trainer.end:
+            return
+        if not self._plan.pruner.arguments.get("exceeds_budget", False):
+            raise RunFailed(
+                f"the budget of {self._plan.settings['epochs']} epochs is spent; a method that by "
+                "nature needs more says so: @pruner(..., exceeds_budget=True)"
+            )
+
+    @property
+    def _epoch_ends(self) -> bool:
+        return self.trainer.position % self._steps_per_epoch == 0
+
+    def _after_epoch(self, loss: float) -> dict[str, Any]:
+        """Evaluate for the record; the method never sees the result."""
+        trainer = self.trainer
+        metric = self._plan.task.arguments["metric"]
+        with self._meter.instrument():
+            validation = evaluate(trainer.task, trainer.model, "validation", metric)
+        done, all_epochs = (
+            steps // self._steps_per_epoch for steps in (trainer.spent, trainer.end)
+        )
+        self._report(
+            f"epoch {done}/{all_epochs}"
+            f"  loss {loss:.4f}  validation {metric} {validation[metric]:.4g}"
+        )
+        epoch: dict[str, Any] = {
+            "position": trainer.position,
+            "spent": trainer.spent,
+            "loss": loss,
+            "validation": validation,
+        }
+        if self._kernel is not None:
+            with self._meter.instrument():
+                epoch["kernel"] = self._kernel.after_epoch(trainer.model, trainer.masks())
+        return epoch
+
+    def _measure_kernel(self) -> None:
+        """Measure the kernel with which the next one is compared."""
+        if self._kernel is not None:
+            with self._meter.instrument():
+                self._kernel.measure(self.trainer.model, self.trainer.masks())
+
+    def _prune(self, operation: Prune, seed: int) -> tuple[Pruned, dict[str, Any]]:
+        trainer, kind = self.trainer, operation.units
+        if not self._epoch_ends:
+            self._measure_kernel()
+        try:
+            event = self._events.prune(
+                self._units_of(kind),
+                operation.criterion,
+                operation.targets,
+                operation.scope or _global_threshold,
+                seed,
+            )
+        except ScoreError as error:
+            finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
+            raise (RunFailed if finite else Diverged)(str(error)) from error
+        if self._plan.conditions["weights"] == "redrawn":
+            trainer.redraw()
+        trainer.anchor = trainer.position
+        with self._meter.instrument():
+            if self._kernel is not None:
+                event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
+            sparsity = weight_sparsity(self.layers())
+        self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
+        if event.get("frozen"):
+            self._report(
+                f"frozen, and left whole by a criterion that ranks by gradients: "
+                f"{', '.join(map(str, event['frozen']))}"
+            )
+        # A target is a fraction of the weights, unless the units say otherwise.
+        of = getattr(kind, "target_of", None)
+        return Pruned(sparsity), {
+            "units": operation.units_name,
+            "target": operation.targets[-1],
+            **({} if of is None else {"target_of": of}),
+            "sparsity": sparsity,
+            **event,
+        }
+
+    def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
+        """Return what a trigger reads: the weights, or the masks that pruning would give."""
+        masks = trigger.watches
+        if masks is None:
+            return self._weights()
+        seed = derive(self._plan.spec.seed, "trigger", self.trainer.position)
+        return self._events.select(
+            self._units_of(masks.units),
+            masks.criterion,
+            masks.target,
+            _global_threshold,
+            torch.Generator().manual_seed(seed),
+        ).kept
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        weights = prunable_weights(self.trainer.model)
+        return {name: weight.detach() for name, weight in weights.items()}
+
+    def name_of(self, units: type[Units]) -> str:
+        """Return the name under which units are registered."""
+        return self._registry.name_of("units", units)
+
+    def _units_of(self, kind: type[Units]) -> Units:
+        """Return the run's units of a kind, finding them in the model the first time."""
+        trainer, name = self.trainer, self.name_of(kind)
+        if name not in trainer.units:
+            trainer.units[name] = kind(trainer.model, trainer.task.forward)
+        return trainer.units[name]
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Return how many weights each layer had and has left."""
+        return layers(self.trainer.model, self.trainer.units.values(), self._dense_shapes)
+
+    def state(self) -> dict[str, Any]:
+        """Return the engine's part of a checkpoint."""
+        kernel = None if self._kernel is None else self._kernel.state()
+        return {"trainer": self.trainer.state(), "kernel": kernel}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.trainer.restore(
+            state["trainer"], lambda name: self._registry.find("units", name).load()
+        )
+        if self._kernel is not None:
+            self._kernel.restore(state["kernel"])
+
+
+def _global_threshold(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
+    """Rank the variables of all layers together; a `harness.units.Scope`."""
+
+
+@contextmanager
+def _learning(model: nn.Module, only: Learning | None) -> Iterator[None]:
+    """Freeze all parameters but those that ``only`` picks."""
+    if only is None:
+        yield
+        return
+    names = set(only(model))
+    frozen = [p for name, p in model.named_parameters() if name not in names and p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
