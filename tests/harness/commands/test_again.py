@@ -111,7 +111,7 @@ class TestAgain:
         (tmp_path / "bad").touch()
         assert command(*words, "--again").code == 1
         assert the_record() == old
-        assert "once more: 1 run: 1 failed" in command("status").out
+        assert "repeated runs: 1 run: 1 failed" in command("status").out
         (tmp_path / "bad").unlink()
         assert command(*words, "--again").code == 0
         assert the_record()["status"] == "done"

@@ -221,6 +221,7 @@ class TestBoard:
 
 def test_estimates_know_the_most_memory_that_was_needed(bench: Workbench, tmp_path: Path) -> None:
     spec = {"task": "points", "pruner": "dense", "profile": "smoke"}
-    known = [record(spec=spec, cost__peak_run_bytes=size) for size in (10**6, 10**8)]
+    sizes = (10**6, 10**8)
+    known = [record(spec=spec, cost__peak_run_bytes_with_instruments=size) for size in sizes]
     assert Estimates(known).bytes(bench.plan("dense")) == 500_000_000
     assert Estimates().bytes(bench.plan("dense")) is None
