@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from harness.results.records import new_record
 from torch import Tensor
 
 from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.registry import Registry
+from harness.results.records import new_record
 from harness.scoring import magnitudes
 from harness.spec import plan
 from harness.task import Split
