@@ -126,7 +126,7 @@ def result_table(section: Section) -> Table:
         )
         for (kind, sparsity), groups in _blocks(section).items()
     ]
-    columns = ["Method", "Seeds", f"Test {section.metric_title}", "Relative to dense"]
+    columns = ["Method", "Seeds", f"Test {section.metric_title}", "To dense"]
     return Table(
         slug=f"{section.slug}-results",
         title=section.name,
@@ -213,7 +213,7 @@ def ranking_table(ranking: Ranking) -> Table:
         title="Mean of normalised scores",
         columns=[
             *("Method", "Score", "95 % interval", "Interquartile mean"),
-            *("Ahead of the next by", "Probability of beating the next", "Verdict"),
+            *("Ahead of the next by", "Beats the next, probability", "Verdict"),
         ],
         blocks=[Block("", rows)],
         stamp=ranking.stamp,

@@ -35,13 +35,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(folders) == 1:
         raise RequestError(f"{folders[0]} is a results folder; the other is not")
     if folders:
-        before, after = _by_request(Path(first)), _by_request(Path(second))
-        if not before and not after:
-            raise RequestError(f"neither {first} nor {second} holds a run that is done")
         if arguments.json:
-            print(json.dumps(_folders_as_object(first, before, second, after), indent=1))
+            print(json.dumps(compare_results(first, second), indent=1))
         else:
-            print(_compare_folders(Path(first), before, Path(second), after))
+            print(_compare_folders(first, second))
         return 0
     store = Store(arguments.results)
     one, other = store.find(first), store.find(second)
@@ -189,9 +186,20 @@ def _by_both(before: Mapping[str, Record], after: Mapping[str, Record]) -> list[
     return [_Compared(request, before.get(request), after.get(request)) for request in requests]
 
 
-def _compare_folders(
-    first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
-) -> str:
+def _runs_of(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Return the runs of two folders by their requests.
+
+    Raises:
+        RequestError: neither folder has any.
+    """
+    before, after = _by_request(Path(first)), _by_request(Path(second))
+    if not before and not after:
+        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+    return before, after
+
+
+def _compare_folders(first: str, second: str) -> str:
+    before, after = _runs_of(first, second)
     rows = [("run", "metric", "A", "B", "")]
     for each in _by_both(before, after):
         results = _result(each.first), _result(each.second)
@@ -213,10 +221,20 @@ def _compare_folders(
     return "\n".join(lines)
 
 
-def _folders_as_object(
-    first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
-) -> dict[str, Any]:
-    """Return the comparison of two folders for JSON; ``compare --help`` explains the keys."""
+def compare_results(first: str, second: str) -> dict[str, Any]:
+    """Compare two results folders, run by run and over the seeds.
+
+    Args:
+        first: results folder A.
+        second: results folder B.
+
+    Returns:
+        What ``compare A B --json`` prints; ``compare --help`` explains the keys.
+
+    Raises:
+        RequestError: neither folder holds a run that is done.
+    """
+    before, after = _runs_of(first, second)
 
     def ended(record: Record | None) -> dict[str, Any] | None:
         if record is None:
