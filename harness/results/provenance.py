@@ -135,7 +135,7 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> dict[str, Any]:
-    """Return the commit of the project and whether files differ from it; None outside a checkout."""
+    """Return the commit of the project, if it is a checkout, and whether files differ from it."""
     project = Path(__file__).resolve().parents[2]
     if not (project / ".git").exists():
         return {"commit": None, "dirty": None, "reason": "not run from a checkout"}

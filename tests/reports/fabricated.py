@@ -6,9 +6,8 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from harness.record import Record
 from harness.results.example import changed
 from tests import records
 
@@ -50,7 +49,7 @@ def record(
     reason: str | None = None,
     epochs: int = EPOCHS,
     **changes: Any,
-) -> dict[str, Any]:
+) -> Any:
     """Return a plausible record, the same for the same arguments.
 
     Args:
@@ -120,7 +119,7 @@ def record(
     if status in ("failed", "skipped", "missing"):
         made |= {"cost": {}, "events": [], "sparsity": {"requested": sparsity}}
         made["provenance"] = {key: made["provenance"][key] for key in ("git", "command")}
-    return cast(dict[str, Any], changed(cast(Record, made), **changes))
+    return changed(made, **changes)
 
 
 def _layer(name: str, shape: Sequence[int], sparsity: float, group: str) -> dict[str, Any]:
@@ -205,7 +204,7 @@ def _events(
     return [*before, *([pruning] if sparsity else []), *after]
 
 
-def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> dict[str, Any]:
+def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> Any:
     """Return the record of a narrow dense network with these ``macs``."""
     return record(
         task,

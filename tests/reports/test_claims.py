@@ -65,7 +65,7 @@ def compared(*differences: float) -> list[dict[str, Any]]:
     return made
 
 
-def at(moment: float, seed: int, test: float) -> dict[str, Any]:
+def at(moment: float, seed: int, test: float) -> Any:
     """Return a run that pruned at a fixed moment."""
     made = record(pruner="earlycrop_u_fixed", seed=seed, quality__test=test)
     made["spec"]["overrides"] = {"moment": moment}
@@ -405,4 +405,4 @@ def test_a_claim_that_cannot_be_understood_is_refused(
 
 
 def test_the_claims_lie_where_they_are_looked_for() -> None:
-    assert CLAIMS.exists()
+    assert CLAIMS.is_file()

@@ -61,7 +61,7 @@ def test_the_same_results_give_the_same_bytes(twice: tuple[Path, Path]) -> None:
 
 
 def test_only_real_data_that_stand_in_for_others_are_stamped(tmp_path: Path) -> None:
-    def stamp(**changes: object) -> str | None:
+    def stamp(**changes: Any) -> str | None:
         made = record("shapes", data__source="real", **changes)
         if "data__stands_in_for" not in changes:
             del made["data"]["stands_in_for"]
@@ -120,7 +120,7 @@ def test_it_tells_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixtur
 )
 @pytest.mark.usefixtures("undrawn")
 def test_poor_results_are_told_to_be_so(
-    tmp_path: Path, records: list[dict[str, object]], said: str
+    tmp_path: Path, records: list[dict[str, Any]], said: str
 ) -> None:
     page = write(save(tmp_path / "results", records), tmp_path / "out")
     assert said in page.read_text(encoding="utf-8")

@@ -38,7 +38,7 @@ def group(section: Section, method: str) -> Group:
     return found
 
 
-def with_test(pruner: str, seed: int, test: float, **changes: Any) -> dict[str, Any]:
+def with_test(pruner: str, seed: int, test: float, **changes: Any) -> Any:
     return record(pruner=pruner, seed=seed, quality__test=test, **changes)
 
 
@@ -106,8 +106,13 @@ def test_a_seed_is_never_counted_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["task", "pruner"])
 def test_runs_of_an_older_version_do_not_count(tmp_path: Path, what: str) -> None:
     """Version 10 is newer than 9, and the runs of other seeds are not comparable with it."""
-    old = [record(seed=seed, run_id=f"old{seed}", **{f"{what}__version": 9}) for seed in range(3)]
-    new = record(seed=0, run_id="new", **{f"{what}__version": 10})
+
+    def of(seed: int, run_id: str, version: int) -> Any:
+        versions: dict[str, Any] = {f"{what}__version": version}
+        return record(seed=seed, run_id=run_id, **versions)
+
+    old = [of(seed, f"old{seed}", 9) for seed in range(3)]
+    new = of(0, "new", 10)
     results = read(save(tmp_path, [*old, new]))
     assert [run.run_id for run in results.runs] == ["new"]
     assert results.notes[0] == f"old0: is of an older version of its {what}"
@@ -267,14 +272,17 @@ def test_runs_that_diverged_have_no_costs(sections_of: Read) -> None:
     assert grasp.intervals["weight_sparsity"].n == 1
 
 
-ON = {"spec__overrides": {"kernel": "on"}, "provenance__started": "2026-02-01T00:00:00+00:00"}
+ON: dict[str, Any] = {
+    "spec__overrides": {"kernel": "on"},
+    "provenance__started": "2026-02-01T00:00:00+00:00",
+}
 
 
 class TestObservation:
     """Runs with ``kernel=on``, begun after those without."""
 
     @staticmethod
-    def observed(**changes: Any) -> dict[str, Any]:
+    def observed(**changes: Any) -> Any:
         made = record(run_id="observed", cost__peak_run_bytes=855_000_000, **ON, **changes)
         made["events"][0]["kernel"] = {"change": 0.3, "alignment": 0.9}
         if "cost__instrument_seconds" not in changes:
@@ -352,7 +360,7 @@ def test_scores_of_a_metric_that_is_to_be_small(sections_of: Read) -> None:
 
 
 def test_the_talks_size_on_disk_by_hand() -> None:
-    layers = [{"shape": [4, 3, 2, 2], "kept": 10}, {"shape": [5, 4], "kept": 20}]
+    layers: list[Any] = [{"shape": [4, 3, 2, 2], "kept": 10}, {"shape": [5, 4], "kept": 20}]
     assert paper_disk(layers) == pytest.approx((34 * 30 + 2 * (4 + 1) + 2 * (4 + 1)) / 1e6)
 
 
@@ -466,7 +474,7 @@ class TestResultTable:
         assert {rank for _, rank in column.values()} == {None}
 
     def test_what_other_work_disturbed_is_marked_and_never_bold(self, sections_of: Read) -> None:
-        disturbed = {"cost__disturbed": {"train_seconds": 0.2}}
+        disturbed: dict[str, Any] = {"cost__disturbed": {"train_seconds": 0.2}}
         (section,) = sections_of(
             *(record(seed=s, cost__train_seconds=20.0 + s) for s in range(3)),
             *(record(pruner="crop_u", seed=s, cost__train_seconds=40.0 + s) for s in range(3)),
@@ -576,7 +584,7 @@ def test_a_score_has_the_interval_of_students_t(sections_of: Read) -> None:
     """Half of it is 4.3027 standard errors of three seeds, more than their whole range."""
     (ranking,) = rankings(sections_of(*with_scores(snip=(0.4, 0.5, 0.6), ltr=(0.2, 0.3, 0.1))))
     score = ranking.ranked[0].score
-    assert (score.mean, score.low, score.n) == (
+    assert (score.mean, score.low, score.n) == (  # type: ignore[comparison-overlap]
         pytest.approx(0.5),
         pytest.approx(0.5 - 4.3027 * 0.1 / 3**0.5, abs=1e-5),
         3,

@@ -13,18 +13,18 @@ from harness.command_line import main
 from harness.storage.store import Store
 from tests.records import RECORD, record
 
-Compare = Callable[[dict[str, Any], dict[str, Any]], list[str]]
+Compare = Callable[[Any, Any], list[str]]
 
 
 @pytest.fixture
 def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
     """Save two records and return what ``compare`` prints of them."""
 
-    def compared(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    def compared(first: Any, second: Any) -> list[str]:
         store = Store(tmp_path)
         for name, each in (("one", first), ("other", second)):
             store.open_run(name)
-            store.save({**each, "run_id": name})
+            store.save(each | {"run_id": name})
         assert main(["compare", "one", "other", "--results", str(tmp_path)]) == 0
         return capsys.readouterr().out.splitlines()
 
@@ -123,7 +123,7 @@ def test_other_metrics_are_not_compared(compare: Compare) -> None:
 
 class TestFolders:
     @staticmethod
-    def save(folder: Path, *records: dict[str, Any]) -> None:
+    def save(folder: Path, *records: Any) -> None:
         store = Store(folder)
         for each in records:
             store.open_run(each["run_id"])
@@ -132,7 +132,7 @@ class TestFolders:
     def test_runs_are_paired_by_what_was_asked_for(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def of(seed: int, **changes: Any) -> dict[str, Any]:
+        def of(seed: int, **changes: Any) -> Any:
             return record(run_id=f"run-{seed}", spec__seed=seed, **changes)
 
         self.save(tmp_path / "one", of(0), of(1), of(2), of(3))

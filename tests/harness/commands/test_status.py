@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from harness.command_line import main
+from harness.matrix.dispatch import Tally
 from harness.matrix.executor import Outcome
 from harness.matrix.plan import (
     Matrix,
@@ -35,7 +36,7 @@ def matrix() -> Matrix:
     planned = plan_matrix(
         Suite(**changes), registry, overrides={}, plugins=(), data_folder=Path("data")
     )
-    return Matrix("mine", planned.plans, {"snip on nyu seed 0": {"reason": "no data"}})
+    return Matrix("mine", planned.plans, {"snip on nyu seed 0": record(reason="no data")})
 
 
 def test_a_matrix_in_all_states(
@@ -88,7 +89,7 @@ def test_what_was_asked_for_is_remembered_as_records(tmp_path: Path) -> None:
     written = read_matrix(file)
     ((run_id, missing),) = written.runs.items()
     assert (missing["run_id"], missing["status"]) == (run_id, "missing")
-    assert missing["provenance"]["command"].startswith("python -m harness run --task digits")
+    assert str(missing["provenance"]["command"]).startswith("python -m harness run --task digits")
     impossible = written.left_out["snip on digits seed 0"]
     assert impossible["reason"] == "task 'digits' has no profile 'paper'"
     assert impossible["spec"]["sparsity"] == missing["spec"]["sparsity"]
@@ -151,7 +152,7 @@ def test_the_exit_code_of_a_matrix(
         suite: object,
         matrix: Matrix,
         store: object,
-        tally: command.Tally,
+        tally: Tally,
         estimates: object,
     ) -> None:
         for run_id, status in zip(matrix.plans, statuses, strict=True):
