@@ -20,7 +20,7 @@ import torch
 
 from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
-from harness.costs.timing import DISTURBED, Stopwatch, time_call
+from harness.costs.timing import Stopwatch, time_call
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
@@ -69,7 +69,12 @@ def _failed(details: str) -> RunFailed:
 
 
 def measure_elsewhere(
-    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
+    folder: Path,
+    plan: Plan,
+    plugins: Sequence[Path],
+    device: torch.device,
+    stop: Stop,
+    batch_sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Call `measure` in a new process; a cost that it could not measure is None with a reason.
 
@@ -82,7 +87,7 @@ def measure_elsewhere(
         return {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, reason)}
     context = multiprocessing.get_context("spawn")
     answers, answer = context.Pipe(duplex=False)
-    arguments = (folder, plan, plugins, str(device), torch.get_num_threads())
+    arguments = (folder, plan, plugins, str(device), torch.get_num_threads(), batch_sizes)
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
@@ -156,7 +161,9 @@ def measure(
     inference_peak = _inference_memory(network, batch, device)
     load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
-    costs, load_during, waits = _times(plan, network, batch, seconds)
+    costs = _times(plan, network, batch, seconds)
+    for during in costs["load"].values():
+        during["before"] = load_before
     counted = network
     if device.type != "cpu":
         counted = load_network(folder, plan, registry, torch.device("cpu"))
@@ -182,21 +189,16 @@ def measure(
         "macs_effective": operations.effective_macs,
         "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
-        "load": {name: {"before": load_before, "during": load_during[name]} for name in waits},
-        "disturbed": {name: round(share, 3) for name, share in waits.items() if share > DISTURBED},
         "reasons": reasons,
         **({"by_batch_size": by_batch_size} if by_batch_size else {}),
     }
 
 
-def _times(
-    plan: Plan, network: Network, batch: Batch, seconds: float
-) -> tuple[dict[str, float | None], dict[str, float | None], dict[str, float]]:
+def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[str, Any]:
     """Time a training step and inference of a batch, each for at most some seconds.
 
     Returns:
-        The times; and, by the name of each time, the processors that other work kept busy, and
-        the share of the time in which the calling thread had no processor.
+        The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
     """
     task, model = network.task, network.model
 
@@ -205,21 +207,20 @@ def _times(
         with torch.no_grad():
             task.inference(model, batch)
 
-    calls = {"step": training_step(plan, network, batch), "inference": inference}
     on_processor = task.device.type == "cpu"
-    times: dict[str, float | None] = {}
-    load: dict[str, float | None] = {}
-    waits: dict[str, float] = {}
+    costs: dict[str, Any] = {"load": {}, "disturbed": {}}
+    calls = {"step": training_step(plan, network, batch), "inference": inference}
     for name, call in calls.items():
         timing = time_call(call, task.device, at_most_seconds=seconds)
-        times |= {
+        costs |= {
             f"{name}_ms": timing.median_ms,
             f"{name}_ms_iqr": timing.interquartile_range_ms,
             f"{name}_cpu_ms": timing.cpu_ms if on_processor else None,
         }
-        load[f"{name}_ms"] = timing.load
-        waits[f"{name}_ms"] = timing.waited if on_processor else 0.0
-    return times, load, waits
+        costs["load"][f"{name}_ms"] = {"during": timing.load}
+        if on_processor and timing.disturbed is not None:
+            costs["disturbed"][f"{name}_ms"] = timing.disturbed
+    return costs
 
 
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
@@ -230,16 +231,15 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
         batch = task.scoring_batches(plan.spec.seed)[0]
     except (RequestError, RunFailed, ValueError) as error:
         return {"reason": f"no batch of {size}: {error}"}
-    network = Network(task, network.model, network.units)
+    network = Network(task, network.model.eval(), network.units)
+    with torch.no_grad():
+        rows, rows_of_one = (
+            len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
+        )
+    if rows != size * rows_of_one:
+        return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
     peak = _inference_memory(network, batch, task.device)
-    times, load, waits = _times(resized, network, batch, seconds)
-    disturbed = {name: round(share, 3) for name, share in waits.items() if share > DISTURBED}
-    return {
-        **times,
-        "peak_inference_bytes": peak.value,
-        "load": {name: {"during": busy} for name, busy in load.items()},
-        "disturbed": disturbed,
-    }
+    return {**_times(resized, network, batch, seconds), "peak_inference_bytes": peak.value}
 
 
 def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:
