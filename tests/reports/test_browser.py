@@ -77,7 +77,7 @@ def opened(browser: playwright.Browser, page: Path) -> Iterator[Opened]:
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_loads_without_network_and_complaints_and_fits(
-    browser: playwright.Browser, page: Path, width: int, scheme: str
+    browser: playwright.Browser, page: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     opened = open_page(browser, page, width=width, scheme=scheme)
     assert opened.requests == [opened.address]
