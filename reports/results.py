@@ -201,8 +201,8 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
     """Return what the report uses of a record.
 
     Args:
-        record: of a run, or what stands for a run that has none.
-        recorded: whether it is that of a run.
+        record: the record of a run, or the placeholder of a run that has none.
+        recorded: whether it is the record of a run.
     """
     spec, quality, data = record["spec"], record["quality"], record["data"]
     reasons = {**not_comparable(record), **missing_readings(record)}

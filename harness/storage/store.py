@@ -123,17 +123,17 @@ class Store:
             if any(files.is_there(self.folder / name / file) for file in OF_RUNS)
         ]
 
-    def records(self, told: Callable[[str], None] = warn) -> Iterator[Record]:
+    def records(self, complain: Callable[[str], None] = warn) -> Iterator[Record]:
         """Go through the records of the runs that are done.
 
         Args:
-            told: called with a line for each record that cannot be read; such records are skipped.
+            complain: called with a line for each record that cannot be read; such records are skipped.
         """
         for run_id in self.run_ids():
             try:
                 record = self.record(run_id)
             except RequestError as error:
-                told(str(error))
+                complain(str(error))
             else:
                 if record is not None:
                     yield record

@@ -27,7 +27,7 @@ from harness.record import (
 )
 from harness.results import frame
 from harness.results.example import EXAMPLE
-from harness.results.frame import keys
+from harness.results.frame import keys, markdown
 from harness.results.summary import summarise, summarise_events
 from harness.storage.store import Store
 from tests.records import RECORD, record
@@ -83,6 +83,18 @@ def test_the_example_is_a_record_with_every_key_of_a_cost() -> None:
 
 def test_every_key_has_a_meaning() -> None:
     assert [key.place for key in keys() if not key.field.meaning] == []
+
+
+def test_the_documentation_has_a_line_for_each_key() -> None:
+    header, rule, *lines = markdown().splitlines()
+    assert header.count("|") == rule.count("|") == 5
+    assert len(lines) == len(list(keys()))
+    step = "median time of a training step of the final network"
+    assert f"| `cost.step_ms` | number or null | ms | {step} |" in lines
+    assert (
+        "| `events[].epochs[].loss` | number or null |  | mean training loss of the epoch |"
+        in lines
+    )
 
 
 def test_costs_that_depend_on_the_device_are_times_memory_and_energy() -> None:
