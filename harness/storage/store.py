@@ -127,7 +127,7 @@ class Store:
         """Go through the records of the runs that are done.
 
         Args:
-            complain: called with a line for each record that cannot be read; such records are skipped.
+            complain: receives a line for each record that cannot be read, which is skipped.
         """
         for run_id in self.run_ids():
             try:
