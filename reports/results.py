@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DamagedFile, RequestError
-from harness.matrix.plan import matrix_files, read_matrix
+from harness.matrix.manifest import manifest_files, read_manifest
 from harness.record import FIRST_ENGINE, TESTED, WITH_RESULT, Number, Record, check
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
@@ -20,6 +20,7 @@ from harness.results.comparable import (
     machine,
     not_comparable,
 )
+from harness.settings import as_text
 from harness.storage.store import Store
 from reports.provenance import details, without_paths
 from reports.quantities import (
@@ -187,9 +188,9 @@ def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
     """Return what matrices asked for, by run, and which of them cannot be read."""
     asked: dict[str, Record] = {}
     damaged = []
-    for path in matrix_files(folder):
+    for path in manifest_files(folder):
         try:
-            matrix = read_matrix(path)
+            matrix = read_manifest(path)
             for record in (*matrix.runs.values(), *matrix.left_out.values()):
                 asked[check(record)["run_id"]] = record
         except DamagedFile:
@@ -302,7 +303,7 @@ def _divided(run: Run, common: frozenset[str]) -> Run:
 
 
 def _as_text(overrides: Mapping[str, Any]) -> str:
-    return without_paths(", ".join(f"{k}={v}" for k, v in sorted(overrides.items())))
+    return without_paths(", ".join(f"{k}={as_text(v)}" for k, v in sorted(overrides.items())))
 
 
 def _those_that_count(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.matrix.plan import first_of
 from harness.results.intervals import Interval
+from harness.text import first_of
 from reports.groups import Group, Section
 from reports.quantities import COSTS, IN_RECORD, OWN_COSTS, QUANTITIES
 from reports.ranking import Ranking, best_of

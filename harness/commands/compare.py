@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
 from harness.errors import RequestError
 from harness.record import COSTS, Record
 from harness.results.comparable import (
@@ -20,6 +21,7 @@ from harness.results.comparable import (
 )
 from harness.results.intervals import Interval, difference
 from harness.results.summary import label, written
+from harness.settings import as_text
 from harness.storage import files
 from harness.storage.store import OF_RUNS, Store
 from harness.text import number, percent, table
@@ -28,25 +30,81 @@ Pair = tuple[float | None, float | None]
 """A value of A, and the same of B."""
 
 
+JSON_HELP = """\
+--json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
+and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
+"over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = JSON_HELP
+    parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
+    parser.add_argument("second", metavar="B", help="another run or results folder")
+    options.add_json(parser, "print one object instead")
+    options.add_results(parser)
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Print what differs."""
     first, second = arguments.first, arguments.second
+    if arguments.json:
+        found = compare_results(first, second, results=arguments.results)
+        print(json.dumps(found, indent=1))
+    elif _are_results_folders(first, second):
+        before, after = _both(first, second)
+        print(_compare_folders(Path(first), before, Path(second), after))
+    else:
+        store = Store(arguments.results)
+        print(_compare_runs(store.find(first), store.find(second)))
+    return 0
+
+
+def compare_results(
+    first: str | Path, second: str | Path, *, results: str | Path = "results"
+) -> dict[str, Any]:
+    """Compare two runs, or two results folders.
+
+    Args:
+        first: a run's folder, its name, the beginning of its name or its hash; or a results
+            folder.
+        second: another of the same kind.
+        results: folder of the runs, if they are given by name.
+
+    Returns:
+        What ``compare --json`` prints; ``compare --help`` describes it.
+
+    Raises:
+        RequestError: there is no such run or folder, or one is a run and the other a folder.
+    """
+    first, second = str(first), str(second)
+    if _are_results_folders(first, second):
+        before, after = _both(first, second)
+        return _folders_as_object(first, before, second, after)
+    store = Store(Path(results))
+    return _runs_as_object(store.find(first), store.find(second))
+
+
+def _are_results_folders(first: str, second: str) -> bool:
     folders = [name for name in (first, second) if _is_results_folder(Path(name))]
     if len(folders) == 1:
         raise RequestError(f"{folders[0]} is a results folder; the other is not")
-    if folders:
-        if arguments.json:
-            print(json.dumps(compare_results(first, second), indent=1))
-        else:
-            print(_compare_folders(first, second))
-        return 0
-    store = Store(arguments.results)
-    one, other = store.find(first), store.find(second)
-    if arguments.json:
-        print(json.dumps(_runs_as_object(one, other), indent=1))
-    else:
-        print(_compare_runs(one, other))
-    return 0
+    return bool(folders)
+
+
+def _both(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Return the runs of two folders by their requests.
+
+    Raises:
+        RequestError: neither folder has any.
+    """
+    before, after = _by_request(Path(first)), _by_request(Path(second))
+    if not before and not after:
+        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+    return before, after
 
 
 def _is_results_folder(path: Path) -> bool:
@@ -74,7 +132,7 @@ def _compare_runs(first: Record, second: Record) -> str:
 
 
 def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
-    """Return the comparison of two runs for JSON; ``compare --help`` explains the keys."""
+    """Return the comparison of two runs for JSON; `JSON_HELP` explains the keys."""
 
     def pair(before: float | None, after: float | None) -> dict[str, float | None]:
         ratio = after / before if before and after is not None else None
@@ -112,7 +170,7 @@ def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]
         if before != after:
             yield key, before, after
     for key in sorted({**first["spec"]["overrides"], **second["spec"]["overrides"]}):
-        before, after = (str(record["settings"].get(key, "-")) for record in (first, second))
+        before, after = (as_text(record["settings"].get(key, "-")) for record in (first, second))
         if before != after:
             yield key, before, after
     data = str(first["data"]["sha256"]), str(second["data"]["sha256"])
@@ -186,20 +244,9 @@ def _by_both(before: Mapping[str, Record], after: Mapping[str, Record]) -> list[
     return [_Compared(request, before.get(request), after.get(request)) for request in requests]
 
 
-def _runs_of(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]]:
-    """Return the runs of two folders by their requests.
-
-    Raises:
-        RequestError: neither folder has any.
-    """
-    before, after = _by_request(Path(first)), _by_request(Path(second))
-    if not before and not after:
-        raise RequestError(f"neither {first} nor {second} holds a run that is done")
-    return before, after
-
-
-def _compare_folders(first: str, second: str) -> str:
-    before, after = _runs_of(first, second)
+def _compare_folders(
+    first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
+) -> str:
     rows = [("run", "metric", "A", "B", "")]
     for each in _by_both(before, after):
         results = _result(each.first), _result(each.second)
@@ -221,20 +268,10 @@ def _compare_folders(first: str, second: str) -> str:
     return "\n".join(lines)
 
 
-def compare_results(first: str, second: str) -> dict[str, Any]:
-    """Compare two results folders, run by run and over the seeds.
-
-    Args:
-        first: results folder A.
-        second: results folder B.
-
-    Returns:
-        What ``compare A B --json`` prints; ``compare --help`` explains the keys.
-
-    Raises:
-        RequestError: neither folder holds a run that is done.
-    """
-    before, after = _runs_of(first, second)
+def _folders_as_object(
+    first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
+) -> dict[str, Any]:
+    """Return the comparison of two folders for JSON; `JSON_HELP` explains the keys."""
 
     def ended(record: Record | None) -> dict[str, Any] | None:
         if record is None:
@@ -300,7 +337,7 @@ def _noise(change: Interval) -> tuple[str, str, str, str]:
 
 def _request(record: Record) -> str:
     spec = record["spec"]
-    overrides = " ".join(f"{name}={value}" for name, value in spec["overrides"].items())
+    overrides = " ".join(f"{name}={as_text(value)}" for name, value in spec["overrides"].items())
     words = (spec["task"], spec["pruner"], f"{spec['sparsity']:g}", f"seed {spec['seed']}")
     return " ".join(word for word in (*words, spec["profile"], overrides) if word)
 

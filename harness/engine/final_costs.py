@@ -26,17 +26,20 @@ from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
 from harness.record import Cost, fields
 from harness.registry import Registry
-from harness.signals import Stop, deaf
+from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser
 from harness.training.precision import Precision
 from harness.training.trainer import update
 from harness.units import all_masks
 
 MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
 """The costs of a finished network, by their keys in the record."""
+
+Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
+"""Returns the costs of a finished network, as `final_costs` does."""
 
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
 """In which process the network was measured."""
@@ -91,7 +94,7 @@ def measure_elsewhere(
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
-    with deaf():
+    with block_signals():
         process.start()
     try:
         answer.close()
@@ -305,9 +308,9 @@ STEPS = 2
 
 def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
     """Return a function that takes one training step, on the same batch each time."""
-    optimiser = build_optimiser(network.model.parameters(), plan.settings)
+    optimiser = build_optimiser(network.model.parameters(), plan.recipe)
     units = tuple(network.units.values())
-    clip = float(plan.settings["clip"])
+    clip = float(plan.recipe.clip)
     precision = Precision.of(plan.conditions)
 
     def step() -> None:

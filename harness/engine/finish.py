@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine
-from harness.engine.final_costs import final_costs
+from harness.engine.final_costs import Measure
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.record import Cost, Git, Layer, Provenance, Quality, Record, Sparsity, Status
@@ -44,13 +44,14 @@ class Finished:
     """Why the training ended early; None if it did not."""
 
 
-def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> Record:
+def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop, measure: Measure) -> Record:
     """Test the final weights, once, measure the final network and return the record.
 
     Args:
         finished: the run.
-        plugins: files that the measuring process needs.
-        stop: ends the measuring.
+        plugins: plug-in files that the measuring process needs.
+        stop: ends the measurement.
+        measure: returns the costs of the final network.
 
     Raises:
         Interrupted: the process was asked to stop.
@@ -67,7 +68,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> Record:
         quality, infinite = _quality(plan, trainer)
         if infinite:
             status, reason = "diverged", infinite
-    final = final_costs(finished.folder, plan, plugins, trainer.task.device, stop)
+    final = measure(finished.folder, plan, plugins, trainer.task.device, stop)
     return new_record(
         plan,
         status,

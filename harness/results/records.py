@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from harness import conditions
+from harness.conditions import Conditions
 from harness.record import (
     SCHEMA,
     Cost,
@@ -25,6 +25,7 @@ from harness.record import (
 from harness.record import Spec as SpecPart
 from harness.registry import Entry
 from harness.results.provenance import command, commit
+from harness.settings import as_text
 from harness.spec import ENGINE_VERSION, Plan, Spec
 
 
@@ -94,7 +95,7 @@ def unplanned_record(spec: Spec, task: Entry, pruner: Entry, status: Status, rea
         status: "skipped", or "failed" if something cannot be imported.
         reason: why it cannot be planned.
     """
-    changed = [f"{name}={value}" for name, value in spec.overrides.items()]
+    changed = [f"{name}={as_text(value)}" for name, value in spec.overrides.items()]
     return {
         "schema": SCHEMA,
         "run_id": "-".join([spec.name, spec.profile, *changed]),
@@ -105,7 +106,7 @@ def unplanned_record(spec: Spec, task: Entry, pruner: Entry, status: Status, rea
         "task": _task(task),
         "pruner": _pruner(pruner),
         "data": {"source": None, "name": None, "sha256": None, "stands_in_for": None},
-        "settings": {**task.arguments["settings"], **pruner.options, **conditions.DEFAULTS},
+        "settings": {**task.arguments["settings"], **pruner.options, **Conditions()},
         "quality": untested_quality(task),
         "sparsity": {"requested": spec.sparsity},
         "cost": {},

@@ -17,6 +17,7 @@ from harness.record import (
     Record,
     Sparsity,
 )
+from harness.settings import as_text
 from harness.text import WIDTH, count, number, percent, several, size, table
 
 ENDINGS = {"trigger": "the trigger fired", "cap": "the cap was reached"}
@@ -67,7 +68,10 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     stamp = "SYNTHETIC" if record["data"]["source"] == "synthetic" else record["data"]["source"]
     yield "data", f"{stamp}: {record['data']['name']}"
     if record["spec"]["overrides"]:
-        yield "settings", ", ".join(f"{k}={v}" for k, v in record["spec"]["overrides"].items())
+        yield (
+            "settings",
+            ", ".join(f"{k}={as_text(v)}" for k, v in record["spec"]["overrides"].items()),
+        )
     yield "weights removed", _sparsity(record["sparsity"])
     for before, event in pairwise([None, *record["events"]]):
         if event is not None and event["verb"] == "prune":

@@ -268,12 +268,22 @@ def _read(path: Path, remove_it: str) -> Record | None:
             return None
         raise DamagedFile(f"{path}: cannot be read: {_why(error)}") from None
     try:
-        return decode(content)
+        record = decode(content)
     except DamagedFile as error:
         what = f": {error}" if str(error) else ""
         raise DamagedFile(f"{path}: is damaged{what}; remove it {remove_it}") from None
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
+    _spell_switches(record)
+    return record
+
+
+def _spell_switches(record: Record) -> None:
+    """Turn the switches of older records, which are ``on`` and ``off``, into true and false."""
+    for values in (record["settings"], record["spec"]["overrides"]):
+        for name in ("kernel", "channels_last", "augmentation"):
+            if values.get(name) in ("on", "off"):
+                values[name] = values[name] == "on"
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -30,7 +30,7 @@ from harness.results.example import EXAMPLE
 from harness.results.frame import keys, markdown
 from harness.results.summary import summarise, summarise_events
 from harness.storage.store import Store
-from tests.records import RECORD, record
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 
@@ -138,10 +138,8 @@ def test_a_change_anywhere_is_found_or_does_no_harm(value: Any) -> None:
             summarise(broken), summarise_events(broken), Estimates([broken])
             for pair in ((broken, RECORD), (RECORD, broken)):
                 compare._compare_runs(*pair), compare._runs_as_object(*pair)
-                with pytest.MonkeyPatch.context() as patch:
-                    folders = [{compare._request(each): each} for each in pair]
-                    patch.setattr(compare, "_runs_of", lambda *names, found=folders: found)
-                    compare._compare_folders("a", "b")
+                folders = [{compare._request(each): each} for each in pair]
+                compare._compare_folders(Path("a"), folders[0], Path("b"), folders[1])
             leaves = dict(frame.leaves(broken, ""))
             assert leaves
 

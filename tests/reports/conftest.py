@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reports import report
-from tests.reports import fabricated
+from tests.helpers import fabricated
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from reports import report
-from tests.reports.fabricated import record, save
+from tests.helpers.fabricated import record, save
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from harness.errors import RequestError
 from reports.claims import CLAIMS, Verdict, judge
 from reports.groups import sections
 from reports.results import read
-from tests.reports.fabricated import record, save, slim
+from tests.helpers.fabricated import record, save, slim
 
 BETTER = """
 [[claim]]

@@ -21,7 +21,7 @@ from reports.figures import FIGURES, STYLE, draw_all, height_at, ranking_figure
 from reports.groups import Section, sections
 from reports.ranking import rankings
 from reports.results import read
-from tests.reports.fabricated import record, save, suite
+from tests.helpers.fabricated import record, save, suite
 
 LONG = "A method with a name of sixty letters and then some more words"
 METRIC = "root_mean_squared_error_of_the_depth_in_metres"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reports.moments import as_rows, draw, fires_after, firing_rows, moments
-from tests.records import record
+from tests.helpers.records import record
 
 
 def run(pruner: str, seed: int, test: float, **changes: Any) -> Any:

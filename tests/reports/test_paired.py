@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import paired
-from tests.reports.fabricated import record, save
+from tests.helpers.fabricated import record, save
 
 
 def shown(

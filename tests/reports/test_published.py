@@ -10,7 +10,7 @@ import pytest
 from reports.groups import sections
 from reports.published import Reference, concern_the_paper, references
 from reports.results import read
-from tests.reports.fabricated import record, save
+from tests.helpers.fabricated import record, save
 
 PAPER: dict[str, Any] = {"spec__profile": "paper", "data__source": "official"}
 

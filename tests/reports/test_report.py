@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from benchmarks.report import records as two_thousand
+from benchmarks.speed.report import records as two_thousand
 from harness.command_line import main
 from harness.storage import files
 from reports import exports, report
@@ -22,7 +22,7 @@ from reports.provenance import without_paths
 from reports.report import write
 from reports.results import read
 from reports.tables import NONE, Block, Cell, Table, signed
-from tests.reports.fabricated import record, save, save_matrix, slim, suite
+from tests.helpers.fabricated import record, save, save_matrix, slim, suite
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \\input{x} $x$ |`=1+1"
 
@@ -181,14 +181,14 @@ def test_a_full_disk_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     full: str,
 ) -> None:
-    put = files._put
+    put = files.disk.write
 
     def fail(path: Path, mode: str, content: bytes) -> None:
         if full in (path.parent.name, path.name.removesuffix(".unfinished")):
             raise OSError(errno.ENOSPC, "No space left on device")
         put(path, mode, content)
 
-    monkeypatch.setattr(files, "_put", fail)
+    monkeypatch.setattr(files.disk, "write", fail)
     save(tmp_path / "results", [record(), record(pruner="dense")])
     words = ["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     assert main(words) == 1

@@ -18,7 +18,7 @@ from reports.ranking import rankings
 from reports.ranking import verdicts as verdicts_of
 from reports.results import Run, read
 from reports.tables import matrix, ranking_table, result_table
-from tests.reports.fabricated import left_out, record, save, save_matrix, slim, suite
+from tests.helpers.fabricated import left_out, record, save, save_matrix, slim, suite
 
 Read = Callable[..., list[Section]]
 
@@ -279,7 +279,7 @@ ON: dict[str, Any] = {
 
 
 class TestObservation:
-    """Runs with ``kernel=on``, begun after those without."""
+    """Runs with ``kernel=true``, begun after those without."""
 
     @staticmethod
     def observed(**changes: Any) -> Any:
@@ -302,7 +302,7 @@ class TestObservation:
         snip = group(section, "snip")
         assert "peak_run_bytes" not in snip.intervals
         assert snip.reasons["peak_run_bytes"] == (
-            "measured with kernel=on, whose own cost it contains"
+            "measured with kernel=true, whose own cost it contains"
         )
         assert snip.intervals["step_ms"].n == 1
 

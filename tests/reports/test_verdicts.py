@@ -25,7 +25,7 @@ from reports.groups import sections
 from reports.ranking import leaders
 from reports.results import read
 from reports.verdicts import Threshold, judgements, together
-from tests.reports.fabricated import record, save
+from tests.helpers.fabricated import record, save
 
 ALLOWED = 0.05
 

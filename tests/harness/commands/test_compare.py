@@ -11,7 +11,7 @@ import pytest
 
 from harness.command_line import main
 from harness.storage.store import Store
-from tests.records import RECORD, record
+from tests.helpers.records import RECORD, record
 
 Compare = Callable[[Any, Any], list[str]]
 

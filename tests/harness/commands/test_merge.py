@@ -10,7 +10,7 @@ import pytest
 from harness.command_line import main
 from harness.record import SCHEMA
 from harness.storage.store import Store
-from tests.records import RECORD, record
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 

@@ -1,4 +1,4 @@
-"""A run that fills the disk: a line says so, and with more room the same command goes on."""
+"""A run that fills the disk fails in one line, and resumes when there is room."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts import outcome
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
+FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 PRUNERS = ("dense", "hoarding", "snip", "ltr")
 WORDS = ["matrix", "--plugin", str(FAULTS), "--tasks", "quick_points", "--profile", "smoke"]
 WORDS += ["--pruners", ",".join(PRUNERS), "--jobs", "1", "--device", "cpu"]

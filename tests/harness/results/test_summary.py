@@ -6,7 +6,7 @@ import pytest
 
 from harness.results.summary import summarise, summarise_events
 from harness.text import WIDTH, columns, count, number, percent, several, size, table
-from tests.records import RECORD, record
+from tests.helpers.records import RECORD, record
 
 
 def test_a_run_in_a_few_lines() -> None:
