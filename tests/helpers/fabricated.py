@@ -92,7 +92,7 @@ def record(
             "sha256": "ab" * 32,
             "stands_in_for": stands_in_for,
         },
-        settings={"epochs": epochs, "width": 32, "kernel": "off"},
+        settings={"epochs": epochs, "width": 32, "kernel": False},
         quality={
             "metric": metric,
             "goal": goal,
