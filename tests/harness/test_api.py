@@ -17,12 +17,12 @@ import pytest
 
 import harness
 from harness.command_line import main
-from harness.engine.final_costs import MEASURED
 from harness.errors import RequestError
 from harness.matrix.manifest import manifest_files, read_manifest
 from harness.results import provenance
 from harness.storage.store import Store
-from tests.helpers.workbench import NOT_MEASURED, POINTS
+from tests.helpers.costs import unmeasured as no_costs
+from tests.helpers.workbench import POINTS
 
 RUN: dict[str, Any] = {"profile": "smoke", "plugins": [POINTS]}
 
@@ -32,8 +32,7 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder; final networks are not measured, and a matrix runs in this process."""
     from harness.executors.debug import Debug
 
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
+    monkeypatch.setattr("harness.engine.run_plan.final_costs", no_costs)
     monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)
     monkeypatch.chdir(tmp_path)
 
