@@ -42,6 +42,12 @@ class Spec:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     plugins: Sequence[str] = ()
 
+    @property
+    def name(self) -> str:
+        """What names of runs begin with."""
+        task, pruner = (shortened(name, _LONGEST_NAME) for name in (self.task, self.pruner))
+        return f"{task}-{pruner}-{self.sparsity:g}-seed{self.seed}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the ``spec`` part of a record."""
         return asdict(self) | {"plugins": list(self.plugins)}
@@ -95,9 +101,7 @@ class Plan:
     @property
     def run_id(self) -> str:
         """The name of the run's folder: readable, and made unique by the identity."""
-        spec = self.spec
-        task, pruner = (shortened(name, _LONGEST_NAME) for name in (spec.task, spec.pruner))
-        return f"{task}-{pruner}-{spec.sparsity:g}-seed{spec.seed}-{self.identity}"
+        return f"{self.spec.name}-{self.identity}"
 
 
 def plan(
