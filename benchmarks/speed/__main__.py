@@ -17,18 +17,18 @@ from benchmarks.measurement import Comparison
 from harness.errors import nearest
 
 BENCHMARKS = {
-    "coldstart": "coldstart:measure",
+    "coldstart": "commands:coldstart",
     "overhead": "training:overhead",
     "masked": "training:masked",
     "scoring": "training:scoring",
     "psmm": "psmm:measure",
     "trace": "networks:trace",
     "vgg16": "networks:vgg16",
-    "resume": "resume:measure",
-    "slots": "slots:measure",
-    "perrun": "perrun:measure",
+    "resume": "commands:resume",
+    "slots": "matrix:slots",
+    "perrun": "matrix:perrun",
     "shared": "shared:measure",
-    "report": "report:measure",
+    "report": "commands:report",
     "nyu_reading": "nyu_reading:measure",
 }
 """The function ``() -> list[Comparison]`` of each benchmark, as ``module:function``."""

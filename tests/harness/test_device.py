@@ -1,4 +1,4 @@
-"""Measuring finished networks again, alone on their device."""
+"""Having a device alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.engine import measurement
-from harness.engine.measurement import device_lock, wait_until_idle
+from harness import device as device_module
+from harness.device import device_lock, wait_until_idle
 from harness.errors import Interrupted
 from harness.signals import Stop
 
@@ -32,7 +32,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         next(clock)
         return found.pop(0)
 
-    monkeypatch.setattr(measurement, "load_by_others", look)
+    monkeypatch.setattr(device_module, "load_by_others", look)
     seconds: Iterator[int] = iter(range(1000))
     monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
     return found
