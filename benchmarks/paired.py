@@ -56,7 +56,7 @@ def main() -> None:
         if group.sparsity == arguments.sparsity and group.method == group.pruner
     ]
     print(table(rows, left=1))
-    print(f"  times and memory: {section.machine or 'measured on no known machine'}")
+    print(f"  times and memory: {section.machine.network or 'measured on no known machine'}")
 
 
 def compared(group: Group, dense: Group, section: Section) -> list[str]:

@@ -278,12 +278,15 @@ def run_matrix(
     return as_object(matrix, request.run(matrix, progress))
 
 
-def write_report(results: AnyPath = "results", out: AnyPath = "report") -> Path:
+def write_report(
+    results: AnyPath = "results", out: AnyPath = "report", *, measured_on: str = ""
+) -> Path:
     """Write tables, figures and one HTML file about a results folder.
 
     Args:
         results: folder of runs and their records.
         out: folder for the report.
+        measured_on: use the measurements of devices whose name contains this text.
 
     Returns:
         The path of the HTML file.
@@ -292,7 +295,8 @@ def write_report(results: AnyPath = "results", out: AnyPath = "report") -> Path:
         RequestError: there are no results, or the report cannot be written.
     """
     # Imported by name, as tasks and pruners are: the engine does not depend on the report.
-    page: Path = importlib.import_module("reports.report").write(Path(results), Path(out))
+    report = importlib.import_module("reports.report")
+    page: Path = report.write(Path(results), Path(out), measured_on)
     return page
 
 

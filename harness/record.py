@@ -464,6 +464,10 @@ class Provenance(TypedDict, total=False):
         list[dict[str, Any]], Field("the later attempts of a run that was interrupted", always=True)
     ]
     initial_weights_sha256: Annotated[str, Field("hash of the weights before training")]
+    measured_on: Annotated[
+        dict[str, Any],
+        Field("the machine that measured the final network, if it was measured again later"),
+    ]
 
 
 class Record(TypedDict):

@@ -11,11 +11,11 @@ from harness.results.intervals import BySeed, Interval, difference, mean_interva
 from reports.quantities import ENERGY, QUANTITIES
 from reports.results import (
     UNTRIED,
+    Machines,
     Results,
     Run,
     energy_is_estimated,
     finite,
-    majority_machine,
     values,
 )
 
@@ -101,7 +101,7 @@ class Section:
 
     Attributes:
         slug: a name for files and links.
-        machine: the machine whose times, memory and energy are shown.
+        machine: the machines whose times, memory and energy are shown.
         machines: all machines of its runs.
         baseline: the test metric of the best predictor that ignores its input.
         groups: dense first, then by kind, method and sparsity.
@@ -117,7 +117,7 @@ class Section:
     stands_in: bool
     metric: str
     goal: str
-    machine: str | None
+    machine: Machines
     machines: Sequence[str]
     baseline: float | None
     groups: Sequence[Group]
@@ -224,7 +224,7 @@ def _slug(run: Run, taken: set[str]) -> str:
 
 def _section(slug: str, runs: Sequence[Run]) -> Section:
     first = next((run for run in runs if run.source is not None), runs[0])
-    place = majority_machine(runs)
+    place = Machines.of_most(runs)
     baselines = finite((run.seed, run.baseline) for run in runs)
     dense = [run for run in runs if run.kind == "dense"]
     together: dict[tuple[str, float], list[Run]] = {}
@@ -243,7 +243,9 @@ def _section(slug: str, runs: Sequence[Run]) -> Section:
         metric=first.metric,
         goal=first.goal,
         machine=place,
-        machines=sorted({run.machine for run in runs if run.machine is not None}),
+        machines=sorted(
+            {name for run in runs for name in (run.machine, run.network_machine) if name}
+        ),
         baseline=next(iter(baselines.values()), None),
         groups=sorted(groups, key=lambda g: (_rank(g.kind), g.title, g.method, g.sparsity)),
     )
@@ -253,7 +255,7 @@ def _rank(kind: str) -> tuple[int, str]:
     return (KINDS.index(kind) if kind in KINDS else len(KINDS), kind)
 
 
-def _group(runs: Sequence[Run], dense: Sequence[Run], place: str | None) -> Group:
+def _group(runs: Sequence[Run], dense: Sequence[Run], place: Machines) -> Group:
     first = runs[0]
     found: dict[str, BySeed] = {}
     differences: dict[str, Interval] = {}

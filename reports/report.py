@@ -22,18 +22,19 @@ from reports.tables import Table, matrix, ranking_table, result_table
 WRITERS = {"csv": exports.to_csv, "md": exports.to_markdown, "tex": exports.to_latex}
 
 
-def write(results_folder: Path, out: Path) -> Path:
+def write(results_folder: Path, out: Path, measured_on: str = "") -> Path:
     """Write the report on a results folder and return its page.
 
     Args:
         results_folder: the results, which are only read.
         out: the report's folder; it is created if necessary, and files in it are replaced.
+        measured_on: what the name of the device that measured networks again must contain.
 
     Raises:
         RequestError: there are no results, or the folder cannot be created.
         RunFailed: a file cannot be written, for example because the disk is full.
     """
-    results = read(results_folder)
+    results = read(results_folder, measured_on)
     sections = sections_of(results)
     tables = {section.slug: result_table(section) for section in sections}
     front = matrix(sections)

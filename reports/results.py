@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import DamagedFile, RequestError
 from harness.matrix.manifest import manifest_files, read_manifest
-from harness.record import FIRST_ENGINE, TESTED, WITH_RESULT, Number, Record, check
+from harness.record import COSTS, FIRST_ENGINE, TESTED, WITH_RESULT, Number, Record, check
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
     OBSERVATIONS,
     disturbed,
     is_observed,
     machine,
+    network_machine,
     not_comparable,
 )
+from harness.results.measured import with_measurement
 from harness.settings import as_text
 from harness.storage.store import Store
 from reports.provenance import details, without_paths
@@ -57,6 +59,7 @@ class Run:
         disturbed: quantities whose measurement other programs disturbed.
         recorded: whether the folder holds the run's record; otherwise a matrix asked for the run.
         machine: runs of the same machine have comparable times, memory and energy.
+        network_machine: networks measured on the same machine have comparable costs.
         pruned_after: the epochs after which it pruned.
         setting: the overrides that make another task of a task, as text.
         variant: the overrides that make another method of a method, as text.
@@ -93,6 +96,7 @@ class Run:
     recorded: bool
     started: str
     machine: str | None
+    network_machine: str | None
     pruned_after: Sequence[float]
     setting: str = ""
     variant: str = ""
@@ -132,8 +136,12 @@ class Results:
     notes: Sequence[str] = ()
 
 
-def read(folder: Path) -> Results:
+def read(folder: Path, device: str = "") -> Results:
     """Read every run of a results folder, and what its matrices asked for.
+
+    Args:
+        folder: the results folder.
+        device: what the name of the device that measured networks again must contain.
 
     Raises:
         RequestError: there is neither.
@@ -156,7 +164,7 @@ def read(folder: Path) -> Results:
             if (path / "journal.jsonl").exists():
                 unread[run_id] = "is not finished, and not counted"
             continue
-        record = {**record, "run_id": run_id}
+        record = with_measurement({**record, "run_id": run_id}, path, device)
         try:
             run, about = run_of(record), details(record, _traceback(run_id, record, store))
         except (ArithmeticError, ValueError) as error:
@@ -248,6 +256,7 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         recorded=recorded,
         started=record["provenance"].get("started", ""),
         machine=machine(record["provenance"]),
+        network_machine=network_machine(record["provenance"]),
         pruned_after=[epochs(event["spent"], record) for event in prunings(record)],
     )
 
@@ -375,22 +384,44 @@ def _number(version: int | str) -> int:
     return version if isinstance(version, int) else 0
 
 
-def majority_machine(runs: Iterable[Run]) -> str | None:
-    """Return the machine that most of the runs were measured on."""
-    counted = Counter(run.machine for run in runs if run.machine is not None)
+class Machines(NamedTuple):
+    """The machines whose measurements are shown; others are not pooled with them."""
+
+    run: str | None
+    """Of costs of the whole run."""
+    network: str | None
+    """Of costs of the final network."""
+
+    @classmethod
+    def of_most(cls, runs: Sequence[Run]) -> Machines:
+        """Return the machines that most of the runs, and of their networks, were measured on."""
+        return cls(
+            _most_frequent(run.machine for run in runs),
+            _most_frequent(run.network_machine for run in runs),
+        )
+
+    def has(self, run: Run, key: str) -> bool:
+        """Return whether a quantity of a run was measured on the machine that is shown."""
+        if COSTS[key].of == "network":
+            return run.network_machine == self.network
+        return run.machine == self.run
+
+
+def _most_frequent(names: Iterable[str | None]) -> str | None:
+    counted = Counter(name for name in names if name is not None)
     return min(counted, key=lambda name: (-counted[name], name)) if counted else None
 
 
-def values(runs: Sequence[Run], key: str, place: str | None) -> tuple[dict[int, float], str]:
+def values(runs: Sequence[Run], key: str, place: Machines | None) -> tuple[dict[int, float], str]:
     """Return a quantity of runs by seed; if there is none, why.
 
     Args:
         runs: of one method, sparsity and section.
         key: the quantity.
-        place: a machine; measurements of other machines are not pooled with those of this one.
+        place: the machines whose measurements count; None for a key that depends on no machine.
     """
-    by_machine = key in DEPENDS_ON_MACHINE
-    usable = [run for run in runs if run.machine == place] if by_machine else runs
+    by_machine = key in DEPENDS_ON_MACHINE and place is not None
+    usable = [run for run in runs if place.has(run, key)] if by_machine and place else runs
     found = finite((run.seed, run.quantities[key]) for run in usable)
     return found, "" if found else _reason(runs, usable, key)
 
@@ -410,7 +441,9 @@ def _reason(runs: Sequence[Run], usable: Sequence[Run], key: str) -> str:
     if not any(run.status in WITH_RESULT for run in runs):
         return "no run came to its end"
     if not usable:
-        return f"measured on another machine: {next(run.machine for run in runs if run.machine)}"
+        network = COSTS[key].of == "network"
+        names = [run.network_machine if network else run.machine for run in runs]
+        return f"measured on another machine: {next(name for name in names if name)}"
     for run in usable:
         if key in run.reasons:
             return run.reasons[key]

@@ -174,11 +174,17 @@ def _table_notes(section: Section) -> list[str]:
             f"The best predictor that ignores its input has {section.metric_title} "
             f"{number(section.baseline)}."
         )
-    if section.machine:
-        notes.append(f"Times, memory and energy were measured on {section.machine}.")
-    if len(section.machines) > 1:
-        others = "; ".join(name for name in section.machines if name != section.machine)
-        notes.append(f"Measurements of other machines are not pooled with them: {others}.")
+    run, network = section.machine
+    if run and run == network:
+        notes.append(f"Times, memory and energy were measured on {run}.")
+    elif run:
+        notes.append(f"Time, memory and energy of the runs were measured on {run}.")
+    if network and run != network:
+        notes.append(f"The final networks were measured again, on {network}.")
+    if others := [name for name in section.machines if name not in section.machine]:
+        notes.append(
+            f"Measurements of other machines are not pooled with them: {'; '.join(others)}."
+        )
     if any(group.estimated & group.intervals.keys() for group in section.groups):
         notes.append("Energy and emissions marked ~ are estimates and are not ranked.")
     if any(group.disturbed & group.intervals.keys() for group in section.groups):

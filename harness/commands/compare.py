@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.commands import options
 from harness.errors import RequestError
@@ -17,14 +17,19 @@ from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
     disturbed,
     machine,
+    network_machine,
     not_comparable,
 )
 from harness.results.intervals import Interval, difference
+from harness.results.measured import find_measured
 from harness.results.summary import label, written
 from harness.settings import as_text
 from harness.storage import files
 from harness.storage.store import OF_RUNS, Store
 from harness.text import number, percent, table
+
+OF: Mapping[Literal["run", "network"], str] = {"run": "runs", "network": "final networks"}
+"""What costs belong to, in words."""
 
 Pair = tuple[float | None, float | None]
 """A value of A, and the same of B."""
@@ -59,7 +64,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(_compare_folders(Path(first), before, Path(second), after))
     else:
         store = Store(arguments.results)
-        print(_compare_runs(store.find(first), store.find(second)))
+        print(_compare_runs(find_measured(store, first), find_measured(store, second)))
     return 0
 
 
@@ -85,7 +90,7 @@ def compare_results(
         before, after = _both(first, second)
         return _folders_as_object(first, before, second, after)
     store = Store(Path(results))
-    return _runs_as_object(store.find(first), store.find(second))
+    return _runs_as_object(find_measured(store, first), find_measured(store, second))
 
 
 def _are_results_folders(first: str, second: str) -> bool:
@@ -124,10 +129,11 @@ def _compare_runs(first: Record, second: Record) -> str:
     lines = [f"A  {first['run_id']}", f"B  {second['run_id']}", "", table(rows, left=1)]
     if first["quality"]["metric"] != second["quality"]["metric"]:
         lines += ["", "Different metrics are not compared."]
-    if not _same_machine(first, second):
-        names = [machine(each["provenance"]) or "not known" for each in (first, second)]
+    if differing := [of for of in OF if not _same_machine(first, second, of)]:
+        names = [_machine(each, differing[0]) or "not known" for each in (first, second)]
+        whose = "" if len(differing) == len(OF) else f"{OF[differing[0]]} on "
         lines += ["", f"Machine of A: {names[0]}", f"Machine of B: {names[1]}"]
-        lines += ["Times, memory and energy of different machines are not compared."]
+        lines += [f"Times, memory and energy of {whose}different machines are not compared."]
     return "\n".join(lines)
 
 
@@ -139,7 +145,6 @@ def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
         return {"a": before, "b": after, "ratio": ratio}
 
     same_metric = first["quality"]["metric"] == second["quality"]["metric"]
-    same_machine = _same_machine(first, second)
     return {
         "a": first["run_id"],
         "b": second["run_id"],
@@ -158,7 +163,7 @@ def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
             "effective": pair(first["sparsity"]["effective"], second["sparsity"]["effective"]),
         },
         "costs": {key: pair(*figures) for key, figures in _compared_costs(first, second)},
-        "not_compared": [] if same_machine else sorted(DEPENDS_ON_MACHINE),
+        "not_compared": sorted(DEPENDS_ON_MACHINE - dict(_compared_costs(first, second)).keys()),
     }
 
 
@@ -204,7 +209,7 @@ def _compared_costs(first: Record, second: Record) -> Iterator[tuple[str, Pair]]
     """Go through the costs of two runs, without those that their machines decide if they differ."""
     costs: tuple[Mapping[str, Any], ...] = first["cost"], second["cost"]
     for key in COSTS:
-        if key not in DEPENDS_ON_MACHINE or _same_machine(first, second):
+        if key not in DEPENDS_ON_MACHINE or _same_machine(first, second, COSTS[key].of):
             yield key, (costs[0].get(key), costs[1].get(key))
 
 
@@ -212,8 +217,14 @@ def _ratio(before: float | None, after: float | None) -> str:
     return f"{after / before:.3g}" if before and after is not None else ""
 
 
-def _same_machine(first: Record, second: Record) -> bool:
-    return machine(first["provenance"]) == machine(second["provenance"]) is not None
+def _same_machine(first: Record, second: Record, of: Literal["run", "network"]) -> bool:
+    """Return whether one machine measured the costs of two runs, or of their final networks."""
+    return _machine(first, of) == _machine(second, of) is not None
+
+
+def _machine(record: Record, of: Literal["run", "network"]) -> str | None:
+    describe = network_machine if of == "network" else machine
+    return describe(record["provenance"])
 
 
 @dataclass(frozen=True)

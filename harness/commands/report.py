@@ -20,8 +20,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder for the report (default: report)",
     )
 
+    parser.add_argument(
+        "--measured-on",
+        default="",
+        metavar="TEXT",
+        help="use the measurements of devices whose name contains this text (see: measure)",
+    )
+
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the report and print the path of its page."""
-    print(write_report(arguments.results, arguments.out))
+    print(write_report(arguments.results, arguments.out, measured_on=arguments.measured_on))
     return 0

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from harness.commands import options
+from harness.results.measured import find_measured
 from harness.results.summary import summarise, summarise_events
 from harness.storage.store import Store
 
@@ -23,9 +24,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print the summary of a record and its events, or the record as JSON."""
-    record = Store(arguments.results).find(arguments.run)
+    store = Store(arguments.results)
     if arguments.json:
-        print(json.dumps(record, indent=1))
+        print(json.dumps(store.find(arguments.run), indent=1))
     else:
+        record = find_measured(store, arguments.run)
         print(summarise(record), summarise_events(record), sep="\n\n")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from harness.record import COSTS, Provenance, Record
 
@@ -39,6 +40,11 @@ def not_comparable(record: Record) -> dict[str, str]:
 def disturbed(record: Record) -> frozenset[str]:
     """Return the costs whose measurement other programs disturbed; they are not ranked."""
     return frozenset(record["cost"].get("disturbed") or ())
+
+
+def network_machine(provenance: Provenance) -> str | None:
+    """Return the machine that measured the final network; see `machine`."""
+    return machine(cast(Provenance, provenance.get("measured_on") or provenance))
 
 
 def machine(provenance: Provenance) -> str | None:

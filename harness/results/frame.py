@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, is_
 
 from harness.errors import RequestError, warn
 from harness.record import Field, Record, typed_fields
+from harness.results.measured import with_measurement
 from harness.storage.store import Store
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _records(store: Store, failed: bool) -> Iterator[Record]:
             warn(str(error))
         else:
             if record is not None:
-                yield record
+                yield with_measurement(record, store.folder / run_id)
 
 
 def leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import cast
 
 from harness.record import (
     COSTS,
@@ -95,6 +96,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     for reason, names in _not_measured(record["cost"]):
         yield "not measured", f"{', '.join(names)}: {reason}"
     yield "measured on", _machine(record["provenance"])
+    if again := record["provenance"].get("measured_on"):
+        yield "network again", f"measured again on {_machine(cast(Provenance, again))}"
 
 
 def _operations(record: Record) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from benchmarks.speed.commands import records as two_thousand
 
+from benchmarks.speed.commands import records as two_thousand
 from harness.command_line import main
 from harness.storage import files
 from reports import exports, report

@@ -1,0 +1,56 @@
+"""The costs of a network as `harness measure` found them, in place of those of its own run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from harness.record import Cost, Provenance, Record, fields
+from harness.results.comparable import machine
+from harness.storage.measurements import Measurement, is_quiet, measurements
+from harness.storage.store import Store
+
+OF_NETWORK = tuple(name for name, cost in fields(Cost).items() if cost.of == "network")
+"""The costs of the final network; all others are those of the whole run."""
+
+
+def with_measurement(record: Record, run: Path, device: str = "") -> Record:
+    """Return a record with the costs of its network as they were last measured, if they were.
+
+    The record itself stays as its run left it. The newest measurement counts; a quiet one is
+    preferred to one that other work disturbed.
+
+    Args:
+        record: as its run left it.
+        run: the run's folder.
+        device: what the name of the measuring device must contain, as in "H100".
+    """
+    found = [each for each in measurements(run) if device in (machine_of(each) or "")]
+    quiet = [each for each in found if is_quiet(each)]
+    if not found:
+        return record
+    measurement = (quiet or found)[-1]
+    measured = measurement["cost"]
+    cost = {name: value for name, value in record["cost"].items() if name not in OF_NETWORK}
+    cost |= {name: measured[name] for name in OF_NETWORK if name in measured}
+    for key in ("load", "disturbed", "reasons"):
+        own = cast(dict[str, Any], record["cost"].get(key) or {})
+        kept = {name: value for name, value in own.items() if name not in OF_NETWORK}
+        cost[key] = {**kept, **measured.get(key, {})}
+    provenance = {**record["provenance"], "measured_on": measurement["environment"]}
+    return cast(Record, {**record, "cost": cost, "provenance": provenance})
+
+
+def find_measured(store: Store, name: str) -> Record:
+    """Return the record of a run, named as for `Store.find`, with its newest measurement.
+
+    Raises:
+        RequestError: there is no such run, or several are meant.
+    """
+    run = store.locate(name)
+    return with_measurement(store.find(name), run)
+
+
+def machine_of(measurement: Measurement) -> str | None:
+    """Return the machine of a measurement, as `harness.results.comparable.machine` writes it."""
+    return machine(cast(Provenance, measurement["environment"]))
