@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import conditions
+from harness.budget import Budget
 from harness.data.description import DataDescription
 from harness.errors import RequestError, nearest, reading_data
 from harness.initial_network import InitialNetwork, find_initial_network
@@ -39,6 +40,7 @@ class Spec:
     profile: str = "embedded"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     plugins: Sequence[str] = ()
+    budget: Budget | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ``spec`` part of a record."""

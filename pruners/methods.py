@@ -30,7 +30,7 @@ from pruners.channels.criteria import (
     norm_scale,
     relative_filter_magnitude,
 )
-from pruners.channels.units import Channels, ChannelsByOperations
+from pruners.channels.units import Channels
 from pruners.distributions import erdos_renyi_kernel, per_layer
 from pruners.schedules import geometric_steps, halving_steps
 from pruners.training import L1, Taylor, norm_scales, norms_and_head
@@ -98,7 +98,10 @@ def slim_dense(run: Run, *, macs: float = 0.1) -> None:
     the structured method, and both networks are equally fast. The sparsity follows from the shape
     and cannot be requested. The initial weights are a part of the wide network's, at its scale.
     """
-    run.prune(ChannelsByOperations, criteria.random, 1 - macs, scope=per_layer)
+    if run.spec.budget is None:
+        run.prune(Channels, criteria.random, 1 - macs, scope=per_layer, of="macs")
+    else:
+        run.prune(Channels, criteria.random, run.sparsity, scope=per_layer)
     run.train()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from harness.engine.engine import Engine
 from harness.engine.failure import failure_recorded
 from harness.engine.final_costs import warm_up
 from harness.engine.finish import Finished, assemble
+from harness.engine.rehearsal import first_pruning
 from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
@@ -113,7 +115,7 @@ def _run(
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
     engine = Engine(plan, registry, trainer, checkpoints, meter, report)
     replay = Replay(plan.spec.pruner, engine, journal, checkpoints, meter, stop)
-    if replay.resume():
+    if resumed := replay.resume():
         report(f"resuming from step {trainer.position}")
     meter.begin()
     environment = {**provenance.environment(device), "runs_on_device": runs_on_device}
@@ -122,8 +124,15 @@ def _run(
         replay.forget_uncovered()
     diverged = None
     try:
-        run = Run(plan.spec, int(plan.settings["epochs"]), task.steps_per_epoch, replay)
-        method(run, **plan.options)
+        epochs, steps = int(plan.settings["epochs"]), task.steps_per_epoch
+        program = partial(method, **plan.options)
+        if plan.spec.budget is not None and not resumed:
+            pruning = first_pruning(
+                program, plan.spec, epochs, steps, engine.sparsity, engine.name_of
+            )
+            if pruning is not None:
+                engine.require_reachable(pruning)
+        program(Run(plan.spec, epochs, steps, replay, engine.sparsity))
         _check(plan, replay, engine)
         replay.save()
     except Diverged as error:
@@ -152,6 +161,14 @@ def _check(plan: Plan, replay: Replay, engine: Engine) -> None:
             f"{plan.spec.pruner} ended after {trainer.position} of {trainer.end} steps; "
             "every method trains for the whole budget: end with run.train()"
         )
+    budget = engine.budget_reached()
+    if budget is not None:
+        if budget["reached"] > budget["asked"] * (1 + 1e-9):
+            raise RunFailed(
+                f"{plan.spec.pruner} left {budget['reached']:.6f} of the dense network's "
+                f"{budget['kind']}; the budget is {budget['asked']:.6f}"
+            )
+        return
     counts = engine.layers()
     one_weight = 1 / sum(layer["weights"] for layer in counts)
     gap = weight_sparsity(counts) - plan.spec.sparsity

@@ -1,0 +1,112 @@
+"""The receipt of a pruning: what was asked for, what was removed, and what was left whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.pruning.network_costs import NetworkCosts
+from harness.text import count, several
+from harness.units import BudgetedUnits, Units
+
+BOTTLENECK = 0.02
+"""A group of channels is a bottleneck if a smaller share of it remains, or a single channel."""
+
+_FEW = 5
+"""Names in a line of progress."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a network consists of at one moment."""
+
+    weights: int
+    """Prunable weights that remain."""
+    macs: int | None
+    """Multiply-accumulates with them; None if the units cannot say."""
+
+    @staticmethod
+    def of(units: Units, weights: int, costs: NetworkCosts) -> Account:
+        """Take the account of a run's network."""
+        if not isinstance(units, BudgetedUnits):
+            return Account(weights, None)
+        return Account(weights, costs.macs(units.prospect(units.alive())))
+
+
+def receipt(
+    units: Units,
+    before: Account,
+    after: Account,
+    *,
+    asked: float,
+    reached: float,
+    scored: Collection[str],
+    frozen: Collection[str],
+    floor: float,
+    rounding: int,
+) -> dict[str, Any]:
+    """Return the receipt of a pruning that has been carried out.
+
+    Args:
+        units: what was pruned.
+        before: the network before it.
+        after: the network after it.
+        asked: the target: a sparsity, or the budget as a fraction of the dense network's cost.
+        reached: the same as it is now.
+        scored: the tensors that the criterion scored.
+        frozen: the tensors that it could not rank.
+        floor: the minimum density.
+        rounding: the number of which all numbers of channels are multiples.
+    """
+    content: dict[str, Any] = {
+        "asked": asked,
+        "reached": reached,
+        "weights": [before.weights, after.weights],
+        "macs": None if before.macs is None else [before.macs, after.macs],
+    }
+    if not isinstance(units, BudgetedUnits):
+        return content
+    reasons = units.why_whole(scored, floor, rounding)
+    reasons |= {name: "frozen" for name in frozen if name in reasons}
+    narrow = {
+        name: [left, dense]
+        for name, (left, dense) in units.sizes().items()
+        if units.nodes() is not None and left < dense and (left == 1 or left < BOTTLENECK * dense)
+    }
+    return {
+        **content,
+        "whole": _by_reason(reasons),
+        "pinned": _by_reason(units.pinned()),
+        "bottlenecks": narrow,
+    }
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        reason: [name for name, why in reasons.items() if why == reason]
+        for reason in dict.fromkeys(reasons.values())
+    }
+
+
+def lines(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a receipt says, in lines for a reader."""
+    before, after = content["weights"]
+    saved = f"{count(before - after)} of {several(before, 'weight')}"
+    if content["macs"] is not None:
+        before, after = content["macs"]
+        saved += f" and {count(before - after)} of {several(before, 'multiply-accumulate')}"
+    yield f"removed {saved}"
+    for kind in ("whole", "pinned"):
+        for reason, names in content.get(kind, {}).items():
+            yield f"left whole ({reason}): {_several(names)}"
+    if content.get("bottlenecks"):
+        narrow = [
+            f"{name} ({left} of {dense})" for name, (left, dense) in content["bottlenecks"].items()
+        ]
+        yield f"bottlenecks: {_several(narrow)}"
+
+
+def _several(names: Sequence[str]) -> str:
+    rest = len(names) - _FEW
+    return ", ".join(names[:_FEW]) + (f" and {rest} more" if rest > 0 else "")
