@@ -62,6 +62,7 @@ class Engine:
         checkpoints: where snapshots are stored.
         meter: leaves the suite's own instruments out of the method's costs.
         report: receives lines of progress.
+        interrupted: says whether the process has been asked to stop.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Engine:
         checkpoints: Checkpoints,
         meter: CostMeter,
         report: Callable[[str], None],
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.trainer = trainer
         self._plan = plan
@@ -90,6 +92,7 @@ class Engine:
             checkpoints.times,
             meter.instrument,
             _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
+            interrupted,
         )
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
         self._kernel: TangentKernel | None = None
@@ -256,7 +259,7 @@ class Engine:
             sparsity = weight_sparsity(self.layers())
             asked, reached = operation.targets[-1], sparsity
             if cost is not None:
-                asked, reached = 1 - asked, self._share(units, operation.units_name, cost)
+                asked, reached = round(1 - asked, 12), self._share(units, operation.units_name, cost)
             after = self._account(units)
             self._require_removed(operation, cost, after)
             event["receipt"] = receipt(
@@ -349,19 +352,20 @@ class Engine:
         assert budget is not None
         kind, model = budget.kind, self.trainer.model
         units = pruning.units(model, self.trainer.task.forward)
-        limit = self._limiter(units, pruning.units_name, kind)(self.sparsity)
+        self._limiter(units, pruning.units_name, kind)
         assert isinstance(units, BudgetedUnits)
-        assert limit is not None
         with scoring_mode(model, batch_statistics=False), units.as_variables(model) as variables:
             scored = set(variables)
         smallest = units.smallest(scored, self._plan.conditions["floor"], self._rounding)
-        dense, least = self._costs.dense(kind), limit.cost(units.prospect(smallest))
+        dense = self._costs.dense(kind)
+        least = self._costs.of(kind, pruning.units_name)(units.prospect(smallest))
         reach = (
             f"from {written(kind, least, 3)} ({least / dense:.3g} of dense) "
             f"to {written(kind, dense, 3)} (dense)"
         )
-        if not least <= limit.at_most * (1 + 1e-9) < dense:
-            nearest = least if limit.at_most < least else dense
+        asked = budget.fraction(dense) * dense
+        if not least <= asked * (1 + 1e-9) < dense:
+            nearest = least if asked < least else dense
             raise Skip(
                 f"the budget {budget} cannot be reached: this network can have {kind} {reach}; "
                 f"the nearest is {kind}={written(kind, nearest, 3)}"

@@ -113,7 +113,7 @@ def _run(
         plan.conditions["warmup"],
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
-    engine = Engine(plan, registry, trainer, checkpoints, meter, report)
+    engine = Engine(plan, registry, trainer, checkpoints, meter, report, stop)
     replay = Replay(plan.spec.pruner, engine, journal, checkpoints, meter, stop)
     if resumed := replay.resume():
         report(f"resuming from step {trainer.position}")
@@ -128,7 +128,7 @@ def _run(
         program = partial(method, **plan.options)
         if plan.spec.budget is not None and not resumed:
             pruning = first_pruning(
-                program, plan.spec, epochs, steps, engine.sparsity, engine.name_of
+                program, plan.spec, epochs, steps, max(engine.sparsity, 0.0), engine.name_of
             )
             if pruning is not None:
                 engine.require_reachable(pruning)

@@ -13,6 +13,7 @@ from torch import nn
 
 from harness.costs.operations import all_operations
 from harness.costs.timing import time_call
+from harness.errors import Interrupted
 from harness.prunable import prunable_weights
 from harness.scoring import scoring_mode
 from harness.storage import files, network_file
@@ -22,7 +23,7 @@ from harness.units import Cost, Prospect
 Instrument = Callable[[], AbstractContextManager[None]]
 """Gives a context that is left out of the method's costs."""
 
-_ROUNDS = 2
+_ROUNDS = 3
 """How often a network and the dense one are timed in turn; of each the shortest median counts."""
 
 
@@ -38,6 +39,7 @@ class NetworkCosts:
         times: where measured times are kept, so that a resumed run gets the same.
         instrument: a context that is left out of the method's costs.
         seconds: how long one timing takes.
+        interrupted: says whether the process has been asked to stop.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class NetworkCosts:
         times: Path,
         instrument: Instrument,
         seconds: float,
+        interrupted: Callable[[], bool],
     ) -> None:
         self._task = task
         self._batch = batch
         self._times = Times(times)
         self._instrument = instrument
         self._seconds = seconds
+        self._interrupted = interrupted
         self._parameters = {name: p.numel() for name, p in model.named_parameters()}
         self._dense_macs, by_weight = self._operations(model)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -152,6 +156,15 @@ class NetworkCosts:
         return own / dense
 
     def _time(self, network: nn.Module) -> float:
+        """Return how long the inference of a batch takes, in seconds.
+
+        On a CPU, the time in which other programs had the processor is left out.
+
+        Raises:
+            Interrupted: the process was asked to stop. The times measured so far are kept.
+        """
+        if self._interrupted():
+            raise Interrupted
         network.eval()
 
         def inference() -> None:
@@ -159,7 +172,8 @@ class NetworkCosts:
                 self._task.inference(network, self._batch)
 
         timing = time_call(inference, self._task.device, at_most_seconds=self._seconds)
-        return timing.median_ms / 1000
+        waited = timing.waited if self._task.device.type == "cpu" else 0.0
+        return timing.median_ms * (1 - waited) / 1000
 
 
 def _bytes(units: str, prospect: Prospect) -> int:

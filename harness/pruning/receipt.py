@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.pruning.network_costs import NetworkCosts
-from harness.text import count, several
+from harness.text import count
 from harness.units import BudgetedUnits, Units
 
 BOTTLENECK = 0.02
@@ -92,10 +92,10 @@ def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def lines(content: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a receipt says, in lines for a reader."""
     before, after = content["weights"]
-    saved = f"{count(before - after)} of {several(before, 'weight')}"
+    saved = f"{count(before - after)} of {count(before)} weights"
     if content["macs"] is not None:
         before, after = content["macs"]
-        saved += f" and {count(before - after)} of {several(before, 'multiply-accumulate')}"
+        saved += f" and {count(before - after)} of {count(before)} multiply-accumulates"
     yield f"removed {saved}"
     for kind in ("whole", "pinned"):
         for reason, names in content.get(kind, {}).items():
