@@ -149,11 +149,11 @@ class NetworkCosts:
         return dense * ratio
 
     def _relative(self, network: nn.Module) -> float:
-        pairs = [
-            (self._time(network), self._time(self._dense_network)) for _ in range(_ROUNDS)
-        ]
-        own, dense = (min(times) for times in zip(*pairs, strict=True))
-        return own / dense
+        own, dense = [], []
+        for _ in range(_ROUNDS):
+            own.append(self._time(network))
+            dense.append(self._time(self._dense_network))
+        return min(own) / min(dense)
 
     def _time(self, network: nn.Module) -> float:
         """Return how long the inference of a batch takes, in seconds.
