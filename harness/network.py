@@ -15,7 +15,7 @@ from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
 from harness.storage import network_file
 from harness.storage.files import load_state
-from harness.storage.store import WEIGHTS, Store
+from harness.storage.store import WEIGHTS, Record, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 
@@ -113,22 +113,9 @@ def load(
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
     record = Store(folder.parent).find(folder.name)
-    spec, layers = record["spec"], record["sparsity"]["per_layer"]
-    recorded = record["task"]["version"]
     registry = Registry([Path(plugin) for plugin in plugins])
-    wanted = plan(
-        registry,
-        spec["task"],
-        spec["pruner"],
-        sparsity=spec["sparsity"],
-        seed=spec["seed"],
-        profile=spec["profile"],
-        # The network that the run started from is no longer needed.
-        overrides={
-            name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
-        },
-        data_folder=Path(data_folder),
-    )
+    wanted = plan_of(record, registry, Path(data_folder))
+    layers, recorded = record["sparsity"]["per_layer"], record["task"]["version"]
     weights = {layer["name"]: layer["weights"] for layer in layers}
     try:
         return load_network(folder, wanted, registry, torch.device("cpu"), weights).model
@@ -138,9 +125,32 @@ def load(
         if fits and (recorded == wanted.task.version or isinstance(error, RunFailed)):
             raise
         raise RunFailed(
-            f"{folder.name}: the task {spec['task']!r} builds another network than the stored one: "
-            "its code has changed since; load it with the code of that time"
+            f"{folder.name}: the task {wanted.spec.task!r} builds another network than the stored "
+            "one: its code has changed since; load it with the code of that time"
         ) from error
+
+
+def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
+    """Return the plan of a finished run, by which its network can be built again.
+
+    Raises:
+        RequestError: its task or its pruner is unknown, or its data are missing.
+    """
+    spec = record["spec"]
+    # The network that the run started from is no longer needed.
+    overrides = {
+        name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
+    }
+    return plan(
+        registry,
+        spec["task"],
+        spec["pruner"],
+        sparsity=spec["sparsity"],
+        seed=spec["seed"],
+        profile=spec["profile"],
+        overrides=overrides,
+        data_folder=data_folder,
+    )
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +33,15 @@ class Timing:
     """The share of the median in which the calling thread had no processor."""
     load: float | None
     """How many processors other work kept busy; None if the time was too short to tell."""
+
+    @property
+    def disturbed(self) -> float | None:
+        """The share of the time, or else of the machine, that other work took; None if little."""
+        if self.waited > DISTURBED:
+            return round(self.waited, 3)
+        if self.load is not None and self.load > BUSY:
+            return round(self.load / (os.cpu_count() or 1), 3)
+        return None
 
 
 def time_call(
@@ -107,6 +117,9 @@ def _time(call: Callable[[], object], clock: Callable[[], float], at_most_second
         load=stopwatch.read().load,
     )
 
+
+BUSY = 0.15
+"""A machine counts as idle while other work keeps fewer processors busy."""
 
 DISTURBED = 0.05
 """A time is marked as disturbed if the run had no processor for more than this share of it; an

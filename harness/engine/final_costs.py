@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,8 +20,8 @@ import torch
 
 from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
-from harness.costs.timing import DISTURBED, Stopwatch, time_call
-from harness.errors import Interrupted, RunFailed
+from harness.costs.timing import Stopwatch, time_call
+from harness.errors import Interrupted, RequestError, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
 from harness.registry import Registry
@@ -42,6 +43,7 @@ MEASURED = (
     "inference_cpu_ms",
     "peak_step_bytes",
     "peak_step_method",
+    "peak_inference_bytes",
     "disk_bytes",
     "macs",
     "macs_effective",
@@ -81,7 +83,12 @@ def _failed(details: str) -> RunFailed:
 
 
 def measure_elsewhere(
-    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
+    folder: Path,
+    plan: Plan,
+    plugins: Sequence[Path],
+    device: torch.device,
+    stop: Stop,
+    batch_sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Call `measure` in a new process; a cost that it could not measure is None with a reason.
 
@@ -94,7 +101,7 @@ def measure_elsewhere(
         return {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, reason)}
     context = multiprocessing.get_context("spawn")
     answers, answer = context.Pipe(duplex=False)
-    arguments = (folder, plan, plugins, str(device), torch.get_num_threads())
+    arguments = (folder, plan, plugins, str(device), torch.get_num_threads(), batch_sizes)
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
@@ -129,13 +136,19 @@ def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
 
 
 def measure(
-    folder: Path, plan: Plan, plugins: Sequence[Path], device_name: str, threads: int
+    folder: Path,
+    plan: Plan,
+    plugins: Sequence[Path],
+    device_name: str,
+    threads: int,
+    batch_sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Load a finished network, and measure its inference and a further training step.
 
     Times are in milliseconds for one batch of the recipe's size: median, interquartile range and
     processor time, with the load that may have disturbed them. Memory is the peak of a training
-    step, network included. Multiply-accumulates are those of inference on one sample.
+    step, and of inference, network included. Multiply-accumulates are those of inference on one
+    sample.
 
     Args:
         folder: the run's folder.
@@ -143,6 +156,7 @@ def measure(
         plugins: the plug-in files that the run used.
         device_name: where to measure.
         threads: torch threads to use.
+        batch_sizes: further batch sizes to time, under ``by_batch_size`` in the result.
     """
     # Imported here because the process of a run does not need it.
     from harness.costs.operations import count_operations
@@ -157,7 +171,49 @@ def measure(
     def load() -> Network:
         return load_network(folder, plan, registry, device)
 
-    network, peak, method = _step_memory(plan, load, batch, device)
+    network, step_peak, method = _step_memory(plan, load, batch, device)
+    inference_peak = _inference_memory(network, batch, device)
+    load_before = preparing.read().load
+    seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
+    costs = _times(plan, network, batch, seconds)
+    for during in costs["load"].values():
+        during["before"] = load_before
+    counted = network
+    if device.type != "cpu":
+        counted = load_network(folder, plan, registry, torch.device("cpu"))
+    sample = counted.task.one_sample()
+    operations = count_operations(
+        counted.model,
+        lambda: counted.task.inference(counted.model.eval(), sample),
+        all_masks(network.units.values()),
+    )
+    peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
+    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
+    if device.type != "cpu":
+        reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
+    by_batch_size = {
+        str(size): _with_batch_size(plan, network, size, seconds) for size in batch_sizes
+    }
+    return {
+        **costs,
+        **{name: peak.value for name, peak in peaks.items()},
+        "peak_step_method": method,
+        "disk_bytes": (folder / WEIGHTS).stat().st_size,
+        "macs": operations.dense_macs,
+        "macs_effective": operations.effective_macs,
+        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        "reasons": reasons,
+        **({"by_batch_size": by_batch_size} if by_batch_size else {}),
+    }
+
+
+def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[str, Any]:
+    """Time a training step and inference of a batch, each for at most some seconds.
+
+    Returns:
+        The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
+    """
     task, model = network.task, network.model
 
     def inference() -> None:
@@ -165,49 +221,60 @@ def measure(
         with torch.no_grad():
             task.inference(model, batch)
 
-    load_before = preparing.read().load
-    seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
-    calls = {"step_ms": training_step(plan, network, batch), "inference_ms": inference}
-    timings = {
-        name: time_call(call, device, at_most_seconds=seconds) for name, call in calls.items()
-    }
-    on_processor = device.type == "cpu"
-    masks = all_masks(network.units.values())
-    counted = network
-    if device.type != "cpu":
-        counted = load_network(folder, plan, registry, torch.device("cpu"))
-    sample = counted.task.one_sample()
-    operations = count_operations(
-        counted.model, lambda: counted.task.inference(counted.model.eval(), sample), masks
+    on_processor = task.device.type == "cpu"
+    costs: dict[str, Any] = {"load": {}, "disturbed": {}}
+    calls = {"step": training_step(plan, network, batch), "inference": inference}
+    for name, call in calls.items():
+        timing = time_call(call, task.device, at_most_seconds=seconds)
+        costs |= {
+            f"{name}_ms": timing.median_ms,
+            f"{name}_ms_iqr": timing.interquartile_range_ms,
+            f"{name}_cpu_ms": timing.cpu_ms if on_processor else None,
+        }
+        costs["load"][f"{name}_ms"] = {"during": timing.load}
+        if on_processor and timing.disturbed is not None:
+            costs["disturbed"][f"{name}_ms"] = timing.disturbed
+    return costs
+
+
+def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
+    """Time a network with batches of another size; a reason if the task has none of that size."""
+    resized = replace(plan, settings={**plan.settings, "batch_size": size})
+    try:
+        task = build_task(resized, network.task.device)
+        batch = task.scoring_batches(plan.spec.seed)[0]
+    except (RequestError, RunFailed, ValueError) as error:
+        return {"reason": f"no batch of {size}: {error}"}
+    network = Network(task, network.model.eval(), network.units)
+    with torch.no_grad():
+        rows, rows_of_one = (
+            len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
+        )
+    if rows != size * rows_of_one:
+        return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
+    peak = _inference_memory(network, batch, task.device)
+    return {**_times(resized, network, batch, seconds), "peak_inference_bytes": peak.value}
+
+
+def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:
+    """Return the peak memory of inference: what it allocates, and the network itself."""
+    task, model = network.task, network.model.eval()
+    held = sum(
+        tensor.untyped_storage().nbytes()
+        for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values()
     )
-    step, use = timings["step_ms"], timings["inference_ms"]
-    reasons = {"peak_step_bytes": peak.reason} if peak.reason else {}
-    if not on_processor:
-        reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
-    return {
-        "step_ms": step.median_ms,
-        "step_ms_iqr": step.interquartile_range_ms,
-        "step_cpu_ms": step.cpu_ms if on_processor else None,
-        "inference_ms": use.median_ms,
-        "inference_ms_iqr": use.interquartile_range_ms,
-        "inference_cpu_ms": use.cpu_ms if on_processor else None,
-        "peak_step_bytes": peak.value,
-        "peak_step_method": method,
-        "disk_bytes": (folder / WEIGHTS).stat().st_size,
-        "macs": operations.dense_macs,
-        "macs_effective": operations.effective_macs,
-        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "load": {
-            name: {"before": load_before, "during": timing.load} for name, timing in timings.items()
-        },
-        "disturbed": {
-            name: round(timing.waited, 3)
-            for name, timing in timings.items()
-            if on_processor and timing.waited > DISTURBED
-        },
-        "reasons": reasons,
-    }
+    with torch.no_grad():
+        task.inference(model, batch)  # fills caches
+        if device.type == "cuda":
+            memory = PeakMemory(device)
+            memory.start()
+            task.inference(model, batch)
+            peak = memory.peak()
+        else:
+            with Allocations() as allocations, allocations.counting():
+                task.inference(model, batch)
+            peak = allocations.peak()
+    return peak if peak.value is None else Measured(int(peak.value) + held)
 
 
 def _step_memory(
