@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from harness.errors import RequestError, nearest
 
 COUNT = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-BYTES = {
-    **{"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9},
-    **{"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
-}
+BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
@@ -90,7 +87,8 @@ class Budget:
             return Budget(name, number, True)
         if not unit and number == 1:
             raise RequestError(
-                f"budget {text}: is the dense network; a fraction of it is below 1, as in {name}=0.5"
+                f"budget {text}: is the dense network; a fraction of it is below 1, "
+                f"as in {name}=0.5"
             )
         if not unit and kind.unit is None:
             raise RequestError(
@@ -126,5 +124,6 @@ class Budget:
 def written(kind: str, amount: float, digits: int = 12) -> str:
     """Return an amount with a unit, as in ``2.5MB``."""
     units, names = KINDS[kind].units, KINDS[kind].written
-    unit = max((u for u in names if units[u] <= amount * (1 + 1e-12)), key=units.get, default=names[0])  # type: ignore[arg-type]
+    fitting = [unit for unit in names if units[unit] <= amount * (1 + 1e-12)]
+    unit = fitting[-1] if fitting else names[0]
     return f"{amount / units[unit]:.{digits}g}{unit}"

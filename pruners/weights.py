@@ -45,7 +45,7 @@ class Weights:
     """
 
     exact = True
-    obeys = ("macs", "params", "bytes")
+    obeys: Collection[str] = ("macs", "params", "bytes")
     """Multiply-accumulates are those with weights that remain. No mask makes a network faster."""
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:

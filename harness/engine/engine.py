@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.budget import written
 from harness.costs.meter import CostMeter
-from harness.errors import Diverged, RunFailed, Skip
+from harness.engine.budgeting import Budgeting
+from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Learning,
     Operation,
@@ -28,18 +28,17 @@ from harness.operations import (
 )
 from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
-from harness.pruning.event import Limiter, PruningEvents, digest, no_limit
+from harness.pruning.event import PruningEvents, digest
 from harness.pruning.network_costs import NetworkCosts
 from harness.pruning.receipt import Account, lines, receipt
 from harness.registry import Registry
-from harness.scoring import scoring_mode
 from harness.seeds import derive
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import BudgetedUnits, Limit, ScoreError, Units
+from harness.units import ScoreError, Units
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -85,7 +84,7 @@ class Engine:
         self._dense_shapes = dense_shapes(trainer.model)
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
-        self._costs = NetworkCosts(
+        costs = NetworkCosts(
             trainer.task,
             trainer.model,
             batches[0],
@@ -94,6 +93,7 @@ class Engine:
             _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
             interrupted,
         )
+        self.budgeting = Budgeting(plan, costs, report)
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
         self._kernel: TangentKernel | None = None
         if plan.conditions["kernel"] == "on":
@@ -234,8 +234,8 @@ class Engine:
         trainer = self.trainer
         if not self._epoch_ends:
             self._measure_kernel()
-        units = self._units_of(operation.units)
-        cost = self._cost_of(operation)
+        budgeting, units = self.budgeting, self._units_of(operation.units)
+        kind = operation.of or budgeting.kind
         with self._meter.instrument():
             before = self._account(units)
         try:
@@ -245,7 +245,7 @@ class Engine:
                 operation.targets,
                 operation.scope or _global_threshold,
                 seed,
-                self._limiter(units, operation.units_name, cost),
+                budgeting.limiter(units, operation.units_name, kind),
             )
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
@@ -258,10 +258,11 @@ class Engine:
                 event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
             sparsity = weight_sparsity(self.layers())
             asked, reached = operation.targets[-1], sparsity
-            if cost is not None:
-                asked, reached = round(1 - asked, 12), self._share(units, operation.units_name, cost)
+            if kind is not None:
+                asked = round(1 - asked, 12)
+                reached = budgeting.share(units, operation.units_name, kind)
             after = self._account(units)
-            self._require_removed(operation, cost, after)
+            self._require_removed(operation.targets[-1], kind, after)
             event["receipt"] = receipt(
                 units,
                 before,
@@ -271,121 +272,39 @@ class Engine:
                 scored=scored,
                 frozen=event.get("frozen", ()),
                 floor=self._plan.conditions["floor"],
-                rounding=self._rounding,
+                rounding=budgeting.rounding,
             )
         self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
-        if cost is not None:
-            self._report(f"{cost}: {asked:.4g} of dense were asked for, {reached:.4g} are reached")
+        if kind is not None:
+            self._report(
+                f"{kind}: {reached:.4g} of the dense network's, {asked:.4g} were asked for"
+            )
         for line in lines(event["receipt"]):
             self._report(f"  {line}")
         return Pruned(sparsity), {
             "units": operation.units_name,
             "target": operation.targets[-1],
-            **({} if cost is None else {"target_of": cost}),
+            **({} if kind is None else {"target_of": kind}),
             "sparsity": sparsity,
             **event,
         }
 
-    @property
-    def _rounding(self) -> int:
-        return int(self._plan.conditions.get("rounding", 1))
-
     def _account(self, units: Units) -> Account:
         weights = sum(int(layer["kept"]) for layer in self.layers())
-        return Account.of(units, weights, self._costs)
+        return Account.of(units, weights, self.budgeting.costs)
 
-    def _require_removed(self, operation: Prune, cost: str | None, after: Account) -> None:
+    def _require_removed(self, target: float, kind: str | None, after: Account) -> None:
         """Refuse a pruning that has left the dense network whole.
 
         Raises:
             RunFailed: it has, although something should have been removed.
         """
         dense = sum(math.prod(shape) for shape in self._dense_shapes.values())
-        if operation.targets[-1] > 0 and after.weights == dense:
+        if target > 0 and after.weights == dense:
             raise RunFailed(
-                f"pruning removed nothing, although {operation.targets[-1]:.4g} of the "
-                f"{cost or 'weights'} should go"
+                f"pruning removed nothing, although {target:.4g} of the {kind or 'weights'} "
+                "should have been removed"
             )
-
-    # Budgets
-
-    @property
-    def sparsity(self) -> float:
-        """The fraction to remove: of the weights, or of what the budget limits."""
-        spec = self._plan.spec
-        if spec.budget is None:
-            return spec.sparsity
-        return 1 - spec.budget.fraction(self._costs.dense(spec.budget.kind))
-
-    def _cost_of(self, operation: Prune) -> str | None:
-        """Return the kind of cost of which the targets are fractions, None for weights."""
-        budget = self._plan.spec.budget
-        return operation.of or (None if budget is None else budget.kind)
-
-    def _limiter(self, units: Units, name: str, kind: str | None) -> Limiter:
-        if self._rounding > 1 and units.nodes() is None:
-            raise Skip(f"rounding={self._rounding}: is for channels, and these are {name}")
-        if kind is None:
-            return no_limit
-        known = getattr(units, "obeys", ())
-        if kind not in known:
-            raise Skip(
-                f"{name} obey no budget of {kind}"
-                + (f"; they obey {', '.join(known)}" if known else "")
-            )
-        cost, dense = self._costs.of(kind, name), self._costs.dense(kind)
-        return lambda target: Limit(kind, cost, (1 - target) * dense)
-
-    def _share(self, units: Units, name: str, kind: str) -> float:
-        """Return the cost of the network as a fraction of the dense one's."""
-        assert isinstance(units, BudgetedUnits)
-        cost = self._costs.of(kind, name)(units.prospect(units.alive()))
-        return cost / self._costs.dense(kind)
-
-    def require_reachable(self, pruning: Prune) -> None:
-        """Print what a budget can reach with these units, and refuse a budget beyond.
-
-        Raises:
-            Skip: the budget is out of reach, or the units obey none of its kind.
-        """
-        budget = self._plan.spec.budget
-        assert budget is not None
-        kind, model = budget.kind, self.trainer.model
-        units = pruning.units(model, self.trainer.task.forward)
-        self._limiter(units, pruning.units_name, kind)
-        assert isinstance(units, BudgetedUnits)
-        with scoring_mode(model, batch_statistics=False), units.as_variables(model) as variables:
-            scored = set(variables)
-        smallest = units.smallest(scored, self._plan.conditions["floor"], self._rounding)
-        dense = self._costs.dense(kind)
-        least = self._costs.of(kind, pruning.units_name)(units.prospect(smallest))
-        reach = (
-            f"from {written(kind, least, 3)} ({least / dense:.3g} of dense) "
-            f"to {written(kind, dense, 3)} (dense)"
-        )
-        asked = budget.fraction(dense) * dense
-        if not least <= asked * (1 + 1e-9) < dense:
-            nearest = least if asked < least else dense
-            raise Skip(
-                f"the budget {budget} cannot be reached: this network can have {kind} {reach}; "
-                f"the nearest is {kind}={written(kind, nearest, 3)}"
-            )
-        self._report(f"budget {budget}: {kind} can be {reach}")
-
-    def budget_reached(self) -> dict[str, Any] | None:
-        """Return what the record says of the budget, None without one."""
-        budget, units = self._plan.spec.budget, self.trainer.units
-        if budget is None:
-            return None
-        kind = budget.kind
-        dense = self._costs.dense(kind)
-        shares = [self._share(each, name, kind) for name, each in units.items()]
-        return {
-            "kind": kind,
-            "asked": budget.fraction(dense),
-            "reached": min(shares, default=1.0),
-            "dense": dense,
-        }
 
     def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
         """Return what a trigger reads: the weights, or the masks that pruning would give."""
@@ -393,15 +312,14 @@ class Engine:
         if masks is None:
             return self._weights()
         seed = derive(self._plan.spec.seed, "trigger", self.trainer.position)
-        units, budget = self._units_of(masks.units), self._plan.spec.budget
-        kind = None if budget is None else budget.kind
+        units, budgeting = self._units_of(masks.units), self.budgeting
         return self._events.select(
             units,
             masks.criterion,
             masks.target,
             _global_threshold,
             torch.Generator().manual_seed(seed),
-            self._limiter(units, self.name_of(masks.units), kind),
+            budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
         ).kept
 
     def _weights(self) -> dict[str, torch.Tensor]:

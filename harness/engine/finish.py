@@ -132,7 +132,7 @@ def _sparsity(plan: Plan, engine: Engine) -> dict[str, Any]:
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())
-    budget = engine.budget_reached()
+    budget = engine.budgeting.reached(trainer.units)
     return {
         "requested": plan.spec.sparsity,
         **({} if budget is None else {"budget": budget}),

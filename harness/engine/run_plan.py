@@ -126,13 +126,14 @@ def _run(
     try:
         epochs, steps = int(plan.settings["epochs"]), task.steps_per_epoch
         program = partial(method, **plan.options)
+        sparsity = engine.budgeting.sparsity
         if plan.spec.budget is not None and not resumed:
             pruning = first_pruning(
-                program, plan.spec, epochs, steps, max(engine.sparsity, 0.0), engine.name_of
+                program, plan.spec, epochs, steps, max(sparsity, 0.0), engine.name_of
             )
             if pruning is not None:
-                engine.require_reachable(pruning)
-        program(Run(plan.spec, epochs, steps, replay, engine.sparsity))
+                engine.budgeting.require_reachable(pruning, trainer.model, task)
+        program(Run(plan.spec, epochs, steps, replay, sparsity))
         _check(plan, replay, engine)
         replay.save()
     except Diverged as error:
@@ -161,7 +162,7 @@ def _check(plan: Plan, replay: Replay, engine: Engine) -> None:
             f"{plan.spec.pruner} ended after {trainer.position} of {trainer.end} steps; "
             "every method trains for the whole budget: end with run.train()"
         )
-    budget = engine.budget_reached()
+    budget = engine.budgeting.reached(trainer.units)
     if budget is not None:
         if budget["reached"] > budget["asked"] * (1 + 1e-9):
             raise RunFailed(

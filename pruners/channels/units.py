@@ -55,7 +55,7 @@ class Channels:
     """
 
     exact = False
-    obeys = ("macs", "params", "bytes", "latency")
+    obeys: Collection[str] = ("macs", "params", "bytes", "latency")
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
         if forward is None:
@@ -269,9 +269,7 @@ class Channels:
         keep = {name: torch.isin(self._kept[name], kept) for name, kept in state.items()}
         self.apply(model, optimiser, companions, keep)
 
-    def _order(
-        self, scores: Scores, in_groups: bool, floor: float, rounding: int
-    ) -> list[Block]:
+    def _order(self, scores: Scores, in_groups: bool, floor: float, rounding: int) -> list[Block]:
         """Return all channels that may be removed, in blocks, the worst first.
 
         A block is one channel, unless the numbers of channels are rounded; it is as good as its
