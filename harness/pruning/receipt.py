@@ -13,6 +13,8 @@ from harness.units import BudgetedUnits, Units
 BOTTLENECK = 0.02
 """A group of channels is a bottleneck if a smaller share of it remains, or a single channel."""
 
+FROZEN = "frozen, and the criterion ranks by gradients"
+
 _FEW = 5
 """Names in a line of progress."""
 
@@ -68,7 +70,7 @@ def receipt(
     if not isinstance(units, BudgetedUnits):
         return content
     reasons = units.why_whole(scored, floor, rounding)
-    reasons |= {name: "frozen" for name in frozen if name in reasons}
+    reasons |= {name: FROZEN for name in frozen if name in reasons}
     narrow = {
         name: [left, dense]
         for name, (left, dense) in units.sizes().items()
