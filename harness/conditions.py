@@ -18,6 +18,7 @@ DEFAULTS: Mapping[str, str | float] = {
     "precision": "float32",
     "channels_last": "off",
     "floor": 0.0,
+    "rounding": 1,
 }
 """Learning-rate schedule; the share of the budget over which the rate of ``equal`` rises to its
 constant value (0.05 was the default of engine version 1); the run whose dense network this one

@@ -111,6 +111,7 @@ def pruner(
     paper: str = "",
     group: Group = "unstructured",
     prunes: bool = True,
+    obeys_budgets: bool = False,
     exceeds_budget: bool = False,
     limits: Mapping[str, str] | None = None,
     version: int = 1,
@@ -123,6 +124,8 @@ def pruner(
         paper: where the method was published.
         group: which rows of a table it belongs to.
         prunes: False for a method that removes nothing: its sparsity is 0 whatever is asked.
+        obeys_budgets: True for a method that has no sparsity, but keeps a budget (``--budget``).
+            A method that prunes does both.
         exceeds_budget: True for a method that by nature trains longer than the others.
         limits: the permitted values of options that are numbers, as of `task`.
         version: raised when results are no longer comparable with earlier ones.

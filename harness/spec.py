@@ -41,10 +41,20 @@ class Spec:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     plugins: Sequence[str] = ()
     budget: Budget | None = None
+    """What the network may cost, in place of a sparsity, which is then 0."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ``spec`` part of a record."""
-        return asdict(self) | {"plugins": list(self.plugins)}
+        content = asdict(self) | {"plugins": list(self.plugins)}
+        if self.budget is None:
+            del content["budget"]
+            return content
+        return content | {"budget": str(self.budget)}
+
+    @property
+    def target(self) -> str:
+        """The sparsity or the budget, as in the name of a run."""
+        return f"{self.sparsity:g}" if self.budget is None else self.budget.label
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,8 @@ class Plan:
     data_folder: Path
     start: InitialNetwork | None = None
     """The network that the run begins from; None for a new one."""
+    timed_on: str | None = None
+    """The device on which a budget of latency is measured; None for other budgets."""
 
     @property
     def identity(self) -> str:
@@ -81,6 +93,10 @@ class Plan:
         }
         if self.start is not None:
             decisive["start"] = self.start.sha256
+        if self.spec.budget is not None:
+            decisive["budget"] = str(self.spec.budget)
+        if self.timed_on is not None:
+            decisive["timed_on"] = self.timed_on
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
     @property
@@ -88,7 +104,7 @@ class Plan:
         """The name of the run's folder: readable, and unique by its identity."""
         spec = self.spec
         task, pruner = (shortened(name, _LONGEST_NAME) for name in (spec.task, spec.pruner))
-        return f"{task}-{pruner}-{spec.sparsity:g}-seed{spec.seed}-{self.identity}"
+        return f"{task}-{pruner}-{spec.target}-seed{spec.seed}-{self.identity}"
 
 
 def plan(
@@ -97,10 +113,12 @@ def plan(
     pruner: str,
     *,
     sparsity: float | None = None,
+    budget: str | None = None,
     seed: int = 0,
     profile: str = "embedded",
     overrides: Mapping[str, str] | None = None,
     plugins: Sequence[str] = (),
+    device: str = "auto",
     data_folder: Path = Path("data"),
     results: Path = Path("results"),
     describe: Callable[..., DataDescription] | None = None,
@@ -112,11 +130,13 @@ def plan(
         task: a task's name.
         pruner: a pruner's name.
         sparsity: fraction of the prunable weights to remove; None for the task's default.
+        budget: what the network may cost, in place of a sparsity, as in ``macs=0.25``.
         seed: not negative.
         profile: one that the task has.
         overrides: values by name, as text: of the task's settings, the pruner's options or the
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
+        device: the name of the device, on which a budget of latency depends.
         data_folder: where official data lie.
         results: where the run lies that this one begins from.
         describe: stands in for `describe_data`, where many plans share their data.
@@ -163,14 +183,16 @@ def plan(
     if "start" in changed:
         start = find_initial_network(values["engine"]["start"], task, results)
         changed["start"] = values["engine"]["start"] = start.run
+    limit = asked_budget(budget, sparsity, pruner_entry)
     spec = Spec(
         task=task,
         pruner=pruner,
-        sparsity=asked_sparsity(sparsity, task_entry, pruner_entry),
+        sparsity=asked_sparsity(sparsity, task_entry, pruner_entry) if limit is None else 0.0,
         seed=seed,
         profile=profile,
         overrides=changed,
         plugins=tuple(plugins),
+        budget=limit,
     )
     return Plan(
         spec=spec,
@@ -182,6 +204,7 @@ def plan(
         data=(describe or describe_data)(task_entry, profile, values["task"], data_folder),
         data_folder=data_folder,
         start=start,
+        timed_on=_timed_on(limit, device),
     )
 
 
@@ -221,6 +244,32 @@ def _complaint(function: Callable[..., Any], error: Exception) -> str:
     at = f", in line {own[-1].lineno}" if own else ""
     what = str(error).partition("\n")[0]
     return f"{place(function)}{at}: {type(error).__name__}{': ' if what else ''}{what}"
+
+
+def asked_budget(text: str | None, sparsity: float | None, pruner: Entry) -> Budget | None:
+    """Return the budget that a method has to keep; None for a method that keeps none.
+
+    Raises:
+        RequestError: it is no budget, or there is a sparsity besides.
+    """
+    if text is None:
+        return None
+    budget = Budget.parse(text)
+    if sparsity is not None:
+        raise RequestError(f"a run has a sparsity or a budget, not both: {sparsity:g}, {budget}")
+    arguments = pruner.arguments
+    return budget if arguments.get("prunes", True) or arguments.get("obeys_budgets") else None
+
+
+def _timed_on(budget: Budget | None, device: str) -> str | None:
+    """Return the name of the device on which networks are timed, if a budget needs it."""
+    if budget is None or budget.kind != "latency":
+        return None
+    # Imported here because finding a GPU imports torch, which takes seconds.
+    from harness.device import find_device
+    from harness.results.provenance import describe_device
+
+    return describe_device(find_device(device))
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:

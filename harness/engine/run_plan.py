@@ -97,6 +97,8 @@ def _run(
 ) -> Record:
     # Pruned networks produce denormal numbers, which are slow on a CPU.
     torch.set_flush_denormal(True)
+    if plan.timed_on not in (None, here := provenance.describe_device(device)):
+        raise Skip(f"{plan.run_id} is timed on {plan.timed_on}, and this is {here}")
     preparing = Stopwatch()
     method = plan.pruner.load()
     task = build_task(plan, device)

@@ -154,7 +154,11 @@ def _git(project: Path, *arguments: str) -> str:
 def command(spec: Spec) -> str:
     """Return the command that asks for a spec."""
     words = ["python", "-m", "harness", "run", "--task", spec.task, "--pruner", spec.pruner]
-    words += ["--sparsity", f"{spec.sparsity:g}", "--seed", str(spec.seed)]
+    if spec.budget is None:
+        words += ["--sparsity", f"{spec.sparsity:g}"]
+    else:
+        words += ["--budget", str(spec.budget)]
+    words += ["--seed", str(spec.seed)]
     words += ["--profile", spec.profile]
     for name, value in spec.overrides.items():
         words += ["--set", f"{name}={as_text(value)}"]
