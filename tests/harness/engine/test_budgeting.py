@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -122,7 +121,7 @@ def test_a_pruning_that_removes_nothing_is_an_error(bench: Workbench) -> None:
 
 
 @pytest.fixture
-def noisy_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def noisy_times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Networks take a millisecond per parameter, with noise that never comes again."""
     noise = itertools.cycle([1.0, 1.02, 0.97, 1.013, 0.991, 1.007, 0.983])
     times: list[float] = []
@@ -134,7 +133,7 @@ def noisy_times(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         return times[-1]
 
     monkeypatch.setattr(NetworkCosts, "_time", time)
-    yield times
+    return times
 
 
 def times_in(run: Attempts) -> dict[str, float]:
@@ -164,9 +163,10 @@ def test_a_search_that_was_killed_goes_on_with_the_times_that_it_has(
             raise Killed
         return time(costs, network)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(NetworkCosts, "_time", killed)
-        run.go()
+        with pytest.raises(Killed):
+            run.go()
     before = times_in(run)
     record = run.go()
     assert len(before) >= 3
@@ -178,9 +178,10 @@ def test_a_run_that_prunes_again_after_a_crash_chooses_the_same(
     bench: Workbench, noisy_times: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = attempts(bench, "crop_s", budget="latency=0.5")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr("harness.engine.engine.Engine._after_epoch", _killed)
-        run.go(checkpoints=NEVER)
+        with pytest.raises(Killed):
+            run.go(checkpoints=NEVER)
     timed = len(noisy_times)
     record = run.go(checkpoints=NEVER)
     assert len(noisy_times) == timed
@@ -191,9 +192,7 @@ def _killed(*arguments: object) -> None:
     raise Killed
 
 
-def test_a_search_stops_when_it_is_asked_to(
-    bench: Workbench, noisy_times: list[float]
-) -> None:
+def test_a_search_stops_when_it_is_asked_to(bench: Workbench, noisy_times: list[float]) -> None:
     run = attempts(bench, "crop_s", budget="latency=0.5")
     stop = Stop()
     stop.requested = True
