@@ -86,7 +86,6 @@ class Engine:
         batches = trainer.task.scoring_batches(plan.spec.seed)
         costs = NetworkCosts(
             trainer.task,
-            trainer.model,
             batches[0],
             checkpoints.times,
             meter.instrument,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -27,16 +28,24 @@ _ROUNDS = 3
 """How often a network and the dense one are timed in turn; of each the shortest median counts."""
 
 
+@dataclass(frozen=True)
+class _Operations:
+    """Multiply-accumulates of the dense network."""
+
+    all: int
+    per_weight: Mapping[str, int]
+    """By the name of a prunable weight: the operations with each of its elements."""
+    is_sum: bool
+    """Whether each operation has one prunable weight."""
+
+
 class NetworkCosts:
     """Counts or measures the costs of one run's network, by the kinds of `harness.budget`.
 
-    Build it while the network is dense.
-
     Args:
         task: what the network is used for.
-        model: the dense network.
         batch: the batch whose inference is timed.
-        times: where measured times are kept, so that a resumed run gets the same.
+        times: the file of measured times, from which a resumed run gets the same.
         instrument: a context that is left out of the method's costs.
         seconds: how long one timing takes.
         interrupted: says whether the process has been asked to stop.
@@ -45,7 +54,6 @@ class NetworkCosts:
     def __init__(
         self,
         task: Task,
-        model: nn.Module,
         batch: Batch,
         times: Path,
         instrument: Instrument,
@@ -58,19 +66,6 @@ class NetworkCosts:
         self._instrument = instrument
         self._seconds = seconds
         self._interrupted = interrupted
-        self._parameters = {name: p.numel() for name, p in model.named_parameters()}
-        self._dense_macs, by_weight = self._operations(model)
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        weights = prunable_weights(model).items()
-        self._per_weight = {
-            names[id(weight)]: by_weight[name] // weight.numel()
-            for name, weight in weights
-            if weight.numel()
-        }
-        # Otherwise there are products without prunable weights, or between two of them.
-        self._is_sum = self._dense_macs == sum(
-            self._per_weight[name] * self._parameters[name] for name in self._per_weight
-        )
 
     def of(self, kind: str, units: str) -> Cost:
         """Return a function that gives the cost of a prospect of these units.
@@ -94,9 +89,9 @@ class NetworkCosts:
         """Return a cost of the dense network."""
         match kind:
             case "macs":
-                return self._dense_macs
+                return self._dense_operations.all
             case "params":
-                return sum(self._parameters.values())
+                return sum(self._dense_parameters.values())
             case "bytes":
                 return self._dense_bytes
             case "latency":
@@ -105,16 +100,55 @@ class NetworkCosts:
 
     def macs(self, prospect: Prospect) -> int:
         """Return the multiply-accumulates of one sample with weights that remain."""
-        if self._is_sum:
-            elements = prospect.elements
-            return sum(each * elements[name] for name, each in self._per_weight.items())
-        dense, by_weight = self._operations(network := prospect.network())
-        removed = 0.0
-        for name, weight in prunable_weights(network).items():
-            if name in prospect.masks and weight.numel():
-                share = 1 - int(prospect.masks[name].count_nonzero()) / weight.numel()
-                removed += by_weight[name] * share
-        return round(dense - removed)
+        dense, left, masks = self._dense_operations, prospect.elements, prospect.masks
+        per_weight, whole = dense.per_weight, self._dense_parameters
+        if dense.is_sum:
+            return sum(each * left[name] for name, each in per_weight.items())
+        if all(left[name] == whole[name] for name in left if name not in masks):
+            # Only masked: the other operations are those of the dense network.
+            return dense.all - sum(
+                each * (whole[name] - left[name]) for name, each in per_weight.items()
+            )
+        with self._instrument():
+            operations, _ = self._operations(prospect.network())
+        return operations
+
+    def _new_network(self) -> nn.Module:
+        """Build a dense network; its weights are others than those of the run."""
+        with torch.random.fork_rng(devices=[]):
+            return self._task.model().to(self._task.device).eval()
+
+    @cached_property
+    def _timed_network(self) -> nn.Module:
+        """The dense network with which others are compared."""
+        return self._new_network()
+
+    @cached_property
+    def _dense_parameters(self) -> Mapping[str, int]:
+        with self._instrument():
+            named = self._new_network().named_parameters()
+            sizes = {name: parameter.numel() for name, parameter in named}
+        return sizes
+
+    @cached_property
+    def _dense_bytes(self) -> int:
+        with self._instrument():
+            size = len(network_file.contents(self._new_network().state_dict(), {}))
+        return size
+
+    @cached_property
+    def _dense_operations(self) -> _Operations:
+        with self._instrument():
+            network = self._new_network()
+            everything, by_weight = self._operations(network)
+            names = {id(parameter): name for name, parameter in network.named_parameters()}
+            per_weight = {
+                names[id(weight)]: by_weight[name] // weight.numel()
+                for name, weight in prunable_weights(network).items()
+                if weight.numel()
+            }
+        counted = sum(each * self._dense_parameters[name] for name, each in per_weight.items())
+        return _Operations(everything, per_weight, counted == everything)
 
     def _operations(self, model: nn.Module) -> tuple[int, dict[str, int]]:
         task, sample = self._task, self._task.one_sample()
@@ -122,21 +156,10 @@ class NetworkCosts:
             return all_operations(model, lambda: task.inference(model, sample))
 
     @cached_property
-    def _dense_bytes(self) -> int:
-        with torch.random.fork_rng(devices=[]):
-            return len(network_file.contents(self._task.model().state_dict(), {}))
-
-    @cached_property
-    def _dense_network(self) -> nn.Module:
-        """A dense network with other weights, which do not matter for its speed."""
-        with torch.random.fork_rng(devices=[]):
-            return self._task.model().to(self._task.device).eval()
-
-    @cached_property
     def _dense_seconds(self) -> float:
         seconds: float
         with self._instrument():
-            seconds = self._times.get("dense", lambda: self._time(self._dense_network))
+            seconds = self._times.get("dense", lambda: self._time(self._timed_network))
         return seconds
 
     def _seconds_of(self, prospect: Prospect) -> float:
@@ -152,7 +175,7 @@ class NetworkCosts:
         own, dense = [], []
         for _ in range(_ROUNDS):
             own.append(self._time(network))
-            dense.append(self._time(self._dense_network))
+            dense.append(self._time(self._timed_network))
         return min(own) / min(dense)
 
     def _time(self, network: nn.Module) -> float:
