@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 
 from benchmarks.measurement import Comparison, alternate, in_new_process
-from tasks.nyu.crop import HALF, centre_crop
-from tasks.nyu.labelled import HEIGHT, WIDTH, LabelledFrames
+from tasks.nyu.augmentation import centre_crop
+from tasks.nyu.data import HALF
+from tasks.nyu.readers import HEIGHT, WIDTH, LabelledFrames
 
 FRAMES, EPOCH, DIFFERENT = 1449, 795, 8
 ROUNDS = 1

@@ -36,7 +36,7 @@ def measure() -> list[Comparison]:
     trainer = embedded_trainer(task)
     loop, bare = alternate(lambda: _epoch(trainer), _bare_loop(task), EPOCHS)
     lines = [Comparison("training loop / bare loop", loop, bare, "s", 1.03)]
-    task.evaluate = _no_evaluation  # type: ignore[method-assign]
+    task.evaluate = _no_evaluation  # type: ignore[method-assign]  # the bare loop has none
     with tempfile.TemporaryDirectory() as folder:
         run = _run(task, Path(folder))
         whole, bare = alternate(lambda: run.train(epochs=1), _bare_loop(task), EPOCHS)

@@ -17,7 +17,7 @@ ALLOWED_PAGE_MEGABYTES = 5.0
 def measure() -> list[Comparison]:
     """Write the report on fabricated runs, in a process of its own."""
     # The tests know how to fabricate results; nothing else does.
-    from tests.reports.fabricated import save, two_thousand
+    from tests.helpers.fabricated import save, two_thousand
 
     with tempfile.TemporaryDirectory() as folder:
         results = save(Path(folder) / "results", two_thousand())

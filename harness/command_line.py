@@ -22,7 +22,7 @@ from harness.signals import ending_at_once
 from harness.spec import PROFILES
 
 COMMANDS = {
-    "list": "list the tasks, pruners and suites",
+    "list": "list the tasks, pruners and suites, or what can be set for one of them",
     "run": "carry out one run, or resume one that was interrupted",
     "matrix": "carry out every run of a suite that is not done yet",
     "status": "show which runs of a results folder are done, running, waiting or failed",
@@ -205,7 +205,15 @@ def _file(path: Path) -> tuple[int, int] | str:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", metavar="tasks|pruners|suites", help="default: all")
+    parser.add_argument(
+        "kind",
+        nargs="?",
+        metavar="KIND",
+        help="tasks, pruners, suites or conditions (default: all but conditions)",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="after task or pruner: list what can be set for it"
+    )
     parser.add_argument("--json", action="store_true", help="print one array of objects")
     _results_option(parser)
     _plugin_option(parser)
@@ -379,7 +387,8 @@ def _set_option(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a setting of the task, the pruner or the engine; may be repeated",
+        help="change a setting of the task, the pruner or the engine; may be repeated; see: "
+        "python -m harness list task NAME",
     )
 
 

@@ -74,7 +74,7 @@ class Subject:
         if self.entry.kind == "task":
             return self.request.plan()
         steps = build_task(self.request.plan(), CPU).steps_per_epoch
-        epochs = max(int(self.request.plan().settings["epochs"]), -(-LEAST_STEPS // steps))
+        epochs = max(self.request.plan().recipe.epochs, -(-LEAST_STEPS // steps))
         return self.request.plan(epochs)
 
     @cached_property
@@ -107,7 +107,7 @@ class Subject:
             raise Untried("no run came to its end")
         return self.attempt
 
-    def run(self, endings: Iterable[_Ending] = ()) -> Record:
+    def run(self, endings: Iterable[StopAfter] = ()) -> Record:
         """Return the record of another such run, in a results folder of its own.
 
         Args:
@@ -116,7 +116,7 @@ class Subject:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
             for ending in endings:
-                with contextlib.suppress(Interrupted, _Killed):
+                with contextlib.suppress(Interrupted, Killed):
                     return self._carry_out(store, ending)
             return self._carry_out(store, Stop())
 
@@ -124,21 +124,27 @@ class Subject:
         return run_plan(self.plan, self.request.registry, store, CPU, lambda line: None, stop)
 
 
-class _Killed(BaseException):
-    """Stands for the end of a process that saves nothing."""
+class Killed(BaseException):
+    """Stands for the end of a process by ``kill -9``: nothing is saved."""
 
 
 @dataclass
-class _Ending(Stop):
-    """Ends a attempt of a run after some steps and verbs: it saves itself, or it does not."""
+class StopAfter(Stop):
+    """Ends an attempt at a run after a number of steps and verbs.
+
+    Args:
+        steps: how many it takes; the one after them ends it.
+        saves: whether the attempt saves its state first, as it does when it is asked to stop.
+    """
 
     steps: int = 1
     saves: bool = True
 
     def __call__(self) -> bool:
+        """Count a step or verb, and return whether the attempt is to end."""
         self.steps -= 1
         if self.steps < 0 and not self.saves:
-            raise _Killed
+            raise Killed
         return self.steps < 0
 
 
@@ -337,7 +343,9 @@ def runs_can_be_interrupted(subject: Subject) -> None:
     whole = subject.record
     # One that was killed does again what it has done since it was interrupted.
     endings = [
-        _Ending(steps=steps, saves=saves) for steps in (2, 7, 17, 1, 29) for saves in (True, False)
+        StopAfter(steps=steps, saves=saves)
+        for steps in (2, 7, 17, 1, 29)
+        for saves in (True, False)
     ]
     pieces = subject.run(endings)
     _require(outcome(whole) == outcome(pieces), "the interrupted run ended otherwise")

@@ -26,7 +26,7 @@ class Output(io.TextIOBase):
         self.failure: OSError | None = None
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # there it is an attribute
         """The encoding of the stream."""
         return self._stream.encoding or "utf-8"
 

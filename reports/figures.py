@@ -146,7 +146,7 @@ def _plain_lines(lines: Iterable[str]) -> str:
 
 def _size(artist: Artist, figure: Figure) -> tuple[float, float]:
     """Return the width and height in inches that an artist takes."""
-    extent = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
+    extent = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]  # matplotlib has no type here
     return extent.width / figure.dpi, extent.height / figure.dpi
 
 
@@ -236,7 +236,7 @@ def _panels(
 
 def _fitted(figure: Figure) -> Figure:
     """Widen a figure of panels on the left where its labels need more room there."""
-    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib has no type here
     boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
     lacking = 0.06 - min(box.x0 for box in boxes if box is not None) / figure.dpi
     if lacking > 0:

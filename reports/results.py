@@ -22,6 +22,7 @@ from harness.results.comparable import (
     machine,
     not_comparable,
 )
+from harness.settings import as_text
 from harness.storage.damage import damage
 from harness.storage.store import SCHEMA, Record, Store
 from reports.provenance import details, without_paths
@@ -339,7 +340,7 @@ def _with_sections(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(overrides: Mapping[str, Any]) -> str:
-    return without_paths(", ".join(f"{k}={v}" for k, v in sorted(overrides.items())))
+    return without_paths(", ".join(f"{k}={as_text(v)}" for k, v in sorted(overrides.items())))
 
 
 def _those_that_count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

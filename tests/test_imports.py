@@ -14,7 +14,7 @@ import pytest
 from harness.registry import Registry
 from harness.spec import plan
 from harness.storage.store import Store
-from tests.harness.records import record
+from tests.helpers.records import record
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDERS = ("harness", "tasks", "pruners", "reports", "benchmarks")
@@ -55,8 +55,8 @@ CONTRACTS = {
     f"harness.{name}"
     for name in (
         *("data.decoded", "data.description", "data.download", "data.loading"),
-        *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
-        *("trigger", "units"),
+        *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds"),
+        *("settings", "task", "trigger", "units"),
     )
 }
 """All of the harness that tasks and pruners see."""
@@ -77,13 +77,17 @@ def test_tasks_and_pruners_know_the_contracts_only(folder: str) -> None:
 
 
 def test_a_domain_does_not_reach_into_another() -> None:
-    """What all the tasks share is in the harness."""
+    """What all the tasks share is in the harness, and what tasks on images share in one domain."""
     domains = [path.name for path in (PROJECT / "tasks").iterdir() if path.is_dir()]
     for domain in domains:
-        others = {f"tasks.{other}" for other in domains if other != domain}
+        others = {f"tasks.{other}" for other in domains if other not in (domain, "images")}
         for file in sources(f"tasks/{domain}"):
             reached = {".".join(module.split(".")[:2]) for module in imported(file.read_text())}
             assert not reached & others, file
+    for file in sources("tasks/images"):
+        assert not {m for m in imported(file.read_text()) if m.startswith("tasks.")} - {
+            m for m in imported(file.read_text()) if m.startswith("tasks.images")
+        }, file
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

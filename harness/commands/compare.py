@@ -18,6 +18,7 @@ from harness.results.comparable import (
 )
 from harness.results.intervals import Interval, difference
 from harness.results.summary import COSTS
+from harness.settings import as_text
 from harness.storage import files
 from harness.storage.store import OF_RUNS, Store
 from harness.text import number, percent, table
@@ -115,7 +116,7 @@ def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]
         if first["spec"][key] != second["spec"][key]:
             yield key, str(first["spec"][key]), str(second["spec"][key])
     for key in sorted({**first["spec"]["overrides"], **second["spec"]["overrides"]}):
-        before, after = (str(record["settings"].get(key, "-")) for record in (first, second))
+        before, after = (as_text(record["settings"].get(key, "-")) for record in (first, second))
         if before != after:
             yield key, before, after
     if first["data"]["sha256"] != second["data"]["sha256"]:
@@ -246,7 +247,7 @@ def _noise(change: Interval) -> tuple[str, str, str, str]:
 
 def _request(record: Record) -> str:
     spec = record["spec"]
-    overrides = " ".join(f"{name}={value}" for name, value in spec["overrides"].items())
+    overrides = " ".join(f"{name}={as_text(value)}" for name, value in spec["overrides"].items())
     words = (spec["task"], spec["pruner"], f"{spec['sparsity']:g}", f"seed {spec['seed']}")
     return " ".join(word for word in (*words, spec["profile"], overrides) if word)
 

@@ -13,7 +13,7 @@ from harness.data.download import download, extract
 from harness.errors import RequestError, nearest
 from harness.output import Progress
 from harness.registry import Entry, Registry
-from harness.spec import describe_data, parse_setting
+from harness.spec import describe_data, where_settings_are_listed
 from harness.text import columns
 
 ACTIONS = ("list", "fetch", "check")
@@ -58,15 +58,18 @@ def _list(tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str]) -> l
     return list(dict.fromkeys(problems))
 
 
-def _settings(task: Entry, profile: str, changes: Mapping[str, str]) -> dict[str, Any]:
+def _settings(task: Entry, profile: str, changes: Mapping[str, str]) -> Mapping[str, Any]:
     """Return a profile's settings, some of them changed."""
-    settings = {**task.arguments["settings"], **task.arguments["profiles"][profile]}
-    choices = task.arguments.get("choices") or {}
+    declared = task.settings_in(profile)
+    values = {name: setting.default for name, setting in declared.items()}
     for name, text in changes.items():
-        if name not in settings:
-            raise RequestError(f"unknown setting {name!r} of {task.name}{nearest(name, settings)}")
-        settings[name] = parse_setting(name, text, settings[name], choices.get(name))
-    return settings
+        if name not in declared:
+            raise RequestError(
+                f"unknown setting {name!r} of {task.name}{nearest(name, declared)}"
+                f"{where_settings_are_listed(task.name)}"
+            )
+        values[name] = declared[name].parse(text)
+    return task.build_settings(values)
 
 
 def _fetch(task: Entry, data_folder: Path) -> None:

@@ -10,17 +10,22 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import platformdirs
 from filelock import FileLock
 
 from harness.errors import RequestError
 
+if TYPE_CHECKING:  # the command line uses this module, and importing numpy takes long
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+else:
+    Array = Any
+
 Item = TypeVar("Item")
-Array = npt.NDArray[Any]
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 """What file systems answer that cannot lock."""
@@ -75,6 +80,8 @@ def decoded(folder: Path, names: Sequence[str], decode: Callable[[Save], None]) 
 
 def _mapped(folder: Path, names: Sequence[str]) -> dict[str, Array] | None:
     """Return the arrays, None if any is missing or damaged: systems clear caches file by file."""
+    import numpy as np
+
     try:
         return {name: np.load(_file(folder, name), mmap_mode="c") for name in names}
     except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
@@ -159,6 +166,8 @@ def _write(
     items: Sequence[Item],
     folder: Path,
 ) -> None:
+    import numpy as np
+
     first = _item(read, items[0])
     header = {
         "descr": np.lib.format.dtype_to_descr(first.dtype),

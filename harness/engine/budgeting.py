@@ -29,11 +29,11 @@ class Budgeting:
 
     def __init__(self, plan: Plan, costs: NetworkCosts, report: Callable[[str], None]) -> None:
         self.costs = costs
-        self.rounding = int(plan.conditions.get("rounding", 1))
+        self.rounding = plan.conditions.rounding
         """The number of which all numbers of channels are multiples."""
         self._budget = plan.spec.budget
         self._sparsity = plan.spec.sparsity
-        self._floor = plan.conditions["floor"]
+        self._floor = plan.conditions.floor
         self._report = report
 
     @property

@@ -29,7 +29,7 @@ from harness.signals import Stop, deaf
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser
 from harness.training.precision import Precision
 from harness.training.trainer import update
 from harness.units import all_masks
@@ -51,6 +51,9 @@ MEASURED = (
     "parameters",
 )
 
+
+Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
+"""Returns the costs of a finished network, as `final_costs` does."""
 
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
 """In which process the network was measured."""
@@ -319,9 +322,9 @@ STEPS = 2
 
 def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
     """Return a function that takes one training step, on the same batch each time."""
-    optimiser = build_optimiser(network.model.parameters(), plan.settings)
+    optimiser = build_optimiser(network.model.parameters(), plan.recipe)
     units = tuple(network.units.values())
-    clip = float(plan.settings["clip"])
+    clip = float(plan.recipe.clip)
     precision = Precision.of(plan.conditions)
 
     def step() -> None:

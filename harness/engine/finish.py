@@ -12,7 +12,7 @@ import torch
 
 from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine
-from harness.engine.final_costs import final_costs
+from harness.engine.final_costs import Measure
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 from harness.results import provenance
@@ -40,13 +40,16 @@ class Finished:
     """Why training ended early; None if it did not."""
 
 
-def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
+def assemble(
+    finished: Finished, plugins: Sequence[Path], stop: Stop, measure: Measure
+) -> dict[str, Any]:
     """Test the last weights, once, measure the final network, and return the record.
 
     Args:
         finished: the run.
         plugins: plug-in files that the measuring process needs.
         stop: ends the measurement.
+        measure: returns the costs of the final network.
 
     Raises:
         Interrupted: the process was asked to stop.
@@ -61,7 +64,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
         quality, infinite = _quality(plan, trainer)
         if infinite:
             status, reason = "diverged", infinite
-    final = final_costs(finished.folder, plan, plugins, device, stop)
+    final = measure(finished.folder, plan, plugins, device, stop)
     return {
         **head(plan, status, reason),
         "quality": quality,

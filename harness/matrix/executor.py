@@ -17,6 +17,8 @@ from harness.errors import RequestError, nearest
 from harness.spec import Plan
 
 ENTRY_POINT_GROUP = "pruning_benchmark.executors"
+"""Where executors are registered."""
+
 
 Status = Literal[
     "done",

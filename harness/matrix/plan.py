@@ -11,13 +11,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness import conditions
+from harness.conditions import Conditions
 from harness.data.description import DataDescription
 from harness.errors import DamagedFile, ImportFailed, RequestError, nearest
 from harness.matrix.suite import Request, Suite, requests
 from harness.registry import Entry, Registry
 from harness.results.head import asked_for, not_planned
-from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan
+from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan, where_settings_are_listed
 from harness.storage import files
 from harness.storage.damage import Shape, misshapen
 from harness.storage.store import Record
@@ -92,6 +92,7 @@ def _refuse_unknown_settings(
         if name not in known:
             raise RequestError(
                 f"unknown setting {name!r} for all of these runs{nearest(name, known)}"
+                f"{where_settings_are_listed()}"
             )
 
 
@@ -99,7 +100,7 @@ def _settings(request: Request, registry: Registry) -> set[str]:
     """Return the names of all settings that a run has."""
     arguments = registry.find("task", request.task).arguments
     options = registry.find("pruner", request.pruner).options
-    return {*arguments["settings"], *options, *conditions.DEFAULTS}
+    return {*arguments["settings"], *options, *Conditions()}
 
 
 def _plan(
@@ -163,7 +164,7 @@ class _Describer:
     def __call__(
         self, task: Entry, profile: str, settings: Mapping[str, Any], data_folder: Path
     ) -> DataDescription:
-        key = json.dumps([task.name, profile, settings], sort_keys=True)
+        key = json.dumps([task.name, profile, dict(settings)], sort_keys=True)
         if key not in self._known:
             try:
                 self._known[key] = describe_data(task, profile, settings, data_folder)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.errors import Skip, nearest
-from harness.places import place
+from harness.conditions import Conditions
+from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
@@ -69,13 +69,13 @@ class PruningEvents:
     Args:
         trainer: holds the network, its optimizer and its target networks.
         batches: the scoring batches, equal for all methods of a seed.
-        conditions: those of `harness.conditions`.
+        conditions: those of the run.
         instrument: a context that is left out of the method's costs.
     """
 
     trainer: Trainer
     batches: Sequence[Batch]
-    conditions: Mapping[str, Any]
+    conditions: Conditions
     instrument: Instrument
 
     def prune(
@@ -108,7 +108,7 @@ class PruningEvents:
                     units, criterion, target, scope, generator, limiter
                 )
                 whole |= stay
-                if self.conditions["masks"] == "shuffled":
+                if self.conditions.masks == "shuffled":
                     kept = units.shuffled(kept, generator)
                 units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
             with self.instrument():
@@ -119,7 +119,7 @@ class PruningEvents:
             "kept_sha256": kept_sha256,
             "scoring": {
                 "batches": len(self._scored_batches),
-                "statistics": self.conditions["statistics"],
+                "statistics": self.conditions.statistics,
             },
             **({"frozen": sorted(whole)} if whole else {}),
         }
@@ -153,7 +153,7 @@ class PruningEvents:
         frozen &= alive.keys()
         try:
             scores = _checked(scores, alive)
-            if self.conditions["masks"] == "inverted":
+            if self.conditions.masks == "inverted":
                 scores = {name: -each for name, each in scores.items()}
             scores = _above_all(scores, frozen)
             kept = self._selected(units, scores, target, scope, limiter(target))
@@ -165,7 +165,7 @@ class PruningEvents:
     def _selected(
         self, units: Units, scores: Scores, target: float, scope: Scope, limit: Limit | None
     ) -> Kept:
-        floor, rounding = self.conditions["floor"], self.conditions.get("rounding", 1)
+        floor, rounding = self.conditions.floor, self.conditions.rounding
         if limit is None and rounding == 1:
             return units.select(scores, target, scope, floor)
         assert isinstance(units, BudgetedUnits)
@@ -173,12 +173,12 @@ class PruningEvents:
 
     @property
     def _batch_statistics(self) -> bool:
-        return bool(self.conditions["statistics"] == "batch")
+        return self.conditions.statistics == "batch"
 
     @property
     def _scored_batches(self) -> Sequence[Batch]:
         half = len(self.batches) // 2
-        return self.batches[:half] if self.conditions["scoring"] == "half" else self.batches
+        return self.batches[:half] if self.conditions.scoring == "half" else self.batches
 
     def _gradient_flow(self) -> float | None:
         """Measure the gradient flow for the record; None if the network has no gradient."""

@@ -127,14 +127,12 @@ class NetworkCosts:
     def _dense_parameters(self) -> Mapping[str, int]:
         with self._instrument():
             named = self._new_network().named_parameters()
-            sizes = {name: parameter.numel() for name, parameter in named}
-        return sizes
+            return {name: parameter.numel() for name, parameter in named}
 
     @cached_property
     def _dense_bytes(self) -> int:
         with self._instrument():
-            size = len(network_file.contents(self._new_network().state_dict(), {}))
-        return size
+            return len(network_file.contents(self._new_network().state_dict(), {}))
 
     @cached_property
     def _dense_operations(self) -> _Operations:

@@ -31,7 +31,7 @@ OBSERVATIONS = ("kernel",)
 def is_observed(record: Record) -> bool:
     """Return whether a run carried an instrument that others do not."""
     overrides = record["spec"]["overrides"]
-    return any(overrides.get(name, "off") != "off" for name in OBSERVATIONS)
+    return any(overrides.get(name, False) not in (False, "off") for name in OBSERVATIONS)
 
 
 def not_comparable(record: Record) -> dict[str, str]:
@@ -41,7 +41,7 @@ def not_comparable(record: Record) -> dict[str, str]:
         return dict.fromkeys(COSTS, "diverged: a run that ended early has no costs to compare")
     reasons = dict(cost.get("reasons", {}))
     if is_observed(record) and "instrument_seconds" not in cost:
-        why = f"measured with {' and '.join(OBSERVATIONS)}=on, whose own cost it contains"
+        why = f"measured with {' and '.join(OBSERVATIONS)}=true, whose own cost it contains"
         reasons |= dict.fromkeys(OF_WHOLE_RUN, why)
     return reasons
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness import conditions
+from harness.conditions import Conditions
 from harness.registry import Entry
 from harness.results import provenance
+from harness.settings import as_text
 from harness.spec import ENGINE_VERSION, Plan, Spec
 from harness.storage.store import SCHEMA
 
@@ -26,7 +27,7 @@ def asked_for(plan: Plan) -> dict[str, Any]:
 def not_planned(spec: Spec, task: Entry, pruner: Entry, status: str, reason: str) -> dict[str, Any]:
     """Return what stands for a run that could not be planned: its data are not known."""
     arguments = task.arguments
-    changed = [f"{name}={value}" for name, value in spec.overrides.items()]
+    changed = [f"{name}={as_text(value)}" for name, value in spec.overrides.items()]
     name = f"{spec.task}-{spec.pruner}-{spec.sparsity:g}-seed{spec.seed}"
     return {
         "schema": SCHEMA,
@@ -35,7 +36,7 @@ def not_planned(spec: Spec, task: Entry, pruner: Entry, status: str, reason: str
         "reason": reason,
         **_which(spec, task, pruner),
         "data": {"source": None, "name": None, "sha256": None, "stands_in_for": None},
-        "settings": {**arguments["settings"], **pruner.options, **conditions.DEFAULTS},
+        "settings": {**arguments["settings"], **pruner.options, **Conditions()},
         **_nothing(spec, task),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from harness.settings import as_text
 from harness.text import WIDTH, count, number, percent, several, size, table
 
 Record = Mapping[str, Any]
@@ -58,7 +59,10 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     stamp = "SYNTHETIC" if record["data"]["source"] == "synthetic" else record["data"]["source"]
     yield "data", f"{stamp}: {record['data']['name']}"
     if record["spec"]["overrides"]:
-        yield "settings", ", ".join(f"{k}={v}" for k, v in record["spec"]["overrides"].items())
+        yield (
+            "settings",
+            ", ".join(f"{k}={as_text(v)}" for k, v in record["spec"]["overrides"].items()),
+        )
     yield "weights removed", _sparsity(record["sparsity"])
     for before, event in pairwise([{}, *record["events"]]):
         if event["verb"] == "prune":

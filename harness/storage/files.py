@@ -25,6 +25,28 @@ UNFINISHED = ".unfinished"
 """Ends the name of a file that is being written."""
 
 
+class Disk:
+    """The operations that change files, so that a test can let one of them fail."""
+
+    def write(self, path: Path, mode: str, content: bytes) -> None:
+        """Write a file, or append to it with the mode ``ab``, and wait until it is on the disk."""
+        with path.open(mode) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def move(self, source: Path, target: Path) -> None:
+        """Move a file to another path, whatever is there."""
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if it exists."""
+        path.unlink(missing_ok=True)
+
+
+disk = Disk()
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file beside its place, then move it there.
 
@@ -36,11 +58,11 @@ def write(path: Path, content: bytes) -> None:
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with _told(path):
-            _put(unfinished, "wb", content)
-            os.replace(unfinished, path)
+            disk.write(unfinished, "wb", content)
+            disk.move(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            disk.remove(unfinished)
         raise
 
 
@@ -51,7 +73,7 @@ def append(path: Path, content: bytes) -> None:
         RunFailed: the disk is full, the folder is read-only, and the like.
     """
     with _told(path):
-        _put(path, "ab", content)
+        disk.write(path, "ab", content)
 
 
 def remove(path: Path) -> None:
@@ -61,7 +83,7 @@ def remove(path: Path) -> None:
         RunFailed: it cannot be removed.
     """
     with _told(path):
-        path.unlink(missing_ok=True)
+        disk.remove(path)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -111,13 +133,6 @@ def load_state(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def _put(path: Path, mode: str, content: bytes) -> None:
-    with path.open(mode) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Say in one line which file the system would not write."""
@@ -153,7 +168,7 @@ def exclusive_lock(folder: Path, report: Callable[[str], None], stop: Stop) -> I
         yield
     finally:
         with contextlib.suppress(OSError):
-            owner.unlink(missing_ok=True)
+            disk.remove(owner)
         lock.release()
 
 

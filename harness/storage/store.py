@@ -280,7 +280,16 @@ def _read(path: Path, remove_it: str) -> Record | None:
         )
     if (what := damage(record)) is not None:
         raise DamagedFile(f"{path}: is damaged: {what}; {remedy}")
+    _spell_switches(record)
     return record
+
+
+def _spell_switches(record: Record) -> None:
+    """Turn the switches of older records, which are ``on`` and ``off``, into true and false."""
+    for values in (record["settings"], record["spec"]["overrides"]):
+        for name in ("kernel", "channels_last", "augmentation"):
+            if values.get(name) in ("on", "off"):
+                values[name] = values[name] == "on"
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
 
 from reports import report
+from tests.helpers.fabricated import record, save
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

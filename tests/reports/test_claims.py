@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save, slim
 
 from harness.errors import RequestError
 from reports.claims import CLAIMS, Verdict, judge
 from reports.groups import sections
 from reports.results import read
+from tests.helpers.fabricated import record, save, slim
 
 BETTER = """
 [[claim]]

@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib
 import pytest
-from fabricated import record, save, suite
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -21,6 +20,7 @@ from reports.figures import FIGURES, STYLE, draw_all, height_at, ranking_figure
 from reports.groups import Section, sections
 from reports.ranking import rankings
 from reports.results import read
+from tests.helpers.fabricated import record, save, suite
 
 LONG = "A method with a name of sixty letters and then some more words"
 METRIC = "root_mean_squared_error_of_the_depth_in_metres"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
 
 from benchmarks import paired
+from tests.helpers.fabricated import record, save
 
 
 def shown(

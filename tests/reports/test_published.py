@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
 
 from reports.groups import sections
 from reports.published import Beside, beside, of_the_talk
 from reports.results import read
+from tests.helpers.fabricated import record, save
 
 PAPER: dict[str, Any] = {"spec__profile": "paper", "data__source": "official"}
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 from harness.command_line import main
 from harness.storage import files
@@ -22,6 +21,7 @@ from reports.provenance import without_paths
 from reports.report import write
 from reports.results import read
 from reports.tables import NONE, Block, Cell, Table, signed
+from tests.helpers.fabricated import record, save, save_matrix, slim, suite, two_thousand
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \\input{x} $x$ |`=1+1"
 
@@ -176,14 +176,14 @@ def test_a_full_disk_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     full: str,
 ) -> None:
-    put = files._put
+    put = files.disk.write
 
     def fail(path: Path, mode: str, content: bytes) -> None:
         if full in (path.parent.name, path.name.removesuffix(".unfinished")):
             raise OSError(errno.ENOSPC, "No space left on device")
         put(path, mode, content)
 
-    monkeypatch.setattr(files, "_put", fail)
+    monkeypatch.setattr(files.disk, "write", fail)
     save(tmp_path / "results", [record(), record(pruner="dense")])
     words = ["report", "--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
     assert main(words) == 1

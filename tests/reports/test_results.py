@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import left_out, record, save, save_matrix, slim, suite
 
 from harness.command_line import main
 from harness.results.intervals import stratified
@@ -19,6 +18,7 @@ from reports.ranking import rankings
 from reports.ranking import verdicts as verdicts_of
 from reports.results import paper_disk, read
 from reports.tables import matrix, ranking_table, result_table
+from tests.helpers.fabricated import left_out, record, save, save_matrix, slim, suite
 
 Read = Callable[..., list[Section]]
 
@@ -270,7 +270,7 @@ ON = {"spec__overrides": {"kernel": "on"}, "provenance__started": "2026-02-01T00
 
 
 class TestObservation:
-    """Runs with ``kernel=on``, begun after those without."""
+    """Runs with ``kernel=true``, begun after those without."""
 
     @staticmethod
     def observed(**changes: Any) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class TestObservation:
         snip = group(section, "snip")
         assert "peak_run_bytes" not in snip.intervals
         assert snip.reasons["peak_run_bytes"] == (
-            "measured with kernel=on, whose own cost it contains"
+            "measured with kernel=true, whose own cost it contains"
         )
         assert snip.intervals["step_ms"].n == 1
 

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-from fabricated import record, save
 
 from benchmarks.verdicts import (
     NOISES,
@@ -25,6 +24,7 @@ from reports.claims import judge
 from reports.groups import sections
 from reports.results import read
 from reports.verdicts import Threshold, judgements, together
+from tests.helpers.fabricated import record, save
 
 ALLOWED = 0.05
 

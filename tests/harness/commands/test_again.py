@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from in_this_process import Command
-from workbench import POINTS
 
 from harness.storage.store import Record, Store
+from tests.helpers.commands import Command
+from tests.helpers.workbench import POINTS
 
 RUN = ("run", "--task", "points", "--plugin", POINTS, "--profile", "smoke")
 MATRIX = ("matrix", "--tasks", "points", "--plugin", POINTS, "--profile", "smoke")

@@ -7,17 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workbench import METHOD, NOT_MEASURED, POINTS
 
 from harness.command_line import main
-from harness.engine.final_costs import MEASURED
+from tests.helpers.workbench import METHOD, POINTS
 
-
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
-
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 Check = Callable[..., tuple[int, list[str]]]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import RECORD, record
 
 from harness.command_line import main
 from harness.storage.store import Store
+from tests.helpers.records import RECORD, record
 
 Compare = Callable[[dict[str, Any], dict[str, Any]], list[str]]
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from in_this_process import Command
-from records import record
-from workbench import POINTS
 
 from harness.matrix.plan import matrix_files
 from harness.storage.store import Store
+from tests.helpers.commands import Command
+from tests.helpers.records import record
+from tests.helpers.workbench import POINTS
 
 WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
 
@@ -131,7 +131,8 @@ class TestSettings:
         said = command("matrix", *WORDS, "--pruners", "dense", "--set", "epoch=2")
         assert said.code == 2
         assert said.err == (
-            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'?\n"
+            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'? "
+            "(see: python -m harness list task NAME)\n"
         )
 
     @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from records import RECORD, record
 
 from harness.command_line import main
 from harness.storage.store import SCHEMA, Store
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 

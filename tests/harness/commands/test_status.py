@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from records import record
 
 from harness.command_line import main
 from harness.matrix.executor import Outcome
@@ -22,6 +21,7 @@ from harness.matrix.plan import (
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
 from harness.storage.store import Store
+from tests.helpers.records import record
 
 COMMAND = "python -m harness matrix --suite mine"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from workbench import POINTS
 
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import describe_data
+from tests.helpers.workbench import POINTS
 
 
 def described(registry: Registry, name: str, **settings: str) -> tuple[str, str]:

@@ -7,20 +7,21 @@ import json
 from typing import Any
 
 import pytest
-from attempts import NEVER, Attempts, Killed, attempts
 from torch import nn
-from workbench import Workbench
 
-from harness.contracts import outcome
+from harness.contracts import Killed
 from harness.errors import Interrupted, RequestError, RunFailed, Skip
 from harness.pruning.network_costs import NetworkCosts
 from harness.signals import Stop
+from harness.storage.store import Record, outcome
+from tests.helpers.attempts import NEVER, Attempts, attempts
+from tests.helpers.workbench import Workbench
 
 # The network of the points has 10 channels between 6 inputs and 2 outputs. A channel has 8 weights
 # and as many multiply-accumulates, and 11 parameters with its bias and its normalisation.
 
 
-def receipt_of(record: dict[str, Any]) -> dict[str, Any]:
+def receipt_of(record: Record) -> dict[str, Any]:
     (event,) = [event for event in record["events"] if event["verb"] == "prune"]
     content: dict[str, Any] = event["receipt"]
     return content
@@ -86,7 +87,7 @@ def test_a_slim_dense_network_keeps_a_budget_too(bench: Workbench) -> None:
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_training(
-    bench: Workbench, pruner: str, request_: dict[str, str], complaint: str
+    bench: Workbench, pruner: str, request_: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(Skip, match=complaint) as refusal:
         bench.run(pruner, **request_)

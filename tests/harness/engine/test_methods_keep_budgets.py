@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from attempts import NEVER, Attempts
-from workbench import Workbench
 
 from harness.registry import Registry
 from harness.spec import plan
+from tests.helpers.attempts import NEVER, Attempts
+from tests.helpers.workbench import Workbench
 
 REGISTRY = Registry()
 METHODS = {name: REGISTRY.find("pruner", name) for name in REGISTRY.of_kind("pruner")}
@@ -21,7 +23,10 @@ STRUCTURED = sorted(
     for name in BUDGETED
     if METHODS[name].arguments.get("group") == "structured" or "_s" in name
 )
-SHORT = {"ltr": {"rounds": "2", "epochs": "2"}, "synflow": {"rounds": "5"}}
+SHORT: dict[str, dict[str, Any]] = {
+    "ltr": {"rounds": "2", "epochs": "2"},
+    "synflow": {"rounds": "5"},
+}
 
 
 @pytest.mark.parametrize("kind", ["macs", "params"])

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workbench import Workbench
 
-from harness.contracts import outcome
 from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import Order, Resources, find_executor
 from harness.registry import Registry
 from harness.signals import Urgency
 from harness.spec import Plan, plan
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
+from tests.helpers.workbench import Workbench
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
+FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 REGISTRY = Registry([FAULTS])
 GOOD = ("dense", "snip", "crop_u", "random_u")
 BAD = {

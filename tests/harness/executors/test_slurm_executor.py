@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workbench import Workbench
 
-from harness.contracts import outcome
 from harness.errors import RequestError
 from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import Order, Resources, find_executor
@@ -19,9 +17,10 @@ from harness.registry import Registry
 from harness.signals import Urgency
 from harness.spec import Plan, plan
 from harness.storage.journal import Attempts
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
+from tests.helpers.workbench import Workbench
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
+FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 CLUSTER = Path(__file__).parent.parent.parent / "slurm" / "cluster"
 REGISTRY = Registry([FAULTS])
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from records import record
-from workbench import Workbench
 
 from harness.matrix.board import STOPPING, Board, counted
 from harness.matrix.dispatch import RETRIES, Dispatch, Tally
@@ -20,6 +18,8 @@ from harness.signals import Urgency
 from harness.spec import Plan
 from harness.storage.journal import MACHINE, Attempts
 from harness.storage.store import Store
+from tests.helpers.records import record
+from tests.helpers.workbench import Workbench
 
 DONE, LOST = Outcome("done"), Outcome("lost", "its machine is gone", "sparks")
 
@@ -124,10 +124,10 @@ def test_an_executor_that_raises_has_lost_the_run(bench: Workbench) -> None:
 def test_a_folder_that_takes_nothing_does_not_end_the_matrix(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attempts import Disk, full_disk
+    from tests.helpers.disk import FailingDisk, full_disk
 
     matrix = Matrix(bench, [Outcome("failed", "boom")], [DONE])
-    with Disk(lambda number, operation, name: operation == "write", full_disk).in_use():
+    with FailingDisk(lambda number, operation, name: operation == "write", full_disk).in_use():
         assert [outcome and outcome.status for outcome in matrix.go()] == ["failed", "done"]
 
 

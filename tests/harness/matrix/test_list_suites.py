@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import record
 
 from harness.command_line import main
 from harness.storage.store import Store
+from tests.helpers.records import record
 
 SUITE = """
 title = "Mine"

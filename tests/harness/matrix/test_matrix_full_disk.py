@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.contracts import outcome
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
+FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 PRUNERS = ("dense", "hoarding", "snip", "ltr")
 WORDS = ["matrix", "--plugin", str(FAULTS), "--tasks", "quick_points", "--profile", "smoke"]
 WORDS += ["--pruners", ",".join(PRUNERS), "--jobs", "1", "--device", "cpu"]

@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.contracts import outcome
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
 
 WORDS = ["matrix", "--suite", "smoke", "--jobs", "2", "--device", "cpu", "--checkpoint-every", "1"]
 ROOT = Path(__file__).parents[3]

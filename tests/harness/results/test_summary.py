@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from records import RECORD, record
 
 from harness.results.summary import summarise, summarise_events
 from harness.text import WIDTH, columns, count, number, percent, several, size, table
+from tests.helpers.records import RECORD, record
 
 
 def test_a_run_in_a_few_lines() -> None:

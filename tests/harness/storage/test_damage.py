@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import RECORD, record
 
 from harness.commands import compare
 from harness.errors import DamagedFile
@@ -20,6 +19,7 @@ from harness.matrix.estimates import Estimates
 from harness.results.summary import summarise, summarise_events
 from harness.storage.damage import damage
 from harness.storage.store import Store
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 

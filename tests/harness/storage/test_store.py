@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from records import RECORD, record
 
 import harness
 from harness.errors import RequestError
 from harness.storage.store import RECORD as FILE_NAME
 from harness.storage.store import SCHEMA, Store
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 OTHER = "ptb-snip-0.9-seed0-ba9876543210"
@@ -173,3 +173,17 @@ def test_a_record_has_no_numbers_that_are_not_json(tmp_path: Path, value: float)
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.save(broken)
     assert store.record(RUN) is None
+
+
+@pytest.mark.parametrize(("word", "value"), [("on", True), ("off", False)])
+def test_switches_of_older_records_become_true_and_false(
+    tmp_path: Path, word: str, value: bool
+) -> None:
+    store = Store(tmp_path)
+    old = record(spec__overrides={"kernel": word}, settings__kernel=word)
+    store.open_run(old["run_id"])
+    store.save(old)
+    read = store.record(old["run_id"])
+    assert read is not None
+    assert read["settings"]["kernel"] is value
+    assert read["spec"]["overrides"] == {"kernel": value}
