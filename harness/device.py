@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import re
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import RequestError, nearest
+
+if TYPE_CHECKING:
+    import torch
 
 
 def find_device(name: str) -> torch.device:
@@ -15,6 +19,8 @@ def find_device(name: str) -> torch.device:
     Raises:
         RequestError: there is no such device here.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
@@ -27,3 +33,21 @@ def find_device(name: str) -> torch.device:
             there = f"{count or 'no'} GPU{'' if count == 1 else 's'}"
             raise RequestError(f"device {name!r} is not there: this machine has {there}")
     return device
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the name of a GPU, or of the processor."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return _processor()
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

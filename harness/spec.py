@@ -14,6 +14,7 @@ from typing import Any
 from harness.budget import Budget
 from harness.conditions import Conditions
 from harness.data.description import DataDescription
+from harness.device import describe_device, find_device
 from harness.errors import RequestError, file_of, nearest, place, reading_data
 from harness.initial_network import InitialNetwork, find_initial_network
 from harness.registry import Entry, Registry
@@ -271,13 +272,12 @@ def asked_budget(text: str | None, sparsity: float | None, pruner: Entry) -> Bud
 
 
 def _timed_on(budget: Budget | None, device: str) -> str | None:
-    """Return the name of the device on which networks are timed, if a budget needs it."""
+    """Return the name of the device on which networks are timed, if a budget needs it.
+
+    Finding a device imports torch.
+    """
     if budget is None or budget.kind != "latency":
         return None
-    # Imported here because finding a GPU imports torch, which takes seconds.
-    from harness.device import find_device
-    from harness.results.provenance import describe_device
-
     return describe_device(find_device(device))
 
 

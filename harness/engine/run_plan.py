@@ -11,6 +11,7 @@ import torch
 
 from harness.costs.meter import CostMeter
 from harness.costs.timing import Stopwatch
+from harness.device import describe_device
 from harness.engine.engine import Engine
 from harness.engine.failure import failure_recorded
 from harness.engine.final_costs import Measure, final_costs, warm_up
@@ -108,7 +109,7 @@ def _run(
 ) -> Record:
     # Pruned networks produce denormal numbers, which are slow on a CPU.
     torch.set_flush_denormal(True)
-    if plan.timed_on not in (None, here := provenance.describe_device(device)):
+    if plan.timed_on not in (None, here := describe_device(device)):
         raise Skip(f"{plan.run_id} is timed on {plan.timed_on}, and this is {here}")
     preparing = Stopwatch()
     method = plan.pruner.load()

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.device import describe_device
 from harness.spec import Spec, as_text
 
 if TYPE_CHECKING:
@@ -24,24 +25,6 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codec
 
 _OPENMP = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
 """Settings of the environment that decide what threads do while they wait."""
-
-
-def describe_device(device: torch.device) -> str:
-    """Return the name of a GPU, or of the processor."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    return _processor()
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def environment(device: torch.device) -> dict[str, Any]:
