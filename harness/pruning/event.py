@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harness.budget import written
 from harness.conditions import Conditions
 from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
@@ -156,10 +157,11 @@ class PruningEvents:
             if self.conditions.masks == "inverted":
                 scores = {name: -each for name, each in scores.items()}
             scores = _above_all(scores, frozen)
-            kept = self._selected(units, scores, target, scope, limiter(target))
+            limit = limiter(target)
+            kept = self._selected(units, scores, target, scope, limit)
         except ScoreError as error:
             raise ScoreError(f"{error}: {where}") from error
-        _require_whole(kept, alive, frozen, target)
+        _require_whole(kept, alive, frozen, target, limit)
         return Selection(kept, frozen, set(scores))
 
     def _selected(
@@ -287,19 +289,23 @@ def _above_all(scores: Scores, names: set[str]) -> Scores:
     }
 
 
-def _require_whole(kept: Kept, alive: Kept, frozen: set[str], target: float) -> None:
+def _require_whole(
+    kept: Kept, alive: Kept, frozen: set[str], target: float, limit: Limit | None
+) -> None:
     """Refuse a target that only the removal of frozen, unranked weights could reach."""
     names = sorted(frozen)
     if all(torch.equal(kept[name], alive[name]) for name in names):
         return
     total = sum(mask.numel() for mask in alive.values())
     stay = sum(int(alive[name].count_nonzero()) for name in names)
-    raise UnreachableSparsity(
-        target,
-        1 - stay / total,
+    because = (
         f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} frozen, so the criterion, which "
-        "ranks by gradients, leaves them whole",
+        "ranks by gradients, leaves them whole"
     )
+    if limit is not None:
+        asked = written(limit.kind, limit.at_most, 4)
+        raise Skip(f"{limit.kind}={asked} cannot be reached: {because}")
+    raise UnreachableSparsity(target, 1 - stay / total, because)
 
 
 @contextmanager

@@ -99,9 +99,10 @@ def lines(content: Mapping[str, Any]) -> Iterator[str]:
         before, after = content["macs"]
         saved += f" and {count(before - after)} of {count(before)} multiply-accumulates"
     yield f"removed {saved}"
-    for kind in ("whole", "pinned"):
-        for reason, names in content.get(kind, {}).items():
-            yield f"left whole ({reason}): {_several(names)}"
+    reasons = {**content.get("whole", {}), **content.get("pinned", {})}
+    if reasons:
+        whole = [f"{_several(names)} ({reason})" for reason, names in reasons.items()]
+        yield f"left whole: {'; '.join(whole)}"
     if content.get("bottlenecks"):
         narrow = [
             f"{name} ({left} of {dense})" for name, (left, dense) in content["bottlenecks"].items()
