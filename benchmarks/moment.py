@@ -19,7 +19,7 @@ from pathlib import Path
 
 import matplotlib
 
-from benchmarks.laboratory import CPU, embedded
+from benchmarks.measurement import CPU, embedded
 from harness.command_line import main as harness
 from harness.errors import Skip
 from harness.network import build_task

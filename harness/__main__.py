@@ -6,9 +6,9 @@ from harness.importing import own_packages_first
 
 
 def main() -> int:
-    """Carry out the command of the command line and return its exit code."""
+    """Execute the command line and return its exit code."""
     own_packages_first()
-    # Imported when it is certain whose modules these are.
+    # Imported only after the search path is safe.
     from harness import command_line
 
     return command_line.main()

@@ -1,4 +1,4 @@
-"""The import path: a user's ``tasks.py`` must not replace this project's package ``tasks``."""
+"""The import path: a user's ``tasks.py`` must not hide this project's package of that name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ OWN = ("benchmarks", "harness", "pruners", "reports", "tasks")
 
 
 def own_packages_first() -> None:
-    """Let this process and its child processes import this project's packages before others.
+    """Make this process, and those that it starts, find this project's packages before others.
 
-    ``python -m`` looks for modules in the current folder first. This function removes that folder
-    from the path, like ``python -P``, unless it contains the project, as a checkout does. Folders
-    of ``PYTHONPATH`` with a module of the same name come after the project.
+    ``python -m`` searches the current folder first. It is removed from the path, as ``python -P``
+    does, unless it is the project itself, as in a checkout. Folders of ``PYTHONPATH`` that have a
+    module of the same name are searched after the project.
     """
     project = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     try:
@@ -25,7 +25,7 @@ def own_packages_first() -> None:
         if sys.path and os.path.realpath(sys.path[0]) == here:
             del sys.path[0]
         sys.path[:] = [folder for folder in sys.path if folder]
-        # Processes like Python's fork server would start with the current folder again.
+        # Python's fork server, among others, would start with the current folder again.
         os.environ["PYTHONSAFEPATH"] = "1"
     for place, folder in enumerate(sys.path):
         if os.path.realpath(folder) == project:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import RequestError
-from harness.matrix.plan import matrix_files, read_matrix
+from harness.matrix.manifest import manifest_files, read_manifest
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
     FIRST_ENGINE,
@@ -120,9 +120,9 @@ def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
     """Return what matrices asked for, by run, and which of them cannot be read."""
     asked: dict[str, Record] = {}
     damaged = []
-    for path in matrix_files(folder):
+    for path in manifest_files(folder):
         try:
-            matrix = read_matrix(path)
+            matrix = read_manifest(path)
             for record in (*matrix.runs.values(), *matrix.left_out.values()):
                 flatten(record)
                 asked[record["run_id"]] = record

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.matrix.plan import first_of
 from harness.results.intervals import Interval
+from harness.text import first_of
 from reports.best import best_of
 from reports.groups import Group, Section
 from reports.quantities import COSTS, QUANTITIES, SPARSITY

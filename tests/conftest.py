@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 
 torch.set_num_threads(1)
 settings.register_profile("shared_machine", deadline=None)

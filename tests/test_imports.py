@@ -54,7 +54,7 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("data.decoded", "data.description", "data.download", "data.loading"),
+        *("data.cache", "data.decoded", "data.description", "data.download", "data.loading"),
         *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds"),
         *("settings", "task", "trigger", "units"),
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
 from harness.errors import RequestError
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
@@ -28,28 +29,77 @@ Record = Mapping[str, Any]
 BY_CHANCE = "about one in twenty is called more than noise"
 
 
+JSON_HELP = """\
+--json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
+and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
+"over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = JSON_HELP
+    parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
+    parser.add_argument("second", metavar="B", help="another run or results folder")
+    options.add_json(parser, "print one object instead")
+    options.add_results(parser)
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Print what differs."""
     first, second = arguments.first, arguments.second
+    if arguments.json:
+        found = compare_results(first, second, results=arguments.results)
+        print(json.dumps(found, indent=1))
+    elif _are_results_folders(first, second):
+        before, after = _both(first, second)
+        print(_compare_folders(Path(first), before, Path(second), after))
+    else:
+        store = Store(arguments.results)
+        print(_compare_runs(store.find(first), store.find(second)))
+    return 0
+
+
+def compare_results(
+    first: str | Path, second: str | Path, *, results: str | Path = "results"
+) -> dict[str, Any]:
+    """Compare two runs, or two results folders.
+
+    Args:
+        first: a run's folder, its name, the beginning of its name or its hash; or a results
+            folder.
+        second: another of the same kind.
+        results: folder of the runs, if they are given by name.
+
+    Returns:
+        What ``compare --json`` prints; ``compare --help`` describes it.
+
+    Raises:
+        RequestError: there is no such run or folder, or one is a run and the other a folder.
+    """
+    first, second = str(first), str(second)
+    if _are_results_folders(first, second):
+        before, after = _both(first, second)
+        return _folders_as_object(first, before, second, after)
+    store = Store(Path(results))
+    return _runs_as_object(store.find(first), store.find(second))
+
+
+def _are_results_folders(first: str, second: str) -> bool:
     folders = [name for name in (first, second) if _is_results_folder(Path(name))]
     if len(folders) == 1:
         raise RequestError(f"{folders[0]} is a results folder; the other is not one")
-    if folders:
-        before, after = _by_request(Path(first)), _by_request(Path(second))
-        if not before and not after:
-            raise RequestError(f"neither {first} nor {second} holds a run that is done")
-        if arguments.json:
-            print(json.dumps(_folders_as_object(first, before, second, after), indent=1))
-        else:
-            print(_compare_folders(Path(first), before, Path(second), after))
-        return 0
-    store = Store(arguments.results)
-    one, other = store.find(first), store.find(second)
-    if arguments.json:
-        print(json.dumps(_runs_as_object(one, other), indent=1))
-    else:
-        print(_compare_runs(one, other))
-    return 0
+    return bool(folders)
+
+
+def _both(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Return the runs of two folders by what was requested."""
+    before, after = _by_request(Path(first)), _by_request(Path(second))
+    if not before and not after:
+        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+    return before, after
 
 
 def _is_results_folder(path: Path) -> bool:

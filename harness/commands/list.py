@@ -8,21 +8,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
 from harness.conditions import Conditions
 from harness.errors import RequestError, nearest
 from harness.matrix.estimates import Estimates, duration
-from harness.matrix.plan import first_of
 from harness.matrix.suite import own_suites, read_suite, requests
 from harness.registry import Entry, Kind, Registry
 from harness.settings import Setting, as_text
 from harness.storage.store import Store
-from harness.text import columns, several
+from harness.text import columns, first_of, several
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"
 CONDITIONS = "conditions"
 
 _SINGULAR: dict[str, Kind] = {"task": "task", "pruner": "pruner"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "kind",
+        nargs="?",
+        metavar="KIND",
+        help="tasks, pruners, suites or conditions (default: all but conditions)",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="after task or pruner: list what can be set for it"
+    )
+    options.add_json(parser, "print one array of objects instead")
+    options.add_results(parser, "results from which the duration of suites is estimated")
+    options.add_plugin(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.commands import options
 from harness.errors import DamagedFile, RequestError, RunFailed, warn
-from harness.matrix.plan import matrix_files
+from harness.matrix.manifest import manifest_files
 from harness.signals import Stop
 from harness.storage import files
 from harness.storage.checkpoint import Checkpoints
@@ -37,6 +38,14 @@ class _Theirs:
     def run_id(self) -> str:
         """The run's own name, under which it is taken."""
         return str(self.record["run_id"])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "folders", nargs="+", type=options.path, metavar="DIR", help="results folders to copy from"
+    )
+    options.add_results(parser, "folder to copy into")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -70,7 +79,7 @@ def _source(folder: Path, target: Store) -> Store:
     if folder.resolve() == target.folder.resolve():
         raise RequestError(f"results folder {folder}: is the target of the merge")
     source = Store(folder)
-    if not (source.folders() or matrix_files(folder)):
+    if not (source.folders() or manifest_files(folder)):
         raise RequestError(f"results folder {folder}: holds no runs")
     return source
 
@@ -117,7 +126,7 @@ def _take_failure(theirs: _Theirs, target: Store) -> str:
 
 def _take_matrices(source: Store, target: Store, counts: Counter[str]) -> None:
     """Take what was asked for there, which tells what is still missing."""
-    for path in matrix_files(source.folder):
+    for path in manifest_files(source.folder):
         own = target.folder / path.relative_to(source.folder)
         if files.is_there(own):
             continue

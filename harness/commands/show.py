@@ -5,8 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 
+from harness.commands import options
 from harness.results.summary import summarise, summarise_events
 from harness.storage.store import Store
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run's folder, its name, the beginning of its name, or its hash",
+    )
+    options.add_json(parser, "print the record instead")
+    options.add_results(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

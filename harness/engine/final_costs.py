@@ -25,7 +25,7 @@ from harness.errors import Interrupted, RequestError, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
 from harness.registry import Registry
-from harness.signals import Stop, deaf
+from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
@@ -108,7 +108,7 @@ def measure_elsewhere(
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
-    with deaf():
+    with block_signals():
         process.start()
     try:
         answer.close()

@@ -11,6 +11,7 @@ import os
 import platform
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from harness.spec import Spec, as_text
 
 if TYPE_CHECKING:
     import torch
+
+_PROJECT = Path(__file__).resolve().parents[2]
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codecarbon")
 
@@ -114,22 +117,34 @@ def _version(package: str) -> str | None:
         return None
 
 
-def commit() -> dict[str, Any]:
-    """Return the project's commit and whether files differ from it; None outside a checkout."""
-    project = Path(__file__).resolve().parents[2]
-    if not (project / ".git").exists():
-        return {"commit": None, "dirty": None, "reason": "not run from a checkout"}
+def version() -> str:
+    """Return the version of this project, also in a checkout that is not installed."""
     try:
-        head = _git(project, "rev-parse", "HEAD")
-        changes = _git(project, "status", "--porcelain")
+        return importlib.metadata.version("pruning-benchmark")
+    except importlib.metadata.PackageNotFoundError:
+        try:
+            project = tomllib.loads((_PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+        except OSError:
+            return "unknown"
+        return str(project["project"]["version"])
+
+
+def commit() -> dict[str, Any]:
+    """Return the project's commit and whether files differ from it, or why there is none."""
+    if not (_PROJECT / ".git").exists():
+        reason = f"version {version()}, not run from a checkout"
+        return {"commit": None, "dirty": None, "reason": reason}
+    try:
+        head = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None, "reason": "git did not answer"}
     return {"commit": head, "dirty": bool(changes)}
 
 
-def _git(project: Path, *arguments: str) -> str:
+def _git(*arguments: str) -> str:
     answer = subprocess.run(
-        ["git", "-C", str(project), *arguments], capture_output=True, text=True, check=True
+        ["git", "-C", str(_PROJECT), *arguments], capture_output=True, text=True, check=True
     )
     return answer.stdout.strip()
 

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.decoded import Array, Save, cache_folder, decoded
+from harness.data.cache import cache_folder
+from harness.data.decoded import Array, Save, decoded
 from harness.data.description import DataDescription
 from harness.errors import RequestError
 from tasks.images import drawings, official

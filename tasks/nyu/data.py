@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.decoded import Save, cache_folder, decoded
+from harness.data.cache import cache_folder
+from harness.data.decoded import Save, decoded
 from harness.data.description import DataDescription
 from harness.data.download import require_checksum
 from harness.errors import RequestError

@@ -250,7 +250,7 @@ class TestBadRequests:
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
             ("matrix --suite smoke --jobs 0", "argument --jobs: '0' is less than 1"),
-            ("matrix --suite smoke --hours 0", "argument --hours: '0' is not more than 0"),
+            ("matrix --suite smoke --hours 0", "argument --hours: '0' is not greater than 0"),
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
@@ -346,8 +346,8 @@ class TestData:
         [
             ("check ptb --set txt=official", "unknown setting 'txt' of ptb; did you mean 'text'?"),
             ("check ptb --set reader=mine", "reader=mine: unknown value"),
-            ("list --set text=official", "--set belongs to data list TASK and data check TASK"),
-            ("fetch ptb --set text=official", "--set belongs to data list TASK and data check"),
+            ("list --set text=official", "--set is for data list TASK and data check TASK"),
+            ("fetch ptb --set text=official", "--set is for data list TASK and data check"),
         ],
     )
     def test_wrong_settings_of_data_are_refused(
@@ -425,7 +425,8 @@ class TestHelp:
             assert option["help"] or following.startswith(" " * 20), option[1]
 
     def test_the_examples_of_run_are_valid(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from harness.command_line import EXAMPLES, parse
+        from harness.command_line import parse
+        from harness.commands.run import EXAMPLES
 
         commands = re.findall(r"python -m harness (.+)", EXAMPLES)
         assert [parse(command.split()).command for command in commands] == ["run"] * 3
@@ -493,7 +494,7 @@ class TestEndings:
         said = command(*words)
         assert (said.code, said.err.splitlines()[-1]) == (
             1,
-            "interrupted: the same command goes on from here",
+            "interrupted: the same command resumes from here",
         )
         said = command(*words)
         assert said.code == 0

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness.signals import SIGNALS, Ended, Stop, Urgency, ending_at_once, raised_by_code
+from harness.signals import SIGNALS, Ended, Stop, StopRequest, ending_at_once, raised_by_code
 
 
 def send(number: int) -> None:
@@ -33,7 +33,7 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
 
 def test_a_closed_terminal_may_send_its_signal_twice() -> None:
     """The kernel sends it, and then the shell."""
-    stop, urgency = Stop(), Urgency()
+    stop, urgency = Stop(), StopRequest()
     with stop.listening():
         send(signal.SIGHUP)
         send(signal.SIGHUP)

@@ -118,7 +118,7 @@ DESCRIBE = {
     "return DataDescription('own', 'mine', '0')": (
         "the source of the data 'own' is unknown; known: official, real, synthetic"
     ),
-    "return DataDescription('real', 'mine', 0)": "name and sha256 are texts, not 0",
+    "return DataDescription('real', 'mine', 0)": "name and sha256 of the data are strings, not 0",
 }
 
 

@@ -20,7 +20,7 @@ import torchvision.datasets
 from PIL import Image
 
 from harness.command_line import main
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.registry import Registry
 from tasks.images import official, settings

@@ -20,7 +20,7 @@ import pytest
 import scipy.io
 
 from harness.command_line import main
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 from harness.data.description import APPLE_DOUBLE
 from harness.errors import RequestError
 from harness.registry import Registry

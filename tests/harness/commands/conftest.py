@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.commands import Command, InThisProcess
+from harness.executors.debug import Debug
+from tests.helpers.commands import Command
 
 
 @pytest.fixture
 def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Carry out a command and the runs of a matrix in this process, in an empty folder."""
-    monkeypatch.setattr("harness.commands.matrix.find_executor", lambda name: InThisProcess)
+    """Execute a command and the runs of a matrix in this process, in an empty folder."""
+    monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)
     return command

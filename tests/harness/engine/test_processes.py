@@ -26,7 +26,7 @@ from tests.helpers.workbench import POINTS, Workbench
 PATIENCE = 120.0
 """Seconds to wait for something that should happen."""
 
-INTERRUPTED = "interrupted: the same command goes on from here"
+INTERRUPTED = "interrupted: the same command resumes from here"
 
 
 def smoke(bench: Workbench, task: str, pruner: str, results: str) -> Attempts:
@@ -133,7 +133,7 @@ def test_a_process_that_waits_for_a_run_takes_it_over_when_the_other_is_killed(
     first = Process(run)
     meeting.at("evaluating")
     second = Process(run)
-    holder = f"{run.plan.run_id} is being carried out by process {first.pid}"
+    holder = f"{run.plan.run_id} is being run by process {first.pid}"
     eventually(lambda: f"{holder}; waiting for it to end" in second.lines)
     first.send(signal.SIGKILL)
     assert first.code() == -signal.SIGKILL

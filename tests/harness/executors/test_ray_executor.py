@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources, find_executor
+from harness.matrix.executor import Job, Resources, find_executor
 from harness.registry import Registry
-from harness.signals import Urgency
+from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.store import Store, outcome
 from tests.helpers.workbench import Workbench
@@ -35,7 +35,7 @@ HEAD, OTHER, PORT = "127.0.0.2", "127.0.0.3", 6399
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two nodes; what was started for them is ended, and nothing else."""
+    """A cluster of two nodes, of which only its own processes are ended afterwards."""
     pytest.importorskip("ray")
     before = {process.pid for process in psutil.process_iter()}
     folder = tmp_path_factory.mktemp("ray")
@@ -73,22 +73,22 @@ def plans(folder: Path) -> dict[str, Plan]:
 @pytest.fixture(scope="module")
 def tally(cluster: None, folder: Path, plans: dict[str, Plan]) -> Tally:
     tally = Tally(len(plans))
-    # Long enough for those that end well, on whatever machine.
+    # Long enough for the good runs on any machine.
     resources = Resources(device="cpu", time_limit=20, memory_limit=1_200_000_000)
-    executor = find_executor("ray")(resources, tally.hear, folder)
+    executor = find_executor("ray")(resources, tally.report, folder)
     assert executor.slots == 2
-    orders = [Order(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
-    Dispatch(executor, Store(folder), tally, Urgency()).carry_out(orders, lambda: None)
+    jobs = [Job(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
+    Dispatch(executor, Store(folder), tally, StopRequest()).run(jobs, lambda: None)
     return tally
 
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 class TestNineCells:
-    """Four methods that end well and five that do not, on two nodes."""
+    """Four good methods and five bad ones, on two nodes."""
 
     @pytest.mark.parametrize("name", GOOD)
-    def test_those_that_end_well_do(
+    def test_good_runs_are_done(
         self, folder: Path, plans: dict[str, Plan], tally: Tally, bench: Workbench, name: str
     ) -> None:
         assert tally.outcomes[plans[name].run_id].status == "done"
@@ -97,7 +97,7 @@ class TestNineCells:
         assert outcome(record) == outcome(bench.run(name, sparsity=0.8))
 
     @pytest.mark.parametrize(("name", "reason"), BAD.items())
-    def test_those_that_do_not_say_why(
+    def test_bad_runs_give_the_reason(
         self, plans: dict[str, Plan], tally: Tally, name: str, reason: str
     ) -> None:
         ended = tally.outcomes[plans[name].run_id]

@@ -1,4 +1,4 @@
-"""A run that fills the disk: a line says so, and with more room the same command goes on."""
+"""A run that fills the disk fails in one line, and resumes when there is room."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_another_process_waits_and_says_for_which(tmp_path: Path) -> None:
     began = time.monotonic()
     with exclusive_lock(tmp_path, lines.append, Stop()):
         assert time.monotonic() - began > 0.15
-    assert lines == [f"{tmp_path.name} is being carried out by process 7; waiting for it to end"]
+    assert lines == [f"{tmp_path.name} is being run by process 7; waiting for it to end"]
 
 
 def test_a_request_to_stop_ends_the_waiting(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The project's own speed, as ratios whose two sides are measured in one run.
+"""The project's own speed, as ratios of two figures measured in one run.
 
     python -m benchmarks.speed [NAME ...] [--json]
 
@@ -16,25 +16,25 @@ from dataclasses import asdict
 from benchmarks.measurement import Comparison
 from harness.errors import nearest
 
-BENCHMARKS = (
-    "coldstart",
-    "overhead",
-    "masked",
-    "scoring",
-    "psmm",
-    "trace",
-    "vgg16",
-    "resume",
-    "slots",
-    "perrun",
-    "report",
-    "nyu_reading",
-)
-"""Modules of this package with a function ``measure() -> list[Comparison]``."""
+BENCHMARKS = {
+    "coldstart": "coldstart:measure",
+    "overhead": "training:overhead",
+    "masked": "training:masked",
+    "scoring": "training:scoring",
+    "psmm": "psmm:measure",
+    "trace": "networks:trace",
+    "vgg16": "networks:vgg16",
+    "resume": "resume:measure",
+    "slots": "slots:measure",
+    "perrun": "perrun:measure",
+    "report": "report:measure",
+    "nyu_reading": "nyu_reading:measure",
+}
+"""The function ``() -> list[Comparison]`` of each benchmark, as ``module:function``."""
 
 
 def main() -> int:
-    """Measure what is named, or all, and print a line for each figure as it comes."""
+    """Run the named benchmarks, or all, and print each figure as soon as it is measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="a line of JSON for each figure")
@@ -45,7 +45,8 @@ def main() -> int:
             return 2
     short = 0
     for name in arguments.names or BENCHMARKS:
-        for line in importlib.import_module(f"benchmarks.{name}").measure():
+        module, function = BENCHMARKS[name].split(":")
+        for line in getattr(importlib.import_module(f"benchmarks.speed.{module}"), function)():
             print(_as_json(line) if arguments.json else _as_text(line), flush=True)
             short += line.falls_short
     return 1 if short else 0

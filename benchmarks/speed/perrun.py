@@ -14,11 +14,11 @@ from benchmarks.measurement import Comparison, in_new_process
 from harness.engine.run_plan import run_plan
 from harness.executors.local import Local
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources
+from harness.matrix.executor import Job, Resources
 from harness.matrix.plan import plan_matrix
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.signals import Stop, Urgency
+from harness.signals import Stop, StopRequest
 from harness.spec import Plan
 from harness.storage.store import Store
 
@@ -51,11 +51,11 @@ def _by_the_executor(plan: Plan) -> float:
     """Return the seconds of a matrix of one run, with one slot and one thread."""
     with tempfile.TemporaryDirectory() as folder:
         tally = Tally(1)
-        executor = Local(Resources(1, "cpu", threads=1), tally.hear, Path(folder))
-        order = Order(plan, (), Path(folder), checkpoint_every=60)
-        dispatch = Dispatch(executor, Store(Path(folder)), tally, Urgency())
+        executor = Local(Resources(1, "cpu", threads=1), tally.report, Path(folder))
+        job = Job(plan, (), Path(folder), checkpoint_every=60)
+        dispatch = Dispatch(executor, Store(Path(folder)), tally, StopRequest())
         began = time.perf_counter()
-        dispatch.carry_out([order], lambda: None)
+        dispatch.run([job], lambda: None)
         seconds = time.perf_counter() - began
         assert tally.count() == {"done": 1}
     return seconds
@@ -63,7 +63,7 @@ def _by_the_executor(plan: Plan) -> float:
 
 def _by_itself(number: int) -> float:
     """Return the seconds from a run's start to its record; imports are not counted."""
-    import harness.matrix.preload  # noqa: F401  # what the fork server has imported
+    import harness.executors.local_preload  # noqa: F401  # what the fork server has imported
 
     torch.set_num_threads(1)
     plan = _plans()[number]

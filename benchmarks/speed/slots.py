@@ -82,7 +82,8 @@ def _get_ready() -> None:
     torch.set_num_threads(1)
     suite, registry = find_suite(SUITE), Registry()
     for axes in suite.axes:
-        _steps.extend(_step_of(name, suite.profile) for name in axes.tasks.among("task", registry))
+        names = axes.tasks.resolve("task", registry)
+        _steps.extend(_step_of(name, suite.profile) for name in names)
 
 
 def _step_of(name: str, profile: str) -> Callable[[], None]:
