@@ -28,7 +28,7 @@ def not_planned(spec: Spec, task: Entry, pruner: Entry, status: str, reason: str
     """Return what stands for a run that could not be planned: its data are not known."""
     arguments = task.arguments
     changed = [f"{name}={as_text(value)}" for name, value in spec.overrides.items()]
-    name = f"{spec.task}-{spec.pruner}-{spec.sparsity:g}-seed{spec.seed}"
+    name = f"{spec.task}-{spec.pruner}-{spec.target}-seed{spec.seed}"
     return {
         "schema": SCHEMA,
         "run_id": "-".join([name, spec.profile, *changed]),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.workbench import NOT_MEASURED, POINTS
 
 import harness
 from harness.command_line import main
@@ -23,6 +22,7 @@ from harness.errors import RequestError
 from harness.matrix.manifest import manifest_files, read_manifest
 from harness.results import provenance
 from harness.storage.store import Store
+from tests.helpers.workbench import NOT_MEASURED, POINTS
 
 RUN: dict[str, Any] = {"profile": "smoke", "plugins": [POINTS]}
 

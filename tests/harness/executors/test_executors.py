@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.helpers.workbench import NOT_MEASURED, POINTS, Workbench
 
 import harness
 from harness.engine.final_costs import MEASURED
@@ -18,6 +17,7 @@ from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import ENTRY_POINT_GROUP, Executor, Job, Resources, find_executor
 from harness.signals import StopRequest
 from harness.storage.store import Store
+from tests.helpers.workbench import NOT_MEASURED, POINTS, Workbench
 
 THIRD_PARTY = """
 from concurrent.futures import Future
