@@ -11,11 +11,14 @@ from torch import nn
 
 from harness.contracts import Killed
 from harness.errors import Interrupted, RequestError, RunFailed, Skip
+from harness.network import load
+from harness.prunable import prunable_weights
 from harness.pruning.network_costs import NetworkCosts
 from harness.signals import Stop
-from harness.storage.store import Record, outcome
+from harness.storage import network_file
+from harness.storage.store import WEIGHTS, Record, outcome
 from tests.helpers.attempts import NEVER, Attempts, attempts
-from tests.helpers.workbench import Workbench
+from tests.helpers.workbench import POINTS, Workbench
 
 # The network of the points has 10 channels between 6 inputs and 2 outputs. A channel has 8 weights
 # and as many multiply-accumulates, and 11 parameters with its bias and its normalisation.
@@ -67,6 +70,23 @@ def test_steps_towards_a_budget_are_fractions_of_what_it_limits(bench: Workbench
     assert [event["target"] for event in record["events"] if event["verb"] == "prune"] == [
         pytest.approx(0.6)
     ]
+
+
+def test_a_network_with_a_budget_can_be_loaded(bench: Workbench) -> None:
+    record = bench.run("crop_s", budget="macs=0.5")
+    network = load(bench.folder / record["run_id"], plugins=[POINTS])
+    assert sum(weight.numel() for weight in prunable_weights(network).values()) == 40
+
+
+def test_a_network_of_an_older_version_can_be_loaded(bench: Workbench) -> None:
+    record = bench.run("slim_dense", macs="0.5")
+    path = bench.folder / record["run_id"] / WEIGHTS
+    stored = network_file.load(path)
+    assert stored.units is not None
+    older = {"channels_by_operations": stored.units["channels"]}
+    network_file.save_weights(path, stored.weights, {}, older)
+    network = load(path.parent, plugins=[POINTS])
+    assert sum(weight.numel() for weight in prunable_weights(network).values()) == 40
 
 
 def test_a_slim_dense_network_keeps_a_budget_too(bench: Workbench) -> None:
@@ -151,6 +171,14 @@ def test_a_budget_of_latency_is_kept_by_timed_networks(
     assert reached["dense"] == pytest.approx(0.112, rel=0.05)
     record = bench.run("crop_s", budget="latency=60ms")
     assert record["sparsity"]["budget"]["reached"] * record["sparsity"]["budget"]["dense"] <= 0.06
+
+
+def test_a_run_on_another_device_than_the_one_that_was_asked_for_is_refused(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.engine.run_plan.describe_device", lambda device: "Abacus 1")
+    with pytest.raises(Skip, match="and this is Abacus 1"):
+        bench.run("crop_s", budget="latency=0.5")
 
 
 def test_a_search_that_was_killed_goes_on_with_the_times_that_it_has(
