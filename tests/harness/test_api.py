@@ -17,12 +17,12 @@ import pytest
 
 import harness
 from harness.command_line import main
-from harness.engine.final_costs import MEASURED
 from harness.errors import RequestError
 from harness.matrix.manifest import manifest_files, read_manifest
 from harness.results import provenance
 from harness.storage.store import Store
-from tests.helpers.workbench import NOT_MEASURED, POINTS
+from tests.helpers.costs import unmeasured as no_costs
+from tests.helpers.workbench import POINTS
 
 RUN: dict[str, Any] = {"profile": "smoke", "plugins": [POINTS]}
 
@@ -32,8 +32,7 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder; final networks are not measured, and a matrix runs in this process."""
     from harness.executors.debug import Debug
 
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
+    monkeypatch.setattr("harness.engine.run_plan.final_costs", no_costs)
     monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)
     monkeypatch.chdir(tmp_path)
 
@@ -48,6 +47,16 @@ class TestRunPairing:
         assert isinstance(record, dict)
         assert record["status"] == "done"
         assert json.loads(Path("results", record["run_id"], "record.json").read_text()) == record
+
+    def test_a_budget_is_a_text(self) -> None:
+        record = harness.run_pairing("points", "crop_s", budget="macs=0.5", **RUN)
+        assert record["spec"]["budget"] == "macs=0.5"
+        assert record["provenance"]["command"].count("--budget macs=0.5") == 1
+        budgets: Any = 0.5
+        with pytest.raises(RequestError, match=r"budget 0\.5 is not a text, as in 'macs=0.25'"):
+            harness.run_pairing("points", "crop_s", budget=budgets, **RUN)
+        done = harness.run_matrix(tasks=["points"], pruners=["crop_s"], budgets=["macs=0.5"], **RUN)
+        assert list(done["runs"]) == [record["run_id"]]
 
     def test_the_run_is_that_of_the_command_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         settings = {"epochs": 2, "floor": 0.1}

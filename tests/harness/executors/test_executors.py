@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import harness
-from harness.engine.final_costs import MEASURED
 from harness.errors import RequestError
 from harness.executors.debug import Debug
 from harness.executors.local import Local
@@ -17,7 +17,8 @@ from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import ENTRY_POINT_GROUP, Executor, Job, Resources, find_executor
 from harness.signals import StopRequest
 from harness.storage.store import Store
-from tests.helpers.workbench import NOT_MEASURED, POINTS, Workbench
+from tests.helpers.costs import nothing_measured
+from tests.helpers.workbench import POINTS, Workbench
 
 THIRD_PARTY = """
 from concurrent.futures import Future
@@ -44,10 +45,10 @@ class Theirs:
 
 
 @pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+def unmeasured() -> Iterator[None]:
     """Final networks are not measured."""
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
+    with nothing_measured():
+        yield
 
 
 def run(executor: type[Executor], bench: Workbench, *pruners: str) -> Tally:
@@ -65,7 +66,10 @@ def test_the_declared_executors_can_be_imported() -> None:
     project = Path(harness.__file__).parents[1] / "pyproject.toml"
     declared = tomllib.loads(project.read_text())["project"]["entry-points"][ENTRY_POINT_GROUP]
     assert declared.keys() == {"debug", "local", "ray", "slurm"}
-    points = [importlib.metadata.EntryPoint(*item, ENTRY_POINT_GROUP) for item in declared.items()]
+    points = [
+        importlib.metadata.EntryPoint(name, value, ENTRY_POINT_GROUP)
+        for name, value in declared.items()
+    ]
     assert [point.load() for point in points if point.name in ("debug", "local")] == [Debug, Local]
 
 

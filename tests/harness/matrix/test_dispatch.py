@@ -11,9 +11,10 @@ import pytest
 from filelock import FileLock
 
 from harness.matrix.dispatch import RETRIES, Dispatch, Tally
-from harness.matrix.display import STOPPING, ProgressDisplay, counted
+from harness.matrix.display import STOPPING, ProgressDisplay
 from harness.matrix.estimates import Estimates
 from harness.matrix.executor import Executor, Job, Outcome
+from harness.matrix.state import counted
 from harness.signals import StopRequest
 from harness.spec import Plan
 from harness.storage.journal import MACHINE, Attempts
