@@ -29,6 +29,7 @@ COMMANDS = {
     "merge": "copy the runs of other results folders into this one",
     "show": "show what a run did, epoch by epoch",
     "report": "write tables, figures and one HTML file about a results folder",
+    "measure": "measure finished networks again, one at a time, alone on the device",
     "compare": "compare two runs, or two results folders",
     "data": "list, fetch or check the data of the tasks",
     "check": "test whether a task or a pruner keeps its contract",

@@ -81,19 +81,24 @@ def add_data(parser: Parser) -> None:
     )
 
 
-def add_where(parser: Parser) -> None:
-    """Add the options of device, folders and checkpoints."""
+def add_device(parser: Parser) -> None:
+    """Add ``--device``."""
     parser.add_argument(
         "--device",
         default="auto",
         metavar="NAME",
         help="auto, cpu, cuda, cuda:1 ... (default: auto, a GPU if there is one)",
     )
+
+
+def add_where(parser: Parser) -> None:
+    """Add the options of device, folders and checkpoints."""
+    add_device(parser)
     add_data(parser)
     add_results(parser)
     parser.add_argument(
         "--checkpoint-every",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="time between two checkpoints (default: 60)",
@@ -174,7 +179,8 @@ def whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return a number of seconds, at least 0."""
     value = number(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")

@@ -242,7 +242,8 @@ def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[s
 
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
     """Time a network with batches of another size; a reason if the task has none of that size."""
-    resized = replace(plan, settings={**plan.settings, "batch_size": size})
+    settings = plan.task.build_settings({**plan.settings, "batch_size": size})
+    resized = replace(plan, settings=settings)
     try:
         task = build_task(resized, network.task.device)
         batch = task.scoring_batches(plan.spec.seed)[0]
