@@ -129,8 +129,9 @@ class TestRun:
         assert said.out.startswith("points-crop_u-0.8-seed0-")
         assert "weights removed  80 % of 80" in said.out
         lines = said.err.splitlines()
-        assert len(lines) == 5
+        assert len(lines) == 6
         assert lines[0].startswith("pruned to 80")
+        assert lines[1].startswith("  removed 64 of 80 weights")
         assert re.fullmatch(r"epoch 4/4  loss \S+  validation accuracy \S+", lines[-1])
 
     def test_with_json_the_last_line_is_the_record(self, command: Command) -> None:
@@ -445,7 +446,7 @@ class TestHelp:
         from harness.commands.run import EXAMPLES
 
         commands = re.findall(r"python -m harness (.+)", EXAMPLES)
-        assert [parse(command.split()).command for command in commands] == ["run"] * 3
+        assert [parse(command.split()).command for command in commands] == ["run"] * 4
 
 
 class TestEndings:
