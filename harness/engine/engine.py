@@ -13,6 +13,7 @@ from torch import nn
 
 from harness.costs.meter import CostMeter
 from harness.engine.budgeting import Budgeting
+from harness.engine.measurement import device_lock
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Learning,
@@ -33,6 +34,7 @@ from harness.pruning.network_costs import NetworkCosts
 from harness.pruning.receipt import Account, lines, receipt
 from harness.registry import Registry
 from harness.seeds import derive
+from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.training.evaluation import evaluate
@@ -61,7 +63,7 @@ class Engine:
         checkpoints: where snapshots are stored.
         meter: leaves the suite's own instruments out of the method's costs.
         report: receives lines of progress.
-        interrupted: says whether the process has been asked to stop.
+        stop: ends a search for a budget.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Engine:
         checkpoints: Checkpoints,
         meter: CostMeter,
         report: Callable[[str], None],
-        interrupted: Callable[[], bool] = lambda: False,
+        stop: Stop | None = None,
     ) -> None:
         self.trainer = trainer
         self._plan = plan
@@ -90,7 +92,8 @@ class Engine:
             checkpoints.times,
             meter.instrument,
             _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
-            interrupted,
+            partial(device_lock, trainer.task.device, report, stop := stop or Stop()),
+            stop,
         )
         self.budgeting = Budgeting(plan, costs, report)
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)

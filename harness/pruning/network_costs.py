@@ -24,6 +24,9 @@ from harness.units import Cost, Prospect
 Instrument = Callable[[], AbstractContextManager[None]]
 """Gives a context that is left out of the method's costs."""
 
+Alone = Callable[[], AbstractContextManager[None]]
+"""Gives a context in which no other process of this project measures on the device."""
+
 _ROUNDS = 3
 """How often a network and the dense one are timed in turn; of each the shortest median counts."""
 
@@ -48,6 +51,7 @@ class NetworkCosts:
         times: the file of measured times, from which a resumed run gets the same.
         instrument: a context that is left out of the method's costs.
         seconds: how long one timing takes.
+        alone: a context in which no other process of this project measures on the device.
         interrupted: says whether the process has been asked to stop.
     """
 
@@ -58,6 +62,7 @@ class NetworkCosts:
         times: Path,
         instrument: Instrument,
         seconds: float,
+        alone: Alone,
         interrupted: Callable[[], bool],
     ) -> None:
         self._task = task
@@ -65,6 +70,7 @@ class NetworkCosts:
         self._times = Times(times)
         self._instrument = instrument
         self._seconds = seconds
+        self._alone = alone
         self._interrupted = interrupted
 
     def of(self, kind: str, units: str) -> Cost:
@@ -157,8 +163,12 @@ class NetworkCosts:
     def _dense_seconds(self) -> float:
         seconds: float
         with self._instrument():
-            seconds = self._times.get("dense", lambda: self._time(self._timed_network))
+            seconds = self._times.get("dense", self._time_dense)
         return seconds
+
+    def _time_dense(self) -> float:
+        with self._alone():
+            return min(self._time(self._timed_network) for _ in range(_ROUNDS))
 
     def _seconds_of(self, prospect: Prospect) -> float:
         """Return the measured time of a network, relative to the dense one at the same moment."""
@@ -171,9 +181,10 @@ class NetworkCosts:
 
     def _relative(self, network: nn.Module) -> float:
         own, dense = [], []
-        for _ in range(_ROUNDS):
-            own.append(self._time(network))
-            dense.append(self._time(self._timed_network))
+        with self._alone():
+            for _ in range(_ROUNDS):
+                own.append(self._time(network))
+                dense.append(self._time(self._timed_network))
         return min(own) / min(dense)
 
     def _time(self, network: nn.Module) -> float:
