@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import RequestError
+from harness.record import Record
 from harness.registry import Registry
 from harness.signals import Stop
 from harness.spec import Plan, as_text, plan
 from harness.storage.files import distinct
-from harness.storage.store import Record, Store, outcome
+from harness.storage.store import Store, outcome
 
 AnyPath = str | Path
 Names = str | Iterable[str]
@@ -39,7 +40,7 @@ def run_pairing(
     again: bool = False,
     checkpoint_every: float = 60.0,
     progress: TextIO | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Run one pruning method on one task, and return the record.
 
     A run that is done is not repeated, and one that was interrupted is resumed: runs have the
@@ -103,12 +104,12 @@ def run_pairing(
             return run_plan(wanted, registry, store, chosen, report, stop, checkpoint_every)
 
     if again and wanted.run_id in store.run_ids():
-        return dict(_repeat(wanted, store, carry_out(store.again()), report))
+        return _repeat(wanted, store, carry_out(store.again()), report)
     record = store.record(wanted.run_id)
     if record is None:
-        return dict(carry_out(store))
+        return carry_out(store)
     report(f"{wanted.run_id} was done before")
-    return dict(record)
+    return record
 
 
 def plan_pairing(

@@ -27,11 +27,12 @@ from harness.prunable import prunable_weights
 from harness.pruning.connectivity import is_collapsed
 from harness.pruning.event import digest
 from harness.pruning.unchanged import by_values, require_same
+from harness.record import Record
 from harness.registry import Entry, Registry
 from harness.scoring import magnitudes, scoring_mode
 from harness.signals import Stop
 from harness.spec import Plan
-from harness.storage.store import Record, Store, outcome
+from harness.storage.store import Store, outcome
 from harness.task import Task
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer

@@ -46,6 +46,13 @@ class Spec:
     budget: Budget | None = None
     """What the network may cost, in place of a sparsity, which is then 0."""
 
+    @property
+    def name(self) -> str:
+        """What names of runs begin with."""
+        task, pruner = (shortened(name, _LONGEST_NAME) for name in (self.task, self.pruner))
+        target = f"{self.sparsity:g}" if self.budget is None else self.budget.label
+        return f"{task}-{pruner}-{target}-seed{self.seed}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the ``spec`` part of a record."""
         content = asdict(self) | {"plugins": list(self.plugins)}
@@ -53,11 +60,6 @@ class Spec:
             del content["budget"]
             return content
         return content | {"budget": str(self.budget)}
-
-    @property
-    def target(self) -> str:
-        """The sparsity or the budget, as in the name of a run."""
-        return f"{self.sparsity:g}" if self.budget is None else self.budget.label
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,7 @@ class Plan:
     @property
     def run_id(self) -> str:
         """The name of the run's folder: readable, and made unique by the identity."""
-        spec = self.spec
-        task, pruner = (shortened(name, _LONGEST_NAME) for name in (spec.task, spec.pruner))
-        return f"{task}-{pruner}-{spec.target}-seed{spec.seed}-{self.identity}"
+        return f"{self.spec.name}-{self.identity}"
 
 
 def plan(

@@ -19,7 +19,7 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.6g} %"
 
 
-def size(value: int | None) -> str:
+def size(value: float | None) -> str:
     """Return a number of bytes with a decimal unit; a dash for None."""
     if value is None:
         return "-"
@@ -31,7 +31,7 @@ def size(value: int | None) -> str:
     return f"{scaled:.3g} GB"
 
 
-def count(value: int | None) -> str:
+def count(value: float | None) -> str:
     """Return an integer with thousands separators; a dash for None."""
     return "-" if value is None else f"{value:,}"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.record import SCHEMA
 from harness.registry import Kind, Registry
 from harness.spec import ENGINE_VERSION
-from harness.storage.store import SCHEMA
 
 CHANGELOG = (Path(__file__).resolve().parent.parent / "CHANGELOG.md").read_text(encoding="utf-8")
 ENTRIES = {

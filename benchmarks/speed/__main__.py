@@ -27,6 +27,7 @@ BENCHMARKS = {
     "resume": "resume:measure",
     "slots": "slots:measure",
     "perrun": "perrun:measure",
+    "shared": "shared:measure",
     "report": "report:measure",
     "nyu_reading": "nyu_reading:measure",
 }

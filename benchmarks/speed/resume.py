@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,19 +13,19 @@ from benchmarks.measurement import Comparison, in_new_process
 from harness.matrix.plan import plan_matrix
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.results.head import head, no_quality
+from harness.results.example import example
 from harness.spec import Plan
-from harness.storage.damage import COSTS
+from harness.storage.store import Store
 
 DONE, QUEUED = 2_000, 10_000
 SECONDS_FOR_DONE, SECONDS_FOR_QUEUED, BYTES_FOR_QUEUED = 2.0, 5.0, 500_000_000
 
 
 def measure() -> list[Comparison]:
-    """Let a matrix return that is done, and plan one that is not."""
+    """Time the command on a matrix that is done, and the planning of one that is not."""
     with tempfile.TemporaryDirectory() as folder:
         for plan in _plans(DONE).values():
-            _write_record(plan, Path(folder))
+            _write_record(plan, Store(Path(folder)))
         seconds = _matrix(folder)
     planning, held = in_new_process(_plan_in_this_process)
     return [
@@ -37,7 +36,7 @@ def measure() -> list[Comparison]:
 
 
 def _matrix(results: str) -> float:
-    """Return the seconds of the command."""
+    """Return how many seconds the command takes."""
     words = ["--tasks", "digits", "--pruners", "snip", "--seeds", ",".join(map(str, range(DONE)))]
     began = time.perf_counter()
     subprocess.run(
@@ -57,7 +56,7 @@ def _plan_in_this_process() -> tuple[float, int]:
 
 
 def _peak_bytes() -> int:
-    """Return this process's peak memory; what `resource` says may be that of its parent."""
+    """Return the peak memory of this process; `resource` may give that of its parent."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (line,) = (line for line in status if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
@@ -70,7 +69,7 @@ def _plans(number: int) -> Mapping[str, Plan]:
     return plan_matrix(suite, Registry(), overrides={}, plugins=(), data_folder=folder).plans
 
 
-def _write_record(plan: Plan, results: Path) -> None:
+def _write_record(plan: Plan, store: Store) -> None:
     """Write a record of the size of a real one: 62 layers and 20 epochs."""
     layers = [
         {"name": f"layer{n}.weight", "shape": [n, 9], "weights": 9 * n, "kept": n}
@@ -80,20 +79,7 @@ def _write_record(plan: Plan, results: Path) -> None:
         {"position": n, "spent": n, "loss": 1 / 7, "validation": {"accuracy": 100 / 7}}
         for n in range(20)
     ]
-    record = {
-        **head(plan, "done", None),
-        "quality": no_quality(plan.task),
-        "sparsity": {
-            "requested": plan.spec.sparsity,
-            "weights": 0.98,
-            "effective": 0.98,
-            "emptied_layers": [],
-            "per_layer": layers,
-        },
-        "cost": {**dict.fromkeys(COSTS, 1), "train_seconds": 30.0, "reasons": {}},
-        "events": [{"verb": "train", "spent": 20, "ended_by": "plan", "epochs": epochs}],
-        "provenance": {"device": "none", "threads": 1, "resumed": []},
-    }
-    folder = results / plan.run_id
-    folder.mkdir()
-    (folder / "record.json").write_text(json.dumps(record, indent=1))
+    training = {"verb": "train", "spent": 20, "ended_by": "plan", "epochs": epochs}
+    record = example(run_id=plan.run_id, sparsity__per_layer=layers, events=[training])
+    store.open_run(plan.run_id)
+    store.save(record)

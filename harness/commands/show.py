@@ -1,4 +1,4 @@
-"""``show``: one run that is done."""
+"""The command ``show``: summarise one run that is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print the summary of a record and its events, or the record."""
+    """Print the summary of a record and its events, or the record as JSON."""
     record = Store(arguments.results).find(arguments.run)
     if arguments.json:
         print(json.dumps(record, indent=1))

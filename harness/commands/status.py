@@ -1,4 +1,4 @@
-"""``status``: how far the runs of a results folder are, wherever they run."""
+"""The command ``status``: progress of the runs of a results folder, wherever they run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.commands import options
 from harness.errors import RequestError, warn
+from harness.matrix.dispatch import Tally
 from harness.matrix.manifest import MatrixManifest, manifest_files, read_manifest
 from harness.matrix.state import (
     counted,
@@ -38,11 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print what is known of every matrix that was begun in the folder, and of other runs."""
+    """Print the state of each matrix in the folder, and of the runs of no matrix."""
     store = Store(arguments.results)
     matrices, damaged = _matrices(store)
-    in_some = {run_id for matrix in matrices for run_id in matrix.runs}
-    others = [run_id for run_id in store.folders() if run_id not in in_some]
+    asked_for = {run_id for matrix in matrices for run_id in matrix.runs}
+    others = [run_id for run_id in store.folders() if run_id not in asked_for]
     again = store.again().folders()
     if not (matrices or others or again):
         raise RequestError(damaged[0] if damaged else f"{_name(store)}: holds no runs")
@@ -53,9 +54,9 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     parts = [_describe(matrix, store) for matrix in matrices]
     if others:
-        parts.append(_describe(_unnamed("other runs", others), store))
+        parts.append(_describe_runs("other runs", others, store))
     if again:
-        parts.append(_describe(_unnamed("once more", again), store.again()))
+        parts.append(_describe_runs("repeated runs", again, store.again()))
     print("\n\n".join(parts))
     return 0
 
@@ -65,7 +66,7 @@ def _name(store: Store) -> str:
 
 
 def _matrices(store: Store) -> tuple[list[MatrixManifest], list[str]]:
-    """Return the matrices, and a complaint for each that cannot be read."""
+    """Return the matrices, and an error message for each that cannot be read."""
     matrices, damaged = [], []
     for path in manifest_files(store.folder):
         try:
@@ -75,20 +76,23 @@ def _matrices(store: Store) -> tuple[list[MatrixManifest], list[str]]:
     return matrices, damaged
 
 
-def _unnamed(name: str, runs: list[str]) -> MatrixManifest:
-    return MatrixManifest(name, "", {run_id: {} for run_id in runs}, {})
-
-
 def _describe(matrix: MatrixManifest, store: Store) -> str:
     tally = find_states(matrix.runs, store)
-    lines = [f"{matrix.name}: {counted(tally)}"]
-    lines += [f"  running: {run_id}" for run_id in tally.running]
-    lines += outcome_lines(tally, "failed", "damaged", "skipped", "interrupted")
-    lines += left_out_lines(matrix.left_out)
+    lines = [*_lines(matrix.name, tally), *left_out_lines(matrix.left_out)]
     ended = tally.count()
-    if matrix.command and tally.waiting + ended["failed"] + ended["interrupted"]:
+    if tally.waiting + ended["failed"] + ended["interrupted"]:
         lines.append(f"  to continue: {matrix.command}")
     return "\n".join(lines)
+
+
+def _describe_runs(name: str, runs: list[str], store: Store) -> str:
+    return "\n".join(_lines(name, find_states(runs, store)))
+
+
+def _lines(name: str, tally: Tally) -> list[str]:
+    running = [f"  running: {run_id}" for run_id in tally.running]
+    ended = outcome_lines(tally, "failed", "damaged", "skipped", "interrupted")
+    return [f"{name}: {counted(tally)}", *running, *ended]
 
 
 def _as_object(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import nn
 
+from harness import record
 from harness.budget import written
 from harness.errors import Skip
 from harness.operations import Prune
@@ -112,7 +112,7 @@ class Budgeting:
             )
         self._report(f"budget {budget}: this network can have {kind} {reach}")
 
-    def reached(self, units: Mapping[str, Units]) -> dict[str, Any] | None:
+    def reached(self, units: Mapping[str, Units]) -> record.Budget | None:
         """Return what the record says of the budget, None without one.
 
         Args:

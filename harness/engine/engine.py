@@ -31,8 +31,9 @@ from harness.prunable import dense_shapes, layers, prunable_weights, weight_spar
 from harness.pruning.diagnostics import TangentKernel
 from harness.pruning.event import PruningEvents, digest
 from harness.pruning.network_costs import NetworkCosts
-from harness.pruning.receipt import Account, lines, receipt
+from harness.pruning.receipt import Account, receipt
 from harness.registry import Registry
+from harness.results.receipts import receipt_lines
 from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
@@ -281,7 +282,7 @@ class Engine:
             self._report(
                 f"{kind}: {reached:.4g} of the dense network's, {asked:.4g} were asked for"
             )
-        for line in lines(event["receipt"]):
+        for line in receipt_lines(event["receipt"]):
             self._report(f"  {line}")
         return Pruned(sparsity), {
             "units": operation.units_name,

@@ -24,6 +24,7 @@ from harness.costs.timing import Stopwatch, time_call
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
+from harness.record import Cost, fields
 from harness.registry import Registry
 from harness.signals import Stop, block_signals
 from harness.spec import Plan
@@ -34,23 +35,8 @@ from harness.training.precision import Precision
 from harness.training.trainer import update
 from harness.units import all_masks
 
-MEASURED = (
-    "step_ms",
-    "step_ms_iqr",
-    "step_cpu_ms",
-    "inference_ms",
-    "inference_ms_iqr",
-    "inference_cpu_ms",
-    "peak_step_bytes",
-    "peak_step_method",
-    "peak_inference_bytes",
-    "disk_bytes",
-    "macs",
-    "macs_effective",
-    "macs_dense",
-    "parameters",
-)
-
+MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
+"""The costs of a finished network, by their keys in the record."""
 
 Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
 """Returns the costs of a finished network, as `final_costs` does."""

@@ -21,6 +21,7 @@ from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
 from harness.prunable import weight_sparsity
+from harness.record import Record
 from harness.registry import Registry
 from harness.results import provenance
 from harness.run import Run
@@ -30,7 +31,7 @@ from harness.storage import files
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.files import exclusive_lock
 from harness.storage.journal import Attempts, Journal
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 from harness.training.precision import Precision
 from harness.training.trainer import Trainer
 from harness.units import UnreachableSparsity

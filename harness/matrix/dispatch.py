@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Literal
 
 from harness.errors import RequestError, RunFailed
 from harness.matrix.executor import Executor, Job, Outcome, Status
-from harness.results.head import without_result
+from harness.results.records import record_without_result
 from harness.signals import StopRequest
 from harness.storage.files import is_held
 from harness.storage.journal import Attempts
@@ -170,7 +171,9 @@ class Dispatch:
         with contextlib.suppress(RunFailed, RequestError):
             if known is None or known["reason"] != reason:
                 store.open_run(job.run_id)
-                record = without_result(job.plan, outcome.status, reason)
+                status: Literal["skipped", "failed"]
+                status = "skipped" if outcome.status == "skipped" else "failed"
+                record = record_without_result(job.plan, status, reason)
                 store.save_failure(record, outcome.details or reason)
 
     def _check_elsewhere(self) -> None:

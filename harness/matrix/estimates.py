@@ -6,8 +6,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
+from harness.record import Record
 from harness.spec import Plan
-from harness.storage.store import Record
 
 PROCESS_BYTES = 400_000_000
 """Memory of a process that has imported torch and built no network yet."""
@@ -24,7 +24,7 @@ class Estimates:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._seconds: dict[Kind, list[float]] = defaultdict(list)
-        self._bytes: dict[Kind, list[int]] = defaultdict(list)
+        self._bytes: dict[Kind, list[float]] = defaultdict(list)
         for record in records:
             spec, cost = record["spec"], record["cost"]
             for kind in _kinds(spec["task"], spec["profile"], spec["pruner"]):
@@ -46,7 +46,7 @@ class Estimates:
         spec = plan.spec
         for kind in _kinds(spec.task, spec.profile, spec.pruner):
             if kind in self._bytes:
-                return max(self._bytes[kind]) + PROCESS_BYTES
+                return int(max(self._bytes[kind])) + PROCESS_BYTES
         return None
 
 

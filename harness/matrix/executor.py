@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from harness import record
 from harness.errors import RequestError, nearest
 from harness.spec import Plan
 
@@ -20,17 +21,7 @@ ENTRY_POINT_GROUP = "pruning_benchmark.executors"
 """Where executors are registered."""
 
 
-Status = Literal[
-    "done",
-    "collapsed",
-    "diverged",
-    "skipped",
-    "failed",
-    "damaged",
-    "interrupted",
-    "elsewhere",
-    "lost",
-]
+Status = record.Status | Literal["damaged", "interrupted", "elsewhere", "lost"]
 """How a run ended; in the first three cases it left a record.
 
 ``skipped``: the method does not apply here. ``damaged``: its record cannot be read.

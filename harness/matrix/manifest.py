@@ -10,15 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 from filelock import FileLock
 
 from harness.errors import DamagedFile, RequestError
 from harness.matrix.plan import Matrix
-from harness.results.head import asked_for
+from harness.record import Record, require
+from harness.results.records import pending_record
 from harness.storage import files
-from harness.storage.damage import Shape, misshapen
-from harness.storage.store import Record
 
 FOLDER = "matrices"
 """The folder of manifests within a results folder."""
@@ -41,13 +41,17 @@ class MatrixManifest:
     left_out: Mapping[str, Record]
 
 
-SHAPE: Shape = {
-    "name": str,
-    "command": str,
-    "runs": {"*": {}},
-    "left_out": {"*": {"reason": str}},
-}
-"""The layout of the file."""
+class _LeftOut(TypedDict):
+    reason: str
+
+
+class ManifestFile(TypedDict):
+    """The content of the file."""
+
+    name: str
+    command: str
+    runs: dict[str, dict[str, Any]]
+    left_out: dict[str, _LeftOut]
 
 
 def write_manifest(matrix: Matrix, results: Path, command: str) -> None:
@@ -60,7 +64,7 @@ def write_manifest(matrix: Matrix, results: Path, command: str) -> None:
     content = {
         "name": matrix.name,
         "command": command,
-        "runs": {run_id: asked_for(plan) for run_id, plan in matrix.plans.items()},
+        "runs": {run_id: pending_record(plan) for run_id, plan in matrix.plans.items()},
         "left_out": matrix.left_out,
     }
     names = list(matrix.plans) or list(matrix.left_out)
@@ -93,6 +97,8 @@ def read_manifest(path: Path) -> MatrixManifest:
         raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         content = None
-    if misshapen(content, SHAPE) is not None:
-        raise DamagedFile(f"{path}: is damaged; remove it, or start the matrix again")
+    try:
+        require(content, ManifestFile)
+    except DamagedFile:
+        raise DamagedFile(f"{path}: is damaged; remove it, or start the matrix again") from None
     return MatrixManifest(content["name"], content["command"], content["runs"], content["left_out"])

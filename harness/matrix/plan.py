@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.conditions import Conditions
 from harness.data.description import DataDescription
 from harness.errors import ImportFailed, RequestError, nearest
 from harness.matrix.suite import Request, Suite, requests
+from harness.record import Record
 from harness.registry import Entry, Registry
-from harness.results.head import not_planned
+from harness.results.records import unplanned_record
 from harness.spec import (
     Plan,
     Spec,
@@ -23,7 +24,6 @@ from harness.spec import (
     plan,
     where_settings_are_listed,
 )
-from harness.storage.store import Record
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,9 @@ def _left_out(
         plugins=tuple(plugins),
         budget=budget,
     )
+    status: Literal["failed", "skipped"]
     status = "failed" if isinstance(error, ImportFailed) else "skipped"
-    return not_planned(spec, task, pruner, status, str(error))
+    return unplanned_record(spec, task, pruner, status, str(error))
 
 
 class _Describer:

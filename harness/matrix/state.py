@@ -9,9 +9,10 @@ from typing import Any
 from harness.errors import RequestError
 from harness.matrix.dispatch import RESULTS, Tally
 from harness.matrix.executor import Outcome
+from harness.record import Record
 from harness.storage import files
 from harness.storage.files import is_held
-from harness.storage.store import OF_RUNS, Record, Store
+from harness.storage.store import OF_RUNS, Store
 from harness.text import first_of, several
 
 

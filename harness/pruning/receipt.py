@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.pruning.network_costs import NetworkCosts
-from harness.text import count
+from harness.record import Receipt
 from harness.units import BudgetedUnits, Units
 
 BOTTLENECK = 0.02
 """A group of channels is a bottleneck if a smaller share of it remains, or a single channel."""
 
 FROZEN = "frozen, and the criterion ranks by gradients"
-
-_FEW = 5
-"""Names in a line of progress."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def receipt(
     frozen: Collection[str],
     floor: float,
     rounding: int,
-) -> dict[str, Any]:
+) -> Receipt:
     """Return the receipt of a pruning that has been carried out.
 
     Args:
@@ -61,14 +57,16 @@ def receipt(
         floor: the minimum density.
         rounding: the number of which all numbers of channels are multiples.
     """
-    content: dict[str, Any] = {
+    content: Receipt = {
         "asked": asked,
         "reached": reached,
         "weights": [before.weights, after.weights],
-        "macs": None if before.macs is None else [before.macs, after.macs],
+        "macs": None,
     }
     if not isinstance(units, BudgetedUnits):
         return content
+    assert before.macs is not None
+    assert after.macs is not None
     reasons = units.why_whole(scored, floor, rounding)
     reasons |= {name: FROZEN for name in frozen if name in reasons}
     narrow = {
@@ -78,6 +76,7 @@ def receipt(
     }
     return {
         **content,
+        "macs": [before.macs, after.macs],
         "whole": _by_reason(reasons),
         "pinned": _by_reason(units.pinned()),
         "bottlenecks": narrow,
@@ -89,27 +88,3 @@ def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
         reason: [name for name, why in reasons.items() if why == reason]
         for reason in dict.fromkeys(reasons.values())
     }
-
-
-def lines(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a receipt says, in lines for a reader."""
-    before, after = content["weights"]
-    saved = f"{count(before - after)} of {count(before)} weights"
-    if content["macs"] is not None:
-        before, after = content["macs"]
-        saved += f" and {count(before - after)} of {count(before)} multiply-accumulates"
-    yield f"removed {saved}"
-    reasons = {**content.get("whole", {}), **content.get("pinned", {})}
-    if reasons:
-        whole = [f"{_several(names)} ({reason})" for reason, names in reasons.items()]
-        yield f"left whole: {'; '.join(whole)}"
-    if content.get("bottlenecks"):
-        narrow = [
-            f"{name} ({left} of {dense})" for name, (left, dense) in content["bottlenecks"].items()
-        ]
-        yield f"bottlenecks: {_several(narrow)}"
-
-
-def _several(names: Sequence[str]) -> str:
-    rest = len(names) - _FEW
-    return ", ".join(names[:_FEW]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""Where and with what a run was carried out: nothing that names a person, a host or a folder."""
+"""Where and with what a run was carried out. No person, host or folder is named."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codec
 
 
 _OPENMP = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
-"""Settings of the environment that decide what threads do while they wait."""
+"""Environment variables that control what threads do while they wait."""
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what may change the last bits of a result, and every cost.
+    """Return everything that may change the last bits of a result, or a cost.
 
-    ``machine`` is short and the same for two runs whose times may be compared: the processor or
-    GPU, its host (`host`), the number of threads, torch and its settings agree. How many runs
-    shared the device is told apart.
+    ``machine`` is a short hash that is equal for two runs with comparable times: processor or GPU,
+    host (see `host`), number of threads, torch and its settings are equal. The number of runs that
+    shared the device is not part of it.
     """
     import torch
 
@@ -66,11 +66,14 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
-    """Return a pseudonym of this host, None where the system keeps no identifier for it.
+    """Return a pseudonym of this host; None if the system has no identifier for it.
 
-    It is a hash that is keyed with that identifier, as systemd recommends for applications. So
-    it tells two hosts apart, and nobody can get from it to the host or link it to what other
-    programs report. (Containers of one image may share the identifier, and so the pseudonym.)
+    It is a hash keyed with that identifier, as systemd recommends for applications. It
+    distinguishes hosts, but does not reveal the host and cannot be linked to what other programs
+    report. Containers of one image may share the identifier and therefore the pseudonym.
+
+    Args:
+        machine_id: the file with the identifier.
     """
     try:
         identifier = machine_id.read_bytes().strip()
@@ -82,12 +85,12 @@ def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
 
 
 def _settings(device: torch.device) -> dict[str, Any]:
-    """Return what else decides how fast torch is."""
+    """Return the settings that influence the speed of torch."""
     import torch
 
     settings: dict[str, Any] = {
         "torch": torch.__version__,
-        # Its compiler, its libraries (MKL, OpenBLAS, oneDNN) and the processor's instructions.
+        # The compiler, the libraries (MKL, OpenBLAS, oneDNN) and the instructions of the processor.
         "build": _short_hash(torch.__config__.show()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "onednn": bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled),
@@ -97,7 +100,7 @@ def _settings(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         settings |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-        # Torch refuses to answer where its old and its new interface were mixed.
+        # Torch raises if its old and its new interface were both used.
         with contextlib.suppress(RuntimeError):
             settings |= {
                 "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,

@@ -21,18 +21,16 @@ from harness.errors import RequestError
 from harness.matrix.manifest import manifest_files, read_manifest
 from harness.results import provenance
 from harness.storage.store import Store
-from tests.helpers.costs import unmeasured as no_costs
 from tests.helpers.workbench import POINTS
 
 RUN: dict[str, Any] = {"profile": "smoke", "plugins": [POINTS]}
 
 
 @pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty folder; final networks are not measured, and a matrix runs in this process."""
+def in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unmeasured: None) -> None:
+    """Run a matrix in this process, in an empty folder, and measure no final network."""
     from harness.executors.debug import Debug
 
-    monkeypatch.setattr("harness.engine.run_plan.final_costs", no_costs)
     monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)
     monkeypatch.chdir(tmp_path)
 

@@ -17,7 +17,8 @@ import pytest
 
 from harness.command_line import COMMANDS, main
 from harness.errors import RunFailed
-from harness.storage.store import SCHEMA, Store
+from harness.record import SCHEMA
+from harness.storage.store import Store
 from tests.helpers.commands import Command
 from tests.helpers.records import RECORD
 from tests.helpers.workbench import POINTS

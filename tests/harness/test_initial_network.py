@@ -13,14 +13,15 @@ import torch
 import harness
 from harness.errors import RequestError
 from harness.pruning.event import digest
+from harness.record import Record
 from harness.spec import plan
 from harness.storage.network_file import load_weights, save_weights
-from harness.storage.store import RECORD, WEIGHTS, Record
+from harness.storage.store import RECORD, WEIGHTS
 from tests.helpers.workbench import POINTS, Workbench
 
 
 @pytest.fixture
-def dense(bench: Workbench) -> Record:
+def dense(bench: Workbench) -> Any:
     """A finished dense run."""
     return bench.run("dense")
 

@@ -13,9 +13,10 @@ from safetensors import safe_open
 import harness
 from harness.errors import RequestError, RunFailed
 from harness.network import FIRST_UNITS, load_network, save_network
+from harness.record import Record
 from harness.storage.files import save_state
 from harness.storage.network_file import load_weights
-from harness.storage.store import RECORD, WEIGHTS, Record
+from harness.storage.store import RECORD, WEIGHTS
 from pruners.channels.units import Channels
 from pruners.criteria import snip
 from pruners.weights import Weights

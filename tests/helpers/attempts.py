@@ -13,7 +13,7 @@ import pytest
 from harness.engine.run_plan import run_plan
 from harness.signals import Stop
 from harness.spec import Plan
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 from tests.helpers.costs import unmeasured
 from tests.helpers.workbench import CPU, Workbench
 
@@ -42,7 +42,7 @@ class Attempts:
         """The checkpoints, the newest last."""
         return sorted(self.folder.glob("checkpoint-*.pt"))
 
-    def go(self, stop: Stop | None = None, checkpoints: float = OFTEN) -> Record:
+    def go(self, stop: Stop | None = None, checkpoints: float = OFTEN) -> Any:
         """Start the run, or resume it.
 
         Args:

@@ -1,4 +1,4 @@
-"""Results folders that no run has made: for tests of what reads them, and for nothing else."""
+"""Made-up results folders, for the tests of reports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from harness.results.example import changed
+from tests.helpers import records
 
 METHODS = {
     "dense": ("Dense", "dense", 0.0),
@@ -22,14 +25,14 @@ METHODS = {
     "ltr": ("LTR", "unstructured", 0.5),
     "random_erk": ("Random-ERK", "control", 5.0),
 }
-"""Title, group, and how much accuracy pruning 98 % costs."""
+"""Title, group, and how much accuracy is lost by removing 98 %."""
 
 TASKS = {
     "pictures": ("Small pictures, ConvNet", "accuracy", "max", "official", 95.0, 10.0),
     "words": ("Many words, LSTM", "perplexity", "min", "real", 120.0, 600.0),
     "pole": ("A pole, MLP", "return", "max", "synthetic", 190.0, 20.0),
 }
-"""Title, metric, goal, source of data, metric of the dense network, of who ignores the input."""
+"""Title, metric, goal, source of the data, metric of the dense network, and baseline."""
 
 LAYERS = (("first.weight", (16, 27)), ("second.weight", (32, 144)), ("last.weight", (10, 32)))
 
@@ -46,7 +49,7 @@ def record(
     reason: str | None = None,
     epochs: int = EPOCHS,
     **changes: Any,
-) -> dict[str, Any]:
+) -> Any:
     """Return a plausible record, the same for the same arguments.
 
     Args:
@@ -71,25 +74,26 @@ def record(
     layers = [_layer(layer, shape, sparsity, group) for layer, shape in LAYERS]
     kept = sum(layer["kept"] for layer in layers) / sum(layer["weights"] for layer in layers)
     cost = _cost(kept, group, epochs, chance)
-    made: dict[str, Any] = {
-        "schema": 1,
-        "run_id": f"{task}-{pruner}-{sparsity:g}-seed{seed}-{chance.getrandbits(48):012x}",
-        "status": status,
-        "reason": reason,
-        "spec": {
-            "task": task,
-            "pruner": pruner,
-            "sparsity": sparsity,
-            "seed": seed,
-            "profile": "embedded",
-            "overrides": {},
-            "plugins": [],
+    stands_in_for = task if source == "real" else None
+    made = records.record(
+        run_id=f"{task}-{pruner}-{sparsity:g}-seed{seed}-{chance.getrandbits(48):012x}",
+        status=status,
+        reason=reason,
+        spec__task=task,
+        spec__pruner=pruner,
+        spec__sparsity=sparsity,
+        spec__seed=seed,
+        task__title=title,
+        pruner__title=name,
+        pruner__group=group,
+        data={
+            "source": source,
+            "name": f"{task} for tests",
+            "sha256": "ab" * 32,
+            "stands_in_for": stands_in_for,
         },
-        "task": {"title": title, "group": None, "paper": None, "version": 1},
-        "pruner": {"title": name, "group": group, "paper": None, "version": 1},
-        "data": {"source": source, "name": f"{task} for tests", "sha256": "ab" * 32},
-        "settings": {"epochs": epochs, "width": 32, "kernel": "off"},
-        "quality": {
+        settings={"epochs": epochs, "width": 32, "kernel": False},
+        quality={
             "metric": metric,
             "goal": goal,
             "validation": test + share * chance.gauss(0, 0.2) if has_result else None,
@@ -97,7 +101,7 @@ def record(
             "baseline": baseline if has_result else None,
             "further": {},
         },
-        "sparsity": {
+        sparsity={
             "requested": sparsity,
             "weights": 1 - kept,
             "nodes": sparsity * 0.9 if group == "structured" else None,
@@ -105,31 +109,17 @@ def record(
             "emptied_layers": [layer["name"] for layer in layers if not layer["kept"]],
             "per_layer": layers,
         },
-        "cost": cost,
-        "events": _events(pruner, sparsity, epochs, metric, test, chance),
-        "provenance": {
-            "git": {"commit": "0123456789abcdef" * 2 + "01234567", "dirty": False},
-            "device": "Abacus 1",
-            "device_kind": "cpu",
-            "threads": 1,
-            "versions": {"python": "3.11.7", "torch": "2.14.1"},
-            "system": "Linux x86_64",
-            "command": f"python -m harness run --task {task} --pruner {pruner} "
-            f"--sparsity {sparsity:g} --seed {seed} --profile embedded",
-            "started": f"2026-01-01T00:00:{seed % 60:02d}+00:00",
-            "resumed": [],
-        },
-    }
+        cost=cost,
+        events=_events(pruner, sparsity, epochs, metric, test, chance),
+        provenance__threads=1,
+        provenance__command=f"python -m harness run --task {task} --pruner {pruner} "
+        f"--sparsity {sparsity:g} --seed {seed} --profile embedded",
+        provenance__started=f"2026-01-01T00:00:{seed % 60:02d}+00:00",
+    )
     if status in ("failed", "skipped", "missing"):
         made |= {"cost": {}, "events": [], "sparsity": {"requested": sparsity}}
         made["provenance"] = {key: made["provenance"][key] for key in ("git", "command")}
-    for path, value in changes.items():
-        *parts, last = path.split("__")
-        inner: dict[str, Any] = made
-        for part in parts:
-            inner = inner[part]
-        inner[last] = value
-    return made
+    return changed(made, **changes)
 
 
 def _layer(name: str, shape: Sequence[int], sparsity: float, group: str) -> dict[str, Any]:
@@ -152,6 +142,7 @@ def _cost(kept: float, group: str, epochs: int, chance: random.Random) -> dict[s
     size = kept if group == "structured" else 1.0
     step = 4 + 16 * size + chance.gauss(0, 0.2)
     return {
+        **records.RECORD["cost"],
         "train_seconds": epochs * STEPS * step / 1000,
         "peak_run_bytes": int(4e7 + 4e7 * size),
         "energy_kwh": epochs * STEPS * step * 1e-7,
@@ -213,8 +204,8 @@ def _events(
     return [*before, *([pruning] if sparsity else []), *after]
 
 
-def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> dict[str, Any]:
-    """Return the record of a narrow dense network, whose ``macs`` can be asked for."""
+def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> Any:
+    """Return the record of a narrow dense network with these ``macs``."""
     return record(
         task,
         "slim_dense",
@@ -231,7 +222,7 @@ def slim(task: str, seed: int, macs: int, test: float, **changes: Any) -> dict[s
 
 
 def save(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
-    """Write records as a results folder has them and return the folder."""
+    """Write records to a results folder and return the folder."""
     for each in records:
         run = folder / each["run_id"]
         run.mkdir(parents=True, exist_ok=True)
@@ -248,7 +239,7 @@ def save(folder: Path, records: Iterable[dict[str, Any]]) -> Path:
 def save_matrix(
     folder: Path, runs: Iterable[dict[str, Any]], left_out: Iterable[dict[str, Any]] = ()
 ) -> Path:
-    """Let a results folder remember that these were asked for and return the folder."""
+    """Write a matrix that asks for these runs to a results folder and return the folder."""
     matrices = folder / "matrices"
     matrices.mkdir(parents=True, exist_ok=True)
     content = {
@@ -262,7 +253,7 @@ def save_matrix(
 
 
 def left_out(task: str, pruner: str, sparsity: float, reason: str) -> dict[str, Any]:
-    """Return what stands for a run whose data are missing."""
+    """Return the placeholder of a run whose data are missing."""
     nothing = {"source": None, "name": None, "sha256": None}
     made = record(task, pruner, sparsity, status="skipped", reason=reason, spec__profile="paper")
     run_id = f"{task}-{pruner}-{sparsity:g}-seed0-paper"
@@ -286,16 +277,8 @@ def suite(
     ]
 
 
-def two_thousand() -> list[dict[str, Any]]:
-    """Return the records of a large matrix: 6 tasks, 12 methods, 6 sparsities, 5 seeds."""
-    tasks = [f"task{number}" for number in range(6)]
-    return suite(
-        tasks, sparsities=(0.5, 0.8, 0.9, 0.95, 0.98, 0.99), seeds=(0, 1, 2, 3, 4), epochs=20
-    )
-
-
 def eventful() -> list[dict[str, Any]]:
-    """Return runs to which everything has happened that can happen to a run."""
+    """Return runs with every possible outcome."""
     made = [
         each
         for each in suite()
@@ -318,7 +301,7 @@ def eventful() -> list[dict[str, Any]]:
                     spec["sparsity"],
                     spec["seed"],
                     status=ending,
-                    reason=f"it {ending}, as tests have it",
+                    reason=f"it {ending}, as the tests want",
                 )
             )
     made += [slim("pictures", seed, 36_000, 91.0 + seed / 10) for seed in range(3)]
@@ -331,7 +314,7 @@ def eventful() -> list[dict[str, Any]]:
 
 
 def save_eventful(folder: Path) -> Path:
-    """Write them, and a matrix that asked for more, and return the folder."""
+    """Write these runs, and a matrix that asks for more, and return the folder."""
     missing = [record("pole", "ltr", 0.98, seed, status="missing") for seed in range(3)]
     missing.append(record("pictures", "snap", 0.98, 3, status="missing"))
     impossible = [

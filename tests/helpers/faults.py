@@ -1,4 +1,4 @@
-"""A plug-in: methods that end badly, each in its own way, and a task to try them on.
+"""A plug-in: methods that end badly, each in its own way.
 
 A process that loads it measures no final network, which would take most of the time.
 """
@@ -13,36 +13,12 @@ import time
 
 import pytest
 
-from harness.registry import pruner, task
+from harness.registry import pruner
 from harness.run import Run
 from tests.helpers.costs import unmeasured
-from tests.helpers.points import Points
-from tests.helpers.points import describe as describe
 
 # The workers of an executor call `run_plan` themselves; a plug-in is all that reaches them.
 pytest.MonkeyPatch().setattr("harness.engine.run_plan.final_costs", unmeasured)
-
-
-@task(
-    "quick_points",
-    title="Random points, whose costs are not measured",
-    metric="accuracy",
-    goal="max",
-    data=":describe",
-    settings={
-        "epochs": 4,
-        "batch_size": 8,
-        "optimiser": "sgd",
-        "learning_rate": 0.1,
-        "weight_decay": 0.01,
-        "clip": 10.0,
-        "source": "synthetic",
-    },
-    profiles={"smoke": {}, "embedded": {}},
-    sparsity=0.8,
-)
-class QuickPoints(Points):
-    """The points under a name of their own."""
 
 
 @pruner("segfaulting", title="Reads where nothing is", prunes=False)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from harness.prunable import prunable_weights
 from harness.pruning.event import digest
-from harness.storage.store import Record
 from harness.task import Batch, Split, Task
 from harness.training.trainer import Trainer
 from tests.helpers.workbench import Workbench
@@ -51,7 +50,7 @@ class Observation:
     evaluations: list[Evaluation] = field(default_factory=list)
     scored: list[str] = field(default_factory=list)
     """A hash of the batch of each loss that was computed for scoring."""
-    record: Record = field(default_factory=dict)
+    record: Any = None
 
 
 def revived(trainer: Trainer) -> int:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from harness.signals import Stop
 from harness.spec import Plan, plan
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.journal import Journal
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 from harness.task import Task
 from harness.training.trainer import Trainer
 from tests.helpers.costs import unmeasured
@@ -31,6 +32,8 @@ CPU = torch.device("cpu")
 
 WATCHING = POINTS.with_name("watching.py")
 """A plug-in with methods that use everything that a run can do."""
+FAULTS = POINTS.with_name("faults.py")
+"""A plug-in with methods that end badly; a process that loads it measures no final network."""
 
 METHOD = """
 from harness.registry import pruner
@@ -123,8 +126,8 @@ class Workbench:
         budget: str | None = None,
         seed: int = 0,
         **overrides: str,
-    ) -> Record:
-        """Return the record of a run, carried out once; its final network is not measured."""
+    ) -> Any:
+        """Carry out a run and return its record; its final network is not measured."""
         wanted = self.plan(pruner, sparsity=sparsity, budget=budget, seed=seed, **overrides)
         return run_plan(
             wanted,

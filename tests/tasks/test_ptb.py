@@ -21,7 +21,7 @@ from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.registry import Registry
-from harness.results.head import head
+from harness.results.records import new_record
 from harness.scoring import magnitudes
 from harness.spec import plan
 from harness.task import Split
@@ -178,7 +178,7 @@ def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Pat
 def test_a_record_names_the_text_and_not_the_folder_where_it_lies(text: Path) -> None:
     wanted = plan(Registry(), "ptb", "dense", overrides={"text": str(text)})
     assert wanted.settings["text"] == str(text)
-    said = head(wanted, "done", None)
+    said = new_record(wanted, "done", None)
     assert said["settings"]["text"] == "letters"
     assert str(text.parent) not in json.dumps(said)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage.store import Record, Store
+from harness.record import Record
+from harness.storage.store import Store
 from tests.helpers.commands import Command
 from tests.helpers.workbench import POINTS
 
@@ -112,7 +113,7 @@ class TestAgain:
         (tmp_path / "bad").touch()
         assert command(*words, "--again").code == 1
         assert the_record() == old
-        assert "once more: 1 run: 1 failed" in command("status").out
+        assert "repeated runs: 1 run: 1 failed" in command("status").out
         (tmp_path / "bad").unlink()
         assert command(*words, "--again").code == 0
         assert the_record()["status"] == "done"

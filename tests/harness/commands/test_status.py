@@ -32,7 +32,7 @@ def matrix() -> Matrix:
     planned = plan_matrix(
         Suite(**changes), registry, overrides={}, plugins=(), data_folder=Path("data")
     )
-    return Matrix("mine", planned.plans, {"snip on nyu seed 0": {"reason": "no data"}})
+    return Matrix("mine", planned.plans, {"snip on nyu seed 0": record(reason="no data")})
 
 
 def test_a_matrix_in_all_states(
@@ -85,7 +85,7 @@ def test_what_was_asked_for_is_remembered_as_records(tmp_path: Path) -> None:
     written = read_manifest(file)
     ((run_id, missing),) = written.runs.items()
     assert (missing["run_id"], missing["status"]) == (run_id, "missing")
-    assert missing["provenance"]["command"].startswith("python -m harness run --task digits")
+    assert str(missing["provenance"]["command"]).startswith("python -m harness run --task digits")
     impossible = written.left_out["snip on digits seed 0"]
     assert impossible["reason"] == "task 'digits' has no profile 'paper'"
     assert impossible["spec"]["sparsity"] == missing["spec"]["sparsity"]

@@ -15,7 +15,6 @@ from harness.costs.meter import CostMeter
 from harness.costs.timing import Usage
 from harness.pruning import event
 from harness.pruning.diagnostics import TangentKernel
-from harness.storage.store import Record
 from harness.task import Task
 from tests.helpers.energy import Clock, Lamp, measure
 from tests.helpers.workbench import CPU, Workbench
@@ -230,7 +229,7 @@ def test_slow_instruments_take_no_time_and_no_energy(
     ]:
         slow(monkeypatch, clock, owner, name)
 
-    def cost_of(record: Record) -> tuple[float, float]:
+    def cost_of(record: Any) -> tuple[float, float]:
         return record["cost"]["train_seconds"], record["cost"]["energy_kwh"] or 0.0
 
     embedded = bench.run("crop_u", profile="embedded", kernel="on")

@@ -140,10 +140,14 @@ def test_a_full_disk_is_reported_and_leaves_nothing(small_disk: Path) -> None:
     assert decoded(small_disk / "cache", NAMES, decode)["numbers"].tolist() == [1, 2, 3]
 
 
+def not_again(save: Save) -> None:
+    pytest.fail("it is decoded again")
+
+
 def test_a_finished_cache_may_be_read_only(small_disk: Path, remount: Remount) -> None:
     decoded(small_disk / "cache", NAMES, decode)
     remount(small_disk, "ro")
-    assert decoded(small_disk / "cache", NAMES, pytest.fail)["numbers"].tolist() == [1, 2, 3]
+    assert decoded(small_disk / "cache", NAMES, not_again)["numbers"].tolist() == [1, 2, 3]
     with pytest.raises(RequestError, match=rf"cannot write .*other: .*Read-only.*{REMEDY}"):
         decoded(small_disk / "other", NAMES, decode)
 

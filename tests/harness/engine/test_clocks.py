@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted
-from harness.storage.store import Record, outcome
+from harness.storage.store import outcome
 from tests.helpers.attempts import NEVER, OFTEN, Attempts, attempts
 from tests.helpers.disk import FailingDisk, operation_number
 from tests.helpers.workbench import Workbench
@@ -55,7 +56,7 @@ def bench(tmp_path: Path) -> Workbench:
     return Workbench(tmp_path, [plugin])
 
 
-def interrupted(run: Attempts, steps: int) -> Record:
+def interrupted(run: Attempts, steps: int) -> Any:
     """Stop a run every few steps and verbs, until it ends."""
     while True:
         try:

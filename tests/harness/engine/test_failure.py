@@ -57,7 +57,7 @@ def test_a_failed_run_leaves_a_record_and_a_traceback_and_is_not_done(
     record = store.failure(run.plan.run_id)
     assert record is not None
     assert record["status"] == "failed"
-    assert record["reason"].endswith("ValueError: first line (more in failure.txt)")
+    assert str(record["reason"]).endswith("ValueError: first line (more in failure.txt)")
     assert record["spec"]["pruner"] == "tried"
     assert "Traceback" in (run.folder / "failure.txt").read_text()
     assert "second line" in (run.folder / "failure.txt").read_text()

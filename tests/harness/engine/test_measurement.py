@@ -34,7 +34,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(measurement, "load_by_others", look)
     seconds: Iterator[int] = iter(range(1000))
-    monkeypatch.setattr("harness.engine.measurement.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
     return found
 
 

@@ -146,7 +146,7 @@ def test_a_process_that_waits_for_a_run_takes_it_over_when_the_other_is_killed(
     (resumed,) = record["provenance"]["resumed"]
     assert f"resuming from step {resumed['position']}" in second.lines
     assert (resumed["device"], resumed["threads"]) == (record["provenance"]["device"], 1)
-    assert record["cost"]["step_ms"] > 0
+    assert (record["cost"]["step_ms"] or 0) > 0
     assert {path.name for path in run.folder.iterdir()} == {
         "journal.jsonl",
         "lives.json",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,9 @@ from harness.matrix.dispatch import Dispatch, Tally
 from harness.matrix.executor import ENTRY_POINT_GROUP, Executor, Job, Resources, find_executor
 from harness.signals import StopRequest
 from harness.storage.store import Store
-from tests.helpers.costs import nothing_measured
 from tests.helpers.workbench import POINTS, Workbench
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 THIRD_PARTY = """
 from concurrent.futures import Future
@@ -42,13 +42,6 @@ class Theirs:
     def shutdown(self, *, now: bool = False) -> None: ...
 """
 """An executor of another project, written against the names that the contract had at first."""
-
-
-@pytest.fixture(autouse=True)
-def unmeasured() -> Iterator[None]:
-    """Final networks are not measured."""
-    with nothing_measured():
-        yield
 
 
 def run(executor: type[Executor], bench: Workbench, *pruners: str) -> Tally:

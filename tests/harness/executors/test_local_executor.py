@@ -17,10 +17,9 @@ from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.journal import Attempts
 from harness.storage.store import Store, outcome
-from tests.helpers.workbench import Workbench
+from tests.helpers.workbench import FAULTS, POINTS, Workbench
 
-FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
-REGISTRY = Registry([FAULTS])
+REGISTRY = Registry([POINTS, FAULTS])
 
 GOOD = ("dense", "snip", "crop_u", "random_u")
 BAD = ("segfaulting", "killed", "hanging", "raising")
@@ -32,7 +31,7 @@ def line_of(text: str) -> int:
 
 
 def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
-    return plan(REGISTRY, "quick_points", pruner, profile="smoke", seed=seed, overrides=overrides)
+    return plan(REGISTRY, "points", pruner, profile="smoke", seed=seed, overrides=overrides)
 
 
 def dispatch(
@@ -41,7 +40,7 @@ def dispatch(
     """Run plans on this machine's CPU, and return the tally."""
     tally = Tally(len(plans))
     executor = local.Local(resources, tally.report, results)
-    jobs = [Job(each, (FAULTS,), results, checkpoint_every=60) for each in plans]
+    jobs = [Job(each, (POINTS, FAULTS), results, checkpoint_every=60) for each in plans]
     Dispatch(executor, Store(results), tally, stop or StopRequest()).run(jobs, lambda: None)
     return tally
 
@@ -177,7 +176,7 @@ def test_when_memory_runs_out_the_youngest_run_makes_room_and_resumes_later(
 def test_a_run_that_needs_more_memory_than_the_machine_has_fails(tmp_path: Path) -> None:
     run = planned("dense")
     executor = local.Local(Resources(1, "cpu"), lambda run_id, line: None, tmp_path)
-    job = Job(run, (FAULTS,), tmp_path, checkpoint_every=60, bytes_expected=10**18)
+    job = Job(run, (POINTS, FAULTS), tmp_path, checkpoint_every=60, bytes_expected=10**18)
     refused = executor.submit(job).result()
     executor.shutdown()
     assert refused.status == "failed"
@@ -214,7 +213,7 @@ def test_requests_to_stop_save_or_finish_the_current_runs(
             stop.level = level
 
     executor = local.Local(Resources(1, "cpu"), hear, tmp_path)
-    jobs = [Job(each, (FAULTS,), tmp_path, checkpoint_every=60) for each in runs]
+    jobs = [Job(each, (POINTS, FAULTS), tmp_path, checkpoint_every=60) for each in runs]
     Dispatch(executor, Store(tmp_path), tally, stop).run(jobs, lambda: None)
     first = tally.outcomes.get(runs[0].run_id)
     assert (first and first.status) == status

@@ -18,10 +18,9 @@ from harness.registry import Registry
 from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.store import Store, outcome
-from tests.helpers.workbench import Workbench
+from tests.helpers.workbench import FAULTS, POINTS, Workbench
 
-FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
-REGISTRY = Registry([FAULTS])
+REGISTRY = Registry([POINTS, FAULTS])
 GOOD = ("dense", "snip", "crop_u", "random_u")
 BAD = {
     "segfaulting": "its process was ended by SIGSEGV (Segmentation fault)",
@@ -41,7 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", f"{HEAD}:{PORT}")
-        patch.setenv("PYTHONPATH", f"{FAULTS.parents[2]}:{FAULTS.parent}")
+        patch.setenv("PYTHONPATH", str(FAULTS.parents[2]))
         _start("--head", f"--port={PORT}", f"--node-ip-address={HEAD}", f"--temp-dir={folder}")
         _start(f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}")
         yield
@@ -65,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plans(folder: Path) -> dict[str, Plan]:
     options = {"greedy": {"epochs": "1000000"}, "hanging": {"sleeper": str(folder / "sleeper")}}
     return {
-        name: plan(REGISTRY, "quick_points", name, profile="smoke", overrides=options.get(name, {}))
+        name: plan(REGISTRY, "points", name, profile="smoke", overrides=options.get(name, {}))
         for name in (*BAD, *GOOD)
     }
 
@@ -77,7 +76,7 @@ def tally(cluster: None, folder: Path, plans: dict[str, Plan]) -> Tally:
     resources = Resources(device="cpu", time_limit=20, memory_limit=1_200_000_000)
     executor = find_executor("ray")(resources, tally.report, folder)
     assert executor.slots == 2
-    jobs = [Job(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
+    jobs = [Job(each, (POINTS, FAULTS), folder, checkpoint_every=60) for each in plans.values()]
     Dispatch(executor, Store(folder), tally, StopRequest()).run(jobs, lambda: None)
     return tally
 

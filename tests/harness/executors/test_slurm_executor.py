@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,10 @@ from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.journal import Attempts
 from harness.storage.store import Store, outcome
-from tests.helpers.workbench import Workbench
+from tests.helpers.workbench import FAULTS, POINTS, Workbench
 
-FAULTS = Path(__file__).parents[2] / "helpers" / "faults.py"
 CLUSTER = Path(__file__).parent.parent.parent / "slurm" / "cluster"
-REGISTRY = Registry([FAULTS])
+REGISTRY = Registry([POINTS, FAULTS])
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +34,27 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run([CLUSTER, "up", folder], check=True, capture_output=True, timeout=120)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        patch.setenv("PYTHONPATH", f"{FAULTS.parents[2]}:{FAULTS.parent}")
+        patch.setenv("PYTHONPATH", str(FAULTS.parents[2]))
         yield folder
     subprocess.run([CLUSTER, "down", folder], check=True, timeout=120)
 
 
 def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
-    return plan(REGISTRY, "quick_points", pruner, profile="smoke", seed=seed, overrides=overrides)
+    return plan(REGISTRY, "points", pruner, profile="smoke", seed=seed, overrides=overrides)
 
 
 def dispatch(
-    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: object
+    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: Any
 ) -> Tally:
     tally = Tally(len(plans))
-    given = {"jobs": 2, "device": "cpu", "memory_limit": 2 * 10**9, "time_limit": 600.0}
+    given: dict[str, Any] = {
+        "jobs": 2,
+        "device": "cpu",
+        "memory_limit": 2 * 10**9,
+        "time_limit": 600.0,
+    }
     executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.report, results)
-    jobs = [Job(each, (FAULTS,), results, checkpoint_every=1) for each in plans]
+    jobs = [Job(each, (POINTS, FAULTS), results, checkpoint_every=1) for each in plans]
     Dispatch(executor, Store(results), tally, StopRequest()).run(jobs, show)
     return tally
 

@@ -222,6 +222,7 @@ def test_estimates_of_memory_are_the_maximum_of_earlier_runs(
     bench: Workbench, tmp_path: Path
 ) -> None:
     spec = {"task": "points", "pruner": "dense", "profile": "smoke"}
-    known = [record(spec=spec, cost__peak_run_bytes=size) for size in (10**6, 10**8)]
+    sizes = (10**6, 10**8)
+    known = [record(spec=spec, cost__peak_run_bytes_with_instruments=size) for size in sizes]
     assert Estimates(known).bytes(bench.plan("dense")) == 500_000_000
     assert Estimates().bytes(bench.plan("dense")) is None

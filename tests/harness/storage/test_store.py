@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
 
 import harness
 from harness.errors import RequestError
+from harness.record import SCHEMA
 from harness.storage.store import RECORD as FILE_NAME
-from harness.storage.store import SCHEMA, Store
+from harness.storage.store import Store
 from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
@@ -169,7 +169,7 @@ def test_a_record_of_a_newer_schema_is_refused(store: Store) -> None:
 def test_a_record_has_no_numbers_that_are_not_json(tmp_path: Path, value: float) -> None:
     store = Store(tmp_path)
     store.open_run(RUN)
-    broken: dict[str, Any] = record(quality__test=value)
+    broken = record(quality__test=value)
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.save(broken)
     assert store.record(RUN) is None

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a record, it is refused with the reason, or read without a traceback."""
+"""The type of a record: a wrong one is refused with the reason, or read without a traceback."""
 
 from __future__ import annotations
 
@@ -16,8 +16,19 @@ import pytest
 from harness.commands import compare
 from harness.errors import DamagedFile
 from harness.matrix.estimates import Estimates
+from harness.record import (
+    COSTS,
+    Cost,
+    Quantity,
+    check,
+    decode,
+    encode,
+    fields,
+)
+from harness.results import frame
+from harness.results.example import EXAMPLE
+from harness.results.frame import keys, markdown
 from harness.results.summary import summarise, summarise_events
-from harness.storage.damage import damage
 from harness.storage.store import Store
 from tests.helpers.records import RECORD, record
 
@@ -33,7 +44,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from places(inner, (*place, key))
 
 
-def changed(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
+def changed(place: tuple[Any, ...], value: Any) -> Any:
     """Return the record with another value somewhere, or without it if that is ``...``."""
     broken = copy.deepcopy(RECORD)
     *parts, last = place
@@ -55,8 +66,67 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
-def test_a_record_of_the_engine_is_not_damaged() -> None:
-    assert damage(RECORD) is None
+def damage(value: Any) -> str | None:
+    """Return what is wrong with a record; None if nothing is."""
+    try:
+        check(value)
+    except DamagedFile as error:
+        return str(error)
+    return None
+
+
+def test_the_example_is_a_record_with_every_key_of_a_cost() -> None:
+    assert damage(EXAMPLE) is None
+    assert EXAMPLE["cost"].keys() == fields(Cost).keys()
+    assert list(EXAMPLE["cost"]) == list(fields(Cost))
+
+
+def test_every_key_has_a_meaning() -> None:
+    assert [key.place for key in keys() if not key.field.meaning] == []
+
+
+def test_the_documentation_has_a_line_for_each_key() -> None:
+    header, rule, *lines = markdown().splitlines()
+    assert header.count("|") == rule.count("|") == 5
+    assert len(lines) == len(list(keys()))
+    step = "median time of a training step of the final network"
+    assert f"| `cost.step_ms` | number or null | ms | {step} |" in lines
+    assert (
+        "| `events[].epochs[].loss` | number or null |  | mean training loss of the epoch |"
+        in lines
+    )
+
+
+def test_costs_that_depend_on_the_device_are_times_memory_and_energy() -> None:
+    by_device = {name for name, cost in COSTS.items() if cost.by_device}
+    assert by_device == {
+        *("train_seconds", "step_ms", "inference_ms", "peak_run_bytes", "peak_step_bytes"),
+        "peak_inference_bytes",
+        *("energy_kwh", "emissions_g"),
+    }
+
+
+def test_every_cost_has_a_label() -> None:
+    assert all(isinstance(cost, Quantity) and cost.label for cost in COSTS.values())
+
+
+def test_what_this_version_does_not_know_is_kept() -> None:
+    later = copy.deepcopy(RECORD)
+    later["quality"]["further"]["colour"] = 0.5
+    later["cost"]["water_l"] = 1.5
+    later["weather"] = {"rain": True}
+    later["events"].append({"verb": "dance", "spent": 40, "partners": [1, 2]})
+    assert decode(encode(later)) == later
+    assert encode(decode(encode(later))) == encode(later)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("1e999", None), ("NaN", None), ('"\\ud800"', "\ud800"), ("1" + 30 * "0", 10**30)],
+)
+def test_what_is_no_strict_json_is_read_as_python_reads_it(text: str, found: object) -> None:
+    content = encode(RECORD).replace(b'"width": 32', b'"width": ' + text.encode())
+    assert decode(content)["settings"]["width"] == found
 
 
 @pytest.mark.parametrize("value", [..., None, True, 3, "text", [], {}, [None], {"a": None}])
@@ -70,26 +140,28 @@ def test_a_change_anywhere_is_found_or_does_no_harm(value: Any) -> None:
                 compare._compare_runs(*pair), compare._runs_as_object(*pair)
                 folders = [{compare._request(each): each} for each in pair]
                 compare._compare_folders(Path("a"), folders[0], Path("b"), folders[1])
+            leaves = dict(frame.leaves(broken, ""))
+            assert leaves
 
 
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"quality": None}, "quality is no object"),
-        ({"quality__test": "good"}, "quality.test is 'good'"),
-        ({"quality__test": True}, "quality.test is True"),
-        ({"events": {}}, "events is no list"),
-        ({"status": "fine"}, "status is 'fine'"),
-        ({"status": ["done"]}, "status is a list"),
-        ({"cost": {}}, "cost.reasons is missing"),
-        ({"run_id": "../elsewhere"}, "run_id is '../elsewhere', which cannot be the name of a f"),
-        ({"run_id": ".."}, "run_id is '..', which cannot be the name of a folder"),
-        ({"run_id": "ü" * 128}, "which cannot be the name of a folder"),
-        ({"events": [{"verb": "prune", "spent": 1}]}, "events[0].units is missing"),
+        ({"quality": None}, "$.quality: expected an object, got null"),
+        ({"quality__test": "good"}, "$.quality.test: expected a number or null, got a string"),
+        ({"quality__test": True}, "$.quality.test: expected a number or null, got true or false"),
+        ({"events": {}}, "$.events: expected a list, got an object"),
+        ({"status": "fine"}, "$.status: unknown value 'fine'"),
+        ({"status": ["done"]}, "$.status: expected a string, got a list"),
+        ({"cost": {}}, "$.cost: lacks 'train_seconds'"),
+        ({"run_id": "../elsewhere"}, "$.run_id: cannot be the name of a folder"),
+        ({"run_id": ".."}, "$.run_id: cannot be the name of a folder"),
+        ({"run_id": "ü" * 128}, "$.run_id: cannot be the name of a folder"),
+        ({"events": [{"verb": "prune", "spent": 1}]}, "$.events[0]: lacks 'units'"),
     ],
 )
 def test_the_first_thing_that_is_wrong_is_named(change: dict[str, Any], what: str) -> None:
-    assert what in str(damage(record(**change)))
+    assert damage(record(**change)) == what
 
 
 def test_a_failed_run_has_no_costs_and_is_not_damaged() -> None:
@@ -102,7 +174,10 @@ def test_a_failed_run_has_no_costs_and_is_not_damaged() -> None:
     [
         ("[" * 100_000, "is damaged; remove it to run again"),
         ("null", "is damaged; remove it to run again"),
-        (json.dumps(record(quality=None)), "is damaged: quality is no object; remove it to run a"),
+        (
+            json.dumps(record(quality=None)),
+            r"is damaged: \$\.quality: expected an object, got null; remove it to run a",
+        ),
     ],
 )
 def test_contents_that_are_no_record(store: Store, content: str, complaint: str) -> None:
