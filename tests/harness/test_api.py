@@ -49,7 +49,7 @@ class TestRunPairing:
     def test_a_budget_is_a_text(self) -> None:
         record = harness.run_pairing("points", "crop_s", budget="macs=0.5", **RUN)
         assert record["spec"]["budget"] == "macs=0.5"
-        assert record["provenance"]["command"].count("--budget macs=0.5") == 1
+        assert "--budget macs=0.5" in str(record["provenance"]["command"])
         budgets: Any = 0.5
         with pytest.raises(RequestError, match=r"budget 0\.5 is not a text, as in 'macs=0.25'"):
             harness.run_pairing("points", "crop_s", budget=budgets, **RUN)

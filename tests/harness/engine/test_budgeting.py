@@ -14,9 +14,10 @@ from harness.errors import Interrupted, RequestError, RunFailed, Skip
 from harness.network import load
 from harness.prunable import prunable_weights
 from harness.pruning.network_costs import NetworkCosts
+from harness.record import Receipt, Record
 from harness.signals import Stop
 from harness.storage import network_file
-from harness.storage.store import WEIGHTS, Record, outcome
+from harness.storage.store import WEIGHTS, outcome
 from tests.helpers.attempts import NEVER, Attempts, attempts
 from tests.helpers.workbench import POINTS, Workbench
 
@@ -24,10 +25,9 @@ from tests.helpers.workbench import POINTS, Workbench
 # and as many multiply-accumulates, and 11 parameters with its bias and its normalisation.
 
 
-def receipt_of(record: Record) -> dict[str, Any]:
+def receipt_of(record: Record) -> Receipt:
     (event,) = [event for event in record["events"] if event["verb"] == "prune"]
-    content: dict[str, Any] = event["receipt"]
-    return content
+    return event["receipt"]
 
 
 @pytest.mark.parametrize(
