@@ -126,7 +126,8 @@ def test_numbers_of_channels_are_rounded(bench: Workbench) -> None:
 
 def test_a_receipt_says_what_was_left_whole_and_why(bench: Workbench) -> None:
     receipt = receipt_of(bench.run("crop_s", sparsity=0.9))
-    assert (receipt["asked"], receipt["reached"]) == (0.9, pytest.approx(0.9))
+    assert receipt["asked"] == 0.9
+    assert receipt["reached"] == pytest.approx(0.9)
     assert receipt["whole"] == {}
     assert receipt["pinned"] == {"it reaches the model's output": ["4"]}
     assert receipt["bottlenecks"] == {"0": [1, 10]}
