@@ -34,6 +34,7 @@ class Budgeting:
         self._budget = plan.spec.budget
         self._sparsity = plan.spec.sparsity
         self._floor = plan.conditions.floor
+        self._is_shuffled = plan.conditions.masks == "shuffled"
         self._report = report
 
     @property
@@ -70,6 +71,10 @@ class Budgeting:
         if kind not in known:
             others = f"; they obey {', '.join(known)}" if known else ""
             raise Skip(f"{name} obey no budget of {kind}{others}")
+        if self._is_shuffled and kind == "bytes":
+            raise Skip(
+                "masks=shuffled: changes the size of the file, so no budget of bytes is kept"
+            )
         cost, dense = self.costs.of(kind, name), self.costs.dense(kind)
         return lambda target: Limit(kind, cost, (1 - target) * dense)
 

@@ -279,9 +279,7 @@ class Engine:
             )
         self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
         if kind is not None:
-            self._report(
-                f"{kind}: {reached:.4g} of the dense network's, {asked:.4g} were asked for"
-            )
+            self._report(f"{kind}: {reached:.4g} of the dense network's ({asked:.4g} permitted)")
         for line in receipt_lines(event["receipt"]):
             self._report(f"  {line}")
         return Pruned(sparsity), {
