@@ -29,6 +29,7 @@ def run_pairing(
     pruner: str,
     *,
     sparsity: float | None = None,
+    budget: str | None = None,
     seed: int = 0,
     profile: str = "embedded",
     settings: Mapping[str, Any] | None = None,
@@ -49,6 +50,8 @@ def run_pairing(
         task: name of the task.
         pruner: name of the pruning method.
         sparsity: fraction of the prunable weights to remove; None for the task's default.
+        budget: what the network may cost, in place of a sparsity, as in ``"macs=0.25"``; see
+            `harness.budget`.
         seed: 0, 1, 2 ...
         profile: ``"smoke"``, ``"embedded"`` or ``"paper"``.
         settings: values by name, as in ``{"epochs": 20}``, of the task's settings, the pruner's
@@ -73,12 +76,14 @@ def run_pairing(
         task,
         pruner,
         sparsity=sparsity,
+        budget=budget,
         seed=seed,
         profile=profile,
         settings=settings,
         results=results,
         data=data,
         plugins=plugins,
+        device=device,
     )
     store = Store(Path(results))
 
@@ -112,12 +117,14 @@ def plan_pairing(
     pruner: str,
     *,
     sparsity: float | None,
+    budget: str | None,
     seed: int,
     profile: str,
     settings: Mapping[str, Any] | None,
     results: AnyPath,
     data: AnyPath,
     plugins: AnyPath | Iterable[AnyPath],
+    device: str = "auto",
     registry: Registry | None = None,
 ) -> tuple[Registry, Plan]:
     """Return a registry and the plan of a run; the arguments are those of `run_pairing`.
@@ -129,6 +136,8 @@ def plan_pairing(
     """
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise RequestError(f"seed {seed!r} is not a whole number")
+    if not isinstance(budget, str | None):
+        raise RequestError(f"budget {budget!r} is not a text, as in 'macs=0.25'")
     if isinstance(sparsity, bool) or not isinstance(sparsity, float | int | None):
         raise RequestError(f"sparsity {sparsity!r} is not a number")
     files = _files(plugins)
@@ -138,10 +147,12 @@ def plan_pairing(
         task,
         pruner,
         sparsity=sparsity,
+        budget=budget,
         seed=seed,
         profile=profile,
         overrides=_as_texts(settings),
         plugins=[file.name for file in files],
+        device=device,
         data_folder=Path(data),
         results=Path(results),
     )
@@ -166,6 +177,7 @@ def run_matrix(
     tasks: Names | None = None,
     pruners: Names | None = None,
     sparsities: Iterable[float] | None = None,
+    budgets: Iterable[str] | None = None,
     seeds: Iterable[int] | None = None,
     suite: AnyPath | None = None,
     profile: str | None = None,
@@ -192,6 +204,7 @@ def run_matrix(
         tasks: names, or ``"all"``; needed without a suite, whose own they replace.
         pruners: likewise.
         sparsities: fractions of weights to remove; None for those of the suite or the task.
+        budgets: what the networks may cost, in place of sparsities, as in ``["macs=0.5"]``.
         seeds: None for those of the suite, or 0.
         suite: name of a suite of this project, or a suite file.
         profile: None for that of the suite, or ``"embedded"``.
@@ -225,7 +238,13 @@ def run_matrix(
     for name, limit in (("jobs", jobs), ("hours", hours), ("gigabytes", gigabytes)):
         if limit is not None and not limit > 0:
             raise RequestError(f"{name}: {limit!r} is not greater than 0")
-    axes = {"tasks": tasks, "pruners": pruners, "sparsities": sparsities, "seeds": seeds}
+    axes = {
+        "tasks": tasks,
+        "pruners": pruners,
+        "sparsities": sparsities,
+        "budgets": budgets,
+        "seeds": seeds,
+    }
     listed = {name: _listed(axis) for name, axis in axes.items() if axis is not None}
     texts = _as_texts(settings)
     files = _files(plugins)

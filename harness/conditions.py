@@ -65,6 +65,11 @@ class Conditions(Settings):
         "the last channel of a group still stays",
         Interval("[0, 1]"),
     ] = 0.0
+    rounding: Annotated[
+        int,
+        "the number of channels that remain in each group is a multiple of this; smaller groups "
+        "stay whole",
+    ] = 1
 
     def __post_init__(self) -> None:
         if self.warmup and self.schedule != "equal":

@@ -84,6 +84,7 @@ def pruner(
     paper: str = "",
     group: Group = "unstructured",
     prunes: bool = True,
+    obeys_budgets: bool = False,
     exceeds_budget: bool = False,
     limits: Mapping[str, str] | None = None,
     version: int = 1,
@@ -98,6 +99,8 @@ def pruner(
         paper: where the method was published.
         group: the rows of a table that it belongs to.
         prunes: False for a method that removes nothing: its sparsity is always 0.
+        obeys_budgets: True for a method that has no sparsity and keeps a budget (``--budget``). A
+            method that prunes does both.
         exceeds_budget: True for a method that by nature trains longer than the others.
         limits: the permitted values of options that are numbers, as for `task`.
         version: increased when results are no longer comparable with earlier ones.

@@ -20,6 +20,8 @@ from harness.storage.store import WEIGHTS, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 
+_FORMER_UNITS = {"channels_by_operations": "channels"}
+"""The present names of units in the files of older runs."""
 FIRST_UNITS = "units.pt"
 """Where older runs kept the state of their units."""
 
@@ -76,7 +78,8 @@ def load_network(
         )
     units: dict[str, Units] = {}
     for name, state in states.items():
-        units[name] = registry.find("units", name).load()(model, task.forward)
+        kind = registry.find("units", _FORMER_UNITS.get(name, name)).load()
+        units[name] = kind(model, task.forward)
         try:
             units[name].restore(model, state)
         except KeyError as error:
@@ -143,7 +146,8 @@ def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
         registry,
         spec["task"],
         spec["pruner"],
-        sparsity=spec["sparsity"],
+        sparsity=None if "budget" in spec else spec["sparsity"],
+        budget=spec.get("budget"),
         seed=spec["seed"],
         profile=spec["profile"],
         overrides=overrides,

@@ -106,12 +106,14 @@ class Prune:
     criterion: Criterion | Scores
     targets: Sequence[float]
     scope: Scope | None
+    of: str | None = None
 
     @property
     def arguments(self) -> list[object]:
         """What the journal compares when the method is started again."""
         how = self.criterion if callable(self.criterion) else "watched scores"
-        return [self.units_name, how, self.targets, self.scope]
+        arguments: list[object] = [self.units_name, how, self.targets, self.scope]
+        return arguments if self.of is None else [*arguments, self.of]
 
 
 @dataclass(frozen=True)

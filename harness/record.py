@@ -97,7 +97,12 @@ class Spec(TypedDict):
 
     task: Annotated[str, Field("name of the task")]
     pruner: Annotated[str, Field("name of the method")]
-    sparsity: Annotated[Number, Field("fraction of the prunable weights to remove")]
+    sparsity: Annotated[
+        Number, Field("fraction of the prunable weights to remove; 0 in a run with a budget")
+    ]
+    budget: NotRequired[
+        Annotated[str, Field("what the network may cost, in place of a sparsity, as in macs=0.25")]
+    ]
     seed: Annotated[int, Field("seed of all random draws")]
     profile: Annotated[str, Field("profile of the task: smoke, embedded or paper")]
     overrides: Annotated[dict[str, Any], Field("settings that differ from their defaults, by name")]
@@ -164,6 +169,18 @@ class Layer(TypedDict):
     kept: Annotated[int, Field("weights that remain")]
 
 
+class Budget(TypedDict):
+    """The budget of a run that has no sparsity."""
+
+    kind: Annotated[str, Field("what it limits: macs, params, bytes or latency")]
+    asked: Annotated[Number, Field("the budget as a fraction of the dense network's cost")]
+    reached: Annotated[Number, Field("the cost of the final network as such a fraction")]
+    dense: Annotated[
+        Number,
+        Field("the cost of the dense network: operations, parameters, bytes or seconds"),
+    ]
+
+
 class Sparsity(TypedDict, total=False):
     """What was removed, as fractions of the dense network."""
 
@@ -186,6 +203,7 @@ class Sparsity(TypedDict, total=False):
             label="Weights without effect",
         ),
     ]
+    budget: Annotated[Budget, Field("the budget, if the run has one")]
     emptied_layers: Annotated[list[str], Field("layers without any weights left", always=True)]
     per_layer: Annotated[
         list[Layer], Field("every layer with prunable weights, input first", always=True)
@@ -403,6 +421,38 @@ class GradientFlow(TypedDict):
     after: Annotated[Measured, Field("after it")]
 
 
+class Receipt(TypedDict, total=False):
+    """What a pruning removed and left."""
+
+    asked: Required[
+        Annotated[
+            Number, Field("the sparsity aimed at, or the budget as a fraction of the dense cost")
+        ]
+    ]
+    reached: Required[Annotated[Number, Field("the same quantity as it is after the pruning")]]
+    weights: Required[Annotated[list[int], Field("prunable weights before and after the pruning")]]
+    macs: Required[
+        Annotated[
+            list[int] | None,
+            Field("multiply-accumulates with these weights before and after", "operations"),
+        ]
+    ]
+    whole: Annotated[
+        dict[str, list[str]],
+        Field("groups of channels, or layers, from which nothing is removed, by the reason"),
+    ]
+    pinned: Annotated[
+        dict[str, list[str]], Field("layers whose outputs cannot be removed, by the reason")
+    ]
+    bottlenecks: Annotated[
+        dict[str, list[int]],
+        Field(
+            "groups of which one channel remains, or less than 2 %: their channels after the "
+            "pruning and in the dense network"
+        ),
+    ]
+
+
 class Event(TypedDict, total=False):
     """What a method did: one call of ``run.train``, ``prune``, ``snapshot`` or ``rewind``."""
 
@@ -413,7 +463,9 @@ class Event(TypedDict, total=False):
     ended_by: Annotated[str, Field("train: trigger, cap or plan")]
     units: Annotated[str, Field("prune: what was removed, such as weights or channels")]
     target: Annotated[Number, Field("prune: the sparsity aimed at")]
-    target_of: Annotated[str, Field("prune: what the target is a fraction of, if not of weights")]
+    target_of: Annotated[
+        str, Field("prune: what the target is a fraction of, if not of weights: a kind of budget")
+    ]
     sparsity: Annotated[Number, Field("prune: the weight sparsity reached")]
     gradient_flow: Annotated[GradientFlow, Field("prune: gradient flow before and after")]
     kept_sha256: Annotated[str, Field("prune: hash of what was kept")]
@@ -422,6 +474,7 @@ class Event(TypedDict, total=False):
     ]
     frozen: Annotated[list[str], Field("prune: weights that do not learn and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]
+    receipt: Annotated[Receipt, Field("prune: what was removed, and what was left whole")]
 
 
 KEYS_OF_VERBS: Mapping[str, tuple[str, ...]] = {

@@ -58,14 +58,22 @@ class Run:
 
     Attributes:
         spec: the request.
-        sparsity: the fraction of prunable weights to remove.
+        sparsity: the fraction to remove: of the prunable weights, or, in a run with a budget, of
+            what the budget limits. A budget of ``macs=0.25`` is a sparsity of 0.75.
         budget: epochs of training, equal for every method.
         steps_per_epoch: optimizer steps in an epoch.
     """
 
-    def __init__(self, spec: Spec, budget: int, steps_per_epoch: int, performer: Performer) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        budget: int,
+        steps_per_epoch: int,
+        performer: Performer,
+        sparsity: float | None = None,
+    ) -> None:
         self.spec = spec
-        self.sparsity = spec.sparsity
+        self.sparsity = spec.sparsity if sparsity is None else sparsity
         self.budget = budget
         self.steps_per_epoch = steps_per_epoch
         self._performer = performer
@@ -124,8 +132,12 @@ class Run:
         criterion: Criterion | Scores,
         target: float | Sequence[float],
         scope: Scope | None = None,
+        of: str | None = None,
     ) -> Pruned:
-        """Remove units until the weight sparsity is ``target``.
+        """Remove units until the fraction ``target`` of the dense network is removed.
+
+        It is a fraction of the prunable weights, a sparsity. In a run with a budget it is a
+        fraction of what the budget limits, such as multiply-accumulates.
 
         Args:
             units: what to remove, such as ``Weights``.
@@ -133,12 +145,16 @@ class Run:
             target: a sparsity, or several in increasing order; each is scored anew.
             scope: how the target is distributed over the layers (uniform, ERK ...); None for one
                 global threshold.
+            of: the cost of which the target is a fraction, a name in `harness.budget.KINDS`; None
+                for that of the run.
 
         Raises:
             RunFailed: there is no target, one is not a fraction, or they decrease.
         """
         name = self._performer.name_of(units)
-        returned = self._performer.perform(Prune(units, name, criterion, _targets(target), scope))
+        returned = self._performer.perform(
+            Prune(units, name, criterion, _targets(target), scope, of)
+        )
         assert isinstance(returned, Pruned)
         return returned
 

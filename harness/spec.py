@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.budget import Budget
 from harness.conditions import Conditions
 from harness.data.description import DataDescription
+from harness.device import describe_device, find_device
 from harness.errors import RequestError, file_of, nearest, place, reading_data
 from harness.initial_network import InitialNetwork, find_initial_network
 from harness.registry import Entry, Registry
@@ -41,16 +43,23 @@ class Spec:
     profile: str = "embedded"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     plugins: Sequence[str] = ()
+    budget: Budget | None = None
+    """What the network may cost, in place of a sparsity, which is then 0."""
 
     @property
     def name(self) -> str:
         """What names of runs begin with."""
         task, pruner = (shortened(name, _LONGEST_NAME) for name in (self.task, self.pruner))
-        return f"{task}-{pruner}-{self.sparsity:g}-seed{self.seed}"
+        target = f"{self.sparsity:g}" if self.budget is None else self.budget.label
+        return f"{task}-{pruner}-{target}-seed{self.seed}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ``spec`` part of a record."""
-        return asdict(self) | {"plugins": list(self.plugins)}
+        content = asdict(self) | {"plugins": list(self.plugins)}
+        if self.budget is None:
+            del content["budget"]
+            return content
+        return content | {"budget": str(self.budget)}
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Plan:
     data_folder: Path
     start: InitialNetwork | None = None
     """The network that the run begins from; None for a new one."""
+    timed_on: str | None = None
+    """The device on which a budget of latency is measured; None for other budgets."""
 
     @property
     def recipe(self) -> Recipe:
@@ -96,6 +107,10 @@ class Plan:
         }
         if self.start is not None:
             decisive["start"] = self.start.sha256
+        if self.spec.budget is not None:
+            decisive["budget"] = str(self.spec.budget)
+        if self.timed_on is not None:
+            decisive["timed_on"] = self.timed_on
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
     @property
@@ -110,10 +125,12 @@ def plan(
     pruner: str,
     *,
     sparsity: float | None = None,
+    budget: str | None = None,
     seed: int = 0,
     profile: str = "embedded",
     overrides: Mapping[str, str] | None = None,
     plugins: Sequence[str] = (),
+    device: str = "auto",
     data_folder: Path = Path("data"),
     results: Path = Path("results"),
     describe: Callable[..., DataDescription] | None = None,
@@ -125,11 +142,13 @@ def plan(
         task: a task's name.
         pruner: a pruner's name.
         sparsity: fraction of the prunable weights to remove; None for the task's default.
+        budget: what the network may cost, in place of a sparsity, as in ``macs=0.25``.
         seed: not negative.
         profile: one of the task's profiles.
         overrides: values by name, as text: of the task's settings, the pruner's options or the
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
+        device: the name of the device, on which a budget of latency depends.
         data_folder: the folder of official data.
         results: the folder of the run that this one begins from, if it begins from one.
         describe: replaces `describe_data`, so that many plans can share their data.
@@ -173,14 +192,16 @@ def plan(
         changed["start"] = values["engine"]["start"] = start.run
     conditions = Conditions(**values["engine"])
     task_settings = task_entry.build_settings(values["task"])
+    limit = asked_budget(budget, sparsity, pruner_entry)
     spec = Spec(
         task=task,
         pruner=pruner,
-        sparsity=asked_sparsity(sparsity, task_entry, pruner_entry),
+        sparsity=asked_sparsity(sparsity, task_entry, pruner_entry) if limit is None else 0.0,
         seed=seed,
         profile=profile,
         overrides=changed,
         plugins=tuple(plugins),
+        budget=limit,
     )
     return Plan(
         spec=spec,
@@ -192,6 +213,7 @@ def plan(
         data=(describe or describe_data)(task_entry, profile, task_settings, data_folder),
         data_folder=data_folder,
         start=start,
+        timed_on=_timed_on(limit, device),
     )
 
 
@@ -232,6 +254,31 @@ def _complaint(function: Callable[..., Any], error: Exception) -> str:
     at = f", in line {own[-1].lineno}" if own else ""
     what = str(error).partition("\n")[0]
     return f"{place(function)}{at}: {type(error).__name__}{': ' if what else ''}{what}"
+
+
+def asked_budget(text: str | None, sparsity: float | None, pruner: Entry) -> Budget | None:
+    """Return the budget that a method has to keep; None for a method that keeps none.
+
+    Raises:
+        RequestError: it is no budget, or there is a sparsity besides.
+    """
+    if text is None:
+        return None
+    budget = Budget.parse(text)
+    if sparsity is not None:
+        raise RequestError(f"a run has a sparsity or a budget, not both: {sparsity:g}, {budget}")
+    arguments = pruner.arguments
+    return budget if arguments.get("prunes", True) or arguments.get("obeys_budgets") else None
+
+
+def _timed_on(budget: Budget | None, device: str) -> str | None:
+    """Return the name of the device on which networks are timed, if a budget needs it.
+
+    Finding a device imports torch.
+    """
+    if budget is None or budget.kind != "latency":
+        return None
+    return describe_device(find_device(device))
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import RunFailed
+from harness.budget import written
+from harness.errors import RunFailed, Skip
 
 Scores = dict[str, Tensor]
 """For each variable a tensor of its shape; the lowest scores are removed."""
@@ -107,6 +109,98 @@ class Units(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Prospect:
+    """A network as it would be after a pruning, which has not been carried out.
+
+    Attributes:
+        elements: the number of elements that remain of each parameter, by name; tied ones once.
+        shape: the number of variables that remain of each tensor of variables, by name.
+        network: builds the network, as a copy.
+        masks: the masks of prunable weights that would be zeroed in place, by name.
+        state: what `Units.state` would return.
+    """
+
+    elements: Mapping[str, int]
+    shape: Mapping[str, int]
+    network: Callable[[], nn.Module]
+    masks: Kept
+    state: Mapping[str, Tensor]
+
+
+Cost = Callable[[Prospect], float]
+"""What a network would cost after a pruning."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that the network may cost after a pruning.
+
+    Attributes:
+        kind: what is limited, a name in `harness.budget.KINDS`.
+        cost: computes or measures it.
+        at_most: the limit, in the unit of the cost.
+    """
+
+    kind: str
+    cost: Cost
+    at_most: float
+
+    def allows(self, prospect: Prospect) -> bool:
+        """Return whether a network is within the limit, to a billionth of it."""
+        return self.cost(prospect) <= self.at_most * (1 + 1e-9)
+
+
+@runtime_checkable
+class BudgetedUnits(Units, Protocol):
+    """Units that can be pruned to a budget, and that account for what a pruning left whole."""
+
+    obeys: Collection[str]
+    """The kinds of budgets that they obey, names in `harness.budget.KINDS`."""
+
+    def select(
+        self,
+        scores: Scores,
+        target: float,
+        scope: Scope,
+        floor: float = 0.0,
+        *,
+        rounding: int = 1,
+        limit: Limit | None = None,
+    ) -> Kept:
+        """Select the variables to keep; see `Units.select`.
+
+        Args:
+            scores: for each variable a tensor of its shape; the highest are kept.
+            target: the fraction of the dense network's prunable weights to remove; with a limit,
+                the fraction of what is limited, for information.
+            scope: how the target is distributed over layers.
+            floor: the share of each tensor of the dense network that always stays.
+            rounding: the number of channels that remain in a group is a multiple of it.
+            limit: as few variables are removed as it allows, in place of the target.
+
+        Raises:
+            UnreachableSparsity: no selection reaches the target.
+            UnreachableBudget: no selection is within the limit.
+            ScoreError: a score is not a number.
+        """
+
+    def prospect(self, kept: Kept) -> Prospect:
+        """Return the network as it would be if only these variables were kept."""
+
+    def smallest(self, scored: Collection[str], floor: float, rounding: int) -> Kept:
+        """Return what stays in any case if the variables of these tensors have scores."""
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return for each tensor how many variables remain, and how many the dense network had."""
+
+    def why_whole(self, scored: Collection[str], floor: float, rounding: int) -> dict[str, str]:
+        """Return for each tensor from which nothing is removed the reason for it."""
+
+    def pinned(self) -> Mapping[str, str]:
+        """Return why layers have outputs that cannot be removed, by the name of the layer."""
+
+
 def all_masks(units: Iterable[Units]) -> Kept:
     """Return the masks of all units of a run in one dictionary."""
     return {name: mask for each in units for name, mask in each.masks().items()}
@@ -128,6 +222,21 @@ class UnreachableSparsity(Exception):
         )
         self.asked = asked
         self.reachable = reachable
+
+
+class UnreachableBudget(Skip):
+    """No selection is within a limit.
+
+    Args:
+        limit: the limit.
+        smallest: the least that the network can cost.
+    """
+
+    def __init__(self, limit: Limit, smallest: float) -> None:
+        asked, least = (written(limit.kind, each, 4) for each in (limit.at_most, smallest))
+        super().__init__(
+            f"{limit.kind}={asked} cannot be reached; the nearest that can is {limit.kind}={least}"
+        )
 
 
 def _fraction(value: float) -> str:

@@ -30,7 +30,7 @@ from pruners.channels.criteria import (
     norm_scale,
     relative_filter_magnitude,
 )
-from pruners.channels.units import Channels, ChannelsByOperations
+from pruners.channels.units import Channels
 from pruners.distributions import erdos_renyi_kernel, per_layer
 from pruners.schedules import geometric_steps, halving_steps
 from pruners.training import L1, Taylor, norm_scales, norms_and_head
@@ -88,6 +88,7 @@ def dense_observed(
     group="control",
     paper="arXiv:1810.05270",
     prunes=False,
+    obeys_budgets=True,
     limits={"macs": "(0, 1]"},
 )
 def slim_dense(run: Run, *, macs: float = 0.1) -> None:
@@ -95,14 +96,24 @@ def slim_dense(run: Run, *, macs: float = 0.1) -> None:
 
     The network that a structured method has to beat (Liu et al. 2019, arXiv:1810.05270). ``macs``
     is its share of the dense network's multiply-accumulates. Set it to the share in the record of
-    the structured method, and both networks are equally fast. The sparsity follows from the shape
-    and cannot be requested. The initial weights are a part of the wide network's, at its scale.
+    the structured method, and both networks are equally fast; or give both the same budget, which
+    replaces the option. The sparsity follows from the shape and cannot be requested. The initial
+    weights are a part of the wide network's, at its scale.
 
     Args:
         run: the run.
         macs: the network's multiply-accumulates as a share of the dense network's.
+
+    Raises:
+        RequestError: there are both a budget and the option.
     """
-    run.prune(ChannelsByOperations, criteria.random, 1 - macs, scope=per_layer)
+    budget = run.spec.budget
+    if budget is not None and "macs" in run.spec.overrides:
+        raise RequestError(f"macs={macs:g}: is replaced by the budget {budget}; give one of them")
+    if budget is None:
+        run.prune(Channels, criteria.random, 1 - macs, scope=per_layer, of="macs")
+    else:
+        run.prune(Channels, criteria.random, run.sparsity, scope=per_layer)
     run.train()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
 from typing import Any
@@ -12,16 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Skip
-from harness.prunable import never_zero, prunable_weights
+from harness.prunable import copied, never_zero, prunable_weights
 from harness.registry import units
 from harness.scoring import Scores
-from harness.units import Forward, Kept, Scope, ScoreError, UnreachableSparsity
+from harness.units import (
+    Forward,
+    Kept,
+    Limit,
+    Prospect,
+    Scope,
+    ScoreError,
+    UnreachableBudget,
+    UnreachableSparsity,
+)
 from pruners.distributions import number_to_keep
 
 
 @units("weights")
 class Weights:
-    """The single prunable weights of a model; implements `harness.units.Units`.
+    """The single prunable weights of a model; implements `harness.units.BudgetedUnits`.
 
     Removed weights are exactly zero after every step, and so are their gradients and optimizer
     state. Weights are counted over all prunable tensors; tied weights count once.
@@ -35,6 +45,8 @@ class Weights:
     """
 
     exact = True
+    obeys: Collection[str] = ("macs", "params", "bytes")
+    """Multiply-accumulates are those with weights that remain. No mask makes a network faster."""
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
         if computed := never_zero(model):
@@ -44,6 +56,7 @@ class Weights:
                 "the task's model() build these layers with plain weights, or remove what computes "
                 "them: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
             )
+        self._model = model
         self._alive: Kept = {
             name: torch.ones_like(weight, dtype=torch.bool)
             for name, weight in prunable_weights(model).items()
@@ -71,7 +84,16 @@ class Weights:
     def nodes(self) -> None:
         """Return None: single weights are not channels."""
 
-    def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
+    def select(
+        self,
+        scores: Scores,
+        target: float,
+        scope: Scope,
+        floor: float = 0.0,
+        *,
+        rounding: int = 1,
+        limit: Limit | None = None,
+    ) -> Kept:
         """Return the masks of the weights with the largest scores, exact to one weight.
 
         Among equal scores, earlier positions are kept. Removed weights never return.
@@ -81,19 +103,105 @@ class Weights:
             target: the fraction of all prunable weights that is removed, earlier prunings included.
             scope: the sparsity distribution, which says how many to keep in each tensor.
             floor: the minimum density, the share of each tensor that stays in any case.
+            rounding: not used.
+            limit: what the network may cost, in place of the target.
 
         Raises:
             UnreachableSparsity: fewer weights are alive than should be kept, or none would be left.
+            UnreachableBudget: the weights that stay in any case cost too much.
             ScoreError: a score is missing, has another shape, or is not finite where alive.
         """
+        counts = self._counts(scope, target)
+        if limit is None:
+            self._check_reachable(counts, target, floor)
+        rankable = {name: self._rankable(name, scores, floor) for name in self._alive}
+        if limit is None:
+            return self._largest(rankable, counts)
+        return self._within(limit, rankable, scope, floor)
+
+    def _counts(self, scope: Scope, sparsity: float) -> dict[tuple[str, ...], int]:
+        """Return how many weights to keep of all tensors together, or of each."""
         shapes = {name: alive.shape for name, alive in self._alive.items()}
-        counts = scope(shapes, target)
+        counts = scope(shapes, sparsity)
         if counts is None:
             total = sum(shape.numel() for shape in shapes.values())
-            grouped = {tuple(shapes): number_to_keep(total, target)}
-        else:
-            grouped = {(name,): counts[name] for name in shapes}
-        return self._largest(scores, grouped, target, floor)
+            return {tuple(shapes): number_to_keep(total, sparsity)}
+        return {(name,): counts[name] for name in shapes}
+
+    def _within(self, limit: Limit, rankable: Scores, scope: Scope, floor: float) -> Kept:
+        """Return the masks of the most weights that a limit allows, the largest scores first."""
+        total = sum(alive.numel() for alive in self._alive.values())
+
+        def kept(removed: int) -> Kept:
+            counts = self._counts(scope, removed / total)
+            fewest = {names: self._fewest(names, floor) for names in counts}
+            # A tensor may have lost more than its share, and keeps its floor.
+            chosen = self._largest(
+                rankable, {names: max(count, fewest[names]) for names, count in counts.items()}
+            )
+            return {name: mask & self._alive[name] for name, mask in chosen.items()}
+
+        def is_allowed(removed: int) -> bool:
+            return limit.allows(self.prospect(kept(removed)))
+
+        most = total - 1
+        if not is_allowed(most):
+            raise UnreachableBudget(limit, limit.cost(self.prospect(kept(most))))
+        return kept(bisect_left(range(most), True, key=is_allowed))
+
+    def prospect(self, kept: Kept) -> Prospect:
+        """Return the network as it would be if only these weights were kept."""
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        elements = {name: parameter.numel() for name, parameter in self._model.named_parameters()}
+        shape = {name: int(mask.count_nonzero()) for name, mask in kept.items()}
+        for name, weight in prunable_weights(self._model).items():
+            elements[names[id(weight)]] = shape[name]
+
+        def masked() -> nn.Module:
+            network = copied(self._model)
+            with torch.no_grad():
+                for name, weight in prunable_weights(network).items():
+                    weight.masked_fill_(~kept[name].to(weight.device), 0)
+            return network
+
+        return Prospect(elements, shape, masked, kept, kept)
+
+    def smallest(self, scored: Collection[str], floor: float, rounding: int) -> Kept:
+        """Return masks of the fewest weights that remain: those of the floor, and at least one."""
+        kept: Kept = {}
+        for name, alive in self._alive.items():
+            places = alive.flatten().nonzero().flatten()
+            stays = self._fewest((name,), floor) if name in scored else len(places)
+            kept[name] = torch.zeros_like(alive)
+            kept[name].view(-1)[places[:stays]] = True
+        if not any(bool(mask.any()) for mask in kept.values()):
+            first = min(kept, key=lambda name: kept[name].numel())
+            kept[first].view(-1)[0] = True
+        return kept
+
+    def _fewest(self, names: Sequence[str], floor: float) -> int:
+        """Return how many weights of some tensors stay in any case."""
+        return sum(ceil(floor * self._alive[name].numel()) for name in names)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return for each tensor how many weights remain, and how many it has."""
+        return {
+            name: (int(alive.count_nonzero()), alive.numel()) for name, alive in self._alive.items()
+        }
+
+    def why_whole(self, scored: Collection[str], floor: float, rounding: int) -> dict[str, str]:
+        """Return for each tensor from which no weight is removed the reason for it."""
+        whole = [name for name, (alive, size) in self.sizes().items() if alive == size]
+        return {
+            name: "minimum density"
+            if self._fewest((name,), floor) == self._alive[name].numel()
+            else "scores above the threshold"
+            for name in whole
+        }
+
+    def pinned(self) -> Mapping[str, str]:
+        """Return nothing: every prunable weight can be removed."""
+        return {}
 
     def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
         """Return random masks with as many weights per tensor, drawn from those alive."""
@@ -157,6 +265,7 @@ class Weights:
         self.apply(model, optimiser, companions, dict(state))
 
     def _install(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+        self._model = model
         weights = prunable_weights(model)
         self._alive = {name: kept[name].to(weight.device) for name, weight in weights.items()}
         pruned = [name for name, alive in self._alive.items() if not alive.all()]
@@ -168,18 +277,11 @@ class Weights:
             for name in pruned:
                 weights[name].masked_fill_(~self._alive[name], 0)
 
-    def _largest(
-        self,
-        scores: Scores,
-        counts: Mapping[tuple[str, ...], int],
-        target: float,
-        floor: float,
-    ) -> Kept:
+    def _largest(self, rankable: Scores, counts: Mapping[tuple[str, ...], int]) -> Kept:
         """Keep a given number of weights in each group of tensors."""
-        self._check_reachable(counts, target, floor)
         kept: Kept = {}
         for names, count in counts.items():
-            flat = torch.cat([self._rankable(name, scores, floor).flatten() for name in names])
+            flat = torch.cat([rankable[name].flatten() for name in names])
             parts = _top(flat, count).split([self._alive[name].numel() for name in names])
             kept |= {n: part.view_as(self._alive[n]) for n, part in zip(names, parts, strict=True)}
         return kept
@@ -188,10 +290,7 @@ class Weights:
         self, counts: Mapping[tuple[str, ...], int], target: float, floor: float
     ) -> None:
         total = sum(mask.numel() for mask in self._alive.values())
-        fewest = {
-            names: sum(ceil(floor * self._alive[name].numel()) for name in names)
-            for names in counts
-        }
+        fewest = {names: self._fewest(names, floor) for names in counts}
         if any(count < fewest[names] for names, count in counts.items()):
             kept = sum(max(count, fewest[names]) for names, count in counts.items())
             raise UnreachableSparsity(target, 1 - kept / total)

@@ -233,7 +233,7 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
             "task": record["task"]["version"],
             "pruner": record["pruner"]["version"],
         },
-        overrides={k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS},
+        overrides=_overrides(record),
         settings=frozenset(record["settings"]),
         sparsity=float(spec["sparsity"]),
         seed=spec["seed"],
@@ -259,6 +259,13 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         network_machine=network_machine(record["provenance"]),
         pruned_after=[epochs(event["spent"], record) for event in prunings(record)],
     )
+
+
+def _overrides(record: Record) -> dict[str, Any]:
+    """Return what distinguishes a run besides its sparsity: settings, and a budget."""
+    spec = record["spec"]
+    budget = {"budget": spec["budget"]} if "budget" in spec else {}
+    return {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS} | budget
 
 
 def _stands_in(record: Record) -> bool:

@@ -170,8 +170,8 @@ def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
 def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]]:
     """Go through the differences between two requests, and how both runs ended."""
     asked: tuple[Mapping[str, Any], ...] = first["spec"], second["spec"]
-    for key in ("task", "pruner", "sparsity", "seed", "profile"):
-        before, after = (str(spec[key]) for spec in asked)
+    for key in ("task", "pruner", "sparsity", "budget", "seed", "profile"):
+        before, after = (str(spec.get(key, "-")) for spec in asked)
         if before != after:
             yield key, before, after
     for key in sorted({**first["spec"]["overrides"], **second["spec"]["overrides"]}):
@@ -349,7 +349,8 @@ def _noise(change: Interval) -> tuple[str, str, str, str]:
 def _request(record: Record) -> str:
     spec = record["spec"]
     overrides = " ".join(f"{name}={as_text(value)}" for name, value in spec["overrides"].items())
-    words = (spec["task"], spec["pruner"], f"{spec['sparsity']:g}", f"seed {spec['seed']}")
+    target = spec.get("budget") or f"{spec['sparsity']:g}"
+    words = (spec["task"], spec["pruner"], target, f"seed {spec['seed']}")
     return " ".join(word for word in (*words, spec["profile"], overrides) if word)
 
 

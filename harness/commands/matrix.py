@@ -27,6 +27,7 @@ examples:
   python -m harness matrix --suite smoke
   python -m harness matrix --suite embedded --tasks digits --seeds 0-4 --jobs 2
   python -m harness matrix --tasks digits,ptb --pruners dense,snip --sparsities 0.9,0.98
+  python -m harness matrix --tasks digits --pruners crop_s,snap --budgets macs=0.5,macs=0.25
 
 Runs that are done are not repeated, except with --again; runs that were interrupted are resumed.
 Ctrl-C lets the current runs finish; a second Ctrl-C saves and stops them.
@@ -52,6 +53,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--sparsity",
         metavar="S,T",
         help="as in 0.9,0.98 (default: the task's own)",
+    )
+    what.add_argument(
+        "--budgets",
+        "--budget",
+        metavar="B,C",
+        help="what the networks may cost, in place of sparsities, as in macs=0.5,macs=0.25",
     )
     what.add_argument(
         "--seeds", "--seed", metavar="N,M", help="as in 0,1,2 or 0-4 or 0-2,7 (default: 0)"
@@ -185,6 +192,10 @@ def _sparsities(axis: str, text: str) -> list[float]:
     return _split(axis, text, float)
 
 
+def _budgets(axis: str, text: str) -> list[str]:
+    return _split(axis, text, str)
+
+
 def _seeds(axis: str, text: str) -> list[int]:
     try:
         return list(parse_seeds(text))
@@ -196,6 +207,7 @@ _AXES: dict[str, Callable[[str, str], Any]] = {
     "tasks": _names,
     "pruners": _names,
     "sparsities": _sparsities,
+    "budgets": _budgets,
     "seeds": _seeds,
 }
 

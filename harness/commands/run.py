@@ -21,6 +21,7 @@ EXAMPLES = """\
 examples:
   python -m harness run --task ptb --pruner earlycrop_u
   python -m harness run --task digits --pruner snip --sparsity 0.995 --seed 1 --set epochs=20
+  python -m harness run --task digits --pruner crop_s --budget macs=0.25
   python -m harness run --task digits --pruner mine --plugin mine.py
 
 A run that is done is not repeated, except with --again. The same command resumes a run that was
@@ -43,6 +44,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=options.number,
         metavar="S",
         help="fraction of the prunable weights to remove (default: the task's own, usually 0.98)",
+    )
+    what.add_argument(
+        "--budget",
+        action="append",
+        metavar="KIND=AMOUNT",
+        help="what the network may cost, in place of a sparsity: macs, params, bytes or latency; a "
+        "fraction of the dense network's, as in macs=0.25, or an amount, as in bytes=2MB",
     )
     what.add_argument(
         "--seed",
@@ -92,7 +100,7 @@ def requested(arguments: argparse.Namespace, registry: Registry | None = None) -
     Raises:
         RequestError: a name or a value is unknown or not permitted.
     """
-    return plan_pairing(**_request(arguments), registry=registry)[1]
+    return plan_pairing(**_request(arguments), device=arguments.device, registry=registry)[1]
 
 
 def _request(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -102,6 +110,7 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
         "task": task,
         "pruner": pruner,
         "sparsity": arguments.sparsity,
+        "budget": _budget(arguments.budget),
         "seed": arguments.seed,
         "profile": arguments.profile,
         "settings": options.parse_settings(arguments.set),
@@ -109,6 +118,12 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
         "data": arguments.data,
         "plugins": arguments.plugin,
     }
+
+
+def _budget(given: list[str] | None) -> str | None:
+    if given is not None and len(given) > 1:
+        raise RequestError(f"--budget {' and '.join(given)}: a run has one budget")
+    return given[0] if given else None
 
 
 def _pairing(arguments: argparse.Namespace) -> tuple[str, str]:

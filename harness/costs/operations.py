@@ -67,11 +67,19 @@ def operations_by_weight(model: nn.Module, run: Callable[[], object]) -> dict[st
 
     The model may be on any device that has unfused kernels; see `count_operations`.
     """
+    return all_operations(model, run)[1]
+
+
+def all_operations(model: nn.Module, run: Callable[[], object]) -> tuple[int, dict[str, int]]:
+    """Return the multiply-accumulates of one call: all of them, and those by prunable weight.
+
+    The model may be on any device that has unfused kernels; see `count_operations`.
+    """
     weights = prunable_weights(model)
     names = {weight.untyped_storage().data_ptr(): name for name, weight in weights.items()}
     with _countable_operations(), torch.no_grad(), _Counter({}) as counter:
         run()
-    return {name: counter.by_storage[place] for place, name in names.items()}
+    return counter.dense, {name: counter.by_storage[place] for place, name in names.items()}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.costs.exclusive_device import device_lock
 from harness.costs.meter import CostMeter
+from harness.engine.budgeting import Budgeting
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Learning,
@@ -27,8 +30,12 @@ from harness.operations import (
 from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
 from harness.pruning.event import PruningEvents, digest
+from harness.pruning.network_costs import NetworkCosts
+from harness.pruning.receipt import Account, receipt
 from harness.registry import Registry
+from harness.results.receipts import receipt_lines
 from harness.seeds import derive
+from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.training.evaluation import evaluate
@@ -43,6 +50,10 @@ SaveIfDue = Callable[[Callable[[], Progress | None]], None]
 """Writes a checkpoint when it is time for one."""
 
 
+_TIMING_SECONDS, _SMOKE_TIMING_SECONDS = 0.4, 0.1
+"""How long one timing of a network takes in the search for a budget of latency."""
+
+
 class Engine:
     """Performs training, pruning, snapshots and rewinding on one network.
 
@@ -53,6 +64,7 @@ class Engine:
         checkpoints: where snapshots are stored.
         meter: leaves the suite's own instruments out of the method's costs.
         report: receives lines of progress.
+        stop: ends a search for a budget.
     """
 
     def __init__(
@@ -63,6 +75,7 @@ class Engine:
         checkpoints: Checkpoints,
         meter: CostMeter,
         report: Callable[[str], None],
+        stop: Stop | None = None,
     ) -> None:
         self.trainer = trainer
         self._plan = plan
@@ -74,6 +87,16 @@ class Engine:
         self._dense_shapes = dense_shapes(trainer.model)
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
+        costs = NetworkCosts(
+            trainer.task,
+            batches[0],
+            checkpoints.times,
+            meter.instrument,
+            _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
+            partial(device_lock, trainer.task.device, report, stop := stop or Stop()),
+            stop,
+        )
+        self.budgeting = Budgeting(plan, costs, report)
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
         self._kernel: TangentKernel | None = None
         if plan.conditions.kernel:
@@ -211,16 +234,21 @@ class Engine:
                 self._kernel.measure(self.trainer.model, self.trainer.masks())
 
     def _prune(self, operation: Prune, seed: int) -> tuple[Pruned, dict[str, Any]]:
-        trainer, kind = self.trainer, operation.units
+        trainer = self.trainer
         if not self._epoch_ends:
             self._measure_kernel()
+        budgeting, units = self.budgeting, self._units_of(operation.units)
+        kind = operation.of or budgeting.kind
+        with self._meter.instrument():
+            before = self._account(units)
         try:
-            event = self._events.prune(
-                self._units_of(kind),
+            event, scored = self._events.prune(
+                units,
                 operation.criterion,
                 operation.targets,
                 operation.scope or _global_threshold,
                 seed,
+                budgeting.limiter(units, operation.units_name, kind),
             )
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
@@ -232,21 +260,52 @@ class Engine:
             if self._kernel is not None:
                 event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
             sparsity = weight_sparsity(self.layers())
-        self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
-        if event.get("frozen"):
-            self._report(
-                f"frozen, and left whole by a criterion that ranks by gradients: "
-                f"{', '.join(map(str, event['frozen']))}"
+            asked, reached = operation.targets[-1], sparsity
+            if kind is not None:
+                asked = round(1 - asked, 12)
+                reached = budgeting.share(units, operation.units_name, kind)
+            after = self._account(units)
+            self._require_removed(operation.targets[-1], kind, after)
+            event["receipt"] = receipt(
+                units,
+                before,
+                after,
+                asked=asked,
+                reached=reached,
+                scored=scored,
+                frozen=event.get("frozen", ()),
+                floor=self._plan.conditions.floor,
+                rounding=budgeting.rounding,
             )
-        # A target is a fraction of the weights, unless the units say otherwise.
-        of = getattr(kind, "target_of", None)
+        self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
+        if kind is not None:
+            self._report(f"{kind}: {reached:.4g} of the dense network's ({asked:.4g} permitted)")
+        for line in receipt_lines(event["receipt"]):
+            self._report(f"  {line}")
         return Pruned(sparsity), {
             "units": operation.units_name,
             "target": operation.targets[-1],
-            **({} if of is None else {"target_of": of}),
+            **({} if kind is None else {"target_of": kind}),
             "sparsity": sparsity,
             **event,
         }
+
+    def _account(self, units: Units) -> Account:
+        weights = sum(int(layer["kept"]) for layer in self.layers())
+        return Account.of(units, weights, self.budgeting.costs)
+
+    def _require_removed(self, target: float, kind: str | None, after: Account) -> None:
+        """Refuse a pruning that has left the dense network whole.
+
+        Raises:
+            RunFailed: it has, although something should have been removed.
+        """
+        dense = sum(math.prod(shape) for shape in self._dense_shapes.values())
+        if target > 0 and after.weights == dense:
+            raise RunFailed(
+                f"pruning removed nothing, although {target:.4g} of the {kind or 'weights'} "
+                "should have been removed"
+            )
 
     def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
         """Return what a trigger reads: the weights, or the masks that pruning would give."""
@@ -254,12 +313,14 @@ class Engine:
         if masks is None:
             return self._weights()
         seed = derive(self._plan.spec.seed, "trigger", self.trainer.position)
+        units, budgeting = self._units_of(masks.units), self.budgeting
         return self._events.select(
-            self._units_of(masks.units),
+            units,
             masks.criterion,
             masks.target,
             _global_threshold,
             torch.Generator().manual_seed(seed),
+            budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
         ).kept
 
     def _weights(self) -> dict[str, torch.Tensor]:

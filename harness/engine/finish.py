@@ -149,8 +149,10 @@ def _sparsity(plan: Plan, engine: Engine) -> Sparsity:
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())
+    budget = engine.budgeting.reached(trainer.units)
     return {
         "requested": plan.spec.sparsity,
+        **({} if budget is None else {"budget": budget}),
         "weights": weight_sparsity(counts),
         "nodes": next((n for u in trainer.units.values() if (n := u.nodes()) is not None), None),
         "effective": 1 - working / sum(layer["weights"] for layer in counts),

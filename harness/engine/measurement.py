@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from harness.costs.exclusive_device import device_lock, wait_until_idle
 from harness.costs.timing import BUSY
-from harness.device import device_lock, wait_until_idle
 from harness.engine.final_costs import measure_elsewhere
 from harness.network import plan_of
 from harness.record import Record

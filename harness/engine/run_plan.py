@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from harness.costs.meter import CostMeter
 from harness.costs.timing import Stopwatch
+from harness.device import describe_device
 from harness.engine.engine import Engine
 from harness.engine.failure import failure_recorded
 from harness.engine.final_costs import Measure, final_costs, warm_up
 from harness.engine.finish import Finished, assemble
+from harness.engine.rehearsal import first_pruning
 from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
@@ -107,6 +110,8 @@ def _run(
 ) -> Record:
     # Pruned networks produce denormal numbers, which are slow on a CPU.
     torch.set_flush_denormal(True)
+    if plan.timed_on not in (None, here := describe_device(device)):
+        raise Skip(f"{plan.run_id} is timed on {plan.timed_on}, and this is {here}")
     preparing = Stopwatch()
     method = plan.pruner.load()
     task = build_task(plan, device)
@@ -123,9 +128,9 @@ def _run(
         plan.conditions.warmup,
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
-    engine = Engine(plan, registry, trainer, checkpoints, meter, report)
+    engine = Engine(plan, registry, trainer, checkpoints, meter, report, stop)
     replay = Replay(plan.spec.pruner, engine, journal, checkpoints, meter, stop)
-    if replay.resume():
+    if resumed := replay.resume():
         report(f"resuming from step {trainer.position}")
     meter.begin()
     environment = {**provenance.environment(device), "runs_on_device": runs_on_device}
@@ -134,8 +139,16 @@ def _run(
         replay.forget_uncovered()
     diverged = None
     try:
-        run = Run(plan.spec, plan.recipe.epochs, task.steps_per_epoch, replay)
-        method(run, **plan.options)
+        epochs, steps = plan.recipe.epochs, task.steps_per_epoch
+        program = partial(method, **plan.options)
+        sparsity = engine.budgeting.sparsity
+        if plan.spec.budget is not None and not resumed:
+            pruning = first_pruning(
+                program, plan.spec, epochs, steps, max(sparsity, 0.0), engine.name_of
+            )
+            if pruning is not None:
+                engine.budgeting.require_reachable(pruning, trainer.model, task)
+        program(Run(plan.spec, epochs, steps, replay, sparsity))
         _check(plan, replay, engine)
         replay.save()
     except Diverged as error:
@@ -164,6 +177,14 @@ def _check(plan: Plan, replay: Replay, engine: Engine) -> None:
             f"{plan.spec.pruner} ended after {trainer.position} of {trainer.end} steps; "
             "every method trains for the whole budget: end with run.train()"
         )
+    budget = engine.budgeting.reached(trainer.units)
+    if budget is not None:
+        if budget["reached"] > budget["asked"] * (1 + 1e-9):
+            raise RunFailed(
+                f"{plan.spec.pruner} left {budget['reached']:.6f} of the dense network's "
+                f"{budget['kind']}; the budget is {budget['asked']:.6f}"
+            )
+        return
     counts = engine.layers()
     one_weight = 1 / sum(layer["weights"] for layer in counts)
     gap = weight_sparsity(counts) - plan.spec.sparsity

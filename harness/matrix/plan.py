@@ -15,7 +15,15 @@ from harness.matrix.suite import Request, Suite, requests
 from harness.record import Record
 from harness.registry import Entry, Registry
 from harness.results.records import unplanned_record
-from harness.spec import Plan, Spec, asked_sparsity, describe_data, plan, where_settings_are_listed
+from harness.spec import (
+    Plan,
+    Spec,
+    asked_budget,
+    asked_sparsity,
+    describe_data,
+    plan,
+    where_settings_are_listed,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ def plan_matrix(
     plugins: Sequence[str],
     data_folder: Path,
     results: Path = Path("results"),
+    device: str = "auto",
 ) -> Matrix:
     """Plan all runs of a suite.
 
@@ -58,6 +67,7 @@ def plan_matrix(
         plugins: the names of the plug-in files.
         data_folder: folder of official data.
         results: folder of the run that others start from (``start=RUN``).
+        device: the name of the device, on which budgets of latency depend.
 
     Raises:
         RequestError: a name or a value is unknown or not permitted.
@@ -69,7 +79,9 @@ def plan_matrix(
     _refuse_unknown_settings(wanted_runs, registry, overrides)
     for request in wanted_runs:
         try:
-            wanted = _plan(request, registry, overrides, plugins, data_folder, results, describe)
+            wanted = _plan(
+                request, registry, overrides, plugins, data_folder, results, device, describe
+            )
         except RequestError as error:
             left_out[str(request)] = _left_out(request, registry, overrides, plugins, error)
         else:
@@ -105,6 +117,7 @@ def _plan(
     plugins: Sequence[str],
     data_folder: Path,
     results: Path,
+    device: str,
     describe: _Describer,
 ) -> Plan:
     profiles = registry.find("task", request.task).arguments["profiles"]
@@ -118,10 +131,12 @@ def _plan(
         request.task,
         request.pruner,
         sparsity=request.sparsity,
+        budget=request.budget,
         seed=request.seed,
         profile=request.profile,
         overrides={**request.overrides, **overrides},
         plugins=plugins,
+        device=device,
         data_folder=data_folder,
         results=results,
         describe=describe,
@@ -137,14 +152,16 @@ def _left_out(
 ) -> Record:
     task = registry.find("task", request.task)
     pruner = registry.find("pruner", request.pruner)
+    budget = asked_budget(request.budget, request.sparsity, pruner)
     spec = Spec(
         task=request.task,
         pruner=request.pruner,
-        sparsity=asked_sparsity(request.sparsity, task, pruner),
+        sparsity=asked_sparsity(request.sparsity, task, pruner) if budget is None else 0.0,
         seed=request.seed,
         profile=request.profile,
         overrides={**request.overrides, **overrides},
         plugins=tuple(plugins),
+        budget=budget,
     )
     status: Literal["failed", "skipped"]
     status = "failed" if isinstance(error, ImportFailed) else "skipped"

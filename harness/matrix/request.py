@@ -83,6 +83,7 @@ class MatrixRequest:
             plugins=[plugin.name for plugin in self.all_plugins],
             data_folder=self.data,
             results=self.results,
+            device=self.resources.device,
         )
         if not (matrix.plans or matrix.failed):
             why = "; ".join(by_reason(reasons(matrix.left_out)))

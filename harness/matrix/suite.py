@@ -8,6 +8,7 @@
     tasks = "all"                     # every registered one; or a list, ["digits", "ptb"];
     pruners = {all_except = ["ltr"]}  # or every one except some
     sparsities = [0.9, 0.98]          # default: the task's own
+    budgets = ["macs=0.25"]           # in place of sparsities; see harness/budget.py
     seeds = [0, 1, 2]                 # or "0-4"; default: 0
     set = [{}, {epochs = 40}]         # as --set; a single table applies to all runs
 
@@ -32,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.budget import Budget
 from harness.errors import RequestError, nearest
 from harness.registry import Kind, Registry
 from harness.spec import PROFILES, as_text
@@ -72,6 +74,8 @@ class Axes:
     pruners: Names
     sparsities: tuple[float | None, ...] = (None,)
     """None stands for the task's own default."""
+    budgets: tuple[str | None, ...] = (None,)
+    """Budgets in place of sparsities; None stands for a sparsity."""
     seeds: tuple[int, ...] = (0,)
     options: tuple[Mapping[str, str], ...] = ({},)
     """Settings by name, as ``--set`` takes them."""
@@ -101,16 +105,19 @@ class Request:
     seed: int
     profile: str
     overrides: Mapping[str, str] = field(default_factory=dict, hash=False)
+    budget: str | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What distinguishes this run from the others."""
         options = tuple(sorted(self.overrides.items()))
-        return self.task, self.pruner, self.sparsity, self.seed, self.profile, options
+        target = self.sparsity, self.budget
+        return self.task, self.pruner, target, self.seed, self.profile, options
 
     def __str__(self) -> str:
         words = [f"{self.pruner} on {self.task}"]
         words += [] if self.sparsity is None else [f"{self.sparsity:g}"]
+        words += [] if self.budget is None else [self.budget]
         return " ".join([*words, f"seed {self.seed}", *map("=".join, self.overrides.items())])
 
 
@@ -131,11 +138,21 @@ def requests(suite: Suite, registry: Registry) -> list[Request]:
 def _combine(axes: Axes, suite: Suite, registry: Registry) -> Iterator[Request]:
     """Yield the combinations, all of the first seed before any of the second."""
     tasks, pruners = axes.tasks.resolve("task", registry), axes.pruners.resolve("pruner", registry)
-    for seed, options, sparsity, task, pruner in itertools.product(
-        axes.seeds, axes.options, axes.sparsities, tasks, pruners
+    for seed, options, sparsity, budget, task, pruner in itertools.product(
+        axes.seeds, axes.options, axes.sparsities, axes.budgets, tasks, pruners
     ):
-        prunes = registry.find("pruner", pruner).arguments.get("prunes", True)
-        yield Request(task, pruner, sparsity if prunes else None, seed, suite.profile, options)
+        arguments = registry.find("pruner", pruner).arguments
+        prunes = arguments.get("prunes", True)
+        obeys = prunes or arguments.get("obeys_budgets", False)
+        yield Request(
+            task,
+            pruner,
+            sparsity if prunes else None,
+            seed,
+            suite.profile,
+            options,
+            budget if obeys else None,
+        )
 
 
 def select_runs(
@@ -145,7 +162,8 @@ def select_runs(
 
     Args:
         suite: a suite's name or file; None for a new one, which needs tasks and pruners.
-        axes: lists of ``tasks``, ``pruners``, ``sparsities`` and ``seeds``, as in a file.
+        axes: lists of ``tasks``, ``pruners``, ``sparsities`` or ``budgets``, and ``seeds``, as in a
+            file.
         profile: replaces that of the suite; None to keep it.
         name: of a new suite.
         title: of a new suite.
@@ -154,6 +172,11 @@ def select_runs(
         RequestError: the suite is unknown, or an axis is missing or wrong.
     """
     given = _parse_axes(axes)
+    # Either replaces the other.
+    if "budgets" in given:
+        given["sparsities"] = (None,)
+    elif "sparsities" in given:
+        given["budgets"] = (None,)
     if profile is not None:
         check_profile(profile)
     if suite is not None:
@@ -241,7 +264,7 @@ def check_profile(name: str) -> str:
 
 
 def _axes(table: Mapping[str, Any]) -> Axes:
-    _known(table, ("tasks", "pruners", "sparsities", "seeds", "set", _OLD_SET))
+    _known(table, ("tasks", "pruners", "sparsities", "budgets", "seeds", "set", _OLD_SET))
     for axis in ("tasks", "pruners"):
         if axis not in table:
             raise RequestError(f"the axis {axis!r} is missing from [[runs]]")
@@ -263,6 +286,11 @@ def _parse_axes(table: Mapping[str, Any]) -> dict[str, Any]:
     if "sparsities" in table:
         axes["sparsities"] = _values("sparsities", table["sparsities"], float)
         check_sparsities(axes["sparsities"])
+    if "budgets" in table:
+        if "sparsities" in table:
+            raise RequestError("sparsities and budgets: a run has one or the other")
+        budgets = _values("budgets", table["budgets"], str)
+        axes["budgets"] = _distinct("budgets", [str(Budget.parse(budget)) for budget in budgets])
     if "seeds" in table:
         seeds = table["seeds"]
         is_text = isinstance(seeds, str)
@@ -388,10 +416,14 @@ def _values(axis: str, values: Any, kind: type) -> tuple[Any, ...]:
     checked = tuple(_value(axis, value, kind) for value in _value(axis, values, list))
     if not checked:
         raise RequestError(f"the axis {axis!r} is empty")
-    for number, value in enumerate(checked):
-        if value in checked[:number]:
+    return _distinct(axis, checked)
+
+
+def _distinct(axis: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    for number, value in enumerate(values):
+        if value in values[:number]:
             raise RequestError(f"the axis {axis!r} has {value!r} twice")
-    return checked
+    return tuple(values)
 
 
 def _refuse_duplicates(axes: Sequence[Axes]) -> None:
@@ -400,10 +432,15 @@ def _refuse_duplicates(axes: Sequence[Axes]) -> None:
     for part in axes:
         if part.tasks.all_except or part.pruners.all_except:
             continue
-        for task, pruner, sparsity, seed, options in itertools.product(
-            part.tasks.listed, part.pruners.listed, part.sparsities, part.seeds, part.options
+        for task, pruner, sparsity, budget, seed, options in itertools.product(
+            part.tasks.listed,
+            part.pruners.listed,
+            part.sparsities,
+            part.budgets,
+            part.seeds,
+            part.options,
         ):
-            request = Request(task, pruner, sparsity, seed, "", options)
+            request = Request(task, pruner, sparsity, seed, "", options, budget)
             if request.key in seen:
                 raise RequestError(f"lists this run twice: {request}")
             seen.add(request.key)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harness.budget import written
 from harness.conditions import Conditions
 from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
@@ -21,7 +22,15 @@ from harness.pruning.unchanged import left_alone
 from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
 from harness.training.trainer import Trainer
-from harness.units import Kept, Scope, ScoreError, Units, UnreachableSparsity
+from harness.units import (
+    BudgetedUnits,
+    Kept,
+    Limit,
+    Scope,
+    ScoreError,
+    Units,
+    UnreachableSparsity,
+)
 
 Instrument = Callable[[], AbstractContextManager[None]]
 """Gives a context that is left out of the method's costs."""
@@ -33,6 +42,25 @@ class Selection(NamedTuple):
     kept: Kept
     whole: set[str]
     """Frozen weights that the criterion could not rank, and that therefore stay."""
+    scored: set[str]
+    """The tensors that the criterion scored."""
+
+
+Limiter = Callable[[float], Limit | None]
+"""Maps a target to what the network may cost; None where the target is a weight sparsity."""
+
+
+def no_limit(target: float) -> None:
+    """Prune to a weight sparsity; a `Limiter`."""
+
+
+class Outcome(NamedTuple):
+    """What a pruning event did."""
+
+    event: dict[str, Any]
+    """What the record says of it."""
+    scored: set[str]
+    """The tensors that the criterion scored the last time."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +86,28 @@ class PruningEvents:
         targets: Sequence[float],
         scope: Scope,
         seed: int,
-    ) -> dict[str, Any]:
+        limiter: Limiter = no_limit,
+    ) -> Outcome:
         """Prune to each target in turn, without training in between.
 
         Args:
             units: what is removed.
             criterion: scores the units anew for each target; or scores watched in training.
-            targets: weight sparsities, non-decreasing.
+            targets: weight sparsities, or fractions of a cost to remove; non-decreasing.
             scope: how a target is distributed over the tensors.
             seed: of the event's random numbers.
-
-        Returns:
-            What the record says of the event.
+            limiter: gives what the network may cost for each target.
         """
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
         whole: set[str] = set()
+        scored: set[str] = set()
         with scoring_mode(trainer.model, self._batch_statistics):
             with self.instrument():
                 flow_before = self._gradient_flow()
             for target in targets:
-                kept, stay = self.select(units, criterion, target, scope, generator)
+                kept, stay, scored = self.select(
+                    units, criterion, target, scope, generator, limiter
+                )
                 whole |= stay
                 if self.conditions.masks == "shuffled":
                     kept = units.shuffled(kept, generator)
@@ -85,7 +115,7 @@ class PruningEvents:
             with self.instrument():
                 flow_after = self._gradient_flow()
                 kept_sha256 = digest(units.state())
-        return {
+        event = {
             "gradient_flow": {"before": flow_before, "after": flow_after},
             "kept_sha256": kept_sha256,
             "scoring": {
@@ -94,6 +124,7 @@ class PruningEvents:
             },
             **({"frozen": sorted(whole)} if whole else {}),
         }
+        return Outcome(event, scored)
 
     def select(
         self,
@@ -102,6 +133,7 @@ class PruningEvents:
         target: float,
         scope: Scope,
         generator: torch.Generator,
+        limiter: Limiter = no_limit,
     ) -> Selection:
         """Score the units, unless scores are given, and select what to keep; see `prune`.
 
@@ -110,6 +142,7 @@ class PruningEvents:
             RunFailed: the criterion changed the network.
             ScoreError: its scores cannot be ranked.
             UnreachableSparsity: no selection reaches the target.
+            UnreachableBudget: no selection is within the limit.
         """
         frozen: set[str] = set()
         if callable(criterion):
@@ -124,11 +157,21 @@ class PruningEvents:
             if self.conditions.masks == "inverted":
                 scores = {name: -each for name, each in scores.items()}
             scores = _above_all(scores, frozen)
-            kept = units.select(scores, target, scope, self.conditions.floor)
+            limit = limiter(target)
+            kept = self._selected(units, scores, target, scope, limit)
         except ScoreError as error:
             raise ScoreError(f"{error}: {where}") from error
-        _require_whole(kept, alive, frozen, target)
-        return Selection(kept, frozen)
+        _require_whole(kept, alive, frozen, target, limit)
+        return Selection(kept, frozen, set(scores))
+
+    def _selected(
+        self, units: Units, scores: Scores, target: float, scope: Scope, limit: Limit | None
+    ) -> Kept:
+        floor, rounding = self.conditions.floor, self.conditions.rounding
+        if limit is None and rounding == 1:
+            return units.select(scores, target, scope, floor)
+        assert isinstance(units, BudgetedUnits)
+        return units.select(scores, target, scope, floor, rounding=rounding, limit=limit)
 
     @property
     def _batch_statistics(self) -> bool:
@@ -246,19 +289,23 @@ def _above_all(scores: Scores, names: set[str]) -> Scores:
     }
 
 
-def _require_whole(kept: Kept, alive: Kept, frozen: set[str], target: float) -> None:
+def _require_whole(
+    kept: Kept, alive: Kept, frozen: set[str], target: float, limit: Limit | None
+) -> None:
     """Refuse a target that only the removal of frozen, unranked weights could reach."""
     names = sorted(frozen)
     if all(torch.equal(kept[name], alive[name]) for name in names):
         return
     total = sum(mask.numel() for mask in alive.values())
     stay = sum(int(alive[name].count_nonzero()) for name in names)
-    raise UnreachableSparsity(
-        target,
-        1 - stay / total,
+    because = (
         f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} frozen, so the criterion, which "
-        "ranks by gradients, leaves them whole",
+        "ranks by gradients, leaves them whole"
     )
+    if limit is not None:
+        asked = written(limit.kind, limit.at_most, 4)
+        raise Skip(f"{limit.kind}={asked} cannot be reached: {because}")
+    raise UnreachableSparsity(target, 1 - stay / total, because)
 
 
 @contextmanager

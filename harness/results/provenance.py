@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.device import describe_device
 from harness.spec import Spec, as_text
 
 if TYPE_CHECKING:
@@ -27,24 +28,6 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codec
 
 _OPENMP = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
 """Environment variables that control what threads do while they wait."""
-
-
-def describe_device(device: torch.device) -> str:
-    """Return the name of a GPU, or of the processor."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    return _processor()
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -172,7 +155,11 @@ def _git(*arguments: str) -> str:
 def command(spec: Spec) -> str:
     """Return the command that asks for a spec."""
     words = ["python", "-m", "harness", "run", "--task", spec.task, "--pruner", spec.pruner]
-    words += ["--sparsity", f"{spec.sparsity:g}", "--seed", str(spec.seed)]
+    if spec.budget is None:
+        words += ["--sparsity", f"{spec.sparsity:g}"]
+    else:
+        words += ["--budget", str(spec.budget)]
+    words += ["--seed", str(spec.seed)]
     words += ["--profile", spec.profile]
     for name, value in spec.overrides.items():
         words += ["--set", f"{name}={as_text(value)}"]

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
+from harness.budget import written as written_amount
 from harness.record import (
     COSTS,
+    Budget,
     Cost,
     Event,
     Number,
@@ -18,6 +20,7 @@ from harness.record import (
     Record,
     Sparsity,
 )
+from harness.results.receipts import receipt_lines
 from harness.settings import as_text
 from harness.text import WIDTH, count, number, percent, several, size, table
 
@@ -73,6 +76,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
             "settings",
             ", ".join(f"{k}={as_text(v)}" for k, v in record["spec"]["overrides"].items()),
         )
+    if (budget := record["sparsity"].get("budget")) is not None:
+        yield "budget", _budget(record["spec"]["budget"], budget)
     yield "weights removed", _sparsity(record["sparsity"])
     for before, event in pairwise([None, *record["events"]]):
         if event is not None and event["verb"] == "prune":
@@ -122,11 +127,22 @@ def _quality(quality: Quality) -> str:
     )
 
 
+def _budget(asked: str, budget: Budget) -> str:
+    kind, dense = budget["kind"], budget["dense"]
+    reached = written_amount(kind, budget["reached"] * dense, 4)
+    return (
+        f"{asked}: {reached}, {percent(budget['reached'])} of the dense network's "
+        f"{written_amount(kind, dense, 4)}; {percent(budget['asked'])} permitted"
+    )
+
+
 def _sparsity(sparsity: Sparsity) -> str:
     weights = sum(layer["weights"] for layer in sparsity["per_layer"])
     emptied = ", ".join(sparsity["emptied_layers"])
     requested = f"{percent(sparsity['requested'])} requested"
-    if sparsity["weights"] > 0 and sparsity["requested"] == 0:
+    if (budget := sparsity.get("budget")) is not None:
+        requested = f"for {percent(budget['asked'])} of the dense network's {budget['kind']}"
+    elif sparsity["weights"] > 0 and sparsity["requested"] == 0:
         requested = "no sparsity requested"
     return (
         f"{percent(sparsity['weights'])} of {count(weights)}, {requested}; "
@@ -225,6 +241,8 @@ def _happening(event: Event) -> Iterator[str]:
             yield ENDINGS[event["ended_by"]]
         case "prune":
             yield f"pruned {event['units']} {_reached(event)}"
+            if "receipt" in event:
+                yield from (f"  {line}" for line in receipt_lines(event["receipt"]))
         case "snapshot":
             yield "took a snapshot"
         case "rewind":

@@ -23,6 +23,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, interval: float) -> None:
         self._folder = folder
+        self.times = folder / "times.json"
+        """The file of measured times by which a budget of latency is kept."""
         self._interval = interval
         self._last = time.monotonic()
 

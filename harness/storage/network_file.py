@@ -85,6 +85,15 @@ def save_weights(
         RunFailed: the file cannot be written, or a state of units cannot be stored.
         ValueError: a removed weight is not 0.
     """
+    content = contents(state, masks, units)
+    files.write(path, content)
+    return len(content)
+
+
+def contents(
+    state: Mapping[str, Tensor], masks: Mapping[str, Tensor], units: States | None = None
+) -> bytes:
+    """Return the bytes that `save_weights` writes."""
     first_names = _first_names(state)
     kept = {first_names[name]: mask.cpu() for name, mask in masks.items()}
     stored: dict[str, Tensor] = {}
@@ -109,9 +118,7 @@ def save_weights(
         "units": _store_units(units or {}, told, stored),
     }
     header = {"format": _FORMAT, "layout": layout, "sha256": _digest(_text(layout), stored)}
-    content = save(stored, {_HEADER: _text(header)})
-    files.write(path, content)
-    return len(content)
+    return save(stored, {_HEADER: _text(header)})
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

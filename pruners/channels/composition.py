@@ -54,6 +54,18 @@ def norm_scales(model: nn.Module) -> dict[str, nn.Parameter]:
     return scales
 
 
+def pinned_layers(model: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    """Return why layers have outputs that cannot be removed, by the name of the layer."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    reasons = {}
+    for weight in prunable_weights(model).values():
+        layer, _, _ = names[id(weight)].rpartition(".")
+        axis = _output_axis(model.get_submodule(layer))
+        if (why := graph.pinned.get(f"{names[id(weight)]}:{axis}")) is not None:
+            reasons[layer] = why
+    return reasons
+
+
 def of_channels(tensor: Tensor, member: Member) -> Tensor:
     """Return the entries of a tensor that belong to each channel, as (channels, entries)."""
     return tensor.movedim(member.dim, 0)[member.index].flatten(1)

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.costs.operations import operations_by_weight
 from harness.errors import RequestError, Skip
-from harness.prunable import prunable_weights
+from harness.prunable import copied, prunable_weights
 from harness.registry import units
-from harness.scoring import Scores, scoring_mode
-from harness.units import Forward, Kept, Scope, ScoreError, UnreachableSparsity
+from harness.scoring import Scores
+from harness.units import (
+    Forward,
+    Kept,
+    Limit,
+    Prospect,
+    Scope,
+    ScoreError,
+    UnreachableBudget,
+    UnreachableSparsity,
+)
+from pruners.channels.composition import pinned_layers
 from pruners.channels.gating import Gates
 from pruners.channels.groups import ChannelGraph, compose
 from pruners.channels.shrinking import kept_positions, shrink
 from pruners.channels.tracing import trace_channels
 
+Block = list[tuple[str, int]]
+"""Channels, each with the name of its group, that are removed together."""
+
 
 @units("channels")
 class Channels:
-    """The coupled channels of a model; implements `harness.units.Units`.
+    """The coupled channels of a model; implements `harness.units.BudgetedUnits`.
 
     Criteria score a gate ``c = 1`` on each channel, after normalisation. At least one channel of
     each group remains. To reach a target, the channels with the smallest scores are removed one by
-    one until the sparsity of the network, as it would be cut, is not below the target.
+    one until the sparsity of the network, as it would be cut, is not below the target, or until
+    its cost is within the budget.
 
     Args:
         model: the model, which is traced once.
@@ -41,20 +55,16 @@ class Channels:
     """
 
     exact = False
+    obeys: Collection[str] = ("macs", "params", "bytes", "latency")
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None:
         if forward is None:
             raise RequestError("channels are found by running the model: a forward is needed")
         self._graph = trace_channels(model, (), forward=forward)
         self._model = model
-        self._weight_costs = self._costs(model, forward)
         self._dense_sizes = self._graph.sizes()
-        self._dense_cost = self._cost(self.alive())
+        self._dense_weights = sum(weight.numel() for weight in prunable_weights(model).values())
         self._kept = {name: torch.arange(size) for name, size in self._dense_sizes.items()}
-
-    def _costs(self, model: nn.Module, forward: Forward) -> dict[str, int]:
-        """Return the cost of one weight of each prunable tensor."""
-        return dict.fromkeys(prunable_weights(model), 1)
 
     @property
     def graph(self) -> ChannelGraph:
@@ -93,36 +103,121 @@ class Channels:
         """Return the fraction of channels that is removed; coupled channels count once."""
         return 1 - sum(self._graph.sizes().values()) / sum(self._dense_sizes.values())
 
-    def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
-        """Return the channels to keep for the smallest sparsity of weights not below the target.
+    def select(
+        self,
+        scores: Scores,
+        target: float,
+        scope: Scope,
+        floor: float = 0.0,
+        *,
+        rounding: int = 1,
+        limit: Limit | None = None,
+    ) -> Kept:
+        """Return the channels to keep: those that remain after as few removals as possible.
 
         Args:
             scores: a vector for each group; a group without scores stays whole.
-            target: the fraction of the dense network's prunable weights that is removed.
+            target: the fraction of the dense network's prunable weights that is removed: at least
+                this, and as little more as possible.
             scope: the sparsity distribution; unless it returns None, which means one threshold
                 for all, the same ratio of every group is removed.
             floor: the minimum density, the share of each dense group that stays in any case; at
                 least one channel stays.
+            rounding: the number of channels that remain in each group is a multiple of it; smaller
+                groups stay whole.
+            limit: what the network may cost, in place of the target.
 
         Raises:
             UnreachableSparsity: the channels that stay in any case have too many weights.
+            UnreachableBudget: the channels that stay in any case cost too much.
             ScoreError: scores of a group are not finite, or not one per channel.
         """
         shapes = {name: torch.Size([size]) for name, size in self._graph.sizes().items()}
-        order = self._order(scores, scope(shapes, target) is not None, floor)
+        in_groups = scope(shapes, target) is not None
+        blocks = self._order(scores, in_groups, floor, rounding)
+        allowed = limit or self._limit_of_weights(target)
+
+        def is_allowed(removed: int) -> bool:
+            return allowed.allows(self.prospect(self._without(blocks[:removed])))
+
+        if not is_allowed(len(blocks)):
+            at_least = allowed.cost(self.prospect(self._without(blocks)))
+            if limit is not None:
+                raise UnreachableBudget(limit, at_least)
+            raise UnreachableSparsity(target, 1 - at_least / self._dense_weights)
+        return self._without(blocks[: bisect_left(range(len(blocks)), True, key=is_allowed)])
+
+    def _limit_of_weights(self, sparsity: float) -> Limit:
+        """Return the limit of prunable weights for a sparsity."""
+        names = self._names()
+        prunable = [names[id(weight)] for weight in prunable_weights(self._model).values()]
+
+        def weights(prospect: Prospect) -> int:
+            return sum(prospect.elements[name] for name in prunable)
+
         # Tolerate a tiny part of a weight, because a binary fraction is not exact.
-        allowed = math.floor((1 - target) * self._dense_cost + 1e-6)
-        fewest, most = 0, len(order)
-        at_least = self._cost(self._without(order))
-        if at_least > allowed:
-            raise UnreachableSparsity(target, 1 - at_least / self._dense_cost)
-        while fewest < most:
-            middle = (fewest + most) // 2
-            if self._cost(self._without(order[:middle])) > allowed:
-                fewest = middle + 1
-            else:
-                most = middle
-        return self._without(order[:fewest])
+        return Limit("params", weights, math.floor((1 - sparsity) * self._dense_weights + 1e-6))
+
+    def _names(self) -> dict[int, str]:
+        """Return the name of each parameter by its id; of a tied one the first name."""
+        return {id(parameter): name for name, parameter in self._model.named_parameters()}
+
+    def prospect(self, kept: Kept) -> Prospect:
+        """Return the network as it would be cut down to some channels."""
+        keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
+        cuts = kept_positions(self._model, self._graph, keep)
+
+        def remaining(name: str, shape: torch.Size) -> int:
+            dims = cuts.get(name, {})
+            return math.prod(
+                int(dims[dim].sum()) if dim in dims else size for dim, size in enumerate(shape)
+            )
+
+        def cut() -> nn.Module:
+            network = copied(self._model)
+            shrink(network, self._graph, keep)
+            return network
+
+        return Prospect(
+            elements={name: remaining(name, p.shape) for name, p in self._model.named_parameters()},
+            shape={name: len(channels) for name, channels in keep.items()},
+            network=cut,
+            masks={},
+            state=compose(self._kept, keep),
+        )
+
+    def smallest(self, scored: Collection[str], floor: float, rounding: int) -> Kept:
+        """Return masks of the fewest channels that remain if these groups have scores."""
+        kept = self.alive()
+        for name in kept.keys() & scored:
+            kept[name][self._fewest(name, floor, rounding) :] = False
+        return kept
+
+    def _fewest(self, name: str, floor: float, rounding: int) -> int:
+        """Return how many channels of a group stay in any case."""
+        stays = max(1, math.ceil(floor * self._dense_sizes[name]))
+        return min(math.ceil(stays / rounding) * rounding, self._graph.sizes()[name])
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return for each group how many channels remain, and how many the dense network had."""
+        return {name: (size, self._dense_sizes[name]) for name, size in self._graph.sizes().items()}
+
+    def why_whole(self, scored: Collection[str], floor: float, rounding: int) -> dict[str, str]:
+        """Return for each group from which no channel is removed the reason for it."""
+
+        def reason(name: str, size: int) -> str:
+            if name not in scored:
+                return "no score"
+            if self._fewest(name, floor, rounding) == size:
+                return "minimum of channels"
+            return "scores above the threshold"
+
+        sizes = self.sizes().items()
+        return {name: reason(name, size) for name, (size, dense) in sizes if size == dense}
+
+    def pinned(self) -> Mapping[str, str]:
+        """Return why layers have outputs that cannot be removed, by the name of the layer."""
+        return pinned_layers(self._model, self._graph)
 
     def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
         """Return masks of as many channels in each group, chosen at random."""
@@ -174,12 +269,13 @@ class Channels:
         keep = {name: torch.isin(self._kept[name], kept) for name, kept in state.items()}
         self.apply(model, optimiser, companions, keep)
 
-    def _order(self, scores: Scores, in_groups: bool, floor: float) -> list[tuple[str, int]]:
-        """Return all channels that may be removed, the worst first.
+    def _order(self, scores: Scores, in_groups: bool, floor: float, rounding: int) -> list[Block]:
+        """Return all channels that may be removed, in blocks, the worst first.
 
-        Among equal scores the later channel is worse.
+        A block is one channel, unless the numbers of channels are rounded; it is as good as its
+        best channel. Among equal scores the later channel is worse.
         """
-        ranked: list[tuple[float, int, int, str]] = []
+        ranked: list[tuple[float, int, int, Block]] = []
         for place, (name, size) in enumerate(self._graph.sizes().items()):
             if name not in scores:
                 continue
@@ -188,48 +284,20 @@ class Channels:
             if not scores[name].isfinite().all():
                 raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
             values = scores[name].detach().double().cpu()
-            worst_first = values.flip(0).argsort(stable=True)
-            stays = max(1, math.ceil(floor * self._dense_sizes[name]))
-            channels = (size - 1 - worst_first).tolist()[:-stays]
-            for rank, channel in enumerate(channels):
-                value = rank / size if in_groups else float(values[channel])
-                ranked.append((value, -place, -channel, name))
-        return [(name, -channel) for _, _, channel, name in sorted(ranked)]
+            worst_first = (size - 1 - values.flip(0).argsort(stable=True)).tolist()
+            removable = size - self._fewest(name, floor, rounding)
+            start = 0
+            # The first block of a group leaves a multiple; what remains falls by whole multiples.
+            for end in range(size % rounding or rounding, removable + 1, rounding):
+                best = end - 1
+                value = best / size if in_groups else float(values[worst_first[best]])
+                block = [(name, channel) for channel in worst_first[start:end]]
+                ranked.append((value, -place, end, block))
+                start = end
+        return [block for *_, block in sorted(ranked)]
 
-    def _without(self, removed: Sequence[tuple[str, int]]) -> Kept:
+    def _without(self, removed: Sequence[Block]) -> Kept:
         kept = self.alive()
-        for name, channel in removed:
+        for name, channel in chain.from_iterable(removed):
             kept[name][channel] = False
         return kept
-
-    def _cost(self, kept: Kept) -> int:
-        """Return the cost of the prunable weights of the network as it would be cut."""
-        keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
-        cuts = kept_positions(self._model, self._graph, keep)
-        cost = 0
-        for name, weight in prunable_weights(self._model).items():
-            dims = cuts.get(name, {})
-            cost += self._weight_costs[name] * math.prod(
-                int(dims[dim].sum()) if dim in dims else size
-                for dim, size in enumerate(weight.shape)
-            )
-        return cost
-
-
-@units("channels_by_operations")
-class ChannelsByOperations(Channels):
-    """Channels whose target is a fraction of multiply-accumulates instead of weights.
-
-    Multiply-accumulates are those of the prunable layers on one sample; products without weights
-    do not count.
-    """
-
-    target_of = "multiply-accumulates"
-
-    def _costs(self, model: nn.Module, forward: Forward) -> dict[str, int]:
-        with scoring_mode(model, batch_statistics=False):
-            operations = operations_by_weight(model, partial(forward, model))
-        return {
-            name: operations[name] // weight.numel()
-            for name, weight in prunable_weights(model).items()
-        }

@@ -46,6 +46,16 @@ class TestRunPairing:
         assert record["status"] == "done"
         assert json.loads(Path("results", record["run_id"], "record.json").read_text()) == record
 
+    def test_a_budget_is_a_text(self) -> None:
+        record = harness.run_pairing("points", "crop_s", budget="macs=0.5", **RUN)
+        assert record["spec"]["budget"] == "macs=0.5"
+        assert "--budget macs=0.5" in str(record["provenance"]["command"])
+        budgets: Any = 0.5
+        with pytest.raises(RequestError, match=r"budget 0\.5 is not a text, as in 'macs=0.25'"):
+            harness.run_pairing("points", "crop_s", budget=budgets, **RUN)
+        done = harness.run_matrix(tasks=["points"], pruners=["crop_s"], budgets=["macs=0.5"], **RUN)
+        assert list(done["runs"]) == [record["run_id"]]
+
     def test_the_run_is_that_of_the_command_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         settings = {"epochs": 2, "floor": 0.1}
         record = harness.run_pairing("points", "snip", seed=3, settings=settings, **RUN)

@@ -130,8 +130,9 @@ class TestRun:
         assert said.out.startswith("points-crop_u-0.8-seed0-")
         assert "weights removed  80 % of 80" in said.out
         lines = said.err.splitlines()
-        assert len(lines) == 5
+        assert len(lines) == 6
         assert lines[0].startswith("pruned to 80")
+        assert lines[1].startswith("  removed 64 of 80 weights")
         assert re.fullmatch(r"epoch 4/4  loss \S+  validation accuracy \S+", lines[-1])
 
     def test_with_json_the_last_line_is_the_record(self, command: Command) -> None:
@@ -231,6 +232,18 @@ class TestBadRequests:
             ("run --task digits --pruner dense --seed -1", "seed -1 is negative"),
             ("run --task digits --pruner snip --sparsity nan", "sparsity nan is outside [0, 1)"),
             ("run --task digits --pruner snip --sparsity 1", "sparsity 1 is outside [0, 1)"),
+            ("run --task digits --pruner snip --budget macs", "not of the form KIND=AMOUNT, as in"),
+            ("run --task digits --pruner snip --budget macs=0", "macs=0: is not more than 0"),
+            ("run --task digits --pruner snip --budget mac=0.5", "'mac'; did you mean 'macs'?"),
+            ("run --task digits --pruner snip --budget bytes=2m", "unknown unit 'm' of bytes"),
+            (
+                "run --task digits --pruner snip --budget macs=0.5 --budget params=0.5",
+                "macs=0.5 and params=0.5: a run has one budget",
+            ),
+            (
+                "run --task digits --pruner snip --budget macs=0.5 --sparsity 0.9",
+                "a run has a sparsity or a budget, not both",
+            ),
             ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
             ("run --task digits --pruner snip --set width", "width: is not of the form KEY=VALUE"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
@@ -250,6 +263,10 @@ class TestBadRequests:
             ),
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
+            (
+                "matrix --suite smoke --budgets macs=0.5 --sparsities 0.9",
+                "sparsities and budgets: a run has one or the other",
+            ),
             ("matrix --suite smoke --jobs 0", "argument --jobs: '0' is less than 1"),
             ("matrix --suite smoke --hours 0", "argument --hours: '0' is not greater than 0"),
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
@@ -430,7 +447,7 @@ class TestHelp:
         from harness.commands.run import EXAMPLES
 
         commands = re.findall(r"python -m harness (.+)", EXAMPLES)
-        assert [parse(command.split()).command for command in commands] == ["run"] * 3
+        assert [parse(command.split()).command for command in commands] == ["run"] * 4
 
 
 class TestEndings:

@@ -258,3 +258,35 @@ class TestBadRequests:
         plugin.write_text("@pruner('mine', title='M')\ndef mine(run, *, width: int = 1): ...\n")
         with pytest.raises(RequestError, match="'width' belongs to both the task and the pruner"):
             plan(Registry([plugin]), "digits", "mine")
+
+
+class TestBudget:
+    def test_it_is_in_the_name_the_spec_and_the_identity(self) -> None:
+        wanted = planned(pruner="crop_s", budget="macs=0.25")
+        assert wanted.run_id == f"digits-crop_s-macs0.25-seed0-{wanted.identity}"
+        assert wanted.spec.as_dict()["budget"] == "macs=0.25"
+        assert wanted.spec.sparsity == 0
+        assert "budget" not in planned().spec.as_dict()
+        identities = {
+            identity(pruner="crop_s", budget=budget)
+            for budget in (None, "macs=0.25", "macs=0.26", "params=0.25", "bytes=2MB")
+        }
+        assert len(identities) == 5
+
+    def test_equal_budgets_are_the_same_run(self) -> None:
+        assert identity(budget="bytes=2MB") == identity(budget="bytes=2000kB")
+
+    def test_a_dense_run_serves_every_budget(self) -> None:
+        assert identity(pruner="dense", budget="macs=0.25") == identity(pruner="dense")
+        assert identity(pruner="slim_dense", budget="macs=0.25") != identity(pruner="slim_dense")
+
+    def test_a_budget_of_latency_belongs_to_a_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        here = identity(pruner="crop_s", budget="latency=0.5", device="cpu")
+        macs = identity(pruner="crop_s", budget="macs=0.5", device="cpu")
+        monkeypatch.setattr("harness.spec.describe_device", lambda device: "Abacus 1")
+        assert identity(pruner="crop_s", budget="latency=0.5", device="cpu") != here
+        assert identity(pruner="crop_s", budget="macs=0.5", device="cpu") == macs
+
+    def test_a_run_has_a_sparsity_or_a_budget(self) -> None:
+        complaint = refused(sparsity=0.9, budget="macs=0.5")
+        assert complaint == "a run has a sparsity or a budget, not both: 0.9, macs=0.5"

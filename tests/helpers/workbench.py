@@ -82,6 +82,7 @@ class Workbench:
         pruner: str,
         *,
         sparsity: float = 0.8,
+        budget: str | None = None,
         seed: int = 0,
         profile: str = "smoke",
         **overrides: str,
@@ -91,7 +92,8 @@ class Workbench:
             self.registry,
             "points",
             pruner,
-            sparsity=sparsity,
+            sparsity=sparsity if budget is None else None,
+            budget=budget,
             seed=seed,
             profile=profile,
             overrides=overrides,
@@ -116,9 +118,17 @@ class Workbench:
         epochs, steps = int(wanted.settings["epochs"]), trainer.task.steps_per_epoch
         return Begun(Run(wanted.spec, epochs, steps, replay), engine, trainer, journal)
 
-    def run(self, pruner: str, *, sparsity: float = 0.8, seed: int = 0, **overrides: str) -> Any:
+    def run(
+        self,
+        pruner: str,
+        *,
+        sparsity: float = 0.8,
+        budget: str | None = None,
+        seed: int = 0,
+        **overrides: str,
+    ) -> Any:
         """Carry out a run and return its record; its final network is not measured."""
-        wanted = self.plan(pruner, sparsity=sparsity, seed=seed, **overrides)
+        wanted = self.plan(pruner, sparsity=sparsity, budget=budget, seed=seed, **overrides)
         return run_plan(
             wanted,
             self.registry,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from reports.groups import Group, Section, normalised, sections
 from reports.quantities import COSTS, paper_disk
 from reports.ranking import rankings
 from reports.ranking import verdicts as verdicts_of
-from reports.results import Run, read
+from reports.results import Run, read, run_of
 from reports.tables import matrix, ranking_table, result_table
 from tests.helpers.fabricated import left_out, record, save, save_matrix, slim, suite
 
@@ -716,3 +717,11 @@ class TestBadInput:
         (tmp_path / "half").mkdir()
         (tmp_path / "half" / "journal.jsonl").write_text("")
         assert read(tmp_path).notes == ["half: is not finished, and not counted"]
+
+
+def test_runs_with_a_budget_are_a_method_of_their_own() -> None:
+    plain = record(sparsity=0.0)
+    budgeted = copy.deepcopy(plain)
+    budgeted["spec"]["budget"] = "macs=0.25"
+    assert run_of(plain).overrides == {}
+    assert run_of(budgeted).overrides == {"budget": "macs=0.25"}

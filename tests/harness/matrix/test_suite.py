@@ -198,7 +198,7 @@ def test_our_own_suites_can_be_planned(path: Path) -> None:
 
 def test_our_own_suites_are_complete() -> None:
     promised = {"smoke", "embedded", "sparsity_curve", "structured", "unstructured"}
-    promised |= {"reinforcement_learning", "warmup"}
+    promised |= {"reinforcement_learning", "warmup", "pruningbench"}
     talk = {"talk_image_classification", "talk_large_models", "talk_other_tasks"}
     assert {path.stem for path in own_suites()} == promised | talk
 
@@ -241,3 +241,54 @@ class TestCommandLine:
     )
     def test_a_mistake_is_explained(self, words: str, complaint: str) -> None:
         assert self.refused(*words.split()).startswith(complaint)
+
+
+class TestBudgets:
+    def test_they_are_an_axis_in_place_of_sparsities(self, tmp_path: Path) -> None:
+        wanted = suite(
+            tmp_path,
+            """
+            [[runs]]
+            tasks = ["digits"]
+            pruners = ["dense", "crop_s", "slim_dense"]
+            budgets = ["macs=0.50", "params=10000"]
+            """,
+        )
+        assert names(wanted) == [
+            "dense on digits seed 0",
+            "crop_s on digits macs=0.5 seed 0",
+            "slim_dense on digits macs=0.5 seed 0",
+            "crop_s on digits params=10k seed 0",
+            "slim_dense on digits params=10k seed 0",
+        ]
+
+    @pytest.mark.parametrize(
+        ("axes", "complaint"),
+        [
+            ('sparsities = [0.9]\nbudgets = ["macs=0.5"]', "a run has one or the other"),
+            ('budgets = ["macs=0.5", "macs=0.50"]', "has 'macs=0.5' twice"),
+            ('budgets = ["mac=0.5"]', "unknown kind 'mac'; did you mean 'macs'?"),
+            ("budgets = [0.5]", "0.5 is not a string"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, tmp_path: Path, axes: str, complaint: str) -> None:
+        with pytest.raises(RequestError, match=re.escape(complaint)) as refusal:
+            suite(tmp_path, f'[[runs]]\ntasks = ["digits"]\npruners = ["crop_s"]\n{axes}')
+        assert "\n" not in str(refusal.value)
+
+    def test_the_command_line_replaces_sparsities_by_budgets_and_the_other_way(self) -> None:
+        def targets(*words: str) -> set[tuple[float | None, str | None]]:
+            wanted = requested_suite(parse(["matrix", "--seeds", "0", *words]))
+            return {
+                (request.sparsity, request.budget)
+                for request in requests(wanted, REGISTRY)
+                if request.pruner == "crop_s"
+            }
+
+        assert targets("--suite", "structured", "--budgets", "macs=0.5") == {(None, "macs=0.5")}
+        assert targets("--suite", "pruningbench", "--sparsities", "0.9") == {(0.9, None)}
+
+    def test_pruningbench_has_its_three_operating_points(self) -> None:
+        (part,) = find_suite("pruningbench").axes
+        assert part.budgets == ("macs=0.5", "macs=0.25", "macs=0.125")
+        assert part.options == ({"floor": "0.1"},)

@@ -241,3 +241,40 @@ def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:
 def test_a_method_of_which_no_sparsity_was_asked() -> None:
     text = summarise(record(sparsity={**RECORD["sparsity"], "requested": 0.0}))
     assert "no sparsity requested" in text
+
+
+def test_a_budget_is_told_with_what_was_reached() -> None:
+    budget = {"kind": "bytes", "asked": 0.25, "reached": 0.24, "dense": 2_000_000}
+    text = summarise(
+        record(
+            spec={**RECORD["spec"], "sparsity": 0.0, "budget": "bytes=500kB"},
+            sparsity={**RECORD["sparsity"], "requested": 0.0, "budget": budget},
+        )
+    )
+    assert "bytes=500kB: 480kB, 24 % of the dense network's 2MB; 25 % permitted" in text
+    assert "for 25 % of the dense network's bytes" in text
+    assert "no sparsity requested" not in text
+
+
+def test_the_receipt_of_a_pruning_is_among_the_events() -> None:
+    prune = {
+        "verb": "prune",
+        "position": 0,
+        "spent": 0,
+        "units": "channels",
+        "target": 0.5,
+        "sparsity": 0.5,
+        "receipt": {
+            "asked": 0.5,
+            "reached": 0.5,
+            "weights": [2000, 1000],
+            "macs": [40_000, 10_000],
+            "whole": {"no score": [f"group{number}" for number in range(7)]},
+            "pinned": {"it reaches the model's output": ["head"]},
+            "bottlenecks": {"first": [1, 64]},
+        },
+    }
+    text = summarise_events(record(events=[prune]))
+    assert "removed 1,000 of 2,000 weights and 30,000 of 40,000 multiply-accumulates" in text
+    assert "group3, group4 and 2 more (no score); head (it reaches the model's output)" in text
+    assert "bottlenecks: first (1 of 64)" in text

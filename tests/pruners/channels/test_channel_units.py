@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.prunable import prunable_weights
 from harness.units import ScoreError, UnreachableSparsity
-from pruners.channels.units import Channels, ChannelsByOperations
+from pruners.channels.units import Channels
 from pruners.criteria import crop, snip
 from pruners.distributions import per_layer, whole_network
 from tests.helpers.cutting import perceptron, scoring_of
@@ -72,20 +72,6 @@ def test_a_floor_is_a_share_of_the_dense_group() -> None:
     with pytest.raises(UnreachableSparsity) as refusal:
         units.select(_ones(units), 0.6, whole_network, floor=0.5)
     assert refusal.value.reachable == pytest.approx(1 - 12 / 26)
-
-
-def test_a_target_can_count_multiply_accumulates() -> None:
-    """A 4x4 image through 3, then 5 kernels: 16 products per weight, except in the last layer."""
-    model: Any = nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(5, 2),
-    )  # fmt: skip
-    units = ChannelsByOperations(model, lambda model: model(torch.zeros(1, 1, 4, 4)))
-    # 16 * 27 + 16 * 15 + 10 = 682; without one of the five 16 * 27 + 16 * 12 + 8 = 632.
-    scores = {"0": torch.tensor([9.0, 9, 9]), "1": torch.tensor([1.0, 9, 9, 9, 9])}
-    for target, left in ((50 / 682, 4), (51 / 682, 3)):
-        kept = units.select(scores, target, whole_network)
-        assert [int(mask.sum()) for mask in kept.values()] == [3, left]
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import device as device_module
-from harness.device import device_lock, wait_until_idle
+from harness.costs import exclusive_device
+from harness.costs.exclusive_device import device_lock, wait_until_idle
 from harness.errors import Interrupted
 from harness.signals import Stop
 
@@ -32,7 +32,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         next(clock)
         return found.pop(0)
 
-    monkeypatch.setattr(device_module, "load_by_others", look)
+    monkeypatch.setattr(exclusive_device, "load_by_others", look)
     seconds: Iterator[int] = iter(range(1000))
     monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
     return found

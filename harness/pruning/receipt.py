@@ -1,0 +1,90 @@
+"""The receipt of a pruning: what was asked for, what was removed, and what was left whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from harness.pruning.network_costs import NetworkCosts
+from harness.record import Receipt
+from harness.units import BudgetedUnits, Units
+
+BOTTLENECK = 0.02
+"""A group of channels is a bottleneck if a smaller share of it remains, or a single channel."""
+
+FROZEN = "frozen, and the criterion ranks by gradients"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a network consists of at one moment."""
+
+    weights: int
+    """Prunable weights that remain."""
+    macs: int | None
+    """Multiply-accumulates with them; None if the units cannot say."""
+
+    @staticmethod
+    def of(units: Units, weights: int, costs: NetworkCosts) -> Account:
+        """Take the account of a run's network."""
+        if not isinstance(units, BudgetedUnits):
+            return Account(weights, None)
+        return Account(weights, costs.macs(units.prospect(units.alive())))
+
+
+def receipt(
+    units: Units,
+    before: Account,
+    after: Account,
+    *,
+    asked: float,
+    reached: float,
+    scored: Collection[str],
+    frozen: Collection[str],
+    floor: float,
+    rounding: int,
+) -> Receipt:
+    """Return the receipt of a pruning that has been carried out.
+
+    Args:
+        units: what was pruned.
+        before: the network before it.
+        after: the network after it.
+        asked: the target: a sparsity, or the budget as a fraction of the dense network's cost.
+        reached: the same as it is now.
+        scored: the tensors that the criterion scored.
+        frozen: the tensors that it could not rank.
+        floor: the minimum density.
+        rounding: the number of which all numbers of channels are multiples.
+    """
+    content: Receipt = {
+        "asked": asked,
+        "reached": reached,
+        "weights": [before.weights, after.weights],
+        "macs": None,
+    }
+    if not isinstance(units, BudgetedUnits):
+        return content
+    assert before.macs is not None
+    assert after.macs is not None
+    reasons = units.why_whole(scored, floor, rounding)
+    reasons |= {name: FROZEN for name in frozen if name in reasons}
+    narrow = {
+        name: [left, dense]
+        for name, (left, dense) in units.sizes().items()
+        if units.nodes() is not None and left < dense and (left == 1 or left < BOTTLENECK * dense)
+    }
+    return {
+        **content,
+        "macs": [before.macs, after.macs],
+        "whole": _by_reason(reasons),
+        "pinned": _by_reason(units.pinned()),
+        "bottlenecks": narrow,
+    }
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        reason: [name for name, why in reasons.items() if why == reason]
+        for reason in dict.fromkeys(reasons.values())
+    }
