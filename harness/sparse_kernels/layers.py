@@ -1,0 +1,463 @@
+"""Forward passes of masked layers on sparse matrices, with gradients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from math import prod
+from operator import mul
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
+
+from harness.sparse_kernels.matrix import (
+    MOST_ENTRIES,
+    SparseMatrix,
+    Window,
+    convolution_places,
+    linear_places,
+)
+
+SAMPLES_AT_ONCE = 256
+"""Samples that are multiplied in one go. More go through in pieces that stay in the cache, and
+come out in C order; up to that many, activations stay feature-major from layer to layer."""
+
+Forward = Callable[..., Any]
+
+
+class Operator(ABC):
+    """The linear map of one masked weight: y = M(weight) x + bias.
+
+    The dimensions of the input are those of a batch followed by those of a sample.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask.cpu()
+
+    @abstractmethod
+    def matrix(self, inputs: Tensor, weight: Tensor) -> SparseMatrix:
+        """Return the sparse matrix for inputs of a shape."""
+
+    @abstractmethod
+    def sample_dimensions(self) -> int:
+        """Return how many of the input's last dimensions belong to one sample."""
+
+    @abstractmethod
+    def features(self, inputs: Tensor) -> tuple[int, ...]:
+        """Return the shape of one sample's output."""
+
+    @abstractmethod
+    def dense(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the same output by torch's dense kernel."""
+
+    def batch(self, inputs: Tensor) -> tuple[int, ...]:
+        """Return the shape of the batch."""
+        return tuple(inputs.shape[: inputs.dim() - self.sample_dimensions()])
+
+    def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the output, by the dense kernel where numbers or tracing demand that."""
+        if not _plain(inputs, weight):
+            return self.dense(inputs, weight, bias)
+        if torch.is_grad_enabled() and (
+            inputs.requires_grad
+            or weight.requires_grad
+            or (bias is not None and bias.requires_grad)
+        ):
+            return cast(Tensor, _Product.apply(self, inputs, weight, bias))
+        return self.product(inputs, weight, bias)
+
+    def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the output by the sparse kernel, without a graph."""
+        matrix = self.matrix(inputs, weight)
+        batch, features = self.batch(inputs), self.features(inputs)
+        samples = prod(batch)
+        rows = inputs.reshape(samples, matrix.places.shape[1])
+        if samples <= SAMPLES_AT_ONCE:
+            output = _feature_major(batch, features, inputs)
+            flat = output.view(samples, matrix.places.shape[0]).t()
+            matrix.times(rows.t().contiguous(), weight, out=flat)
+        else:
+            output = inputs.new_empty(*batch, *features)
+            flat = output.view(samples, -1)
+            for piece, part in zip(
+                flat.split(SAMPLES_AT_ONCE), rows.split(SAMPLES_AT_ONCE), strict=True
+            ):
+                piece.copy_(matrix.times(part.t().contiguous(), weight).t())
+        if bias is not None:
+            output.view(samples, len(bias), -1).add_(bias[:, None])
+        return output
+
+    def gradients(
+        self,
+        gradient: Tensor,
+        inputs: Tensor,
+        weight: Tensor,
+        needed: tuple[bool, bool, bool],
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return the gradients of input, weight and bias from that of the output.
+
+        Args:
+            gradient: of the output.
+            inputs: of the forward pass.
+            weight: of the forward pass.
+            needed: which of the three are wanted.
+        """
+        matrix = self.matrix(inputs, weight)
+        samples = prod(self.batch(inputs))
+        size, columns = matrix.places.shape
+        outer = gradient.reshape(samples, size).split(SAMPLES_AT_ONCE)
+        outer = tuple(piece.t().contiguous() for piece in outer)
+        d_inputs = d_weight = d_bias = None
+        if needed[0]:
+            if len(outer) == 1:
+                flat = matrix.transposed_times(outer[0], weight).t()
+            else:
+                flat = inputs.new_empty(samples, columns)
+                for piece, part in zip(flat.split(SAMPLES_AT_ONCE), outer, strict=True):
+                    piece.copy_(matrix.transposed_times(part, weight).t())
+            d_inputs = flat.view(inputs.shape)
+        if needed[1]:
+            inner = inputs.reshape(samples, columns).split(SAMPLES_AT_ONCE)
+            pairs = [
+                (part, piece.t().contiguous()) for part, piece in zip(outer, inner, strict=True)
+            ]
+            d_weight = matrix.weight_gradient(pairs, weight)
+        if needed[2]:
+            channels = self.mask.shape[0]
+            sums = [piece.view(channels, -1).sum(1) for piece in outer]
+            d_bias = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+        return d_inputs, d_weight, d_bias
+
+
+class LinearOperator(Operator):
+    """A matrix (outputs, inputs)."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask)
+        self._matrix: SparseMatrix | None = None
+
+    def matrix(self, inputs: Tensor, weight: Tensor) -> SparseMatrix:
+        """Return the one matrix."""
+        if self._matrix is None:
+            self._matrix = SparseMatrix(linear_places(self.mask), weight)
+        return self._matrix
+
+    def sample_dimensions(self) -> int:
+        """A sample is a vector."""
+        return 1
+
+    def features(self, inputs: Tensor) -> tuple[int, ...]:
+        """Return the number of outputs."""
+        return (self.mask.shape[0],)
+
+    def dense(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the output of `torch.nn.functional.linear`."""
+        return F.linear(inputs, weight, bias)
+
+
+class ConvolutionOperator(Operator):
+    """A convolution in one to three dimensions.
+
+    It is unrolled: a matrix from all input to all output positions and channels, in which a
+    surviving weight has an entry for each output position, so that nothing is copied as by im2col
+    and stride, dilation and groups cost nothing. There is one matrix for each size of images.
+
+    Args:
+        module: the layer, for its geometry.
+        mask: of its weight.
+    """
+
+    def __init__(self, module: _ConvNd, mask: Tensor) -> None:
+        super().__init__(mask)
+        self._module = module
+        padding = module._reversed_padding_repeated_twice[::-1]
+        zeros = module.padding_mode == "zeros"
+        self._padding = tuple(
+            (before, after) if zeros else (0, 0)
+            for after, before in zip(padding[::2], padding[1::2], strict=True)
+        )
+        self._matrices: dict[tuple[int, ...], SparseMatrix] = {}
+
+    def window(self, size: tuple[int, ...]) -> Window:
+        """Return how the kernel moves over images of a size."""
+        module = self._module
+        return Window(
+            size,
+            cast(tuple[int, ...], module.stride),
+            self._padding,
+            cast(tuple[int, ...], module.dilation),
+            module.groups,
+        )
+
+    def positions(self, inputs: Tensor) -> tuple[int, ...]:
+        """Return the spatial size of the output."""
+        return self.window(tuple(inputs.shape[2:])).positions(self.mask.shape[2:])
+
+    def entries(self, inputs: Tensor) -> int:
+        """Return at most how many entries the matrix has."""
+        return int(self.mask.count_nonzero()) * prod(self.positions(inputs))
+
+    def matrix(self, inputs: Tensor, weight: Tensor) -> SparseMatrix:
+        """Return the matrix for images of a size."""
+        size = tuple(inputs.shape[2:])
+        if size not in self._matrices:
+            self._matrices[size] = SparseMatrix(
+                convolution_places(self.mask, self.window(size)), weight
+            )
+        return self._matrices[size]
+
+    def sample_dimensions(self) -> int:
+        """A sample has channels and positions."""
+        return self.mask.dim() - 1
+
+    def features(self, inputs: Tensor) -> tuple[int, ...]:
+        """Return channels and positions."""
+        return (self.mask.shape[0], *self.positions(inputs))
+
+    def dense(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the output of torch's convolution of padded images."""
+        images = F.pad(inputs, [side for pair in self._padding[::-1] for side in pair])
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[self.mask.dim() - 3]
+        module = self._module
+        return cast(
+            Tensor,
+            convolve(images, weight, bias, module.stride, 0, module.dilation, module.groups),  # type: ignore[operator]
+        )
+
+
+class _Product(torch.autograd.Function):
+    """``apply(operator, inputs, weight, bias)`` returns the output.
+
+    The gradient of the weight is zero at removed places. With ``create_graph`` the backward pass
+    is that of the dense kernel, removed places included, and can be differentiated again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, operator: Operator, inputs: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """Return the output."""
+        ctx.operator = operator
+        ctx.save_for_backward(inputs, weight, bias)
+        return operator.product(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of inputs, weight and bias."""
+        inputs, weight, bias = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        if not torch.is_grad_enabled():
+            return (None, *ctx.operator.gradients(gradient, inputs, weight, needed))
+        output = ctx.operator.dense(inputs, weight, bias)
+        wanted = [
+            tensor for tensor, need in zip((inputs, weight, bias), needed, strict=True) if need
+        ]
+        found = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
+        return (None, *(next(found) if need else None for need in needed))
+
+
+def _plain(inputs: Tensor, weight: Tensor) -> bool:
+    """Return whether the sparse kernel knows what is to be computed."""
+    return (
+        type(inputs) in (Tensor, nn.Parameter)
+        and inputs.dtype == weight.dtype
+        and inputs.device == weight.device
+        and inputs.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _feature_major(batch: tuple[int, ...], features: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return an empty tensor (*batch, *features) whose samples are contiguous."""
+    strides = (*_strides(batch), *(stride * prod(batch) for stride in _strides(features)))
+    return torch.empty_strided((*batch, *features), strides, dtype=like.dtype, device=like.device)
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of C order."""
+    return tuple(accumulate(shape[:0:-1], mul, initial=1))[::-1] if shape else ()
+
+
+def is_feature_major(images: Tensor) -> bool:
+    """Return whether a batch (samples, channels, ...) has the layout of these kernels."""
+    return (
+        images.dim() > 1
+        and not images.is_contiguous()
+        and images.movedim(0, -1).is_contiguous()
+    )
+
+
+def linear_forward(module: nn.Linear, masks: Mapping[str, Tensor]) -> Forward:
+    """Return the forward pass of a linear layer."""
+    operator = LinearOperator(masks["weight"])
+
+    def forward(input: Tensor) -> Tensor:  # noqa: A002
+        return operator(input, module.weight, module.bias)
+
+    return forward
+
+
+def convolution_forward(module: _ConvNd, masks: Mapping[str, Tensor]) -> Forward:
+    """Return the forward pass of a convolution; too large a matrix is never made."""
+    operator = ConvolutionOperator(module, masks["weight"])
+
+    def forward(input: Tensor) -> Tensor:  # noqa: A002
+        images = input
+        if module.padding_mode != "zeros":
+            images = F.pad(images, module._reversed_padding_repeated_twice, module.padding_mode)
+        if images.dim() == operator.sample_dimensions():
+            return operator(images.unsqueeze(0), module.weight, module.bias).squeeze(0)
+        if operator.entries(images) > MOST_ENTRIES:
+            return operator.dense(images, module.weight, module.bias)
+        return operator(images, module.weight, module.bias)
+
+    return forward
+
+
+def lstm_cell_forward(module: nn.LSTMCell, masks: Mapping[str, Tensor]) -> Forward:
+    """Return the forward pass of an LSTM cell."""
+    step = _LSTMStep(module, masks, "")
+
+    def forward(input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:  # noqa: A002
+        if input.dim() != 2:
+            return cast(tuple[Tensor, Tensor], type(module).forward(module, input, hx))
+        if hx is None:
+            zeros = input.new_zeros(len(input), module.hidden_size)
+            hx = (zeros, zeros)
+        return step(step.project(input), hx)
+
+    return forward
+
+
+def lstm_forward(module: nn.LSTM, masks: Mapping[str, Tensor]) -> Forward:
+    """Return the forward pass of an LSTM over a sequence, in all its layers and directions."""
+    directions = ("", "_reverse") if module.bidirectional else ("",)
+    steps = [
+        [_LSTMStep(module, masks, f"_l{layer}{direction}") for direction in directions]
+        for layer in range(module.num_layers)
+    ]
+
+    def forward(input: Any, hx: tuple[Tensor, Tensor] | None = None) -> Any:  # noqa: A002
+        if not isinstance(input, Tensor) or input.dim() != 3:
+            return type(module).forward(module, input, hx)
+        sequence = input.transpose(0, 1) if module.batch_first else input
+        if hx is None:
+            number, batch = module.num_layers * len(directions), sequence.shape[1]
+            width = module.proj_size or module.hidden_size
+            hx = (
+                sequence.new_zeros(number, batch, width),
+                sequence.new_zeros(number, batch, module.hidden_size),
+            )
+        states = list(zip(*hx, strict=True))
+        last: list[tuple[Tensor, Tensor]] = []
+        for layer, of_directions in enumerate(steps):
+            outputs = []
+            for number, step in enumerate(of_directions):
+                output, state = step.over(sequence, states[len(last)], backwards=number == 1)
+                outputs.append(output)
+                last.append(state)
+            sequence = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            if layer < len(steps) - 1:
+                sequence = F.dropout(sequence, module.dropout, module.training)
+        output = sequence.transpose(0, 1) if module.batch_first else sequence
+        return output, tuple(torch.stack(part) for part in zip(*last, strict=True))
+
+    return forward
+
+
+class _LSTMStep:
+    """One layer and direction of an LSTM.
+
+    Args:
+        module: that has the weights.
+        masks: of its weights; those that have none are whole.
+        suffix: of the names of these weights.
+    """
+
+    def __init__(self, module: nn.Module, masks: Mapping[str, Tensor], suffix: str) -> None:
+        self._module = module
+        self._suffix = suffix
+        self._operators = {
+            name: LinearOperator(masks[name + suffix])
+            for name in ("weight_ih", "weight_hh", "weight_hr")
+            if name + suffix in masks
+        }
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return what the gates get from the input."""
+        return self._times("weight_ih", inputs, "bias_ih")
+
+    def __call__(
+        self, projected: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the next hidden and cell state.
+
+        Args:
+            projected: what the gates get from the input (batch, 4 hidden).
+            state: hidden and cell state.
+        """
+        hidden, cell = state
+        gates = projected + self._times("weight_hh", hidden, "bias_hh")
+        i, f, g, o = gates.chunk(4, dim=1)
+        if torch.is_grad_enabled():
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
+        else:
+            cell = (f.sigmoid_() * cell).addcmul_(i.sigmoid_(), g.tanh_())
+            hidden = cell.tanh().mul_(o.sigmoid_())
+        if "weight_hr" in self._operators:
+            hidden = self._times("weight_hr", hidden, "")
+        return hidden, cell
+
+    def over(
+        self, sequence: Tensor, state: tuple[Tensor, Tensor], backwards: bool
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the hidden states (length, batch, hidden) and the last state."""
+        projected = self.project(sequence).unbind(0)
+        hidden = []
+        for step in reversed(projected) if backwards else projected:
+            state = self(step, state)
+            hidden.append(state[0])
+        return torch.stack(hidden[::-1] if backwards else hidden), state
+
+    def _times(self, weight: str, inputs: Tensor, bias: str) -> Tensor:
+        return self._operators[weight](
+            inputs,
+            getattr(self._module, weight + self._suffix),
+            getattr(self._module, bias + self._suffix, None) if bias else None,
+        )
+
+
+def normalization_forward(module: nn.modules.batchnorm._BatchNorm) -> Forward:
+    """Return a batch normalization that is as fast in the layout of these kernels as in C order.
+
+    Samples become positions, which makes no difference to statistics over both.
+    """
+    dense = type(module).forward
+
+    def forward(input: Tensor) -> Tensor:  # noqa: A002
+        if not is_feature_major(input):
+            return dense(module, input)
+        samples, channels, *size = input.shape
+        unused = [1] * (len(size) - 2)
+        positions = [-1] if len(size) < 2 else [-1, samples]
+        turned = input.movedim(0, -1).reshape(1, channels, *unused, *positions)
+        return dense(module, turned).view(channels, *size, samples).movedim(-1, 0)
+
+    return forward
+
+
+FORWARDS: Mapping[Callable[..., Any], Callable[..., Forward]] = {
+    nn.Linear.forward: linear_forward,
+    nn.Conv1d.forward: convolution_forward,
+    nn.Conv2d.forward: convolution_forward,
+    nn.Conv3d.forward: convolution_forward,
+    nn.LSTMCell.forward: lstm_cell_forward,
+    nn.LSTM.forward: lstm_forward,
+}
+"""For each forward pass of torch's, what builds its sparse counterpart from module and masks."""
