@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -79,7 +80,9 @@ class SparseExecution:
     def enter(self) -> None:
         """Let the layers compute sparsely from now on."""
         for module, forward in self._forwards.items():
-            module.forward = _Forward(module, forward)
+            replaced = _Forward(forward)
+            replaced.module = module
+            module.forward = replaced
         self._active = True
 
     def leave(self) -> None:
@@ -196,18 +199,13 @@ def _kernel(
     return SPARSE_CSR, ""
 
 
-class _Forward:
+class _Forward(partial[Any]):
     """The forward pass that a module has within the context; its copies compute densely."""
 
-    def __init__(self, module: nn.Module, forward: Forward) -> None:
-        self._module = module
-        self._forward = forward
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        return self._forward(*inputs, **named)
+    module: nn.Module
 
     def __reduce__(self) -> tuple[Callable[[nn.Module], Forward], tuple[nn.Module]]:
-        return _dense_forward, (self._module,)
+        return _dense_forward, (self.module,)
 
 
 def _dense_forward(module: nn.Module) -> Forward:

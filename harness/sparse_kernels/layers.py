@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import accumulate
@@ -35,16 +36,16 @@ class Operator(ABC):
     The dimensions of the input are those of a batch followed by those of a sample.
     """
 
+    sample_dimensions = 1
+    """How many of the input's last dimensions belong to one sample."""
+
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask.cpu()
+        self._shapes: dict[torch.Size, _Shape] = {}
 
     @abstractmethod
     def matrix(self, inputs: Tensor, weight: Tensor) -> SparseMatrix:
         """Return the sparse matrix for inputs of a shape."""
-
-    @abstractmethod
-    def sample_dimensions(self) -> int:
-        """Return how many of the input's last dimensions belong to one sample."""
 
     @abstractmethod
     def features(self, inputs: Tensor) -> tuple[int, ...]:
@@ -53,10 +54,6 @@ class Operator(ABC):
     @abstractmethod
     def dense(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the same output by torch's dense kernel."""
-
-    def batch(self, inputs: Tensor) -> tuple[int, ...]:
-        """Return the shape of the batch."""
-        return tuple(inputs.shape[: inputs.dim() - self.sample_dimensions()])
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the output, by the dense kernel where numbers or tracing demand that."""
@@ -72,23 +69,22 @@ class Operator(ABC):
 
     def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the output by the sparse kernel, without a graph."""
-        matrix = self.matrix(inputs, weight)
-        batch, features = self.batch(inputs), self.features(inputs)
-        samples = prod(batch)
-        rows = inputs.reshape(samples, matrix.places.shape[1])
-        if samples <= SAMPLES_AT_ONCE:
-            output = _feature_major(batch, features, inputs)
-            flat = output.view(samples, matrix.places.shape[0]).t()
-            matrix.times(rows.t().contiguous(), weight, out=flat)
-        else:
-            output = inputs.new_empty(*batch, *features)
-            flat = output.view(samples, -1)
-            for piece, part in zip(
-                flat.split(SAMPLES_AT_ONCE), rows.split(SAMPLES_AT_ONCE), strict=True
-            ):
-                piece.copy_(matrix.times(part.t().contiguous(), weight).t())
-        if bias is not None:
-            output.view(samples, len(bias), -1).add_(bias[:, None])
+        shape = self._shapes.get(inputs.shape) or self._shape(inputs, weight)
+        matrix = shape.matrix
+        rows = inputs if inputs.dim() == 2 else inputs.reshape(shape.samples, shape.columns)
+        if shape.samples <= SAMPLES_AT_ONCE:
+            # No view: autograd refuses that views of its functions are changed in place.
+            output = inputs.new_empty_strided(shape.output, shape.strides)
+            flat = output if output.dim() == 2 else output.view(shape.samples, shape.rows)
+            matrix.times(_feature_major(rows), weight, bias, flat.t())
+            return output
+        output = inputs.new_empty(shape.output)
+        flat = output.view(shape.samples, shape.rows)
+        pieces = zip(flat.split(SAMPLES_AT_ONCE), rows.split(SAMPLES_AT_ONCE), strict=True)
+        for piece, part in pieces:
+            product = _scratch("product", shape.rows, len(part), inputs)
+            matrix.times(_feature_major(part), weight, bias, product)
+            piece.copy_(product.t())
         return output
 
     def gradients(
@@ -106,31 +102,62 @@ class Operator(ABC):
             weight: of the forward pass.
             needed: which of the three are wanted.
         """
-        matrix = self.matrix(inputs, weight)
-        samples = prod(self.batch(inputs))
-        size, columns = matrix.places.shape
-        outer = gradient.reshape(samples, size).split(SAMPLES_AT_ONCE)
-        outer = tuple(piece.t().contiguous() for piece in outer)
+        shape = self._shapes.get(inputs.shape) or self._shape(inputs, weight)
+        matrix = shape.matrix
+        outer = [
+            piece.t().contiguous()
+            for piece in gradient.reshape(shape.samples, shape.rows).split(SAMPLES_AT_ONCE)
+        ]
         d_inputs = d_weight = d_bias = None
         if needed[0]:
-            if len(outer) == 1:
-                flat = matrix.transposed_times(outer[0], weight).t()
-            else:
-                flat = inputs.new_empty(samples, columns)
-                for piece, part in zip(flat.split(SAMPLES_AT_ONCE), outer, strict=True):
-                    piece.copy_(matrix.transposed_times(part, weight).t())
+            d_rows = [inputs.new_empty(shape.columns, piece.shape[1]) for piece in outer]
+            for piece, product in zip(outer, d_rows, strict=True):
+                matrix.transposed_times(piece, weight, product)
+            flat = d_rows[0].t() if len(d_rows) == 1 else torch.cat([part.t() for part in d_rows])
             d_inputs = flat.view(inputs.shape)
         if needed[1]:
-            inner = inputs.reshape(samples, columns).split(SAMPLES_AT_ONCE)
-            pairs = [
-                (part, piece.t().contiguous()) for part, piece in zip(outer, inner, strict=True)
-            ]
+            inner = inputs.reshape(shape.samples, shape.columns).split(SAMPLES_AT_ONCE)
+            pairs = zip(outer, (piece.t().contiguous() for piece in inner), strict=True)
             d_weight = matrix.weight_gradient(pairs, weight)
         if needed[2]:
             channels = self.mask.shape[0]
             sums = [piece.view(channels, -1).sum(1) for piece in outer]
             d_bias = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
         return d_inputs, d_weight, d_bias
+
+    def _shape(self, inputs: Tensor, weight: Tensor) -> _Shape:
+        """Work out what follows from the shape of inputs, once."""
+        batch = tuple(inputs.shape[: inputs.dim() - self.sample_dimensions])
+        features, samples = self.features(inputs), prod(batch)
+        matrix = self.matrix(inputs, weight)
+        strides = (*_strides(batch), *(stride * samples for stride in _strides(features)))
+        shape = _Shape(matrix, samples, (*batch, *features), strides)
+        self._shapes[inputs.shape] = shape
+        return shape
+
+
+class _Shape:
+    """What follows from the shape of an input.
+
+    Args:
+        matrix: what multiplies it.
+        samples: how many there are.
+        output: the output's shape.
+        strides: of an output whose samples are contiguous.
+    """
+
+    def __init__(
+        self,
+        matrix: SparseMatrix,
+        samples: int,
+        output: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> None:
+        self.matrix = matrix
+        self.rows, self.columns = matrix.places.shape
+        self.samples = samples
+        self.output = output
+        self.strides = strides
 
 
 class LinearOperator(Operator):
@@ -145,10 +172,6 @@ class LinearOperator(Operator):
         if self._matrix is None:
             self._matrix = SparseMatrix(linear_places(self.mask), weight)
         return self._matrix
-
-    def sample_dimensions(self) -> int:
-        """A sample is a vector."""
-        return 1
 
     def features(self, inputs: Tensor) -> tuple[int, ...]:
         """Return the number of outputs."""
@@ -173,6 +196,8 @@ class ConvolutionOperator(Operator):
 
     def __init__(self, module: _ConvNd, mask: Tensor) -> None:
         super().__init__(mask)
+        self.sample_dimensions = mask.dim() - 1
+        self._weights = int(mask.count_nonzero())
         self._module = module
         padding = module._reversed_padding_repeated_twice[::-1]
         zeros = module.padding_mode == "zeros"
@@ -199,7 +224,7 @@ class ConvolutionOperator(Operator):
 
     def entries(self, inputs: Tensor) -> int:
         """Return at most how many entries the matrix has."""
-        return int(self.mask.count_nonzero()) * prod(self.positions(inputs))
+        return self._weights * prod(self.positions(inputs))
 
     def matrix(self, inputs: Tensor, weight: Tensor) -> SparseMatrix:
         """Return the matrix for images of a size."""
@@ -209,10 +234,6 @@ class ConvolutionOperator(Operator):
                 convolution_places(self.mask, self.window(size)), weight
             )
         return self._matrices[size]
-
-    def sample_dimensions(self) -> int:
-        """A sample has channels and positions."""
-        return self.mask.dim() - 1
 
     def features(self, inputs: Tensor) -> tuple[int, ...]:
         """Return channels and positions."""
@@ -264,18 +285,39 @@ def _plain(inputs: Tensor, weight: Tensor) -> bool:
     """Return whether the sparse kernel knows what is to be computed."""
     return (
         type(inputs) in (Tensor, nn.Parameter)
-        and inputs.dtype == weight.dtype
-        and inputs.device == weight.device
-        and inputs.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
+        and inputs.dtype is weight.dtype
+        and inputs.is_cpu
+        and weight.is_cpu
+        and not torch._C._is_any_autocast_enabled()
         and not torch._C._are_functorch_transforms_active()
     )
 
 
-def _feature_major(batch: tuple[int, ...], features: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return an empty tensor (*batch, *features) whose samples are contiguous."""
-    strides = (*_strides(batch), *(stride * prod(batch) for stride in _strides(features)))
-    return torch.empty_strided((*batch, *features), strides, dtype=like.dtype, device=like.device)
+_buffers = threading.local()
+LARGEST_BUFFER = 2**20
+"""Numbers in a buffer that is kept; taking new memory from the system takes as long as its use."""
+
+
+def _scratch(purpose: str, rows: int, columns: int, like: Tensor) -> Tensor:
+    """Return memory for numbers that are needed until the next call for the same purpose."""
+    size = rows * columns
+    if size > LARGEST_BUFFER:
+        return like.new_empty(rows, columns)
+    key = f"{purpose} {like.dtype}"
+    buffer: Tensor | None = getattr(_buffers, key, None)
+    if buffer is None or len(buffer) < size:
+        with torch.inference_mode(False):
+            buffer = torch.empty(size, dtype=like.dtype)
+        setattr(_buffers, key, buffer)
+    return buffer[:size].view(rows, columns)
+
+
+def _feature_major(rows: Tensor) -> Tensor:
+    """Return (samples, features) as (features, samples) in C order, in a buffer if it has to."""
+    turned = rows.t()
+    if turned.is_contiguous():
+        return turned
+    return _scratch("turned", *turned.shape, rows).copy_(turned.detach())
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -283,21 +325,13 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(accumulate(shape[:0:-1], mul, initial=1))[::-1] if shape else ()
 
 
-def is_feature_major(images: Tensor) -> bool:
-    """Return whether a batch (samples, channels, ...) has the layout of these kernels."""
-    return (
-        images.dim() > 1
-        and not images.is_contiguous()
-        and images.movedim(0, -1).is_contiguous()
-    )
-
-
 def linear_forward(module: nn.Linear, masks: Mapping[str, Tensor]) -> Forward:
     """Return the forward pass of a linear layer."""
     operator = LinearOperator(masks["weight"])
+    parameters = module._parameters  # nn.Module finds an attribute ten times as slowly
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002
-        return operator(input, module.weight, module.bias)
+        return operator(input, parameters["weight"], parameters["bias"])
 
     return forward
 
@@ -310,7 +344,7 @@ def convolution_forward(module: _ConvNd, masks: Mapping[str, Tensor]) -> Forward
         images = input
         if module.padding_mode != "zeros":
             images = F.pad(images, module._reversed_padding_repeated_twice, module.padding_mode)
-        if images.dim() == operator.sample_dimensions():
+        if images.dim() == operator.sample_dimensions:
             return operator(images.unsqueeze(0), module.weight, module.bias).squeeze(0)
         if operator.entries(images) > MOST_ENTRIES:
             return operator.dense(images, module.weight, module.bias)
@@ -441,7 +475,7 @@ def normalization_forward(module: nn.modules.batchnorm._BatchNorm) -> Forward:
     dense = type(module).forward
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002
-        if not is_feature_major(input):
+        if input.is_contiguous() or input.stride(0) != 1:
             return dense(module, input)
         samples, channels, *size = input.shape
         unused = [1] * (len(size) - 2)

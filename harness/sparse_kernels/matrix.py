@@ -7,7 +7,7 @@ meets a row of samples that is contiguous in memory.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from torch import Tensor
+
+MKL = torch.backends.mkl.is_available()
 
 MOST_ENTRIES = 2**23
 """Layers whose matrix has more entries are executed densely: 28 bytes an entry, 235 MB in all."""
@@ -146,18 +148,33 @@ class SparseMatrix:
         self._transposed: _Values | None = None
         self._products: _Values | None = None
 
-    def times(self, inputs: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the matrix times inputs (columns, samples): (rows, samples)."""
-        return _multiply(self._matrix.refreshed(weight), inputs, out)
+    def times(
+        self, inputs: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor
+    ) -> None:
+        """Compute the matrix times inputs, plus a bias.
 
-    def transposed_times(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        """Return the transposed matrix times a gradient (rows, samples): (columns, samples)."""
+        Args:
+            inputs: (columns, samples), in C order.
+            weight: the dense weight.
+            bias: one number for each (rows / biases) rows that follow each other.
+            out: where the output goes, (rows, samples) in C order.
+        """
+        _multiply(self._matrix.refreshed(weight), inputs, bias, out)
+
+    def transposed_times(self, gradient: Tensor, weight: Tensor, out: Tensor) -> None:
+        """Compute the transposed matrix times a gradient.
+
+        Args:
+            gradient: (rows, samples), in C order.
+            weight: the dense weight.
+            out: where the product goes, (columns, samples) in C order.
+        """
         if self._transposed is None:
             self._transposed = _Values(self.places.transposed(), weight)
-        return _multiply(self._transposed.refreshed(weight), gradient)
+        _multiply(self._transposed.refreshed(weight), gradient, None, out)
 
     def weight_gradient(
-        self, pairs: Sequence[tuple[Tensor, Tensor]], weight: Tensor
+        self, pairs: Iterable[tuple[Tensor, Tensor]], weight: Tensor
     ) -> Tensor:
         """Return the gradient of the weight: zero where it was removed.
 
@@ -191,19 +208,17 @@ class _Values:
                 places.row_starts, places.columns, values, places.shape, check_invariants=False
             )
         self._values = values
-        # A reference, so that no other tensor can get its address.
-        self._seen: Tensor | None = None
-        self._version = -1
+        self._seen = values  # a reference, so that no other weight can get its address
+        self._address = self._version = -1
 
     def refreshed(self, weight: Tensor) -> Tensor:
         """Return the matrix with the weight's present values."""
         version = -1 if weight.is_inference() else weight._version
-        seen = self._seen
-        if seen is None or version < 0 or version != self._version or not _same(seen, weight):
-            with torch.no_grad():
-                flat = weight.detach().reshape(-1)
-                torch.index_select(flat, 0, self._places.sources, out=self._values)
-            self._seen, self._version = weight.detach(), version
+        if version != self._version or version < 0 or weight.data_ptr() != self._address:
+            self._seen = weight.detach()
+            self._address, self._version = weight.data_ptr(), version
+            flat = self._seen.reshape(-1)
+            torch.index_select(flat, 0, self._places.sources, out=self._values)
         return self._matrix
 
     def zeroed(self) -> Tensor:
@@ -212,19 +227,17 @@ class _Values:
         return self._matrix
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.data_ptr() == other.data_ptr() and one.shape == other.shape
-
-
-def _multiply(matrix: Tensor, dense: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return a CSR matrix times a dense one in C order."""
-    if dense.shape[1] == 0:
-        return dense.new_empty(matrix.shape[0], 0)
-    if not torch.backends.mkl.is_available():
+def _multiply(matrix: Tensor, dense: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Write a CSR matrix times a dense one, plus a bias, into ``out``."""
+    if not MKL or not dense.numel():
         # torch's own kernel, which is slower.
-        product: Tensor = torch.ops.aten._sparse_mm_reduce_impl(matrix, dense, "sum")[0]
-        return product if out is None else out.copy_(product)
-    if dense.shape[1] > 1:
-        return torch.mm(matrix, dense, out=out)
-    vector = torch.mv(matrix, dense[:, 0], out=None if out is None else out[:, 0])
-    return vector.unsqueeze(1)
+        out.copy_(torch.ops.aten._sparse_mm_reduce_impl(matrix, dense, "sum")[0])
+        if bias is not None:
+            out.view(len(bias), -1).add_(bias.unsqueeze(1))
+    elif bias is None:
+        torch.addmm(out, matrix, dense, beta=0, out=out)
+    elif len(bias) == len(out):
+        torch.addmm(bias.unsqueeze(1), matrix, dense, out=out)
+    else:
+        out.view(len(bias), -1).copy_(bias.unsqueeze(1))
+        torch.addmm(out, matrix, dense, out=out)
