@@ -38,6 +38,8 @@ class Places:
     """The column of each entry, int32."""
     sources: Tensor
     """The position of each entry in the flattened weight, int64."""
+    once: bool
+    """Whether no weight has two places."""
 
     @classmethod
     def of(
@@ -46,6 +48,7 @@ class Places:
         rows: np.ndarray[tuple[int], np.dtype[np.int64]],
         columns: np.ndarray[tuple[int], np.dtype[np.int64]],
         sources: np.ndarray[tuple[int], np.dtype[np.int64]],
+        once: bool,
     ) -> Places:
         """Sort entries, no two of which share a place, by row and column."""
         numbers = np.arange(len(rows))
@@ -56,6 +59,7 @@ class Places:
             torch.from_numpy(matrix.indptr.astype(np.int32)),
             torch.from_numpy(matrix.indices.astype(np.int32)),
             torch.from_numpy(sources[matrix.data]),
+            once,
         )
 
     def transposed(self) -> Places:
@@ -63,13 +67,14 @@ class Places:
         starts = self.row_starts.numpy()
         rows = np.repeat(np.arange(self.shape[0]), np.diff(starts))
         columns = self.columns.numpy().astype(np.int64)
-        return Places.of(self.shape[::-1], columns, rows, self.sources.numpy())
+        return Places.of(self.shape[::-1], columns, rows, self.sources.numpy(), self.once)
 
 
 def linear_places(mask: Tensor) -> Places:
     """Return the places of a matrix (outputs, inputs)."""
     rows, columns = mask.numpy().nonzero()
-    return Places.of((mask.shape[0], mask.shape[1]), rows, columns, rows * mask.shape[1] + columns)
+    sources = rows * mask.shape[1] + columns
+    return Places.of((mask.shape[0], mask.shape[1]), rows, columns, sources, once=True)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def convolution_places(mask: Tensor, window: Window) -> Places:
         inside = (inside[:, :, None] & ((place >= 0) & (place < size))[:, None]).reshape(row.shape)
     shape = (outputs * prod(positions), inputs_of_group * window.groups * prod(window.size))
     sources = np.broadcast_to(sources[:, None], row.shape)
-    return Places.of(shape, row[inside], column[inside], sources[inside])
+    return Places.of(shape, row[inside], column[inside], sources[inside], once=False)
 
 
 def _extended(
@@ -147,6 +152,7 @@ class SparseMatrix:
         self._matrix = _Values(places, weight)
         self._transposed: _Values | None = None
         self._products: _Values | None = None
+        self._gradient: Tensor | None = None
 
     def times(
         self, inputs: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor
@@ -190,8 +196,22 @@ class SparseMatrix:
         if len(values):
             for gradient, inputs in pairs:
                 torch.sparse.sampled_addmm(sums, gradient, inputs.t(), out=sums)
-        dense = values.new_zeros(weight.numel())
-        return dense.index_add_(0, self.places.sources, values).view(weight.shape)
+        dense = self._zeros(weight)
+        if self.places.once:
+            dense.scatter_(0, self.places.sources, values)
+        else:
+            dense.index_add_(0, self.places.sources, values)
+        return dense.view(weight.shape)
+
+    def _zeros(self, weight: Tensor) -> Tensor:
+        """Return zeros, in the memory of the last gradient if nobody has that any more.
+
+        Memory that is new to the process takes several times as long to fill.
+        """
+        if self._gradient is None or _users(self._gradient) > ALONE:
+            self._gradient = weight.new_zeros(weight.numel(), requires_grad=False)
+            return self._gradient.view(-1)
+        return self._gradient.zero_().view(-1)
 
 
 class _Values:
@@ -225,6 +245,15 @@ class _Values:
         """Return the matrix with zeros for values."""
         self._values.zero_()
         return self._matrix
+
+
+def _users(tensor: Tensor) -> int:
+    """Return how many tensors and storages refer to a tensor's memory."""
+    return int(torch._C._storage_Use_Count(tensor.untyped_storage()._cdata))
+
+
+ALONE = _users(torch.empty(1))
+"""What `_users` returns of memory that has one tensor."""
 
 
 def _multiply(matrix: Tensor, dense: Tensor, bias: Tensor | None, out: Tensor) -> None:
