@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -23,7 +23,7 @@ from harness.sparse_kernels.matrix import (
     linear_places,
 )
 
-SAMPLES_AT_ONCE = 256
+SAMPLES_AT_ONCE = 512
 """Samples that are multiplied in one go. More go through in pieces that stay in the cache, and
 come out in C order; up to that many, activations stay feature-major from layer to layer."""
 
@@ -67,8 +67,17 @@ class Operator(ABC):
             return cast(Tensor, _Product.apply(self, inputs, weight, bias))
         return self.product(inputs, weight, bias)
 
-    def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the output by the sparse kernel, without a graph."""
+    def product(
+        self, inputs: Tensor, weight: Tensor, bias: Tensor | None, turned: list[Tensor] | None = None
+    ) -> Tensor:
+        """Return the output by the sparse kernel, without a graph.
+
+        Args:
+            inputs: (*batch, *sample).
+            weight: the dense weight.
+            bias: one number for each output or output channel.
+            turned: gets the feature-major input, for the backward pass; not that of many samples.
+        """
         shape = self._shapes.get(inputs.shape) or self._shape(inputs, weight)
         matrix = shape.matrix
         rows = inputs if inputs.dim() == 2 else inputs.reshape(shape.samples, shape.columns)
@@ -76,7 +85,10 @@ class Operator(ABC):
             # No view: autograd refuses that views of its functions are changed in place.
             output = inputs.new_empty_strided(shape.output, shape.strides)
             flat = output if output.dim() == 2 else output.view(shape.samples, shape.rows)
-            matrix.times(_feature_major(rows), weight, bias, flat.t())
+            columns = rows.t().contiguous() if turned is not None else _feature_major(rows)
+            if turned is not None:
+                turned.append(columns)
+            matrix.times(columns, weight, bias, flat.t())
             return output
         output = inputs.new_empty(shape.output)
         flat = output.view(shape.samples, shape.rows)
@@ -93,6 +105,7 @@ class Operator(ABC):
         inputs: Tensor,
         weight: Tensor,
         needed: tuple[bool, bool, bool],
+        turned: Sequence[Tensor] = (),
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients of input, weight and bias from that of the output.
 
@@ -101,13 +114,11 @@ class Operator(ABC):
             inputs: of the forward pass.
             weight: of the forward pass.
             needed: which of the three are wanted.
+            turned: what `product` put there.
         """
         shape = self._shapes.get(inputs.shape) or self._shape(inputs, weight)
         matrix = shape.matrix
-        outer = [
-            piece.t().contiguous()
-            for piece in gradient.reshape(shape.samples, shape.rows).split(SAMPLES_AT_ONCE)
-        ]
+        outer = _pieces(gradient.reshape(shape.samples, shape.rows))
         d_inputs = d_weight = d_bias = None
         if needed[0]:
             d_rows = [inputs.new_empty(shape.columns, piece.shape[1]) for piece in outer]
@@ -116,9 +127,8 @@ class Operator(ABC):
             flat = d_rows[0].t() if len(d_rows) == 1 else torch.cat([part.t() for part in d_rows])
             d_inputs = flat.view(inputs.shape)
         if needed[1]:
-            inner = inputs.reshape(shape.samples, shape.columns).split(SAMPLES_AT_ONCE)
-            pairs = zip(outer, (piece.t().contiguous() for piece in inner), strict=True)
-            d_weight = matrix.weight_gradient(pairs, weight)
+            inner = turned or _pieces(inputs.reshape(shape.samples, shape.columns))
+            d_weight = matrix.weight_gradient(zip(outer, inner, strict=True), weight)
         if needed[2]:
             channels = self.mask.shape[0]
             sums = [piece.view(channels, -1).sum(1) for piece in outer]
@@ -264,7 +274,8 @@ class _Product(torch.autograd.Function):
         """Return the output."""
         ctx.operator = operator
         ctx.save_for_backward(inputs, weight, bias)
-        return operator.product(inputs, weight, bias)
+        ctx.turned = []
+        return operator.product(inputs, weight, bias, ctx.turned if ctx.needs_input_grad[2] else None)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -272,13 +283,14 @@ class _Product(torch.autograd.Function):
         inputs, weight, bias = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if not torch.is_grad_enabled():
-            return (None, *ctx.operator.gradients(gradient, inputs, weight, needed))
+            found = ctx.operator.gradients(gradient, inputs, weight, needed, ctx.turned)
+            return (None, *found)
         output = ctx.operator.dense(inputs, weight, bias)
         wanted = [
             tensor for tensor, need in zip((inputs, weight, bias), needed, strict=True) if need
         ]
-        found = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
-        return (None, *(next(found) if need else None for need in needed))
+        grads = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
+        return (None, *(next(grads) if need else None for need in needed))
 
 
 def _plain(inputs: Tensor, weight: Tensor) -> bool:
@@ -318,6 +330,13 @@ def _feature_major(rows: Tensor) -> Tensor:
     if turned.is_contiguous():
         return turned
     return _scratch("turned", *turned.shape, rows).copy_(turned.detach())
+
+
+def _pieces(rows: Tensor) -> list[Tensor]:
+    """Return (samples, features) as feature-major pieces of few samples."""
+    if len(rows) <= SAMPLES_AT_ONCE:
+        return [rows.t().contiguous()]
+    return [piece.t().contiguous() for piece in rows.split(SAMPLES_AT_ONCE)]
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:

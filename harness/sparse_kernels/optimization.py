@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,57 +86,81 @@ class _Vector:
     """The surviving entries of parameters, for one step a parameter themselves."""
 
     def __init__(self, places: Mapping[nn.Parameter, Tensor]) -> None:
-        self._places = places
-        self._sizes = [len(each) for each in places.values()]
-        first = next(iter(places))
-        self.parameter = nn.Parameter(first.new_empty(sum(self._sizes)))
-        self._gradient = torch.empty_like(self.parameter, requires_grad=False)
-        self._states: dict[nn.Parameter, dict[str, Any]] = {}
+        self._members = list(places)
+        self._places = list(places.values())
+        first = self._members[0]
+        self.parameter = nn.Parameter(first.new_empty(sum(map(len, self._places))))
+        self._values = _Parts(self.parameter.detach(), self._places)
+        self._gradient = _Parts(torch.empty_like(self._values.vector), self._places)
+        self._moments: dict[str, _Parts] = {}
+        self._states: list[dict[str, Any]] = []
 
     def gather(self, optimizer: torch.optim.Optimizer) -> None:
         """Take over values, gradients and state."""
-        self._states = {each: optimizer.state.pop(each, {}) for each in self._places}
-        self._take(self.parameter.detach(), list(self._places))
-        self._take(self._gradient, [each.grad for each in self._places])
-        self.parameter.grad = self._gradient
-        first = next(iter(self._states.values()))
-        if not first:
-            return
-        mine = optimizer.state[self.parameter] = dict(first)
-        for key, value in first.items():
+        self._states = [optimizer.state.pop(each, {}) for each in self._members]
+        self._values.take(self._members)
+        self._gradient.take([each.grad for each in self._members])
+        self.parameter.grad = self._gradient.vector
+        mine: dict[str, Any] = {}
+        for key, value in self._states[0].items():
             if isinstance(value, Tensor) and value.dim() > 0:
-                mine[key] = torch.empty_like(self._gradient)
-                self._take(mine[key], [state[key] for state in self._states.values()])
-            elif isinstance(value, Tensor):
-                mine[key] = value.clone()
+                parts = self._moment(key, None)
+                parts.take([state[key] for state in self._states])
+                mine[key] = parts.vector
+            else:
+                mine[key] = value.clone() if isinstance(value, Tensor) else value
+        if mine:
+            optimizer.state[self.parameter] = mine
 
     def scatter(self, optimizer: torch.optim.Optimizer) -> None:
         """Give values and state back."""
         mine = optimizer.state.pop(self.parameter, {})
-        self._give([each.detach() for each in self._places], self.parameter.detach())
+        self._values.give([each.detach() for each in self._members])
         for key, value in mine.items():
-            for each, state in self._states.items():
-                if not isinstance(value, Tensor):
-                    state[key] = value
-                elif value.dim() == 0:
-                    state[key] = value.clone()
+            moment = isinstance(value, Tensor) and value.dim() > 0
+            for each, state in zip(self._members, self._states, strict=True):
+                if not moment:
+                    state[key] = value.clone() if isinstance(value, Tensor) else value
                 elif state.get(key) is None:
                     state[key] = torch.zeros_like(each, requires_grad=False)
-            if isinstance(value, Tensor) and value.dim() > 0:
-                self._give([state[key] for state in self._states.values()], value)
-        for each, state in self._states.items():
+            if moment:
+                self._moment(key, value).give([state[key] for state in self._states])
+        for each, state in zip(self._members, self._states, strict=True):
             if state:
                 optimizer.state[each] = state
-        self._states = {}
+        self._states = []
 
-    def _take(self, vector: Tensor, dense: list[Any]) -> None:
-        parts = zip(vector.split(self._sizes), dense, self._places.values(), strict=True)
-        for part, tensor, places in parts:
+    def _moment(self, key: str, vector: Tensor | None) -> _Parts:
+        """Return the vector of one kind of moment, the optimizer's own where it made one."""
+        known = self._moments.get(key)
+        if known is None or (vector is not None and vector is not known.vector):
+            vector = torch.empty_like(self._values.vector) if vector is None else vector
+            known = self._moments[key] = _Parts(vector, self._places)
+        return known
+
+
+class _Parts:
+    """A vector of which each tensor of several has a part.
+
+    Args:
+        vector: the whole.
+        places: for each tensor, which of its entries the part consists of.
+    """
+
+    def __init__(self, vector: Tensor, places: Sequence[Tensor]) -> None:
+        self.vector = vector
+        self._places = places
+        self._parts = vector.split([len(each) for each in places])
+
+    def take(self, tensors: Sequence[Tensor | None]) -> None:
+        """Copy from the tensors."""
+        for part, tensor, places in zip(self._parts, tensors, self._places, strict=True):
+            assert tensor is not None
             torch.index_select(tensor.detach().reshape(-1), 0, places, out=part)
 
-    def _give(self, dense: list[Tensor], vector: Tensor) -> None:
-        parts = zip(vector.split(self._sizes), dense, self._places.values(), strict=True)
-        for part, tensor, places in parts:
+    def give(self, tensors: Sequence[Tensor]) -> None:
+        """Copy into the tensors."""
+        for part, tensor, places in zip(self._parts, tensors, self._places, strict=True):
             if tensor.is_contiguous():
                 tensor.view(-1).scatter_(0, places, part)
             else:
