@@ -123,9 +123,7 @@ class _Calls:
     number: int = 0
 
 
-def _record(
-    layers: Mapping[str, SparseLayer], call: Callable[[], object]
-) -> dict[str, _Calls]:
+def _record(layers: Mapping[str, SparseLayer], call: Callable[[], object]) -> dict[str, _Calls]:
     """Run a call and return how each layer was called; layers that were not are missing."""
     calls: dict[str, _Calls] = {}
     with ExitStack() as hooks:

@@ -62,7 +62,9 @@ class SparseExecution:
         possible, self.dense = sparse_layers(self._model, masks)
         if self._asked is not None:
             if unknown := sorted(self._asked - set(possible)):
-                reasons = "; ".join(f"{name}: {self.dense.get(name, 'no masked layer')}" for name in unknown)
+                reasons = "; ".join(
+                    f"{name}: {self.dense.get(name, 'no masked layer')}" for name in unknown
+                )
                 raise ValueError(f"these layers have no sparse kernel: {reasons}")
             self.dense |= {name: "not chosen" for name in possible if name not in self._asked}
             possible = {name: layer for name, layer in possible.items() if name in self._asked}
@@ -142,9 +144,7 @@ class SparseLayer:
         return sum(int(mask.count_nonzero()) for mask in self.masks.values()) / max(total, 1)
 
 
-def sparse_layers(
-    model: nn.Module, masks: Masks
-) -> tuple[dict[str, SparseLayer], dict[str, str]]:
+def sparse_layers(model: nn.Module, masks: Masks) -> tuple[dict[str, SparseLayer], dict[str, str]]:
     """Return the masked layers that have a sparse kernel, and why others have none, by name.
 
     Raises:
@@ -179,9 +179,7 @@ def sparse_layers(
     return sparse, dense
 
 
-def _kernel(
-    module: nn.Module, masks: Masks, own: Mapping[str, nn.Parameter]
-) -> tuple[str, str]:
+def _kernel(module: nn.Module, masks: Masks, own: Mapping[str, nn.Parameter]) -> tuple[str, str]:
     """Return the kernel for a layer, or why there is none."""
     weights = [own[name] for name in masks]
     if "forward" in vars(module):

@@ -68,7 +68,11 @@ class Operator(ABC):
         return self.product(inputs, weight, bias)
 
     def product(
-        self, inputs: Tensor, weight: Tensor, bias: Tensor | None, turned: list[Tensor] | None = None
+        self,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        turned: list[Tensor] | None = None,
     ) -> Tensor:
         """Return the output by the sparse kernel, without a graph.
 
@@ -275,7 +279,9 @@ class _Product(torch.autograd.Function):
         ctx.operator = operator
         ctx.save_for_backward(inputs, weight, bias)
         ctx.turned = []
-        return operator.product(inputs, weight, bias, ctx.turned if ctx.needs_input_grad[2] else None)
+        return operator.product(
+            inputs, weight, bias, ctx.turned if ctx.needs_input_grad[2] else None
+        )
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -445,9 +451,7 @@ class _LSTMStep:
         """Return what the gates get from the input."""
         return self._times("weight_ih", inputs, "bias_ih")
 
-    def __call__(
-        self, projected: Tensor, state: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, projected: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the next hidden and cell state.
 
         Args:

@@ -154,9 +154,7 @@ class SparseMatrix:
         self._products: _Values | None = None
         self._gradient: Tensor | None = None
 
-    def times(
-        self, inputs: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor
-    ) -> None:
+    def times(self, inputs: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
         """Compute the matrix times inputs, plus a bias.
 
         Args:
@@ -179,9 +177,7 @@ class SparseMatrix:
             self._transposed = _Values(self.places.transposed(), weight)
         _multiply(self._transposed.refreshed(weight), gradient, None, out)
 
-    def weight_gradient(
-        self, pairs: Iterable[tuple[Tensor, Tensor]], weight: Tensor
-    ) -> Tensor:
+    def weight_gradient(self, pairs: Iterable[tuple[Tensor, Tensor]], weight: Tensor) -> Tensor:
         """Return the gradient of the weight: zero where it was removed.
 
         Args:
