@@ -25,7 +25,7 @@ from harness.errors import Skip
 from harness.network import build_task
 from harness.storage.store import Record, Store
 from harness.text import table
-from pruners.normalisation import norm_scales
+from pruners.training import norm_scales
 from reports.figures import STYLE
 from reports.moments import as_rows, draw, firing_rows, moments
 

@@ -32,11 +32,11 @@ def main() -> int:
     differing = 0
     runs = sorted({*before.run_ids(), *after.run_ids()})
     for run in runs:
-        records = [store.record(run) for store in (before, after)]
-        differences = list(differences_between(*map(_compared, records)))
+        first, second = (_compared(store.record(run)) for store in (before, after))
+        differences = list(differences_between(first, second))
         differing += bool(differences)
-        for path, first, second in differences[:5]:
-            print(f"{run}: {path}: {first!r} and {second!r}")
+        for path, ours, theirs in differences[:5]:
+            print(f"{run}: {path}: {ours!r} and {theirs!r}")
     print(f"{len(runs) - differing} of {len(runs)} runs have the same results")
     return 1 if differing or not runs else 0
 

@@ -1,4 +1,4 @@
-"""The finished network on the disk: loaded again without running pickled code."""
+"""Finished networks: saved to one file, and loaded without running pickled code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
 from harness.storage import network_file
 from harness.storage.files import load_state
-from harness.storage.store import WEIGHTS, Store
+from harness.storage.store import WEIGHTS, Record, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 
 FIRST_UNITS = "units.pt"
-"""Where runs kept the state of their units when the file of the weights had no room for it."""
+"""Where older runs kept the state of their units."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A finished network with what was pruned in it."""
+    """A finished network, and the units that were pruned in it."""
 
     task: Task
     model: nn.Module
@@ -33,7 +33,7 @@ class Network:
 
 
 def save_network(folder: Path, model: nn.Module, units: dict[str, Units]) -> None:
-    """Write all that `load_network` needs into one file; what was removed takes no space."""
+    """Write everything that `load_network` needs into one file, without the removed weights."""
     states = {name: each.state() for name, each in units.items()}
     network_file.save_weights(
         folder / WEIGHTS, model.state_dict(), all_masks(units.values()), states
@@ -47,17 +47,17 @@ def load_network(
     device: torch.device,
     dense: Mapping[str, int] | None = None,
 ) -> Network:
-    """Build the plan's network, cut it as it was cut, and load its weights.
+    """Build the plan's network, prune it as the run did, and load its weights.
 
     Args:
         folder: the run's folder.
-        plan: says which network it is.
+        plan: the run's plan.
         registry: finds task and units.
-        device: where it is to be.
-        dense: how many weights its layers had before they were pruned, where that is known.
+        device: where to put the network.
+        dense: the sizes of its weights before pruning, by name, if known.
 
     Raises:
-        RequestError: the weights are missing, damaged, or those of another network.
+        RequestError: the weights are missing, damaged, or belong to another network.
         RunFailed: the units of a run of an earlier version are missing or damaged.
     """
     task = build_task(plan, device)
@@ -100,32 +100,19 @@ def load(
     Args:
         run: the run's folder.
         plugins: the plug-in files that the run used.
-        data_folder: where official data lie, whose vocabulary or size a network may need.
+        data_folder: the official data, whose vocabulary or size may decide a network's shape.
 
     Raises:
-        RequestError: there is no such run, its task is not known, or builds another network than
-            it did then; a file is missing or damaged.
-        RunFailed: a file of a run of an earlier version is missing or damaged.
+        RequestError: there is no such run, its task is unknown, or a file is missing or damaged.
+        RunFailed: the task builds another network today; or a file of a run of an earlier version
+            is missing or damaged.
     """
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
     record = Store(folder.parent).find(folder.name)
-    spec, layers = record["spec"], record["sparsity"]["per_layer"]
-    recorded = record["task"]["version"]
     registry = Registry([Path(plugin) for plugin in plugins])
-    wanted = plan(
-        registry,
-        spec["task"],
-        spec["pruner"],
-        sparsity=spec["sparsity"],
-        seed=spec["seed"],
-        profile=spec["profile"],
-        # What the network began from does not matter any more, and need not be there.
-        overrides={
-            name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
-        },
-        data_folder=Path(data_folder),
-    )
+    wanted = plan_of(record, registry, Path(data_folder))
+    layers, recorded = record["sparsity"]["per_layer"], record["task"]["version"]
     weights = {layer["name"]: layer["weights"] for layer in layers}
     try:
         return load_network(folder, wanted, registry, torch.device("cpu"), weights).model
@@ -135,13 +122,36 @@ def load(
         if fits and (recorded == wanted.task.version or isinstance(error, RunFailed)):
             raise
         raise RunFailed(
-            f"{folder.name}: the task {spec['task']!r} builds another network than the stored one: "
-            "its code has changed since; load it with the code of that time"
+            f"{folder.name}: the task {wanted.spec.task!r} builds another network than the stored "
+            "one: its code has changed since; load it with the code of that time"
         ) from error
 
 
+def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
+    """Return the plan of a finished run, by which its network can be built again.
+
+    Raises:
+        RequestError: its task or its pruner is unknown, or its data are missing.
+    """
+    spec = record["spec"]
+    # The network that the run started from is no longer needed.
+    overrides = {
+        name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
+    }
+    return plan(
+        registry,
+        spec["task"],
+        spec["pruner"],
+        sparsity=spec["sparsity"],
+        seed=spec["seed"],
+        profile=spec["profile"],
+        overrides=overrides,
+        data_folder=data_folder,
+    )
+
+
 def build_task(plan: Plan, device: torch.device) -> Task:
-    """Import and build the plan's task."""
+    """Import and build the task of a plan."""
     build = plan.task.load()
     with reading_data(plan.spec.task):
         task: Task = build(plan.settings, plan.data_folder, device)

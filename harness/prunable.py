@@ -1,4 +1,4 @@
-"""Which weights count: the denominator of every sparsity."""
+"""Which weights are prunable, and how many of them are left: the denominator of every sparsity."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the prunable weights by name, tied ones once, in the order of the modules.
 
     First and last layers are included; biases, normalisation and free parameters never are. A
-    weight that is computed from others (``torch.nn.utils.parametrize``, weight and spectral
-    normalisation) is stood for by the parameter that holds an entry for each of its own.
+    weight computed from other parameters (``torch.nn.utils.parametrize``, weight and spectral
+    normalisation) is represented by the parameter that has one entry for each of its entries.
     """
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
@@ -42,11 +42,11 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def never_zero(model: nn.Module) -> dict[str, str]:
-    """Return the layers with weights that cannot be held at zero, and what computes them.
+    """Return the layers whose weights cannot be held at zero, and what computes their weights.
 
-    It is tried on copies: where the parameter behind a weight is zero the weight has to be zero,
-    and elsewhere not, whatever is zero. Weight normalisation divides by a norm that may vanish,
-    and a matrix that is made orthogonal or symmetric has its zeros elsewhere.
+    This is tried on copies: the weight must be zero exactly where the parameter behind it is
+    zero. Weight normalisation divides by a norm that may vanish, and a matrix that is made
+    orthogonal or symmetric has its zeros in other places.
     """
     return {
         prefix: computed.how
@@ -58,7 +58,7 @@ def never_zero(model: nn.Module) -> dict[str, str]:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Return a copy, of networks too that keep computed weights, which torch does not copy."""
+    """Return a deep copy, also of a network that caches computed weights, which torch refuses."""
     kept = [
         (module, computed.weight, vars(module)[computed.weight])
         for module in model.modules()
@@ -75,10 +75,10 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def make_plain(model: nn.Module) -> dict[str, str]:
-    """Let all computed weights be parameters of their own, with the values that they have.
+    """Turn all computed weights into plain parameters with their current values.
 
     Returns:
-        The names of the weights by those of the parameters that stood for them.
+        The name of each weight, by the name of the parameter that represented it.
     """
     names: dict[str, str] = {}
     for prefix, module in list(model.named_modules()):
@@ -96,7 +96,7 @@ class _Computed:
     weight: str
     """Its name in the layer."""
     holder: str
-    """The name of the parameter that stands for it."""
+    """The name of the parameter that represents it."""
     how: str
     """What computes it."""
     hook: object = None
@@ -104,7 +104,7 @@ class _Computed:
 
 
 def _weights_of(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of a layer that stand for its weights, by their names in it."""
+    """Return the parameters that represent a layer's weights, by their names in the layer."""
     computed = list(_computed(module))
     scales = {f"{each.weight}_g" for each in computed if isinstance(each.hook, WeightNorm)}
     own = {
@@ -136,7 +136,7 @@ def _computed(module: nn.Module) -> Iterator[_Computed]:
         originals = list(chain.named_parameters(recurse=False))
         if not originals:
             continue
-        # Weight normalisation has a vector of lengths, too: first, and as long only by chance.
+        # Weight normalisation also has a vector of lengths, which comes first.
         holder, _ = max(enumerate(originals), key=lambda item: (item[1][1].numel(), item[0]))[1]
         how = ", ".join(type(step).__name__.strip("_") for step in chain.children())
         yield _Computed(name, f"parametrizations.{name}.{holder}", how)
@@ -185,12 +185,18 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def dense_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the prunable weights; of the dense network, the denominator."""
+    """Return the shapes of the prunable weights by name."""
     return {name: tuple(weight.shape) for name, weight in prunable_weights(model).items()}
 
 
 def layers(model: nn.Module, units: Iterable[Units], dense: Shapes) -> list[dict[str, Any]]:
-    """Return for each prunable weight its name, shapes, and numbers of weights before and now."""
+    """Return for each prunable weight its name, its shapes, and its size before and after pruning.
+
+    Args:
+        model: the network, masked or cut.
+        units: everything that can have pruned it.
+        dense: the shapes before pruning, from `dense_shapes`.
+    """
     masks = all_masks(units)
     now = prunable_weights(model)
     return [
@@ -206,6 +212,6 @@ def layers(model: nn.Module, units: Iterable[Units], dense: Shapes) -> list[dict
 
 
 def weight_sparsity(counts: Sequence[Mapping[str, Any]]) -> float:
-    """Return the fraction of the dense network's prunable weights that is gone."""
+    """Return the fraction of the dense network's prunable weights that has been removed."""
     kept = sum(int(layer["kept"]) for layer in counts)
     return 1 - kept / sum(int(layer["weights"]) for layer in counts)

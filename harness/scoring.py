@@ -1,4 +1,4 @@
-"""What a criterion may look at."""
+"""What a criterion sees of a network."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from harness.units import Units
 class Scoring:
     """The variables of a pruning event, and the training loss as a function of them.
 
-    A variable is a weight, or a gate. It requires grad, unless it is a weight that the task has
-    frozen. All come from training data.
+    A variable is a weight or a gate. It requires grad, unless it is a weight that the task has
+    frozen. Only training data are used.
     """
 
     variables: Mapping[str, Tensor]
     alive: Mapping[str, Tensor]
-    """For each variable a boolean tensor of its shape: what earlier events have left."""
+    """For each variable a boolean tensor of its shape: False if it was removed earlier."""
     losses: Sequence[Callable[[], Tensor]]
-    """The training loss of each scoring batch, computed anew at every call."""
+    """One function per scoring batch; each call computes its training loss anew."""
     without_signs: Callable[[], contextlib.AbstractContextManager[Callable[[], Tensor]]]
-    """A context in which the model and the variables hold their magnitudes in double precision;
-    it gives the function that computes the summed output for an input of ones (SynFlow)."""
+    """A context in which model and variables hold their magnitudes in double precision; it yields
+    the function that computes the summed output for an input of ones (SynFlow)."""
     generator: torch.Generator
-    """The event's own random numbers, on the CPU."""
+    """Random numbers of this event, on the CPU."""
     units: Units | None = None
-    """What the variables belong to, for criteria that look at more of it."""
+    """The units to which the variables belong, for criteria that need more than scores."""
     without_gradient: set[str] = field(default_factory=set)
-    """The frozen variables of which a gradient was asked for: they cannot be ranked."""
+    """Frozen variables whose gradient a criterion asked for; they cannot be ranked."""
 
     def learning(self) -> dict[str, Tensor]:
         """Return the variables that have a gradient: all but frozen weights.
 
-        A criterion that asks ranks by gradients; the engine keeps the frozen weights.
+        A criterion that calls this ranks by gradients, so the engine keeps all frozen weights.
         """
         frozen = {name for name, v in self.variables.items() if not v.requires_grad}
         self.without_gradient.update(frozen)
@@ -62,13 +62,13 @@ class Scoring:
 
 
 def require_twice_differentiable(loss: Tensor) -> None:
-    """Refuse a loss through a function of which torch would silently take the derivative for 0.
+    """Refuse a loss whose second derivative torch would silently take for 0.
 
-    A ``torch.autograd.Function`` that is marked ``once_differentiable`` cuts its gradient off from
-    what it depends on, and torch complains only if it comes by.
+    The gradient of a ``torch.autograd.Function`` marked ``once_differentiable`` is detached from
+    its inputs, and torch raises an error only on some paths.
 
     Raises:
-        RuntimeError: there is such a function.
+        RuntimeError: the loss goes through such a function.
     """
     waiting, seen = [loss.grad_fn], set()
     while waiting:
@@ -86,7 +86,7 @@ def require_twice_differentiable(loss: Tensor) -> None:
 _ONCE = "once_differentiable.<locals>.wrapper"
 
 Criterion = Callable[[Scoring], Scores]
-"""How to prune: the larger a variable's score, the more it is worth keeping."""
+"""How to prune: the variables with the lowest scores are removed."""
 
 
 @contextlib.contextmanager
@@ -94,8 +94,8 @@ def scoring_mode(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
     """Dropout off, buffers untouched; BatchNorm uses the batch's statistics, or the running ones.
 
     Running statistics are stale after a few epochs and undefined at initialisation, so the
-    batch's are the default. Where torch has a fused kernel without second derivatives for
-    attention or recurrent layers, the plain one is used.
+    batch's are the default. Fused kernels for attention and recurrent layers that lack second
+    derivatives are replaced by plain ones.
     """
     modes = {module: module.training for module in model.modules()}
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
@@ -117,7 +117,7 @@ def scoring_mode(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _differentiable_twice(model: nn.Module) -> Iterator[None]:
-    """Choose kernels that have second derivatives, and run every module that has hooks."""
+    """Choose kernels that have second derivatives and run every module's hooks."""
     backends: Any = torch.backends
     fast_path = backends.mha.get_fastpath_enabled()
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
@@ -132,7 +132,7 @@ def _differentiable_twice(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def magnitudes(model: nn.Module, variables: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let every parameter, buffer and variable hold its magnitude, in double precision."""
+    """Replace every parameter, buffer and variable by its magnitude in double precision."""
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     tensors |= {id(variable): variable for variable in variables.values()}
     originals = {key: tensor.data for key, tensor in tensors.items() if tensor.is_floating_point()}

@@ -1,4 +1,4 @@
-"""One seed for a run, one independent stream of random numbers for each purpose."""
+"""One seed per run, and an independent stream of random numbers for each purpose."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """Return a 63-bit seed that depends on ``seed`` and ``purpose`` only.
+    """Return a 63-bit seed that depends only on ``seed`` and ``purpose``.
 
-    Because the pruner is no part of any purpose, every pruner meets the same initial weights,
+    No purpose names the pruner, so every pruner gets the same initial weights,
     data order, augmentation, dropout and scoring batches.
     """
     text = "/".join(str(part) for part in (seed, *purpose))

@@ -15,7 +15,7 @@ from harness.data.loading import loaded
 from harness.seeds import derive
 
 Batch = Any
-"""What a task's stream yields and its loss understands: usually a tuple of tensors."""
+"""What a task's stream yields and its loss takes: usually a tuple of tensors."""
 
 Split = Literal["validation", "test"]
 
@@ -25,28 +25,28 @@ _Draw = tuple[Tensor, Generator]
 
 
 class Stream(Protocol):
-    """The endless training batches of one run; all that it remembers is in its state."""
+    """The endless training batches of one run; its state holds everything that it remembers."""
 
     companions: Sequence[nn.Module]
-    """Networks that must stay cut and masked like the model (a target network, say)."""
+    """Networks that must be pruned with the model, such as a target network."""
 
     def next(self, model: nn.Module) -> Batch:
-        """Return the next batch; ``model`` is for streams that act with it."""
+        """Return the next batch; streams of reinforcement learning act with ``model``."""
 
     def state(self) -> dict[str, Any]:
-        """Return what is needed to go on from here: tensors, numbers, strings and containers."""
+        """Return the state from which it can continue: tensors, numbers, strings and containers."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
 
 
 class Task(ABC):
-    """A task in one profile. Registered with `harness.registry.task`.
+    """A task in one profile, registered with `harness.registry.task`.
 
-    The last weights are tested once, by the engine: a pruner never meets test data.
+    The engine tests the last weights, once; a pruner never sees test data.
 
     Args:
-        settings: every setting of the profile, overrides applied (see the decorator).
+        settings: all settings of the profile, with overrides applied (see the decorator).
         data_folder: where official data lie.
         device: where batches and models live.
     """
@@ -77,9 +77,9 @@ class Task(ABC):
 
     @abstractmethod
     def scoring_batches(self, seed: int) -> list[Batch]:
-        """Return five un-augmented training batches of the recipe's size.
+        """Return five training batches of the recipe's size, without augmentation.
 
-        They come from their own random stream: equal for all methods and events of a seed.
+        They come from a random stream of their own, equal for all methods and events of a seed.
         """
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -88,7 +88,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return the metrics of a model in evaluation mode; the main one by its name."""
+        """Return the metrics of a model in evaluation mode, by name, the main one among them."""
 
     @abstractmethod
     def baseline(self) -> float:
@@ -100,14 +100,14 @@ class Task(ABC):
 
     @abstractmethod
     def inference(self, model: nn.Module, batch: Batch) -> object:
-        """Do what a user of the finished network does with the inputs of a batch."""
+        """Compute what a user of the finished network would compute for a batch's inputs."""
 
     @abstractmethod
     def one_sample(self) -> Batch:
         """Return a batch of one sample, for counting operations."""
 
     def forward(self, model: nn.Module) -> Tensor:
-        """Return the outputs for one sample: what units follow through the network."""
+        """Return the outputs for one sample; units trace this call through the network."""
         return self.outputs(model, self.one_sample())
 
     @abstractmethod
@@ -119,20 +119,20 @@ class Task(ABC):
 
 
 class ShuffledBatches:
-    """Batches of a fixed data set, shuffled anew each epoch; implements `Stream`.
+    """Batches of a fixed data set, reshuffled each epoch; implements `Stream`.
 
-    Order and augmentation are functions of the seed and the position, so that the position is
-    the whole state.
+    Order and augmentation are functions of the seed and the position, so the position is the
+    whole state.
 
     Args:
         samples: size of the training set; the last batch of an epoch may be smaller.
         batch_size: samples in a batch.
         seed: the run's seed.
-        collate: makes a batch of sample numbers, or of what was read for them; the generator is
-            for augmentation.
-        read: reads what takes a while, into tensors on the CPU: ahead of its use if the device is
-            a GPU (`harness.data.loading`). It uses the same generator, before ``collate`` does.
-        device: where ``collate`` gets what was read.
+        collate: makes a batch from sample indices, or from what ``read`` returned for them; the
+            generator is for augmentation.
+        read: loads samples into tensors on the CPU; for a GPU, in advance (`harness.data.loading`).
+            It uses the same generator as ``collate``, before it.
+        device: where ``collate`` gets the loaded tensors.
     """
 
     companions: Sequence[nn.Module] = ()
@@ -163,7 +163,7 @@ class ShuffledBatches:
         return -(-self._samples // self._batch_size)
 
     def next(self, model: nn.Module) -> Batch:
-        """Return the batch at the current position and move on."""
+        """Return the batch at the current position, and advance."""
         material: Any
         if (read := self._read) is None:
             material, augmentation = self._draw(self._position)
@@ -176,7 +176,7 @@ class ShuffledBatches:
         return self._collate(material, augmentation)
 
     def _draw(self, position: int) -> _Draw:
-        """Return the sample numbers of a batch, and the generator of its augmentation."""
+        """Return the sample indices of a batch, and the generator of its augmentation."""
         epoch, index = divmod(position, self.batches_per_epoch)
         if epoch != self._epoch:
             generator = Generator().manual_seed(derive(self._seed, "order", epoch))
@@ -197,9 +197,9 @@ class ShuffledBatches:
 
 
 def scoring_indices(samples: int, batch_size: int, seed: int) -> list[Tensor]:
-    """Return the sample numbers of the scoring batches, each drawn without replacement.
+    """Return the sample indices of the scoring batches, drawn without replacement.
 
-    A training set that is too small for five different batches is shuffled and gone through again.
+    A training set too small for five different batches is reshuffled and used again.
     """
     generator = torch.Generator().manual_seed(derive(seed, "scoring"))
     whole_batches = max(samples // batch_size, 1)

@@ -1,4 +1,4 @@
-"""The contract of what decides when to prune."""
+"""The contract of triggers, which decide when to prune."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from harness.units import Units
 
 @dataclass(frozen=True)
 class Reading:
-    """What a trigger saw at the end of an epoch."""
+    """What a trigger reads at the end of an epoch."""
 
     value: float | None
-    """What it watches; None while it has no value yet."""
+    """The watched value; None as long as there is none."""
     fired: bool
     threshold: float | None = None
-    """It fires when the value is below; None where no such number decides."""
+    """The trigger fires when the value falls below it; None if no threshold decides."""
 
 
 @dataclass(frozen=True)
 class Masks:
-    """What pruning would keep if it were done now, with one threshold for all."""
+    """A request for the masks that pruning would give now, with one global threshold."""
 
     units: type[Units]
     criterion: Criterion
@@ -33,23 +33,23 @@ class Masks:
 
 
 class Trigger(Protocol):
-    """Watches the training of one `harness.run.Run.train` and says when to stop.
+    """Watches the training of one `harness.run.Run.train`, and says when to stop.
 
-    All that it remembers is in its state, which is part of every checkpoint.
+    Its state is part of every checkpoint and must hold everything that it remembers.
     """
 
     @property
     def watches(self) -> Masks | None:
-        """What it is shown: masks, or with None the prunable weights."""
+        """What it wants to read: masks, or with None the prunable weights."""
 
     def begin(self, watched: Mapping[str, Tensor]) -> None:
-        """Look at it before the first step."""
+        """Read the watched tensors before the first step."""
 
     def after_epoch(self, watched: Mapping[str, Tensor]) -> Reading:
-        """Look at it at the end of an epoch."""
+        """Read the watched tensors at the end of an epoch."""
 
     def state(self) -> dict[str, Any]:
-        """Return what is needed to go on from here."""
+        """Return the state from which it can continue."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state, whose tensors are on the CPU."""
+        """Continue from a state, whose tensors are on the CPU."""

@@ -1,4 +1,4 @@
-"""The contract of units: what can be pruned."""
+"""The contract of units: the kinds of things that can be pruned."""
 
 from __future__ import annotations
 
@@ -12,50 +12,54 @@ from torch import Tensor, nn
 from harness.errors import RunFailed
 
 Scores = dict[str, Tensor]
-"""For each variable a tensor of its shape: the larger, the more worth keeping."""
+"""For each variable a tensor of its shape; the lowest scores are removed."""
 
 Kept = dict[str, Tensor]
-"""For each variable a boolean tensor of its shape: what stays."""
+"""For each variable a boolean tensor of its shape: True is kept."""
 
 Forward = Callable[[nn.Module], Tensor]
-"""Runs the model once and returns its outputs, for units that have to follow it."""
+"""Runs the model once and returns its outputs, for units that trace the model."""
 
 Scope = Callable[[Mapping[str, torch.Size], float], Mapping[str, int] | None]
-"""How a target sparsity is spread: from the shapes of the variables and the sparsity to the
-number of variables to keep in each tensor, or None where one threshold rules them all."""
+"""How a target sparsity is distributed over layers. It maps the shapes of the variables and the
+sparsity to the number of variables to keep in each tensor; None means one global threshold."""
 
 
 class Units(Protocol):
-    """One kind of thing that can be pruned, in one model.
+    """The prunable units of one kind, single weights or channels, in one model.
 
-    Registered with `harness.registry.units` and built with the run's model, so that a journal or
-    a saved model can name what it needs.
+    A kind is registered with `harness.registry.units`, so that journals and saved networks can
+    refer to it by name, and is built with the run's model.
     """
 
     exact: bool
-    """Whether every sparsity can be reached to one weight."""
+    """Whether every sparsity can be reached, to within one weight."""
 
     def __init__(self, model: nn.Module, forward: Forward | None = None) -> None: ...
 
     def as_variables(self, model: nn.Module) -> AbstractContextManager[dict[str, Tensor]]:
-        """Return a context in which the model's loss depends on what criteria score.
+        """Return a context that yields the variables that criteria score, as tensors with grad.
 
-        It gives tensors that require grad.
+        Within it the model's loss depends on them.
         """
 
     def alive(self) -> Kept:
-        """Return which variables earlier events have left."""
+        """Return which variables have not been removed."""
 
     def masks(self) -> Kept:
-        """Return the masks of the prunable weights that are zeroed but still there, by name."""
+        """Return the masks of prunable weights that are zeroed in place, by name."""
 
     def nodes(self) -> float | None:
-        """Return the fraction of all channels that is gone, None where none can go."""
+        """Return the fraction of all channels removed; None for units that remove no channels."""
 
     def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
-        """Return the variables to keep so that the weight sparsity becomes ``target``.
+        """Select the variables to keep, so that the weight sparsity becomes ``target``.
 
-        ``floor`` is the share of each tensor of the dense network that stays in any case.
+        Args:
+            scores: for each variable a tensor of its shape; the highest are kept.
+            target: the fraction of the dense network's prunable weights to remove.
+            scope: how the target is distributed over layers.
+            floor: the share of each tensor of the dense network that always stays.
 
         Raises:
             UnreachableSparsity: no selection reaches the target.
@@ -63,7 +67,7 @@ class Units(Protocol):
         """
 
     def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
-        """Return a random selection with the same number kept in each tensor, from those alive."""
+        """Return a random selection of remaining variables, per tensor as many as in ``kept``."""
 
     def apply(
         self,
@@ -72,16 +76,23 @@ class Units(Protocol):
         companions: Sequence[nn.Module],
         kept: Kept,
     ) -> None:
-        """Remove everything else from the model, its companions and the optimiser's state."""
+        """Remove all other variables.
+
+        Args:
+            model: the network.
+            optimiser: its optimizer, whose state is cut, too; None if there is none.
+            companions: target networks, which must stay pruned like the model.
+            kept: what stays.
+        """
 
     def before_step(self, model: nn.Module) -> None:
-        """Keep the gradients of what was removed out of clipping and of the optimiser."""
+        """Zero the gradients of removed weights, before clipping and before the optimizer step."""
 
     def after_step(self, model: nn.Module) -> None:
-        """Make sure that what was removed is still gone."""
+        """Zero the removed weights again after an optimizer step."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what is needed to go on from here: what was kept, by name."""
+        """Return the state from which these units can be restored: what was kept, by name."""
 
     def restore(
         self,
@@ -90,24 +101,24 @@ class Units(Protocol):
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Remove what is gone in a state from a model that still has it.
+        """Remove from a model everything that is removed in a state.
 
-        The model may be newly built, or have lost a part of it already.
+        The model may be new and dense, or partly pruned already.
         """
 
 
 def all_masks(units: Iterable[Units]) -> Kept:
-    """Return the masks of all units of a run together."""
+    """Return the masks of all units of a run in one dictionary."""
     return {name: mask for each in units for name, mask in each.masks().items()}
 
 
 class UnreachableSparsity(Exception):
-    """No selection reaches the sparsity asked for.
+    """No selection reaches the requested sparsity.
 
     Args:
         asked: the requested sparsity.
-        reachable: the nearest one that can be had.
-        because: why, where that is not plain.
+        reachable: the nearest reachable sparsity.
+        because: the reason, unless it is obvious.
     """
 
     def __init__(self, asked: float, reachable: float, because: str = "") -> None:
@@ -120,10 +131,10 @@ class UnreachableSparsity(Exception):
 
 
 def _fraction(value: float) -> str:
-    """Return ten digits, and all of them where ten would say that nothing is left."""
+    """Return ten digits, or all digits if ten would round to 1."""
     text = f"{value:.10g}"
     return repr(value) if text == "1" and value < 1 else text
 
 
 class ScoreError(RunFailed):
-    """A criterion returned something that cannot be ranked."""
+    """A criterion returned scores that cannot be ranked."""

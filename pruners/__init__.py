@@ -1,7 +1,10 @@
-"""How, when and what to prune.
+"""How, when and what to prune, and the methods of the literature.
 
-How: `pruners.criteria`, and for channels `pruners.channels.criteria`. When: `pruners.triggers` and
-`pruners.schedules`. What: `pruners.weights` and `pruners.channels`. Where the sparsity goes:
-`pruners.distributions`. How to train around it: `pruners.training`. The methods of the literature,
-each a short program over a run: `pruners.methods`.
+`pruners.methods` holds the methods, each a short program over a run. They are made of these parts:
+
+* how: `pruners.criteria`, and for channels also `pruners.channels.criteria`;
+* when: `pruners.triggers`, and in how many steps: `pruners.schedules`;
+* what: `pruners.weights` and `pruners.channels`;
+* the sparsity distribution over layers: `pruners.distributions`;
+* what happens while a run trains: `pruners.training`.
 """

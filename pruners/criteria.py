@@ -1,10 +1,12 @@
-"""How to prune: what a weight, or a gate, is worth.
+"""How to prune: what a weight, or the gate of a channel, is worth.
 
-A criterion scores variables ``v``: the weights themselves, or gates ``c = 1`` on channels. The
-larger the score, the more worth keeping, and one function serves both: SNAP is SNIP on gates, and
+A criterion scores variables ``v``, which are weights, or gates ``c = 1`` on channels. The larger
+the score, the more worth keeping. One function serves both kinds: SNAP is SNIP on gates, and
 CroP-S is CroP on gates. ``g`` is the gradient of the training loss summed over the scoring
-batches, zero where pruned; ``H`` is the Hessian of the same sum over all variables together,
-between layers too. Magnitudes are taken after the sums.
+batches, zero where pruned. ``H`` is the Hessian of the same sum over all variables together,
+including the blocks between layers. Magnitudes are taken after the sums.
+
+Every criterion returns a tensor for each variable, by name and of its shape.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from harness.scoring import Scores, Scoring, require_twice_differentiable
 
 
 def random(scoring: Scoring) -> Scores:
-    """Independent normal numbers: the control that every criterion has to beat."""
+    """Score by independent normal numbers: the control that every criterion has to beat."""
     return {
         name: torch.randn(variable.shape, generator=scoring.generator).to(variable.device)
         for name, variable in sorted(scoring.variables.items())
@@ -26,57 +28,62 @@ def random(scoring: Scoring) -> Scores:
 
 
 def magnitude(scoring: Scoring) -> Scores:
-    """``|v|`` (Han et al. 2015, arXiv:1506.02626)."""
+    """Score by ``|v|`` (Han et al. 2015, arXiv:1506.02626)."""
     return {name: v.detach().abs() for name, v in scoring.variables.items()}
 
 
 def snip(scoring: Scoring) -> Scores:
-    """``|v . g|``: the connection sensitivity (Lee et al. 2019, arXiv:1810.02340).
+    """Score by ``|v . g|``, the connection sensitivity (Lee et al. 2019, arXiv:1810.02340).
 
-    Deviations: five batches in place of one; biases are not scored; no division by the sum of all
-    scores, which changes no ranking.
+    Deviations: five batches in place of one; biases are not scored; the scores are not divided by
+    their sum, which would not change their ranking.
     """
     g = scoring.gradient()
     return {name: (v.detach() * g[name]).abs() for name, v in scoring.variables.items()}
 
 
 def grasp(scoring: Scoring) -> Scores:
-    """``v . H g``, with its sign: preserve the gradient flow (Wang et al. 2020, arXiv:2002.07376).
+    """Score by ``v . H g``, with its sign (GraSP, Wang et al. 2020, arXiv:2002.07376).
 
     Removing ``v`` changes ``|g|^2`` by ``-2 v . H g`` to first order. The authors remove the
-    largest ``-v . H g``: whatever holds the flow up stays. (Some later copies keep those instead.)
+    largest ``-v . H g``, so that the weights that sustain the gradient flow stay. (Some later
+    copies of their code keep the largest ``-v . H g`` instead.)
 
-    Deviations: the logits are not divided by a temperature of 200, the layers are not drawn anew
-    for scoring, and the batches are those of every other criterion and not balanced by class.
+    Deviations: the logits are not divided by a temperature of 200; the layers are not initialised
+    anew for scoring; the batches are those of every other criterion, not balanced by class.
     """
     hg = hessian_gradient(scoring)
     return {name: v.detach() * hg[name] for name, v in scoring.variables.items()}
 
 
 def crop(scoring: Scoring) -> Scores:
-    """``|v . H g|``: leave the gradient flow as it is (Rachwan et al. 2022, arXiv:2206.10451)."""
+    """Score by ``|v . H g|``, which preserves the gradient flow.
+
+    CroP, Rachwan et al. 2022, arXiv:2206.10451.
+    """
     hg = hessian_gradient(scoring)
     return {name: (v.detach() * hg[name]).abs() for name, v in scoring.variables.items()}
 
 
 def synflow(scoring: Scoring) -> Scores:
-    """``v . dR/dv`` for ``R`` the summed output of the network of magnitudes, fed with ones.
+    """Score by ``v . dR/dv``, the synaptic flow (Tanaka et al. 2020, arXiv:2006.05467).
 
-    Synaptic flow (Tanaka et al. 2020, arXiv:2006.05467): no data, never negative, and in double
-    precision because products over many layers leave the range of single precision.
+    ``R`` is the summed output of the network for an input of ones, with all weights replaced by
+    their magnitudes. The score needs no data and is never negative. It is computed in double
+    precision, because products over many layers leave the range of single precision.
     """
     with scoring.without_signs() as flow:
-        variables = scoring.variables.values()  # frozen ones too: here all have a gradient
+        variables = scoring.variables.values()  # including frozen ones: all have a gradient here
         gradients = torch.autograd.grad(flow(), list(variables), materialize_grads=True)
         scores = [v.detach() * g for v, g in zip(variables, gradients, strict=True)]
     return dict(zip(scoring.variables, scores, strict=True))
 
 
 def hessian_gradient(scoring: Scoring) -> dict[str, Tensor]:
-    """Return ``H g``: the gradient of ``|g|^2 / 2`` if no variable were pruned.
+    """Return ``H g``, which is the gradient of ``|g|^2 / 2`` if no variable is pruned.
 
-    It is ``(sum of H_b)(sum of g_b)`` over the scoring batches ``b``, not the sum of ``H_b g_b``;
-    ``g`` is a constant here, and pruned variables have no part in it.
+    It is ``(sum of H_b)(sum of g_b)`` over the scoring batches ``b``, not the sum of ``H_b g_b``.
+    ``g`` is treated as a constant, and is zero for pruned variables.
     """
     g = scoring.gradient()
     total = {name: torch.zeros_like(variable) for name, variable in scoring.variables.items()}
@@ -96,8 +103,14 @@ def curvature_product(
 ) -> dict[str, Tensor]:
     """Return ``d/d(others) <vector, g(variables)>`` of one loss, for a constant vector.
 
-    A Hessian times the vector if both are the same variables, else a block off its diagonal. It
-    is zero where no gradient depends on anything; frozen variables have none.
+    This is the Hessian times the vector if ``others`` are the same variables, and an off-diagonal
+    block of the Hessian times the vector if not. It is zero where the gradient is constant.
+
+    Args:
+        loss: computes the loss anew.
+        variables: whose gradient ``g`` is taken; frozen ones are left out.
+        others: with respect to which the product is differentiated.
+        vector: a tensor for each variable, of its shape.
     """
     learning = {name: variable for name, variable in variables.items() if variable.requires_grad}
     value = loss()

@@ -1,7 +1,10 @@
-"""Where the sparsity goes: one threshold for the whole network, or a share for each layer.
+"""Sparsity distributions: one threshold for the whole network, or a number for each layer.
 
-All functions have the signature of `harness.units.Scope`. Whatever the distribution, the numbers
-kept add up to exactly the same total, so that methods are compared at equal sparsity.
+A method passes one as the ``scope`` of `harness.run.Run.prune`. The sparsity of the network is the
+same under every distribution, to one weight, so that methods are compared at equal sparsity.
+
+Each function takes the shapes of the prunable tensors by name and the target sparsity, and
+returns how many variables to keep in each tensor, or None for one threshold for all.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 
 
 def whole_network(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
-    """Let one threshold rule all layers."""
+    """Rank the variables of all layers together, with one threshold; the default."""
 
 
 def per_layer(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
@@ -25,10 +28,9 @@ def per_layer(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, in
 def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
     """Keep a share of each layer in proportion to ``sum(shape) / prod(shape)``.
 
-    Large layers become sparser than small ones: the Erdos-Renyi random graph of Mocanu et al.
-    (2018, doi:10.1038/s41467-018-04316-3), with kernels as Evci et al. extended it (2020, RigL,
-    arXiv:1911.11134). Layers that would need more weights than they have stay whole, and the
-    others share the rest.
+    Large layers become sparser than small ones. The Erdos-Renyi random graph of Mocanu et al. 2018
+    (doi:10.1038/s41467-018-04316-3), which Evci et al. 2020 (RigL, arXiv:1911.11134) extended to
+    kernels. A layer whose share exceeds its size stays whole, and the other layers share the rest.
     """
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     shares = {name: sum(shape) for name, shape in shapes.items()}
@@ -37,7 +39,7 @@ def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dic
     while True:
         rest = total - sum(whole.values())
         all_shares = sum(shares.values())
-        # In whole numbers, so that rounding never makes all the layers at once too small.
+        # In whole numbers: rounding could make all layers too small at once.
         too_small = [name for name in shares if rest * shares[name] > sizes[name] * all_shares]
         if not too_small:
             return whole | _apportion(rest, shares)
@@ -47,12 +49,12 @@ def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dic
 
 
 def number_to_keep(total: int, sparsity: float) -> int:
-    """Return how many of ``total`` stay at a sparsity: the nearest number, halves upwards."""
+    """Return how many of ``total`` variables stay: the nearest number, with halves rounded up."""
     return math.floor((1 - sparsity) * total + 0.5)
 
 
 def _apportion(total: int, shares: Mapping[str, int]) -> dict[str, int]:
-    """Split a total in proportion to shares by the method of the largest remainder."""
+    """Split a total in proportion to shares, by the largest-remainder method."""
     all_shares = sum(shares.values())
     counts = {name: total * share // all_shares for name, share in shares.items()}
     left_over = total - sum(counts.values())

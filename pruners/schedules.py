@@ -1,4 +1,12 @@
-"""In how many steps to prune: the sparsities of successive events, ending at the target."""
+"""In how many steps to prune: sparsities of successive prunings, which end at the target.
+
+`harness.run.Run.prune` takes such a list for its target. It scores the pruned network anew before
+each step. Or a method trains between the steps::
+
+    for target in geometric_steps(run.sparsity, rounds=5):
+        run.prune(Weights, magnitude, target)
+        run.train(epochs=1)
+"""
 
 from __future__ import annotations
 
@@ -6,11 +14,16 @@ from __future__ import annotations
 def halving_steps(sparsity: float, steps: int = 5) -> list[float]:
     """Start at one half, halve the distance to the target ``steps`` times, and end at the target.
 
-    With no steps the target is reached at once.
+    ``k_i = rho - (rho - k_0) / 2^i`` with ``k_0 = 1/2``, the schedule of SNIP-it (Verdenius et al.
+    2020, arXiv:2006.00896), CroPit and EarlyCroP. For a target of 0.98, five steps are
+    ``0.5, 0.74, 0.86, 0.92, 0.95, 0.965, 0.98``.
 
-    The rule of SNIP-it (Verdenius et al. 2020, arXiv:2006.00896), CroPit and EarlyCroP:
-    ``k_i = rho - (rho - k_0) / 2^i``. Deviation: for a target of at most one half, which the
-    published code approaches from above, ``k_0`` is half the target.
+    Deviation: ``k_0`` is half the target if the target is at most one half. The published code
+    then starts above the target.
+
+    Args:
+        sparsity: the target ``rho``.
+        steps: how often the distance is halved; 0 returns the target alone.
     """
     if steps == 0:
         return [sparsity]
@@ -21,7 +34,12 @@ def halving_steps(sparsity: float, steps: int = 5) -> list[float]:
 def geometric_steps(sparsity: float, rounds: int) -> list[float]:
     """Remove the same fraction of what is left in each round: ``1 - (1 - rho)^(n / rounds)``.
 
-    The rule of iterative magnitude pruning (Frankle and Carbin 2019, arXiv:1803.03635), and the
-    exponential schedule of SynFlow (Tanaka et al. 2020, arXiv:2006.05467).
+    The schedule of iterative magnitude pruning (Frankle and Carbin 2019, arXiv:1803.03635), and the
+    exponential schedule of SynFlow (Tanaka et al. 2020, arXiv:2006.05467). For a target of 0.875,
+    three rounds are ``0.5, 0.75, 0.875``.
+
+    Args:
+        sparsity: the target ``rho``.
+        rounds: how many, at least one.
     """
     return [1 - (1 - sparsity) ** (n / rounds) for n in range(1, rounds)] + [sparsity]

@@ -1,6 +1,7 @@
-"""How to train around pruning: what learns, what is added to the loss, what is watched.
+"""What happens while a run trains: which parameters learn, penalties, watched scores.
 
-For the arguments ``only``, ``penalty`` and ``watch`` of `harness.run.Run.train`.
+These are values for the arguments ``only``, ``penalty`` and ``watch`` of `harness.run.Run.train`,
+as in ``run.train(only=norms_and_head, penalty=L1(norm_scales, 1e-4), watch=Taylor())``.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from torch.nn.modules.conv import _ConvNd
 
 from harness.scoring import Scores
 from harness.units import Units
-from pruners.channels.composition import norms, of_channels
+from pruners.channels.composition import norm_scales, norms, of_channels
 from pruners.channels.units import Channels
-from pruners.normalisation import norm_scales
+
+__all__ = ["L1", "Taylor", "l1", "norm_scales", "norms_and_head", "taylor"]
 
 
 def norms_and_head(model: nn.Module) -> list[str]:
-    """Pick all parameters but those of convolutions: normalisation and linear layers."""
+    """Return the names of all parameters except those of convolutions."""
     kernels = {
         id(parameter)
         for module in model.modules()
@@ -33,39 +35,39 @@ def norms_and_head(model: nn.Module) -> list[str]:
 
 @dataclass(frozen=True)
 class L1:
-    """A penalty: ``strength`` times the sum of magnitudes.
+    """A penalty: ``strength`` times the sum of the magnitudes of some parameters.
 
     Args:
-        parameters: picks them from the model.
-        strength: how much a magnitude of one adds to the loss.
+        parameters: returns them, by name, from the model.
+        strength: what a magnitude of one adds to the loss.
     """
 
     parameters: Callable[[nn.Module], Mapping[str, Tensor]]
     strength: float
 
     def __call__(self, model: nn.Module) -> Tensor:
-        """Return the penalty."""
+        """Return the penalty of a model, a scalar."""
         magnitudes = [tensor.abs().sum() for tensor in self.parameters(model).values()]
         return self.strength * torch.stack(magnitudes).sum()
 
 
 @dataclass
 class Taylor:
-    """Watches what the loss would lose with each channel, to first order, in every step.
+    """Watches how much the loss depends on each channel, to first order, in every step.
 
-    ``sum over steps of |phi dL/dphi|`` for a gate ``phi`` behind the normalisation (You et al.
-    2019, arXiv:1909.08174). There a gate takes the place of the scale; here none is put in, as its
-    gradient is that of scale and shift: ``phi dL/dphi = gamma dL/dgamma + beta dL/dbeta``. Coupled
-    channels have several, which are summed. Groups without normalisation are not scored.
+    The score is the sum over steps of ``|phi dL/dphi|``, for a gate ``phi`` in place of the scale
+    of normalisation (You et al. 2019, arXiv:1909.08174). No gate is inserted, because scale and
+    shift give the same number: ``phi dL/dphi = gamma dL/dgamma + beta dL/dbeta``. The scores of
+    coupled channels are summed. Groups without normalisation are not scored.
     """
 
     units: type[Channels] = Channels
     _sums: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def after_backward(self, model: nn.Module, units: Units) -> None:
-        """Add up the magnitudes of one step."""
+        """Add the scores of one step."""
         assert isinstance(units, Channels)
-        norm_scales(model)  # refuses a network without any
+        norm_scales(model)  # raises if there are none
         for name, layers in norms(model, units.graph).items():
             for layer, member in layers:
                 importance = of_channels(_gate_gradient(layer), member).sum(1).abs()
@@ -73,15 +75,15 @@ class Taylor:
                 self._sums[name] = before.to(importance.device) + importance
 
     def scores(self) -> Scores:
-        """Return the sums."""
+        """Return the sums, a vector for each group of channels."""
         return dict(self._sums)
 
     def state(self) -> dict[str, Any]:
-        """Return the sums so far."""
+        """Return the sums."""
         return dict(self._sums)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
         self._sums = dict(state)
 
 
@@ -91,6 +93,6 @@ def _gate_gradient(norm: nn.Module) -> Tensor:
     return torch.stack([p.detach() * p.grad for p in parameters if p.grad is not None]).sum(0)
 
 
-# Methods read like sentences: ``run.train(watch=taylor(), penalty=l1(norm_scales, 1e-4))``.
+# The lower-case names are for methods of plug-ins that use them.
 l1 = L1
 taylor = Taylor

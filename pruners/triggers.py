@@ -1,6 +1,7 @@
-"""When to prune: each implements `harness.trigger.Trigger`.
+"""When to prune: the triggers, which implement `harness.trigger.Trigger`.
 
-What a trigger is made with identifies it; what it remembers is in its state.
+A trigger is identified by its constructor arguments; everything it remembers is in ``state()``.
+A method passes it to `harness.run.Run.train`, as in ``run.train(until=LazyRegime(0.02))``.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ REFERENCES = ("start", "first_epoch")
 class LazyRegime:
     """Fires when the weights have almost stopped moving away from where they started.
 
-    From then on training is lazy: the tangent kernel hardly changes, and what is pruned now stays
-    right (Rachwan et al. 2022, arXiv:2206.10451). With ``Delta_t`` the squared distance of all
-    prunable weights from their start, relative to their squared norm there, it fires at the end
-    of the first epoch ``t >= 2`` with::
+    From then on training is lazy: the tangent kernel hardly changes, and the scores of a pruning
+    stay valid (Rachwan et al. 2022, arXiv:2206.10451). Let ``Delta_t`` be the squared distance of
+    all prunable weights from their start, relative to their squared norm there. The trigger fires
+    at the end of the first epoch ``t >= 2`` with::
 
         |Delta_t - Delta_(t-1)| / |Delta_1| < threshold
 
-    The published code differs from the paper. Its reference is the end of the first epoch, so that
-    ``Delta_1`` is the way covered in the second epoch, and its norms are not squared:
-    ``reference="first_epoch"`` and ``norm_power=1`` do the same. It also counts biases and
-    normalisation, which are left out here. Weights that did not move in the first epoch, or are
-    not finite, never fire the trigger.
+    The published code differs from the paper. It measures distances from the weights after the
+    first epoch, so that ``Delta_1`` is the distance covered in the second epoch, and does not
+    square them: ``reference="first_epoch"`` and ``norm_power=1`` do the same. The code also counts
+    biases and normalisation parameters, which are left out here. The trigger never fires if the
+    weights did not move in the first epoch or are not finite.
 
     Args:
-        threshold: one minus the target sparsity in the paper.
+        threshold: in the paper, one minus the target sparsity.
         norm_power: 2 for squared distances, as in the paper; 1 for distances, as in the code.
         reference: "start" for the initial weights, as in the paper; "first_epoch" for those at
             the end of the first epoch, as in the code.
@@ -61,7 +62,7 @@ class LazyRegime:
             raise RequestError(f"reference={self.reference}: unknown value; known: {known}")
 
     def begin(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the weights, which are the reference unless that is the end of the first epoch."""
+        """Copy the initial weights if they are the reference."""
         self._deltas = []
         if self.reference == "start":
             self._refer_to(weights)
@@ -71,7 +72,7 @@ class LazyRegime:
         self._deltas = [0.0]
 
     def after_epoch(self, weights: Mapping[str, Tensor]) -> Reading:
-        """Compare the way covered in this epoch with that of the first."""
+        """Compare the change of distance in this epoch with that in the first."""
         if not self._deltas:
             self._refer_to(weights)
             return Reading(value=None, fired=False, threshold=self.threshold)
@@ -91,16 +92,16 @@ class LazyRegime:
         return {"start": self._start, "deltas": list(self._deltas)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
         self._start, self._deltas = dict(state["start"]), list(state["deltas"])
 
 
 @dataclass
 class AtEpoch:
-    """Fires at the end of an epoch, counted from one where the training it watches began.
+    """Fires at the end of a given epoch.
 
     Args:
-        epoch: which one.
+        epoch: counted from one, from the beginning of the training that it watches.
     """
 
     watches: ClassVar[None] = None
@@ -108,7 +109,7 @@ class AtEpoch:
     _ended: int = field(default=0, init=False, repr=False, compare=False)
 
     def begin(self, weights: Mapping[str, Tensor]) -> None:
-        """Count from here."""
+        """Start counting."""
         self._ended = 0
 
     def after_epoch(self, weights: Mapping[str, Tensor]) -> Reading:
@@ -117,11 +118,11 @@ class AtEpoch:
         return Reading(float(self._ended), fired=self._ended >= self.epoch)
 
     def state(self) -> dict[str, Any]:
-        """Return how many epochs have ended."""
+        """Return the number of epochs that have ended."""
         return {"ended": self._ended}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
         self._ended = state["ended"]
 
 
@@ -129,15 +130,15 @@ class AtEpoch:
 class MaskDistance:
     """Fires when the mask that pruning would draw has settled: the early-bird ticket.
 
-    It fires at the end of an epoch if the newest mask and each of the ``epochs - 1`` before it
-    differ in less than ``threshold`` of all entries (You et al. 2020, arXiv:1909.11957).
+    It fires at the end of an epoch if the newest mask differs from each of the ``epochs - 1``
+    masks before it in less than ``threshold`` of all entries (You et al. 2020, arXiv:1909.11957).
 
     Args:
-        units: what would be pruned.
-        criterion: by which score.
-        target: to which sparsity.
-        threshold: the largest distance that counts as settled.
-        epochs: how many masks are held against each other.
+        units: the units that would be pruned.
+        criterion: the criterion that would score them.
+        target: the sparsity of the mask.
+        threshold: the distance, a fraction of all entries, below which masks have settled.
+        epochs: the number of masks that are compared, one per epoch.
     """
 
     units: type[Units]
@@ -149,15 +150,15 @@ class MaskDistance:
 
     @property
     def watches(self) -> Masks:
-        """Return which masks are to be drawn."""
+        """Return the masks that this trigger needs."""
         return Masks(self.units, self.criterion, self.target)
 
     def begin(self, masks: Mapping[str, Tensor]) -> None:
-        """Forget earlier masks. That of the initial weights does not count either."""
+        """Forget earlier masks, and ignore the mask of the initial weights."""
         self._masks = []
 
     def after_epoch(self, masks: Mapping[str, Tensor]) -> Reading:
-        """Compare the mask of this epoch with those before."""
+        """Compare the mask of this epoch with earlier ones."""
         newest = torch.cat([mask.flatten() for mask in masks.values()])
         older = self._masks[-(self.epochs - 1) :]
         self._masks = [*older, newest]
@@ -171,11 +172,11 @@ class MaskDistance:
         return {"masks": list(self._masks)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
         self._masks = list(state["masks"])
 
 
-# Methods read like sentences: ``run.train(until=lazy_regime(threshold=0.02))``.
+# The lower-case names are for methods of plug-ins that use them.
 lazy_regime = LazyRegime
 at_epoch = AtEpoch
 mask_distance = MaskDistance

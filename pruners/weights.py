@@ -1,4 +1,4 @@
-"""What to prune: single weights, held at zero by masks."""
+"""What to prune: single weights, which masks hold at zero."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from pruners.distributions import number_to_keep
 
 @units("weights")
 class Weights:
-    """The prunable weights of a model, one by one; implements `harness.units.Units`.
+    """The single prunable weights of a model; implements `harness.units.Units`.
 
-    Removed weights are exactly zero after every step, and their gradients and optimiser state
-    are zero too. Weights are counted over all prunable tensors, tied ones once.
+    Removed weights are exactly zero after every step, and so are their gradients and optimizer
+    state. Weights are counted over all prunable tensors; tied weights count once.
+
+    Args:
+        model: the model to be pruned.
+        forward: not used.
 
     Raises:
-        Skip: a layer computes its weights from others, such that zeros do not stay.
+        Skip: a layer computes its weights from other parameters, so that zeros would not last.
     """
 
     exact = True
@@ -49,7 +53,7 @@ class Weights:
 
     @contextmanager
     def as_variables(self, model: nn.Module) -> Iterator[dict[str, Tensor]]:
-        """Give the weights themselves."""
+        """Yield the weights themselves."""
         yield self.variables(model)
 
     def variables(self, model: nn.Module) -> dict[str, Tensor]:
@@ -57,30 +61,30 @@ class Weights:
         return dict(prunable_weights(model))
 
     def alive(self) -> Kept:
-        """Return the masks, all true before the first event."""
+        """Return the masks, which are all true before the first pruning."""
         return dict(self._alive)
 
     def masks(self) -> Kept:
-        """Return the same: removed weights are zeroed but still there."""
+        """Return the same masks: removed weights are zero, but still there."""
         return dict(self._alive)
 
     def nodes(self) -> None:
-        """Single weights are no channels."""
+        """Return None: single weights are not channels."""
 
     def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
         """Return the masks of the weights with the largest scores, exact to one weight.
 
-        Of equal scores the earlier positions are kept. What was removed never returns.
+        Among equal scores, earlier positions are kept. Removed weights never return.
 
         Args:
             scores: a tensor for each variable, of its shape.
-            target: the fraction of all prunable weights, removed ones included, to be gone.
-            scope: how many to keep in each tensor, or None for one threshold.
-            floor: the share of each tensor that stays in any case.
+            target: the fraction of all prunable weights that is removed, earlier prunings included.
+            scope: the sparsity distribution, which says how many to keep in each tensor.
+            floor: the minimum density, the share of each tensor that stays in any case.
 
         Raises:
-            UnreachableSparsity: fewer are alive than are to be kept, or none would be left.
-            ScoreError: a tensor is missing, has another shape, or is not finite where alive.
+            UnreachableSparsity: fewer weights are alive than should be kept, or none would be left.
+            ScoreError: a score is missing, has another shape, or is not finite where alive.
         """
         shapes = {name: alive.shape for name, alive in self._alive.items()}
         counts = scope(shapes, target)
@@ -92,7 +96,7 @@ class Weights:
         return self._largest(scores, grouped, target, floor)
 
     def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
-        """Return masks with as many weights in each tensor, uniformly among those alive."""
+        """Return random masks with as many weights per tensor, drawn from those alive."""
         return {
             name: _sample(self._alive[name], int(kept[name].count_nonzero()), generator)
             for name in kept
@@ -105,7 +109,14 @@ class Weights:
         companions: Sequence[nn.Module],
         kept: Kept,
     ) -> None:
-        """Hold everything else at zero from now on, in the optimiser's state too."""
+        """Hold all other weights at zero from now on, and zero their optimizer state.
+
+        Args:
+            model: the model to be pruned.
+            optimiser: its optimizer, if there is one.
+            companions: target networks, which get the same zeros.
+            kept: a mask for each prunable tensor.
+        """
         self._install(model, kept)
         for network in companions:
             for name, weight in prunable_weights(network).items():
@@ -118,7 +129,7 @@ class Weights:
                     value.mul_(self._alive[name])
 
     def before_step(self, model: nn.Module) -> None:
-        """Zero the gradients of removed weights, so that neither clipping nor moments see them."""
+        """Zero the gradients of removed weights: clipping and moments must not see them."""
         masked = zip(self._masked, self._masks, strict=True)
         pairs = [(weight.grad, mask) for weight, mask in masked if weight.grad is not None]
         if pairs:
@@ -126,7 +137,7 @@ class Weights:
             torch._foreach_mul_(gradients, masks)
 
     def after_step(self, model: nn.Module) -> None:
-        """Zero the removed weights again, whatever the optimiser did to them."""
+        """Zero the removed weights again, whatever the optimizer did to them."""
         if self._masked:
             with torch.no_grad():
                 torch._foreach_mul_(self._masked, self._masks)
@@ -142,7 +153,7 @@ class Weights:
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Take masks over, and hold at zero what they leave out."""
+        """Hold at zero what the masks of a state leave out."""
         self.apply(model, optimiser, companions, dict(state))
 
     def _install(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
@@ -150,10 +161,10 @@ class Weights:
         self._alive = {name: kept[name].to(weight.device) for name, weight in weights.items()}
         pruned = [name for name, alive in self._alive.items() if not alive.all()]
         self._masked = [weights[name] for name in pruned]
-        # As numbers: a product of equal types takes a fifth of the time of one with a boolean.
+        # Masks as numbers: a product of equal types takes a fifth of the time of one with booleans.
         self._masks = [self._alive[name].to(weights[name].dtype) for name in pruned]
         with torch.no_grad():
-            # Not by a product: zero times what has diverged is no number.
+            # Not by a product: zero times an infinite weight is not a number.
             for name in pruned:
                 weights[name].masked_fill_(~self._alive[name], 0)
 
@@ -164,7 +175,7 @@ class Weights:
         target: float,
         floor: float,
     ) -> Kept:
-        """Keep the given number of each group of tensors."""
+        """Keep a given number of weights in each group of tensors."""
         self._check_reachable(counts, target, floor)
         kept: Kept = {}
         for names, count in counts.items():
@@ -194,11 +205,11 @@ class Weights:
             raise UnreachableSparsity(target, 1 - reachable / total)
 
     def _rankable(self, name: str, scores: Scores, floor: float) -> Tensor:
-        """Return a tensor's scores, minus infinity where removed, infinity below the floor."""
+        """Return a tensor's scores: -inf where removed, inf where the floor protects them."""
         alive = self._alive[name]
         if name not in scores or scores[name].shape != alive.shape:
             raise ScoreError(f"the criterion gave {name!r} no score of shape {tuple(alive.shape)}")
-        # NumPy, which ranks, knows neither bfloat16 nor tensors that are part of a graph.
+        # NumPy, which ranks, has no bfloat16 and takes no tensors that require grad.
         exact = scores[name].dtype in (torch.float32, torch.float64)
         score = scores[name].detach() if exact else scores[name].detach().float()
         if not (score.isfinite() | ~alive).all():
@@ -211,10 +222,10 @@ class Weights:
 
 
 def _top(scores: Tensor, count: int) -> Tensor:
-    """Return a boolean vector that is true for the ``count`` largest, the earliest among ties."""
+    """Return a mask of the ``count`` largest of a vector; among ties, of the earliest."""
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    # Selection in linear time; NumPy's takes a fifth of the time of torch.kthvalue on a CPU.
+    # On a CPU NumPy selects in a fifth of the time of torch.kthvalue.
     place = scores.numel() - count
     threshold = float(np.partition(scores.cpu().numpy(), place)[place])
     chosen = scores > threshold
@@ -224,7 +235,7 @@ def _top(scores: Tensor, count: int) -> Tensor:
 
 
 def _sample(alive: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return a mask of ``count`` true entries, drawn without replacement from those alive."""
+    """Return a mask of ``count`` entries, drawn without replacement from those alive."""
     positions = alive.flatten().nonzero().flatten()
     drawn = torch.randperm(len(positions), generator=generator)[:count]
     mask = torch.zeros(alive.numel(), dtype=torch.bool, device=alive.device)

@@ -16,7 +16,7 @@ from torch.optim import Adam, Optimizer
 
 from harness.errors import RequestError, RunFailed
 from pruners.channels import ChannelGraph, shrink, trace_channels, verify_shrink
-from pruners.channels.rules import tensors_in
+from pruners.channels.rules.registry import tensors_in
 
 TOLERANCE = 1e-7
 """Between the cut and the masked network, in double precision, relative to the largest output."""

@@ -1,9 +1,9 @@
-"""Energy and emissions of the phases of a run, measured where the machine can.
+"""Energy and emissions of a run, measured if the machine has counters.
 
-On a GPU it is the GPU's own counter (NVML), and the processors' (RAPL) where it may be read.
-Without a GPU it is RAPL; where there is none, codecarbon's estimate from the load and the
-machine's size, which is mostly a constant times the duration. The result says which it was: an
-estimate must never rank anything. Nothing is looked up in a network, and nothing written.
+A run on a GPU reads the GPU's counter (NVML), and the processors' counter (RAPL) if it may. A run
+on a CPU reads RAPL. Without RAPL, codecarbon estimates the energy from the load and the size of
+the machine, which is little more than a constant times the duration. The result says which method
+was used: an estimate must never rank anything. Nothing is looked up online, and nothing written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.costs.memory import Measured
 WORLD_AVERAGE = 475.0
 """Grams of CO2 equivalent per kilowatt-hour (IEA, Global Energy & CO2 Status Report 2019).
 
-The place of the machine is not asked for: emissions are energy times one constant for all.
+Emissions are energy times this constant, wherever the machine is.
 """
 
 _SHORTEST_SECONDS = 1.0
@@ -33,7 +33,7 @@ _JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy used so far, and what it stands for."""
+    """Energy used so far, and how it was measured."""
 
     kilowatt_hours: Measured
     emissions_g: Measured
@@ -41,18 +41,18 @@ class Energy:
     method: str
     """``measured nvml``, ``measured rapl``, ``estimated cpu_load``; joined by `` + ``."""
     scope: str
-    """Whose energy it is, others' work on the same hardware included."""
+    """The hardware whose energy it is; other work on that hardware is included."""
     carbon_intensity: float
     """Grams of CO2 equivalent per kilowatt-hour."""
 
 
 class EnergyMeter:
-    """The energy used between each `start` and `stop`, added up.
+    """Adds up the energy used between each `start` and `stop`.
 
-    To be built before memory and time are measured: looking for the hardware takes about two
-    seconds and some memory. To start or stop takes some 3 ms, and while it runs a thread wakes
-    once a second for 0.2 ms. A long run should `read` it every few minutes, because the
-    processors' counter begins again from 0 each time it has counted some 250 kJ.
+    Build it before memory and time are measured: finding the hardware takes about two seconds
+    and some memory. Starting and stopping take about 3 ms, and a thread wakes once a second for
+    0.2 ms. A long run should `read` it every few minutes, because the processors' counter
+    overflows after about 250 kJ.
 
     Args:
         device: where the run computes.
@@ -67,19 +67,19 @@ class EnergyMeter:
         self._failure: str | None = None
         self._sources: list[_Source] = []
         self._still_seconds: dict[str, float] = {}
-        """By the scope of a source: since when its counter has not moved."""
+        """For how long the counter of each source has not moved, by the source's scope."""
         with self._noting_failure():
             self._sources = _sources(device)
 
     def start(self) -> None:
-        """Begin or go on measuring."""
+        """Start or continue measuring."""
         with self._noting_failure():
             for source in self._sources:
                 source.start()
         self._started_at = time.perf_counter()
 
     def stop(self) -> None:
-        """Pause; nothing happens if it is paused already."""
+        """Pause, if it is running."""
         if self._started_at is None:
             return
         seconds = time.perf_counter() - self._started_at
@@ -90,7 +90,7 @@ class EnergyMeter:
                 self._joules += self._plausible(source, source.stop(), seconds)
 
     def read(self) -> Energy:
-        """Return what was used so far, and go on measuring if it was."""
+        """Return the energy so far, without stopping."""
         if self._started_at is not None:
             self.stop()
             self.start()
@@ -105,7 +105,7 @@ class EnergyMeter:
         )
 
     def state(self) -> dict[str, float | str | None]:
-        """Return what is needed to go on counting in another process."""
+        """Return the state from which another process can continue."""
         self.read()
         return {
             "joules": self._joules,
@@ -115,7 +115,7 @@ class EnergyMeter:
         }
 
     def restore(self, state: Mapping[str, float | str | None]) -> None:
-        """Add what another process has measured before."""
+        """Add what earlier processes have measured."""
         self._joules += float(state["joules"] or 0)
         self._seconds += float(state["seconds"] or 0)
         if state["failure"] is not None:
@@ -135,7 +135,7 @@ class EnergyMeter:
         return Measured(value)
 
     def _plausible(self, source: _Source, joules: float, seconds: float) -> float:
-        """Return what a source counted; no hardware uses nothing, or gives energy back."""
+        """Return a source's reading, and note a counter that stands still or goes backwards."""
         still = self._still_seconds.get(source.scope, 0.0) + seconds if joules == 0 else 0.0
         self._still_seconds[source.scope] = still
         counter = f"the counter of {source.scope} ({source.method})"
@@ -147,7 +147,7 @@ class EnergyMeter:
 
     @contextlib.contextmanager
     def _noting_failure(self) -> Iterator[None]:
-        # Whatever drivers and counters do, a run must not be lost over its energy.
+        # A run must not fail because of a driver or an energy counter.
         try:
             yield
         except Exception as error:
@@ -185,7 +185,7 @@ class _GraphicsCard:
         pynvml.nvmlInit()
         self._device = device
         self._counter = pynvml.nvmlDeviceGetTotalEnergyConsumption
-        # By its identifier: NVML's numbers ignore CUDA_VISIBLE_DEVICES.
+        # Found by UUID, because NVML's indices ignore CUDA_VISIBLE_DEVICES.
         identifier = torch.cuda.get_device_properties(device).uuid
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identifier}".encode())
         self._started_at = self._joules()
@@ -202,17 +202,16 @@ class _GraphicsCard:
 
 
 class _Processors:
-    """Codecarbon's tracker, of which each task is one phase.
+    """The processors, read through codecarbon's tracker; each phase is one of its tasks.
 
-    Its totals also contain the pauses between tasks, so the tasks are what counts. What it
-    estimates for memory, a constant, is left out beside what is measured. It tracks the machine
-    and not the process, because for that it would look at all processes of the machine each
-    second.
+    The tracker's totals include the pauses between tasks, so only tasks are added up. Its constant
+    estimate for memory is left out if the processors are measured. It tracks the machine, because
+    tracking one process means reading all processes of the machine every second.
     """
 
     def __init__(self) -> None:
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-        # Everything that a user's own settings of codecarbon could change is given here.
+        # Everything that a user's own codecarbon configuration could change is set here.
         self._tracker = OfflineEmissionsTracker(
             tracking_mode="machine",
             gpu_ids=[],

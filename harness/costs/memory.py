@@ -1,4 +1,4 @@
-"""Peak memory, as what is added to what the process held before."""
+"""Peak memory beyond what the process held before."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BETWEEN = "another measurement of memory began in between"
 class PeakMemory:
     """The most memory in use since the last `start`, beyond what was in use at construction.
 
-    To be built before the model, so that model, gradients and optimiser all count. On a GPU it
-    is the memory of torch's allocator on that device; elsewhere the resident memory of the
-    process, known on Linux only.
+    Build it before the model, so that model, gradients and optimizer all count. On a GPU it reads
+    torch's allocator for that device. On a CPU it reads the resident memory of the process, which
+    only Linux reports.
 
-    What happens between `pause` and `resume` does not count, and neither does what it leaves
-    behind: libraries that it loaded, memory that was freed and not given back to the system.
+    Memory used between `pause` and `resume` does not count, and neither does memory that stays
+    behind: loaded libraries, and freed memory that was not returned to the system.
 
-    A process has one high-water mark, so phases do not nest: `start` ends the phase before, of
-    whichever `PeakMemory`, whose `peak` is then None with a reason.
+    A process has one high-water mark, so phases do not nest: `start` ends the phase of any other
+    `PeakMemory`, whose `peak` is then None with a reason.
 
     Args:
         device: where the model will live.
@@ -57,7 +57,7 @@ class PeakMemory:
             self._reset()
 
     def start(self) -> None:
-        """Begin a phase: the peak is again what is in use now."""
+        """Begin a phase: reset the peak to the memory in use."""
         is_first = PeakMemory._running is self
         PeakMemory._running = self
         self._highest, self._paused_at = 0, None
@@ -69,7 +69,7 @@ class PeakMemory:
             self._reset()
 
     def pause(self) -> None:
-        """Leave out what happens from here on."""
+        """Stop counting."""
         if PeakMemory._running is not self or self._paused_at is not None:
             return
         with self._noting_failure():
@@ -79,7 +79,7 @@ class PeakMemory:
             self._paused_at = self._in_use()
 
     def resume(self) -> None:
-        """Go on with the phase."""
+        """Continue counting."""
         if PeakMemory._running is not self or self._paused_at is None:
             return
         with self._noting_failure():
@@ -87,7 +87,7 @@ class PeakMemory:
             self._collect_young()
             self._give_back()
             if self._in_use() - self._paused_at > _SUSPICIOUS_BYTES:
-                gc.collect()  # what is freed only later would then be missing from the phase
+                gc.collect()  # garbage freed later would be subtracted from the phase
                 self._give_back()
             self._held += self._in_use() - self._paused_at
             self._paused_at = None
@@ -104,7 +104,7 @@ class PeakMemory:
         return self._measured(highest)
 
     def peak_of_all(self) -> Measured:
-        """Return the peak since construction, pauses included: what the machine must have."""
+        """Return the peak since construction, pauses included: the memory that a machine needs."""
         highest = self._highest_of_all
         if PeakMemory._running is not self:
             return Measured(None, _BETWEEN)
@@ -125,11 +125,11 @@ class PeakMemory:
             self._unavailable = f"the process's peak memory is not available here: {error}"
 
     def _collect_young(self) -> None:
-        """Free the cycles of what was made lately; going through everything takes 0.2 s."""
+        """Free recent reference cycles; a full collection takes 0.2 s."""
         gc.collect(1)
 
     def _give_back(self) -> None:
-        """Give what was freed back to the system: it is not in use."""
+        """Return freed memory to the system."""
         if self._device.type != "cuda":
             with contextlib.suppress(AttributeError):
                 ctypes.CDLL(None).malloc_trim(0)
@@ -157,12 +157,12 @@ def _status(field: str) -> int:
         name, _, kibibytes = line.partition(":")
         if name == field:
             return int(kibibytes.split()[0]) * 1024
-    raise OSError(f"the kernel tells no {field}")
+    raise OSError(f"the kernel does not report {field}")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured number; None with a reason where it could not be had."""
+    """A measured number; or None, with the reason why it could not be measured."""
 
     value: int | float | None
     reason: str | None = None
@@ -173,7 +173,7 @@ _ALLOCATION = "[memory]"
 
 
 class Allocations:
-    """Follows all allocations in its context, and has the peak of the parts that count.
+    """Records all CPU allocations in its context, and returns the peak of the parts that count.
 
     ::
 
@@ -185,12 +185,12 @@ class Allocations:
     """
 
     def __init__(self) -> None:
-        # The profiler's library is talkative otherwise; it reads this when it is first used.
+        # Silences the profiler's library, which reads this when it is first used.
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
 
     def __enter__(self) -> Allocations:
-        gc.collect()  # so that nothing is freed meanwhile whose allocation was not seen
+        gc.collect()  # or memory allocated earlier would be freed within the context
         self._profile.__enter__()
         return self
 
@@ -199,14 +199,14 @@ class Allocations:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Let the peak be among those of this context."""
+        """Count the peak within this context."""
         with record_function(_MARK):
             yield
 
     def peak(self) -> Measured:
-        """Return the most bytes that were allocated at once, since the beginning, where it counts.
+        """Return the largest number of bytes allocated at once in the parts that count.
 
-        None with a reason where this version of torch does not say.
+        None with a reason if this version of torch does not report allocations.
         """
         try:
             profiler: Any = self._profile.profiler
@@ -219,7 +219,7 @@ class Allocations:
             )
             stretches = [(mark.start_ns(), mark.start_ns() + mark.duration_ns()) for mark in marks]
         except AttributeError as error:
-            return Measured(None, f"torch {torch.__version__} does not tell allocations: {error}")
+            return Measured(None, f"torch {torch.__version__} does not report allocations: {error}")
         times = [when for when, _ in changes]
         in_use = list(accumulate(size for _, size in changes))
         counted = [
@@ -228,5 +228,5 @@ class Allocations:
             if any(begin <= when <= end for begin, end in stretches)
         ]
         if not counted:
-            return Measured(None, f"torch {torch.__version__} has told no allocations")
+            return Measured(None, f"torch {torch.__version__} has reported no allocations")
         return Measured(max(counted))

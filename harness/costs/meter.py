@@ -1,4 +1,4 @@
-"""The costs of a run as it goes on, over all the attempts of a run that was interrupted."""
+"""The costs of a run, added up over its attempts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from harness.costs.timing import DISTURBED, Stopwatch, Usage, waited
 if TYPE_CHECKING:
     from harness.costs.energy import EnergyMeter
 
-NO_PROCESSOR_TIME = "on a GPU the processor's time says nothing of the work"
+NO_PROCESSOR_TIME = "processor time does not measure the work of a GPU"
 
 
 class CostMeter:
-    """Time and energy of a run add up over its attempts; of its memory the highest peak counts.
+    """Measures time, energy and peak memory of a run.
 
-    What counts is the method: its training steps, its scores, what a trigger watches. The
-    suite's instruments (validation, gradient flow, the tangent kernel) and its own work
-    (checkpoints, journal) are left out of time, energy and memory alike.
+    Time and energy add up over the attempts of an interrupted run; of the memory the highest peak
+    counts. Only the method counts: training steps, scores, the readings of its triggers. The
+    suite's instruments (validation, gradient flow, tangent kernel) and its own work (checkpoints,
+    journal) are left out of time, energy and memory.
 
-    What a killed process did after its last checkpoint is lost to it, and is done again.
+    The work of a killed process after its last checkpoint is done again, and counted once.
 
     Args:
         device: where the run computes.
-        measure_energy: looking for the counters takes two seconds, which a smoke run is spared.
-        load_before: how many processors others kept busy before the run.
+        measure_energy: False saves the two seconds of searching for energy counters.
+        load_before: how many processors other work kept busy before the run.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class CostMeter:
         self._device = device
         self._energy: EnergyMeter | None = None
         if measure_energy:
-            # Imported here because a smoke run is spared the libraries, too.
+            # Imported here to save smoke runs the import of codecarbon.
             from harness.costs.energy import EnergyMeter
 
             self._energy = EnergyMeter(device)
@@ -51,12 +52,12 @@ class CostMeter:
         self._is_paused = False
 
     def begin(self) -> None:
-        """Forget what building and restoring the network took for a moment."""
+        """Leave out the temporary memory of building and restoring the network."""
         self._memory.start()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count time and energy of a context as the method's."""
+        """Count the time and energy of a context."""
         self._go_on()
         try:
             yield
@@ -65,7 +66,7 @@ class CostMeter:
 
     @contextmanager
     def instrument(self) -> Iterator[None]:
-        """Leave a context out of all costs, and what it leaves behind out of the memory."""
+        """Leave a context out of all costs, and the memory that it leaves behind, too."""
         if self._is_paused:
             yield
             return
@@ -100,12 +101,12 @@ class CostMeter:
             self._energy.stop()
 
     def _synchronise(self) -> None:
-        """Wait for the GPU: what it was asked to do belongs to who asked."""
+        """Wait for the GPU, so that its work counts where it was started."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
     def state(self) -> dict[str, Any]:
-        """Return what is needed to go on counting in another process."""
+        """Return the state from which another process can continue."""
         return {
             "method": asdict(self._method),
             "instruments": asdict(self._instruments),
@@ -116,7 +117,7 @@ class CostMeter:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Add what earlier processes have counted."""
+        """Add what earlier processes have measured."""
         self._method += Usage(**state["method"])
         self._instruments += Usage(**state["instruments"])
         self._load_before = state["load_before"]

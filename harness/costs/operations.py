@@ -25,8 +25,8 @@ aten = torch.ops.aten
 class Operations:
     """Multiply-accumulates of one call.
 
-    ``effective_macs`` is what would be left if no product with a removed weight were computed:
-    a theoretical number that no library reaches on unstructured masks, never a speed-up.
+    ``effective_macs`` leaves out all products with removed weights. It is a theoretical number
+    that no dense kernel reaches on unstructured masks, and never a speed-up.
     """
 
     dense_macs: int
@@ -38,14 +38,14 @@ def count_operations(
 ) -> Operations:
     """Count the multiply-accumulates of one call.
 
-    Convolutions count their padding, as is usual. Products that are written elementwise, and
-    everything that is no product of matrices or convolution, count nothing. A weight must be
-    used itself, as a view or as a transpose: a copy of it counts as dense.
+    Convolutions count their padding, as is usual. Only matrix products and convolutions count;
+    elementwise products do not. A weight must be used itself, or as a view or transpose: a copy
+    of it counts as dense.
 
     Args:
-        model: on the CPU, where every operation has a formula; cuDNN's recurrent ones have none.
+        model: must be on the CPU, since cuDNN's recurrent operations have no formula.
         run: calls the model, usually on one sample.
-        masks: what is left of the prunable weights, boolean, by name; the others are dense.
+        masks: the kept weights, boolean, by name; weights without a mask are dense.
 
     Raises:
         ValueError: the model is not on the CPU.
@@ -63,9 +63,9 @@ def count_operations(
 
 
 def operations_by_weight(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
-    """Return the multiply-accumulates of one call in which each prunable weight takes part.
+    """Return the multiply-accumulates of one call by prunable weight.
 
-    The model may be on any device that has plain kernels; see `count_operations`.
+    The model may be on any device that has unfused kernels; see `count_operations`.
     """
     weights = prunable_weights(model)
     names = {weight.untyped_storage().data_ptr(): name for name, weight in weights.items()}
@@ -76,7 +76,7 @@ def operations_by_weight(model: nn.Module, run: Callable[[], object]) -> dict[st
 
 @contextmanager
 def _countable_operations() -> Iterator[None]:
-    """Switch off the fused kernels for which torch has no formula and would count 0."""
+    """Switch off fused kernels, for which torch has no formula and would count 0."""
     backends: Any = torch.backends
     mkldnn, fast_path = backends.mkldnn.enabled, backends.mha.get_fastpath_enabled()
     try:
@@ -90,7 +90,7 @@ def _countable_operations() -> Iterator[None]:
 
 
 class _Counter(TorchDispatchMode):
-    """Sees every operation below autograd, with the tensors that it is given."""
+    """Sees every operation below autograd with its arguments."""
 
     def __init__(self, densities: Mapping[int, Fraction]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
@@ -139,4 +139,4 @@ _FORMULAS: Mapping[Any, Callable[..., int]] = {
     aten.dot: _vector_product,
     **flop_registry,
 }
-"""Floating-point operations, two for each multiply-accumulate; torch has none for vectors."""
+"""Floating-point operations, two per multiply-accumulate; torch lacks formulas for vectors."""

@@ -1,7 +1,8 @@
-"""How long a call takes, warm, and what else the processor did meanwhile."""
+"""How long a call takes once warm, and how much other work disturbed it."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -29,29 +30,38 @@ class Timing:
     cpu_ms: float
     """Median processor time of all threads of the process; no measure of a GPU's work."""
     waited: float
-    """The share of the median in which the calling thread had no processor; see `usage`."""
+    """The share of the median in which the calling thread had no processor."""
     load: float | None
-    """How many processors were busy with others' work meanwhile; None of a moment."""
+    """How many processors other work kept busy; None if the time was too short to tell."""
+
+    @property
+    def disturbed(self) -> float | None:
+        """The share of the time, or else of the machine, that other work took; None if little."""
+        if self.waited > DISTURBED:
+            return round(self.waited, 3)
+        if self.load is not None and self.load > BUSY:
+            return round(self.load / (os.cpu_count() or 1), 3)
+        return None
 
 
 def time_call(
     call: Callable[[], object], device: torch.device, *, at_most_seconds: float = 10.0
 ) -> Timing:
-    """Time single calls after warming up; a GPU is waited for.
+    """Time single calls after a warm-up, and wait for the GPU after each.
 
-    On a CPU, numbers too small for the normal format are flushed to zero: pruned networks can
-    be full of them, and are then many times slower (pytorch issue 46180). This is a property of a
-    thread, which torch's workers inherit from the thread that starts them. Where the calling
-    thread or a worker of it does not flush, the call runs in a thread of its own, with as many
-    workers; a ``torch.no_grad`` must therefore stand inside the call. Elsewhere it runs in the
-    calling thread: OpenMP stops to wait actively where two teams have more threads than the
-    machine has processors, which makes calls several times slower.
+    On a CPU, denormal numbers are flushed to zero: pruned networks can be full of them, and are
+    then many times slower (pytorch issue 46180). Flushing is a property of a thread, which
+    torch's workers inherit from the thread that starts them. If the calling thread or one of its
+    workers does not flush, the call runs in a new thread with as many workers; so a
+    ``torch.no_grad`` must be inside the call. Otherwise the call runs in the calling thread: with
+    a second team of threads, OpenMP no longer waits actively, and calls take several times
+    longer.
 
     Args:
-        call: what is timed.
+        call: the call to time.
         device: where it computes.
-        at_most_seconds: bound on the time spent, warm-up included. Within it there are at least
-            50 repetitions, and 3 in any case.
+        at_most_seconds: bound on the total time, warm-up included. Within it a call is repeated
+            at least 50 times, and 3 times in any case.
     """
     if device.type == "cuda":
 
@@ -68,7 +78,7 @@ def time_call(
 
 
 def _flushes() -> bool:
-    """Return whether this thread and its workers flush: a sum over all of them is then zero."""
+    """Return whether this thread and all its workers flush denormals to zero."""
     return not bool(torch.full((2**20,), 1e-40).mul(0.5).any())
 
 
@@ -90,7 +100,7 @@ def _time(call: Callable[[], object], clock: Callable[[], float], at_most_second
     while len(seconds) < _REPETITIONS or sum(seconds) < _SHORTEST_SECONDS:
         if len(seconds) >= _FEWEST_REPETITIONS and clock() > end:
             break
-        # Processor time is read outside of what the clock sees: it takes a microsecond.
+        # Reading processor time takes a microsecond, so it is read outside the measured time.
         process, thread = process_time(), thread_time()
         began = clock()
         call()
@@ -108,21 +118,24 @@ def _time(call: Callable[[], object], clock: Callable[[], float], at_most_second
     )
 
 
+BUSY = 0.15
+"""A machine counts as idle while other work keeps fewer processors busy."""
+
 DISTURBED = 0.05
-"""A figure is called disturbed above this share: of a time in which the run had no processor, of
-an energy that may be others'."""
+"""A time is marked as disturbed if the run had no processor for more than this share of it; an
+energy, if more than this share may be that of other work."""
 _SHORTEST_LOAD_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds of a stretch of work, by different clocks."""
+    """Seconds of some work, by different clocks."""
 
     wall: float = 0.0
     process: float = 0.0
     """Processor time of all threads of the process."""
     thread: float = 0.0
-    """Processor time of the thread that does the work and lets others help."""
+    """Processor time of the thread that leads the work."""
     others: float = 0.0
     """Processor time of all other processes of the machine."""
 
@@ -136,26 +149,26 @@ class Usage:
 
     @property
     def load(self) -> float | None:
-        """How many processors were busy with others' work on average; None of a moment.
+        """How many processors other work kept busy on average; None if the time was too short.
 
-        The system counts that work in hundredths of a second.
+        The system counts processor time in hundredths of a second.
         """
         return round(self.others / self.wall, 2) if self.wall >= _SHORTEST_LOAD_SECONDS else None
 
     @property
     def share_of_others(self) -> float:
-        """The share of others' work in all that the processors did."""
+        """The share of other work in everything that the processors did."""
         busy = self.process + self.others
         return self.others / busy if busy > 0 else 0.0
 
 
 def waited(wall: float, thread: float) -> float:
-    """Return the share of a wall time in which the working thread had no processor."""
+    """Return the share of a wall time in which the leading thread had no processor."""
     return max(0.0, 1 - thread / wall) if wall > 0 else 0.0
 
 
 class Stopwatch:
-    """Measures from when it is built. To be read in the thread that built it."""
+    """Measures from its construction; read it in the thread that built it."""
 
     def __init__(self) -> None:
         self._busy = _busy_seconds()
@@ -163,7 +176,7 @@ class Stopwatch:
         self._wall = time.perf_counter()
 
     def read(self) -> Usage:
-        """Return what was used so far."""
+        """Return the usage so far."""
         wall = time.perf_counter() - self._wall
         thread, process = time.thread_time() - self._thread, time.process_time() - self._process
         others = max(0.0, _busy_seconds() - self._busy - process)
@@ -171,7 +184,7 @@ class Stopwatch:
 
 
 def _busy_seconds() -> float:
-    """Return what all processors of the machine have worked since it began."""
+    """Return the time that all processors of the machine have worked since it booted."""
     times = psutil.cpu_times()
     guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     # On Linux the time of guests is counted in the users' already.

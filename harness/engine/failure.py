@@ -1,4 +1,4 @@
-"""When a run fails, through a mistake in a plug-in, say: one line, and the rest in its folder."""
+"""Failed runs: one line for the user, and the traceback in the run's folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 @contextlib.contextmanager
 def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
-    """Leave a record of whatever goes wrong beside the journal, and raise it as one line.
+    """Store any error within the context in the run's folder, and raise it again as one line.
 
-    It lies in a file of its own, because a run that failed is not done: the next attempt removes
-    it and goes on from the last checkpoint.
+    The failure has a file of its own, because a failed run is not done: the next attempt removes
+    the file and continues from the last checkpoint.
 
     Raises:
-        RunFailed: something went wrong that the request is not to blame for.
+        RunFailed: something went wrong, other than the request.
     """
     store.forget_failure(plan.run_id)
     try:
@@ -45,14 +45,14 @@ def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
 
 
 def _in_one_line(plan: Plan, error: BaseException) -> str:
-    """Return what went wrong, and where in the method, the task, or else wherever."""
+    """Return what went wrong, and the line of the method or the task, or else of any file."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename in _sources(plan)]
     ours = [frame for frame in frames if _in_project(frame.filename)]
     frame = [*frames[-1:], *ours[-1:], *own[-1:]][-1]
     place = f"{Path(frame.filename).name}, line {frame.lineno}"
     if own and ours and frames.index(ours[-1]) > frames.index(own[-1]):
-        # What it called goes wrong: that is to be seen, too.
+        # The error is in code of the project that the plug-in called: name both lines.
         called = Path(ours[-1].filename).relative_to(_PROJECT)
         place += f", which called {called}, line {ours[-1].lineno}"
     if isinstance(error, SystemExit):
@@ -63,7 +63,7 @@ def _in_one_line(plan: Plan, error: BaseException) -> str:
 
 
 def _sources(plan: Plan) -> set[str]:
-    """Return the files of the method and the task: a plug-in's with all that it imports."""
+    """Return the files of the method and the task; of a plug-in, all files that it imports."""
     found = {str(plan.pruner.source), str(plan.task.source)}
     for entry in (plan.pruner, plan.task):
         if entry.code is not None:

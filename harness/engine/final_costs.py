@@ -1,8 +1,7 @@
-"""The costs of a finished network, measured in a process that has done nothing else.
+"""The costs of a finished network, measured in a new process that has done nothing else.
 
-That process has to import everything once more, which takes most of the time of a smoke run. So
-those are measured in the process of the run, and the record says so. Nothing but the times can
-tell the difference.
+The new process imports everything again, which would take most of the time of a smoke run. So
+smoke runs are measured in their own process, and the record says so. Only the times can differ.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import contextlib
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,8 +20,8 @@ import torch
 
 from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
-from harness.costs.timing import DISTURBED, Stopwatch, time_call
-from harness.errors import Interrupted, RunFailed
+from harness.costs.timing import Stopwatch, time_call
+from harness.errors import Interrupted, RequestError, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
 from harness.registry import Registry
@@ -43,6 +43,7 @@ MEASURED = (
     "inference_cpu_ms",
     "peak_step_bytes",
     "peak_step_method",
+    "peak_inference_bytes",
     "disk_bytes",
     "macs",
     "macs_effective",
@@ -52,17 +53,17 @@ MEASURED = (
 
 
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
-"""Where the measuring was done."""
+"""In which process the network was measured."""
 
 
 def final_costs(
     folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
 ) -> dict[str, Any]:
-    """Return the costs of a finished network, and a reason for each that could not be measured.
+    """Return the costs of a finished network, with a reason for each that could not be measured.
 
     Raises:
         Interrupted: the process was asked to stop.
-        RunFailed: the measuring failed.
+        RunFailed: the measurement failed.
     """
     if plan.spec.profile != "smoke":
         measured = measure_elsewhere(folder, plan, plugins, device, stop)
@@ -82,22 +83,27 @@ def _failed(details: str) -> RunFailed:
 
 
 def measure_elsewhere(
-    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
+    folder: Path,
+    plan: Plan,
+    plugins: Sequence[Path],
+    device: torch.device,
+    stop: Stop,
+    batch_sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return what `measure` returns in a new process, and a reason for what is missing there.
+    """Call `measure` in a new process; a cost that it could not measure is None with a reason.
 
     Raises:
         Interrupted: the process was asked to stop.
-        RunFailed: the measuring failed.
+        RunFailed: the measurement failed.
     """
     if plan.task.has_changed:
         reason = f"the code of the task {plan.task.name!r} has changed since the run began"
         return {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, reason)}
     context = multiprocessing.get_context("spawn")
     answers, answer = context.Pipe(duplex=False)
-    arguments = (folder, plan, plugins, str(device), torch.get_num_threads())
+    arguments = (folder, plan, plugins, str(device), torch.get_num_threads(), batch_sizes)
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
-    # When the tracker of multiprocessing starts it unblocks signals, so it has to run before.
+    # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
     with deaf():
         process.start()
@@ -119,7 +125,7 @@ def measure_elsewhere(
 
 
 def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
-    """Send what was measured, or the traceback; without it the other end sees only silence."""
+    """Send the costs or the traceback; otherwise the parent would see only a closed pipe."""
     try:
         measured: dict[str, Any] | str = measure(*arguments)
     except Exception:
@@ -130,16 +136,29 @@ def _answer(answer: Connection, arguments: tuple[Any, ...]) -> None:
 
 
 def measure(
-    folder: Path, plan: Plan, plugins: Sequence[Path], device_name: str, threads: int
+    folder: Path,
+    plan: Plan,
+    plugins: Sequence[Path],
+    device_name: str,
+    threads: int,
+    batch_sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Load a finished network and return the costs of using it and of training it further.
+    """Load a finished network, and measure its inference and a further training step.
 
-    Times are those of the recipe's batch, in milliseconds: median and interquartile range, and
-    beside them the processor time, and what shows whether something disturbed them. Memory is
-    what a training step needs, the network included. Multiply-accumulates are of the inference
-    of one sample.
+    Times are in milliseconds for one batch of the recipe's size: median, interquartile range and
+    processor time, with the load that may have disturbed them. Memory is the peak of a training
+    step, and of inference, network included. Multiply-accumulates are those of inference on one
+    sample.
+
+    Args:
+        folder: the run's folder.
+        plan: the run's plan.
+        plugins: the plug-in files that the run used.
+        device_name: where to measure.
+        threads: torch threads to use.
+        batch_sizes: further batch sizes to time, under ``by_batch_size`` in the result.
     """
-    # Imported here because the run itself can do without.
+    # Imported here because the process of a run does not need it.
     from harness.costs.operations import count_operations
 
     torch.set_num_threads(threads)
@@ -152,7 +171,49 @@ def measure(
     def load() -> Network:
         return load_network(folder, plan, registry, device)
 
-    network, peak, method = _step_memory(plan, load, batch, device)
+    network, step_peak, method = _step_memory(plan, load, batch, device)
+    inference_peak = _inference_memory(network, batch, device)
+    load_before = preparing.read().load
+    seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
+    costs = _times(plan, network, batch, seconds)
+    for during in costs["load"].values():
+        during["before"] = load_before
+    counted = network
+    if device.type != "cpu":
+        counted = load_network(folder, plan, registry, torch.device("cpu"))
+    sample = counted.task.one_sample()
+    operations = count_operations(
+        counted.model,
+        lambda: counted.task.inference(counted.model.eval(), sample),
+        all_masks(network.units.values()),
+    )
+    peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
+    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
+    if device.type != "cpu":
+        reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
+    by_batch_size = {
+        str(size): _with_batch_size(plan, network, size, seconds) for size in batch_sizes
+    }
+    return {
+        **costs,
+        **{name: peak.value for name, peak in peaks.items()},
+        "peak_step_method": method,
+        "disk_bytes": (folder / WEIGHTS).stat().st_size,
+        "macs": operations.dense_macs,
+        "macs_effective": operations.effective_macs,
+        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        "reasons": reasons,
+        **({"by_batch_size": by_batch_size} if by_batch_size else {}),
+    }
+
+
+def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[str, Any]:
+    """Time a training step and inference of a batch, each for at most some seconds.
+
+    Returns:
+        The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
+    """
     task, model = network.task, network.model
 
     def inference() -> None:
@@ -160,55 +221,66 @@ def measure(
         with torch.no_grad():
             task.inference(model, batch)
 
-    load_before = preparing.read().load
-    seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
-    calls = {"step_ms": training_step(plan, network, batch), "inference_ms": inference}
-    timings = {
-        name: time_call(call, device, at_most_seconds=seconds) for name, call in calls.items()
-    }
-    on_processor = device.type == "cpu"
-    masks = all_masks(network.units.values())
-    counted = network
-    if device.type != "cpu":
-        counted = load_network(folder, plan, registry, torch.device("cpu"))
-    sample = counted.task.one_sample()
-    operations = count_operations(
-        counted.model, lambda: counted.task.inference(counted.model.eval(), sample), masks
+    on_processor = task.device.type == "cpu"
+    costs: dict[str, Any] = {"load": {}, "disturbed": {}}
+    calls = {"step": training_step(plan, network, batch), "inference": inference}
+    for name, call in calls.items():
+        timing = time_call(call, task.device, at_most_seconds=seconds)
+        costs |= {
+            f"{name}_ms": timing.median_ms,
+            f"{name}_ms_iqr": timing.interquartile_range_ms,
+            f"{name}_cpu_ms": timing.cpu_ms if on_processor else None,
+        }
+        costs["load"][f"{name}_ms"] = {"during": timing.load}
+        if on_processor and timing.disturbed is not None:
+            costs["disturbed"][f"{name}_ms"] = timing.disturbed
+    return costs
+
+
+def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
+    """Time a network with batches of another size; a reason if the task has none of that size."""
+    resized = replace(plan, settings={**plan.settings, "batch_size": size})
+    try:
+        task = build_task(resized, network.task.device)
+        batch = task.scoring_batches(plan.spec.seed)[0]
+    except (RequestError, RunFailed, ValueError) as error:
+        return {"reason": f"no batch of {size}: {error}"}
+    network = Network(task, network.model.eval(), network.units)
+    with torch.no_grad():
+        rows, rows_of_one = (
+            len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
+        )
+    if rows != size * rows_of_one:
+        return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
+    peak = _inference_memory(network, batch, task.device)
+    return {**_times(resized, network, batch, seconds), "peak_inference_bytes": peak.value}
+
+
+def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:
+    """Return the peak memory of inference: what it allocates, and the network itself."""
+    task, model = network.task, network.model.eval()
+    held = sum(
+        tensor.untyped_storage().nbytes()
+        for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values()
     )
-    step, use = timings["step_ms"], timings["inference_ms"]
-    reasons = {"peak_step_bytes": peak.reason} if peak.reason else {}
-    if not on_processor:
-        reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
-    return {
-        "step_ms": step.median_ms,
-        "step_ms_iqr": step.interquartile_range_ms,
-        "step_cpu_ms": step.cpu_ms if on_processor else None,
-        "inference_ms": use.median_ms,
-        "inference_ms_iqr": use.interquartile_range_ms,
-        "inference_cpu_ms": use.cpu_ms if on_processor else None,
-        "peak_step_bytes": peak.value,
-        "peak_step_method": method,
-        "disk_bytes": (folder / WEIGHTS).stat().st_size,
-        "macs": operations.dense_macs,
-        "macs_effective": operations.effective_macs,
-        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "load": {
-            name: {"before": load_before, "during": timing.load} for name, timing in timings.items()
-        },
-        "disturbed": {
-            name: round(timing.waited, 3)
-            for name, timing in timings.items()
-            if on_processor and timing.waited > DISTURBED
-        },
-        "reasons": reasons,
-    }
+    with torch.no_grad():
+        task.inference(model, batch)  # fills caches
+        if device.type == "cuda":
+            memory = PeakMemory(device)
+            memory.start()
+            task.inference(model, batch)
+            peak = memory.peak()
+        else:
+            with Allocations() as allocations, allocations.counting():
+                task.inference(model, batch)
+            peak = allocations.peak()
+    return peak if peak.value is None else Measured(int(peak.value) + held)
 
 
 def _step_memory(
     plan: Plan, load: Callable[[], Network], batch: Batch, device: torch.device
 ) -> tuple[Network, Measured, str]:
-    """Return a network that has taken a few steps, the memory that they took, and who says so."""
+    """Return a network after a few steps, the peak memory of these, and how it was measured."""
     if device.type == "cpu":
         with Allocations() as allocations:
             network = load()
@@ -223,14 +295,14 @@ def _step_memory(
     memory = PeakMemory(device)
     network = load()
     step = training_step(plan, network, batch)
-    memory.start()  # what building the network took for a moment is no part of a step
+    memory.start()  # leaves out the temporary memory of building the network
     for _ in range(STEPS):
         step()
     return network, memory.peak(), "resident memory" if device.type == "cpu" else "allocator"
 
 
 def _dense_macs(plan: Plan, network: Network, macs: int) -> int:
-    """Return the multiply-accumulates of the network before anything was removed."""
+    """Return the multiply-accumulates of the network before pruning."""
     dense = build_task(plan, torch.device("cpu")).model()
     if dense_shapes(dense) == dense_shapes(network.model):
         return macs
@@ -242,11 +314,11 @@ def _dense_macs(plan: Plan, network: Network, macs: int) -> int:
 
 
 STEPS = 2
-"""The first makes the optimiser's moments; from the second on steps are alike."""
+"""The first step creates the optimizer's moments; all later steps are alike."""
 
 
 def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
-    """Return what trains a network by one step of the recipe, on the same batch each time."""
+    """Return a function that takes one training step, on the same batch each time."""
     optimiser = build_optimiser(network.model.parameters(), plan.settings)
     units = tuple(network.units.values())
     clip = float(plan.settings["clip"])
@@ -260,12 +332,11 @@ def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], No
 
 
 def warm_up(plan: Plan, network: Network, batch: Batch) -> None:
-    """Take steps with a network that is thrown away afterwards.
+    """Take a few steps with a network that is discarded afterwards.
 
-    In the first steps of a process, libraries load code and fill caches: 40 to 200 MB on a CPU,
-    whatever the network, and on a GPU cuBLAS takes its workspace from torch's allocator. That is
-    no cost of a method, and it depends on what the process did before. Measurements of memory
-    begin with this rehearsal, after which the libraries hold what they will keep.
+    In the first steps of a process libraries load code and fill caches: 40 to 200 MB on a CPU for
+    any network, and cuBLAS's workspace on a GPU. These are not costs of a method. After the
+    warm-up the libraries hold all that they will keep, and memory can be measured.
     """
     step = training_step(plan, network, batch)
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: quality, sparsity, costs, events and provenance."""
+"""The end of a run: test its network, measure it, and assemble the record."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from harness.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Finished:
-    """A run as its program left it, to be tested and measured."""
+    """A run whose method has ended, before it is tested and measured."""
 
     plan: Plan
     folder: Path
-    """The run's folder, where the network is saved already."""
+    """The run's folder; the network is saved there already."""
     engine: Engine
     """Its trainer holds the last weights."""
     journal: Journal
     meter: CostMeter
     attempts: Attempts
     diverged: str | None
-    """Why the training had to end early, None where it did not."""
+    """Why training ended early; None if it did not."""
 
 
 def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
-    """Test the last weights, once, measure the final network and return the record.
+    """Test the last weights, once, measure the final network, and return the record.
 
     Args:
-        finished: what to test and measure.
-        plugins: files that the measuring process needs.
-        stop: ends the measuring.
+        finished: the run.
+        plugins: plug-in files that the measuring process needs.
+        stop: ends the measurement.
 
     Raises:
         Interrupted: the process was asked to stop.
@@ -90,7 +90,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[st
 
 
 def _quality(plan: Plan, trainer: Trainer) -> tuple[dict[str, Any], str | None]:
-    """Return the metrics, and why they are none where the main one is infinite."""
+    """Return the metrics, and the reason why there are none if the main one is infinite."""
     metric = plan.task.arguments["metric"]
     validation = evaluate(trainer.task, trainer.model, "validation", metric)
     test = evaluate(trainer.task, trainer.model, "test", metric)
@@ -109,7 +109,7 @@ def _quality(plan: Plan, trainer: Trainer) -> tuple[dict[str, Any], str | None]:
 
 
 def _finite(value: float) -> float | None:
-    """Return the number, or None where JSON has no word for it."""
+    """Return a number that JSON can represent, or None."""
     return value if math.isfinite(value) else None
 
 
@@ -121,7 +121,7 @@ def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
         if len(outputs) == 1:  # collapse shows only between samples
             outputs = torch.cat([outputs, task.outputs(model, second)])
     if not outputs.isfinite().all():
-        return "diverged", "the outputs are no finite numbers at the end of training"
+        return "diverged", "the outputs are not finite at the end of training"
     if is_collapsed(outputs):
         return "collapsed", "the output no longer depends on the input"
     return "done", None

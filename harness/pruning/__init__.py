@@ -1,1 +1,1 @@
-"""What happens at a pruning event, and what is left of a network after it."""
+"""A pruning event, and what it does to a network."""

@@ -28,21 +28,21 @@ def effective_masks(
     Vysogorets & Kempe, "Connectivity Matters: Neural Network Pruning Through the Lens of
     Effective Sparsity" (arXiv:2107.02306). On a copy with positive weights, no biases and no
     norms, everything that flows is positive and nothing cancels: the gradient of a weight is
-    then positive exactly if something reaches it and goes on to the output.
+    then positive exactly if a path from the input reaches it and continues to the output.
 
-    Every unit averages the inputs it is left with. So however wide or deep the network, no layer
-    puts out more than it takes in (only where branches are added do activations grow): nothing
-    overflows, neither tanh nor sigmoid saturates (a saturated gate would have the gradient 0,
-    though it is connected), and nothing vanishes.
+    Every unit averages its remaining inputs. So in a network of any width and depth no layer
+    outputs more than its input (activations grow only where branches are added): nothing
+    overflows or vanishes, and neither tanh nor sigmoid saturates (a saturated gate would have
+    gradient 0 although it is connected).
 
-    A gate is only as alive as what it gates: the weights of an LSTM's input gate count as cut
-    off if nothing reaches the cell.
+    The weights of a gate count only if something reaches what it gates: those of an LSTM's input
+    gate count as disconnected if nothing reaches the cell.
 
     Args:
         flow: returns the model's summed outputs, before any softmax, for an input of ones, as
             `harness.task.Task.flow` does.
-        model: left as it is.
-        masks: the kept weights, boolean, by name; all of a weight without a mask are kept.
+        model: not changed.
+        masks: the kept weights, boolean, by name; a weight without a mask is kept whole.
 
     Returns:
         A mask for each of `harness.prunable.prunable_weights`.
@@ -66,26 +66,25 @@ def effective_masks(
 
 
 def emptied_layers(masks: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the weights of which nothing is left."""
+    """Return the names of the weights that are removed completely."""
     return [name for name, mask in masks.items() if mask.numel() > 0 and not mask.any()]
 
 
 def is_collapsed(outputs: Tensor) -> bool:
-    """Tell whether the output no longer depends on the input: all samples get the same.
+    """Return whether the output no longer depends on the input: all samples have the same output.
 
-    The same is: within 8 units of rounding (about 1e-6 in single precision) of the largest
-    output. A batched product may sum in another order for another row, which costs a few such
-    units; less than that is nothing that a prediction could depend on. Outputs that are not
-    finite are not collapsed but diverged, and the answer is False.
+    Outputs count as the same if they differ by at most 8 units of rounding of the largest output
+    (about 1e-6 in single precision), because a batched product may sum rows in different orders.
+    Outputs that are not finite are not collapsed but diverged, so the answer is False.
 
     Args:
         outputs: of shape (samples, ...), for at least two different samples.
 
     Raises:
-        ValueError: one sample cannot differ from another.
+        ValueError: there are fewer than two samples.
     """
     if len(outputs) < 2:
-        raise ValueError("collapse shows only between samples: give at least two")
+        raise ValueError("collapse shows only between samples: at least two are needed")
     rows = outputs.detach().flatten(1).double()
     if not rows.isfinite().all():
         return False
@@ -98,7 +97,7 @@ def _positive_copy(
 ) -> tuple[nn.Module, Mapping[str, str]]:
     """Return the masked network with positive weights, no biases and no norms.
 
-    Computed weights are plain parameters there, and their names are returned, too.
+    In it computed weights are plain parameters; their names are returned, too.
     """
     positive = copied(model)
     names = make_plain(positive)
@@ -115,16 +114,16 @@ def _positive_copy(
 
 
 def _averaging(kept: Tensor, transposed: bool) -> Tensor:
-    """Return weights of which those of an output unit sum to 1, or to 0 if none is kept."""
+    """Return weights that sum to 1 for each output unit, or to 0 if none of them is kept."""
     output = 1 if transposed else 0
     inputs = [dimension for dimension in range(kept.dim()) if dimension != output]
     return kept.double() / kept.sum(inputs, keepdim=True).clamp(min=1)
 
 
 def _replace_norms_and_maxima(model: nn.Module) -> None:
-    """Let norms pass everything on, and pooling all of its window instead of its maximum.
+    """Replace norms by identities, and maximum pooling by average pooling.
 
-    A norm subtracts, and a maximum follows one path where the data may take any.
+    A norm subtracts, and a maximum follows only one of the possible paths.
     """
     for name, module in list(model.named_modules(remove_duplicate=False)):
         replacement = _replacement(module)

@@ -1,4 +1,4 @@
-"""What the paper's argument rests on, measured: gradient flow and the tangent kernel."""
+"""The quantities on which the paper's argument rests: gradient flow and the tangent kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBES = 16
 def gradient_flow(scoring: Scoring) -> float:
     """Return the squared norm of the mean gradient over the scoring batches.
 
-    Only the variables that are still there count.
+    Only the remaining variables count.
     """
     batches = len(scoring.losses)
     return sum(
@@ -32,15 +32,15 @@ def gradient_flow(scoring: Scoring) -> float:
 class TangentKernel:
     """The empirical neural tangent kernel on a fixed probe batch.
 
-    One scalar output per sample: the network's outputs projected on a direction that depends on
-    the seed only. With J its Jacobian with respect to the parameters, the kernel is J Jᵀ
-    (Jacot et al., arXiv:1806.07572). The probe is the first scoring batch: its first samples.
+    Each sample has one scalar output: the network's outputs projected on a direction that depends
+    only on the seed. With J its Jacobian with respect to the parameters, the kernel is J Jᵀ
+    (Jacot et al., arXiv:1806.07572). The probe batch is the beginning of the first scoring batch.
 
     Args:
-        task: gives the outputs.
+        task: computes the outputs.
         batch: the probe batch.
         seed: the run's seed.
-        batch_statistics: as while scoring.
+        batch_statistics: whether BatchNorm uses batch statistics, as while scoring.
     """
 
     def __init__(self, task: Task, batch: Batch, seed: int, batch_statistics: bool) -> None:
@@ -56,14 +56,14 @@ class TangentKernel:
         self._kernels["latest"] = self._kernels["initial"]
 
     def after_epoch(self, model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Compare the kernel with the initial one and with the one measured before.
+        """Compare the kernel with the initial one and with the one measured last.
 
-        That is the kernel at the end of the epoch before, or after a pruning or rewinding in
-        between. Norms are Frobenius norms.
+        The last one was measured at the end of the previous epoch, or after a pruning or rewinding
+        since then. Norms are Frobenius norms.
 
         Args:
-            model: whose kernel it is.
-            masks: the weights that are left, by name, where some were removed.
+            model: the network.
+            masks: the kept weights by name, for weights that were pruned.
 
         Returns:
             change: ‖K - K₀‖ / ‖K₀‖.
@@ -88,8 +88,8 @@ class TangentKernel:
         """Compare the kernel with the one before the pruning, which was measured last.
 
         Args:
-            model: whose kernel it is.
-            masks: the weights that are left, by name.
+            model: the network.
+            masks: the kept weights by name, for weights that were pruned.
 
         Returns:
             change: ‖K_after - K_before‖ / ‖K_before‖.
@@ -106,13 +106,13 @@ class TangentKernel:
         }
 
     def measure(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-        """Make the model's kernel the one that the next is compared with."""
+        """Measure the kernel with which the next one is compared."""
         self._kernels["latest"] = self.kernel(model, masks)
 
     def kernel(self, model: nn.Module, masks: Mapping[str, Tensor]) -> Tensor:
         """Return the kernel (samples, samples) in double precision.
 
-        What was removed learns no more, so it has no part in the kernel.
+        Removed weights do not learn, so they take no part in the kernel.
         """
         probe = _Probe(self._task, model, self._batch, self._seed)
         parameters = {name: parameter.detach() for name, parameter in probe.named_parameters()}
@@ -133,11 +133,11 @@ class TangentKernel:
         return rows @ rows.T
 
     def state(self) -> dict[str, Tensor]:
-        """Return the kernels that later ones are compared with."""
+        """Return the kernels with which later ones are compared."""
         return dict(self._kernels)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
         self._kernels = dict(state)
 
 
@@ -159,7 +159,7 @@ def relative(length: float, reference: Tensor) -> float | None:
 
 
 def rows_of(kernel: Tensor) -> list[list[float]]:
-    """Return a kernel with seven significant digits, as the record keeps it."""
+    """Return a kernel with seven significant digits, for the record."""
     return [[float(f"{value:.7g}") for value in row] for row in kernel.tolist()]
 
 

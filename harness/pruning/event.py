@@ -1,4 +1,4 @@
-"""One pruning event: score, select, remove, and measure what it did to the gradient flow."""
+"""A pruning event: score, select, remove, and measure the gradient flow before and after."""
 
 from __future__ import annotations
 
@@ -194,11 +194,11 @@ _COMPLAINTS: Sequence[tuple[str, str]] = (
         "variables that have one",
     ),
 )
-"""What torch says about networks that it cannot differentiate, and what that means here."""
+"""Patterns of torch's errors for networks that it cannot differentiate, and what to tell users."""
 
 
 def _not_differentiable(error: BaseException) -> str | None:
-    """Return why a criterion cannot differentiate this network; None if that is not the error."""
+    """Return why a criterion cannot differentiate this network; None if the error is another."""
     for pattern, meaning in _COMPLAINTS:
         if match := re.search(pattern, str(error)):
             return meaning.format(*match.groups())
@@ -206,26 +206,25 @@ def _not_differentiable(error: BaseException) -> str | None:
 
 
 def _checked(scores: object, alive: Kept) -> Scores:
-    """Return scores as units can compare them: constants, by the names of variables.
+    """Return a criterion's scores, detached, and on the device of their variables.
 
     Raises:
-        ScoreError: they are none.
+        ScoreError: they are not scores of variables.
     """
     if not isinstance(scores, Mapping):
         raise ScoreError(
-            f"the criterion gave {_kind(scores)}, not a dictionary with a tensor of scores for "
+            f"the criterion returned {_kind(scores)}, not a dictionary with a tensor of scores for "
             "each variable"
         )
     checked: Scores = {}
     for name, score in scores.items():
         if name not in alive:
             raise ScoreError(
-                f"the criterion gave a score to {name!r}, which is no variable"
-                f"{nearest(str(name), alive)}"
+                f"the criterion scored {name!r}, which is not a variable{nearest(str(name), alive)}"
             )
         if not isinstance(score, Tensor) or score.is_complex():
             what = "complex numbers" if isinstance(score, Tensor) else _kind(score)
-            raise ScoreError(f"the criterion gave {name!r} {what}, not a tensor of scores")
+            raise ScoreError(f"the criterion returned {what} for {name!r}, not a tensor of scores")
         checked[name] = score.detach().to(alive[name].device)
     return checked
 
@@ -235,7 +234,7 @@ def _kind(value: object) -> str:
 
 
 def _above_all(scores: Scores, names: set[str]) -> Scores:
-    """Return scores in which those of some variables are the largest of all."""
+    """Return scores in which some variables have the highest score of all."""
     if not names:
         return scores
     double = any(score.dtype == torch.float64 for score in scores.values())
@@ -248,7 +247,7 @@ def _above_all(scores: Scores, names: set[str]) -> Scores:
 
 
 def _require_whole(kept: Kept, alive: Kept, frozen: set[str], target: float) -> None:
-    """Refuse a target for which frozen weights would have to go that nothing ranks."""
+    """Refuse a target that only the removal of frozen, unranked weights could reach."""
     names = sorted(frozen)
     if all(torch.equal(kept[name], alive[name]) for name in names):
         return
@@ -270,14 +269,14 @@ def scoring_of(
     batches: Sequence[Batch],
     generator: torch.Generator,
 ) -> Iterator[Scoring]:
-    """Give what a criterion may look at, for a model in scoring mode."""
+    """Yield what a criterion sees of a model in scoring mode."""
     with units.as_variables(model) as variables:
         scoring = _scoring(task, model, variables, units.alive(), batches, generator)
         yield replace(scoring, units=units)
 
 
 def weight_scoring(trainer: Trainer, batches: Sequence[Batch]) -> Scoring:
-    """Return the prunable weights as variables, whatever the units of the run are."""
+    """Return a scoring whose variables are the prunable weights, for any units of the run."""
     weights = prunable_weights(trainer.model)
     alive = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     alive |= trainer.masks()
@@ -314,11 +313,11 @@ def _scoring(
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return a short hash of tensors by name, equal for equal ones on every device."""
+    """Return a short hash of named tensors, the same on every device."""
     sha = hashlib.sha256()
     for name, tensor in tensors.items():
         sha.update(name.encode())
-        # As bytes: NumPy does not know all types.
+        # As bytes, because NumPy lacks some types.
         bits = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         sha.update(bits.numpy().data)
     return sha.hexdigest()[:16]

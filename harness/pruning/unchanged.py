@@ -1,4 +1,4 @@
-"""Scoring looks at a network and leaves it as it is; whatever does not is refused."""
+"""Checks that scoring a network does not change it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BITS: Mapping[int, torch.dtype] = {
     1: torch.uint8,
     2: torch.int16,
     4: torch.int32,
-    8: torch.int32,  # in sums modulo 2^64 the highest of 64 bits would hardly count
+    8: torch.int32,  # the highest of 64 bits would hardly count in sums modulo 2^64
 }
 
 ADVICE: Mapping[str, str] = {
@@ -31,14 +31,14 @@ ADVICE: Mapping[str, str] = {
     "random state of NumPy": "draw from numpy.random.default_rng(seed)",
     "random state of Python": "draw from random.Random(seed)",
 }
-"""What must not change, and what to do instead."""
+"""What a criterion must not change, and what its author should do instead."""
 
 State = Mapping[str, dict[str, object]]
-"""For each of these, by name, something that is equal as long as nothing changes."""
+"""For each of these, by name, a value that is equal as long as nothing changes."""
 
 
 def by_values(model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
-    """Return checksums of all values: what is changed and put back counts as unchanged."""
+    """Return checksums of all values; a change that is undone counts as unchanged."""
     return {
         "weights": _checksums(dict(model.named_parameters())),
         "buffers": _checksums(dict(model.named_buffers())),
@@ -48,7 +48,7 @@ def by_values(model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
 
 
 def by_versions(model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
-    """Return what takes next to no time: torch's counts of changes in place, and norms."""
+    """Return cheap indicators of change: torch's version counters, and norms."""
     weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     return {
         "weights": _versions(weights) | _norms(weights),
@@ -59,16 +59,16 @@ def by_versions(model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
 
 
 def require_same(before: State, after: State, who: str, when: str) -> None:
-    """Refuse that something has changed.
+    """Compare two states.
 
     Args:
-        before: what it was.
-        after: what it is.
+        before: the state before.
+        after: the state after.
         who: the criterion or the pruner, as the subject of a sentence.
-        when: ends the sentence.
+        when: the end of that sentence.
 
     Raises:
-        RunFailed: something has changed.
+        RunFailed: they differ.
     """
     for what, advice in ADVICE.items():
         first, second = before[what], after[what]
@@ -87,10 +87,10 @@ def left_alone(
     who: Callable[[], str],
     instrument: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[None]:
-    """Refuse what a criterion changes within; which parameters learn is put back.
+    """Check that a criterion changes nothing; ``requires_grad`` is restored.
 
-    Gradients are none at the beginning, so that those of a criterion's own ``backward`` are not
-    added to those of the last training step, and none at the end.
+    Gradients are cleared at the beginning, so that a criterion's own ``backward`` does not add to
+    those of the last training step, and cleared again at the end.
 
     Raises:
         RunFailed: a criterion changed something.
@@ -129,7 +129,7 @@ def _norms(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     if not floating:
         return {}
     norms = torch.stack([norm.double() for norm in torch._foreach_norm([*floating.values()])])
-    # As texts, in which numbers that are none are equal.
+    # As text, because NaN does not equal NaN.
     return {f"{n} norm": str(v) for n, v in zip(floating, norms.tolist(), strict=True)}
 
 
@@ -147,7 +147,7 @@ def _random_states() -> dict[str, dict[str, object]]:
 
 
 def _checksums(tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """Return a checksum of each tensor's bits in their order, at the speed of reading them."""
+    """Return a checksum of each tensor's bits, which depends on their order."""
     sums = {name: _checksum(tensor.detach()) for name, tensor in tensors.items()}
     if not sums:
         return {}
@@ -157,7 +157,7 @@ def _checksums(tensors: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def _checksum(tensor: Tensor) -> Tensor:
-    """Return the sum of the bits, as whole numbers, each times a factor that its place decides."""
+    """Return the sum of all words, each times a factor that depends on its place."""
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     bits = real.reshape(-1).view(_BITS[real.element_size()])
     total = torch.zeros((), dtype=torch.long, device=bits.device)

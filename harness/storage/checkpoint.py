@@ -14,7 +14,7 @@ CHECKPOINTS_KEPT = 2
 
 
 class Checkpoints:
-    """The states that a run can go on from.
+    """The states from which a run can continue.
 
     Args:
         folder: the run's folder.
@@ -28,11 +28,11 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether the last checkpoint is long enough ago."""
+        """Whether the interval since the last checkpoint has passed."""
         return time.monotonic() - self._last >= self._interval
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Save a state and drop all but the last two."""
+        """Save a state and remove all but the last two."""
         files = self._files()
         number = int(files[-1].stem.partition("-")[2]) + 1 if files else 1
         save_state(self._folder / f"checkpoint-{number:06d}.pt", state)
@@ -41,9 +41,9 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def newest(self, usable: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any] | None:
-        """Return the newest state that is neither damaged nor unusable, None if there is none.
+        """Return the newest state that is intact and usable, None if there is none.
 
-        Newer ones are dropped: from now on the run takes another way.
+        Newer checkpoints are removed, because the run continues from this one.
         """
         for file in reversed(self._files()):
             state = load_state(file)
@@ -53,18 +53,18 @@ class Checkpoints:
         return None
 
     def save_snapshot(self, number: int, state: Mapping[str, Any]) -> None:
-        """Save what the verb of that number returned and later verbs need."""
+        """Save what the operation of that number returned for later operations."""
         save_state(self._snapshot(number), state)
 
     def has_snapshot(self, number: int) -> bool:
-        """Return whether a snapshot is there and not damaged."""
+        """Return whether a snapshot exists and is intact."""
         return load_state(self._snapshot(number)) is not None
 
     def snapshot(self, number: int) -> dict[str, Any]:
         """Return a snapshot.
 
         Raises:
-            RunFailed: it is damaged; the next attempt will notice before it begins.
+            RunFailed: it is missing or damaged; the next attempt notices this before it begins.
         """
         state = load_state(self._snapshot(number))
         if state is None:
@@ -72,7 +72,7 @@ class Checkpoints:
         return state
 
     def clear(self) -> None:
-        """Remove all states: the run is done."""
+        """Remove all checkpoints and snapshots, since the run is done."""
         for kind in ("checkpoint", "snapshot"):
             for file in self._folder.glob(f"{kind}-*.pt"):
                 remove(file)

@@ -1,4 +1,4 @@
-"""What a run has done so far: its journal of operations, and the attempts that it took."""
+"""What a run has done so far: its operations, and the attempts that they took."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from harness.storage import files
 
 @dataclass(frozen=True)
 class Entry:
-    """One verb that was carried out."""
+    """One operation that was performed."""
 
     verb: str
     arguments: str
-    """A fingerprint: the same arguments have the same, in every process."""
+    """The call as text; equal calls have equal texts in every process."""
     returned: dict[str, Any]
     event: dict[str, Any]
-    """What the record says of it."""
+    """Its entry in the record's ``events``."""
 
 
 class Journal:
-    """The verbs of a run in their order, kept in a file with one JSON document a line.
+    """The operations of a run in order, in a file with one JSON document per line.
 
-    Each line has its checksum. One that is damaged or unfinished is as if never written, and so
-    are those after it.
+    Each line has a checksum. A damaged or unfinished line is ignored, and so are all lines after
+    it.
 
     Raises:
         RunFailed: the file cannot be read.
@@ -45,12 +45,12 @@ class Journal:
         self.truncate(len(self.entries))
 
     def append(self, entry: Entry) -> None:
-        """Add an entry; it is on the disk when this returns."""
+        """Add an entry, and return when it is on the disk."""
         files.append(self._path, _line(len(self.entries), entry))
         self.entries.append(entry)
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first entries."""
+        """Remove all but the first ``length`` entries."""
         del self.entries[length:]
         files.write(self._path, b"".join(map(_line, range(length), self.entries)))
 
@@ -82,7 +82,7 @@ def _checksum(number: int, content: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return nested containers as they come back from JSON, None for what it has no number for."""
+    """Return nested containers as JSON gives them back; NaN and infinity become None."""
     match value:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
@@ -127,10 +127,10 @@ MACHINE = ("device", "threads", "versions")
 
 
 class Attempts:
-    """When, where and on what each process began to work on a run, kept in a file.
+    """A file of all attempts at a run: when each began, and on which machine.
 
     Args:
-        path: the file; if it is damaged, what it said is lost, and nothing else.
+        path: the file; if it is damaged, only its own contents are lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,11 +138,11 @@ class Attempts:
         self.entries: list[dict[str, Any]] = _read_attempts(path)
 
     def begin(self, position: int, environment: Mapping[str, Any]) -> None:
-        """Begin another attempt.
+        """Add an attempt.
 
         Args:
-            position: the step it goes on from.
-            environment: what may change the last bits of a result.
+            position: the step from which it continues.
+            environment: everything that may change the last bits of a result.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.entries.append({"started": started, "position": position, **environment})
@@ -150,7 +150,7 @@ class Attempts:
 
     @property
     def same_machine(self) -> bool:
-        """Whether all attempts were led on the same kind of machine."""
+        """Whether all attempts ran on the same kind of machine."""
         first = self.entries[0]
         return all(attempt[key] == first[key] for attempt in self.entries for key in MACHINE)
 

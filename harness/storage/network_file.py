@@ -4,21 +4,21 @@ The file is in the safetensors format. A pruned weight ``NAME`` is stored as two
 kept values ``NAME:values``, in the order of the weight's elements, and their places
 ``NAME:places``, as bytes, in the shortest of these encodings:
 
-* ``all``: nothing, where all are kept;
-* ``bitmask``: one bit for each element, the first in the highest bit of a byte;
+* ``all``: no bytes; all elements are kept;
+* ``bitmask``: one bit per element, the first in the highest bit of a byte;
 * ``gaps8``, ``gaps16``: the number of removed elements before each kept one, in one or two
-  bytes, as in Deep Compression (Han et al., arXiv:1510.00149). The highest code stands for that
-  many removed elements and no kept one (their paper stores a zero there).
+  bytes, as in Deep Compression (Han et al., arXiv:1510.00149). The highest code means that many
+  removed elements and no kept one (their paper stores a zero there).
 
-A weight for which this would save nothing is stored as it is.
+A weight that these encodings would not shorten is stored as it is.
 
-What the units of a run have kept is stored beside the weights: a mask that a weight's places or
-its zeros tell already takes no space, and all others are encoded like places, one after the
-other in the tensor ``:units``.
+The state of the run's units is stored beside the weights. A mask that equals a weight's places or
+its nonzero elements takes no space; all others are encoded like places, one after the other, in
+the tensor ``:units``.
 
-The header has one entry, so that equal networks are equal bytes: safetensors writes several in
-random order. Its ``layout`` names the encodings, the shapes, the tied weights and the units, and
-``sha256`` guards the whole.
+The header has a single entry, because safetensors writes several in random order, and equal
+networks must give equal bytes. Its ``layout`` describes encodings, shapes, tied weights and units;
+``sha256`` is the checksum of the whole.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _FORMAT, _FIRST_FORMAT = "pruning-benchmark/2", "pruning-benchmark/1"
 _HEADER = "network"
 _UNITS = ":units"
 _MOST_THINGS = 1 << 20
-"""Numbers above this are hardly those of channels, and would make a mask too large."""
+"""Larger numbers are unlikely to be channel indices, and would make a mask too large."""
 _GAPS: Mapping[str, np.dtype[Any]] = {"gaps8": np.dtype("<u1"), "gaps16": np.dtype("<u2")}
 
 Kept = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 States = Mapping[str, Mapping[str, Any]]
-"""The state of each kind of units, by the units' names: tensors, or what JSON can hold."""
+"""The state of each kind of units by name: tensors, or values that JSON can represent."""
 
 
 class Stored(NamedTuple):
-    """What a file holds."""
+    """The contents of a file."""
 
     weights: dict[str, Tensor]
-    """The same names, bits, types and shapes that were saved, on the CPU."""
+    """The saved tensors on the CPU, with the same names, bits, types and shapes."""
     units: dict[str, dict[str, Any]] | None
-    """The state of each kind of units; None in a file of the first format, which has none."""
+    """The state of each kind of units; None in a file of the first format."""
 
 
 def save_weights(
@@ -74,14 +74,14 @@ def save_weights(
     like any other. Equal networks give equal bytes, in every process.
 
     Args:
-        path: the file, which appears whole or not at all.
+        path: the file; it appears whole or not at all.
         state: tensors by name, as ``state_dict`` returns them; removed weights are 0.
-        masks: for pruned weights what is kept, boolean, by name.
-        units: what else `load_network` needs.
+        masks: the kept elements of pruned weights, boolean, by name.
+        units: the state of each kind of units.
 
     Raises:
         RunFailed: the file cannot be written, or a state of units cannot be stored.
-        ValueError: a weight that was removed is not 0.
+        ValueError: a removed weight is not 0.
     """
     first_names = _first_names(state)
     kept = {first_names[name]: mask.cpu() for name, mask in masks.items()}
@@ -116,7 +116,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights that `save_weights` wrote; see `load`.
 
     Raises:
-        RequestError: there is no such file, it is damaged, or it is something else.
+        RequestError: the file does not exist, is damaged, or is not such a file.
     """
     return load(path).weights
 
@@ -127,12 +127,12 @@ def load(path: Path) -> Stored:
     Tied names get the same tensor; removed weights are +0.
 
     Raises:
-        RequestError: there is no such file, it is damaged, or it is something else.
+        RequestError: the file does not exist, is damaged, or is not such a file.
     """
     metadata, stored = _read(path)
     header = json.loads(metadata[_HEADER]) if _HEADER in metadata else dict(metadata)
     if header.get("format") not in (_FORMAT, _FIRST_FORMAT):
-        raise RequestError(f"{path}: holds no weights in the format {_FORMAT}")
+        raise RequestError(f"{path}: contains no weights in the format {_FORMAT}")
     layout = header.get("layout", "")
     text = layout if isinstance(layout, str) else _text(layout)
     if header.get("sha256") != _digest(text, stored):
@@ -159,11 +159,11 @@ def load(path: Path) -> Stored:
 def _store_units(
     units: States, told: Mapping[str, Tensor], stored: dict[str, Tensor]
 ) -> dict[str, dict[str, Any]]:
-    """Add the states of units to what is stored, and return where and how each value is.
+    """Add the states of units to the stored tensors, and return the layout of their values.
 
     Args:
         units: the states.
-        told: for pruned weights the mask that can be read off the stored weight, by name.
+        told: the masks that can be derived from the stored weights, by name.
         stored: the tensors of the file.
     """
     code = [np.zeros(0, dtype=np.uint8)]
@@ -203,7 +203,7 @@ def _load_units(
     masks: Mapping[str, Tensor],
     tied: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Return the states of units, and take their tensors away from those of the weights."""
+    """Return the states of units, and remove their tensors from those of the weights."""
     units: dict[str, dict[str, Any]] = {}
     for kind, state in layout.items():
         units[kind] = {}
@@ -228,7 +228,7 @@ def _load_units(
 
 
 def _checked(kind: str, name: str, value: object) -> object:
-    """Return a value of a state that is no tensor, as JSON gives it back."""
+    """Return a value that is not a tensor as JSON gives it back."""
     try:
         same: object = json.loads(_text(value))
     except (TypeError, ValueError):
@@ -242,7 +242,7 @@ def _checked(kind: str, name: str, value: object) -> object:
 
 
 def _is_ascending(tensor: Tensor) -> bool:
-    """Return whether a tensor holds numbers of things in order, none of them twice."""
+    """Return whether a tensor holds strictly ascending indices."""
     if tensor.dtype != torch.int64 or tensor.dim() != 1:
         return False
     ascending = bool((tensor.diff(prepend=tensor.new_tensor([-1])) > 0).all())
@@ -250,7 +250,7 @@ def _is_ascending(tensor: Tensor) -> bool:
 
 
 def _mask_of(numbers: Tensor) -> Tensor:
-    """Return a mask that is true at ascending numbers."""
+    """Return a mask that is true at the given ascending indices."""
     mask = torch.zeros(int(numbers[-1]) + 1 if len(numbers) else 0, dtype=torch.bool)
     mask[numbers] = True
     return mask
@@ -264,7 +264,7 @@ class _Pruned:
 
 
 def _without_removed(name: str, tensor: Tensor, mask: Tensor) -> _Pruned | None:
-    """Return the kept values and their places; None if that is no shorter than the tensor."""
+    """Return the kept values and their places; None if they are no shorter than the tensor."""
     if tensor[~mask].any():
         raise ValueError(f"{name}: a removed weight is not 0")
     values = tensor[mask]
@@ -275,7 +275,7 @@ def _without_removed(name: str, tensor: Tensor, mask: Tensor) -> _Pruned | None:
 
 
 def _encode(kept: Kept) -> tuple[str, Bytes]:
-    """Return the shortest encoding of which elements are kept, and its name."""
+    """Return the name of the shortest encoding of a mask, and its bytes."""
     if kept.all():
         return "all", np.zeros(0, dtype=np.uint8)
     encodings = {name: _encode_gaps(kept, code) for name, code in _GAPS.items()}
@@ -338,7 +338,7 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             names = file.keys()
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise RequestError(f"{path}: is no weights file, or a damaged one: {error}") from None
+        raise RequestError(f"{path}: is not a weights file, or is damaged: {error}") from None
 
 
 def require_same_network(

@@ -1,1 +1,1 @@
-"""Training a network: the loop, the schedule, the optimiser, the precision, the evaluation."""
+"""Training a network: loop, schedule, optimizer, precision, evaluation."""

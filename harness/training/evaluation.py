@@ -1,4 +1,4 @@
-"""Evaluating a model without leaving a trace in it."""
+"""Evaluating a model without changing it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def evaluate(
     """Return the task's metrics of a model in evaluation mode.
 
     Args:
-        task: the task.
-        model: what is evaluated.
-        split: on which data.
-        metric: one that has to be there.
+        task: computes the metrics.
+        model: the network to evaluate.
+        split: the data.
+        metric: a metric that must be among them.
 
     Raises:
-        RunFailed: what the task returned are no metrics, or that one is missing.
+        RunFailed: the task did not return metrics, or not that one.
     """
     training = model.training
     model.eval()
@@ -36,27 +36,27 @@ def evaluate(
         model.train(training)
     if not isinstance(given, Mapping):
         raise RunFailed(
-            f"{place(task.evaluate)} gave a {type(given).__name__}, not a dictionary of metrics"
+            f"{place(task.evaluate)} returned a {type(given).__name__}, not a dictionary of metrics"
         )
     metrics = {str(name): _number(task, str(name), value) for name, value in given.items()}
     if metric is not None and metric not in metrics:
         raise RunFailed(
-            f"{place(task.evaluate)} gave no {metric!r}, which is the metric of its task"
+            f"{place(task.evaluate)} returned no {metric!r}, which is the metric of its task"
             f"{nearest(metric, metrics)}"
         )
     return metrics
 
 
 def require_number(task: Task, metrics: Mapping[str, float], metric: str, split: Split) -> None:
-    """Refuse a main metric that is no number, of a network whose outputs are numbers.
+    """Refuse a main metric of NaN, if the network's outputs are finite.
 
     Raises:
-        RunFailed: it is none.
+        RunFailed: the metric is NaN.
     """
     if math.isnan(metrics[metric]):
         raise RunFailed(
-            f"{place(task.evaluate)} gave no number for {metric!r} on the {split} data: "
-            f"{metrics[metric]}, though all outputs of the network are finite"
+            f"{place(task.evaluate)} returned {metrics[metric]} for {metric!r} on the {split} "
+            "data, although all outputs of the network are finite"
         )
 
 
@@ -64,8 +64,8 @@ def _number(task: Task, name: str, value: object) -> float:
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     try:
-        return float(value)  # type: ignore[arg-type]  # whatever is no number is refused
+        return float(value)  # type: ignore[arg-type]  # anything but a number is refused
     except (TypeError, ValueError):
         raise RunFailed(
-            f"{place(task.evaluate)} gave a {type(value).__name__} for {name!r}, not a number"
+            f"{place(task.evaluate)} returned a {type(value).__name__} for {name!r}, not a number"
         ) from None

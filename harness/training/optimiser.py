@@ -1,4 +1,4 @@
-"""The recipe's optimiser, equal for every method."""
+"""The recipe's optimizer, equal for every method."""
 
 from __future__ import annotations
 

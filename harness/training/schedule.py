@@ -10,18 +10,18 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 
 class Rate(NamedTuple):
-    """What an optimiser step uses."""
+    """The learning rate and momentum of one optimizer step."""
 
     learning_rate: float
     momentum: float | None
-    """Momentum, or Adam's first beta; None to leave it as it is."""
+    """Momentum, or Adam's first beta; None leaves it unchanged."""
 
 
 class Schedule(Protocol):
     """A learning rate for every position (in steps) of a run.
 
-    ``anchor`` is the position of the last pruning or rewinding, None before the first: only
-    `Official` looks at it.
+    ``anchor`` is the position of the last pruning or rewinding, None before the first; only
+    `Official` uses it.
     """
 
     def length(self, anchor: int | None) -> int:
@@ -34,9 +34,9 @@ class Schedule(Protocol):
 class Equal:
     """Constant from the first step to the middle, then cosine to zero.
 
-    Pruning never restarts it, so that a method may prune anywhere in the constant part under
-    equal conditions, and a trigger there watches training and not the schedule. The first epoch
-    belongs to the constant part because the lazy-regime trigger compares all later ones with it.
+    Pruning never restarts it. So a method may prune anywhere in the constant part under equal
+    conditions, and a trigger there watches training and not the schedule. The first epoch belongs
+    to the constant part because the lazy-regime trigger compares all later ones with it.
 
     Args:
         peak: the constant rate.
@@ -94,8 +94,8 @@ class OneCycle:
 class Official:
     """The official code's schedule: constant until pruned, then One-Cycle over a whole budget.
 
-    Unequal by design, kept for comparison: the dense network never gets One-Cycle, and a method
-    that prunes early trains longer than the others by the epochs before it prunes.
+    It treats methods unequally, and is kept for comparison: the dense network never gets
+    One-Cycle, and a method that prunes early trains longer by the epochs before it prunes.
     """
 
     def __init__(self, peak: float, steps: int) -> None:
@@ -122,7 +122,7 @@ SCHEDULES: dict[str, type[Equal] | type[OneCycle] | type[Official]] = {
 
 
 def build_schedule(name: str, peak: float, steps: int, warmup: float = 0.0) -> Schedule:
-    """Return a schedule by its name; only `Equal` has a warm-up of its own to set."""
+    """Return a schedule by name; only `Equal` has a warm-up that can be set."""
     if warmup:
         return Equal(peak, steps, warmup)
     return SCHEDULES[name](peak, steps)

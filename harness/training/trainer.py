@@ -20,21 +20,21 @@ from harness.training.schedule import build_schedule
 from harness.units import Kept, Units, all_masks
 
 AfterBackward = Callable[[nn.Module], None]
-"""Looks at the gradients of a step."""
+"""Reads the gradients of a step."""
 
 UnitsOf = Callable[[str], type[Units]]
-"""Finds units by the name under which they are registered."""
+"""Finds a kind of units by its registered name."""
 
 
 class Trainer:
     """A model in training.
 
-    ``position`` (in steps) is rewound and drives schedule and data order; ``spent`` is never
-    rewound and drives budget and cost. All randomness of a step is a function of the seed and
-    the position, so that no generator's state needs to be kept.
+    ``position`` (in steps) is rewound, and decides the learning rate and the data order; ``spent``
+    is never rewound, and decides budget and cost. All randomness of a step is a function of the
+    seed and the position, so no generator's state has to be saved.
 
     Args:
-        task: what is trained.
+        task: gives model, data and recipe.
         seed: the run's seed.
         schedule: a name in `harness.training.schedule.SCHEDULES`.
         precision: precision and layout of a step.
@@ -42,7 +42,7 @@ class Trainer:
         warmup: the share of the budget over which the learning rate rises.
 
     Raises:
-        RequestError: that is another network.
+        RequestError: ``initial`` is another network.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Trainer:
         self._precision = precision
 
     def _begin(self) -> None:
-        """Build the dense network of the seed, its batches and its optimiser."""
+        """Build the dense network of the seed, its batches and its optimizer."""
         task = self.task
         torch.manual_seed(derive(self.seed, "weights"))
         self.model = task.model().to(task.device)
@@ -86,13 +86,13 @@ class Trainer:
         return self.schedule.length(self.anchor)
 
     def masks(self) -> Kept:
-        """Return the masks of the weights that are zeroed but still there, by name."""
+        """Return the masks of the weights that are zeroed in place, by name."""
         return all_masks(self.units.values())
 
     def step(
         self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
     ) -> None:
-        """Take one optimiser step."""
+        """Take one optimizer step."""
         self._seed_step()
         batch = self.stream.next(self.model)
         self._set_rate()
@@ -115,7 +115,7 @@ class Trainer:
 
     def _seed_step(self) -> None:
         seed = derive(self.seed, "step", self.position)
-        # The generator's own method takes a hundredth of the time of torch.manual_seed.
+        # A hundred times faster than torch.manual_seed.
         torch.default_generator.manual_seed(seed)
         if self.task.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -124,7 +124,7 @@ class Trainer:
         """Return the mean training loss since the last call.
 
         Raises:
-            Diverged: it is not a finite number, or the last step has left such weights behind.
+            Diverged: the loss, or a weight after the last step, is not finite.
         """
         mean = float(self._loss_sum) / max(self._loss_count, 1)
         self._loss_sum.zero_()
@@ -132,7 +132,7 @@ class Trainer:
         if mean - mean != 0:
             raise Diverged(f"the training loss became {mean} before step {self.position}")
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
-            raise Diverged(f"the weights were no finite numbers after step {self.position}")
+            raise Diverged(f"the weights were not finite after step {self.position}")
         return mean
 
     def _set_rate(self) -> None:
@@ -145,7 +145,7 @@ class Trainer:
                 group["momentum"] = rate.momentum
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what rewinding brings back: weights, optimiser, place in schedule and data."""
+        """Return what rewinding restores: weights, optimizer, place in schedule and data."""
         return {
             "units": {name: units.state() for name, units in self.units.items()},
             "model": self.model.state_dict(),
@@ -156,10 +156,10 @@ class Trainer:
         }
 
     def rewind(self, snapshot: Mapping[str, Any]) -> None:
-        """Go back to a snapshot; what was pruned since stays pruned.
+        """Return to a snapshot; everything pruned since stays pruned.
 
-        The network may have been larger then. It is built anew, dense, cut to what it was,
-        filled, and cut again to what it is now.
+        The network may have been larger then. So a dense one is built, cut to its size at the
+        snapshot, filled, and cut again to its present size.
         """
         kinds = {name: type(units) for name, units in self.units.items()}
         pruned = {name: units.state() for name, units in self.units.items()}
@@ -169,12 +169,12 @@ class Trainer:
         self.anchor = None if self.anchor is None else self.position
 
     def remove_again(self) -> None:
-        """Remove what was pruned from weights that are no numbers."""
+        """Prune again, after training diverged and left NaN in pruned weights."""
         for units in self.units.values():
             units.apply(self.model, self.optimiser, self.stream.companions, units.alive())
 
     def redraw(self) -> None:
-        """Draw new weights for what is left of the network; what was pruned stays pruned."""
+        """Draw new weights for the remaining network; pruned units stay pruned."""
         torch.manual_seed(derive(self.seed, "redrawn weights"))
         drawn = self.task.model().to(self.task.device)
         for units in self.units.values():
@@ -184,17 +184,17 @@ class Trainer:
         self.optimiser.state.clear()
 
     def state(self) -> dict[str, Any]:
-        """Return all that is needed to go on from here in another process."""
+        """Return the state from which another process can continue."""
         return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor}
 
     def restore(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
-        """Go on from a state in a new process; ``units_of`` finds units by name."""
+        """Continue from a state in a new process; ``units_of`` finds units by name."""
         self._load(state, units_of)
         self.spent = state["spent"]
         self.anchor = state["anchor"]
 
     def _load(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
-        """Cut the dense network that was just built like that of a state, and fill it."""
+        """Prune the new dense network as in a state, and load its weights."""
         self._remove(state["units"], units_of)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -204,7 +204,7 @@ class Trainer:
         self._loss_count = state["loss"][1]
 
     def _remove(self, states: Mapping[str, Mapping[str, Any]], units_of: UnitsOf) -> None:
-        """Remove what is gone in the states of units."""
+        """Remove everything that is removed in the states of units."""
         for name, state in states.items():
             if name not in self.units:
                 self.units[name] = units_of(name)(self.model, self.task.forward)
@@ -224,8 +224,8 @@ def update(
 ) -> Tensor:
     """Compute one training step and return its loss, detached.
 
-    What was pruned is kept out of the gradient norm and of the optimiser's moments, and is
-    still gone afterwards.
+    Pruned weights take no part in the gradient norm and in the optimizer's moments, and are zero
+    afterwards.
     """
     optimiser.zero_grad(set_to_none=True)
     with precision.autocast(task.device):
@@ -246,17 +246,19 @@ def update(
 
 
 def _require_loss(task: Task, loss: object) -> None:
-    """Refuse what is no loss.
+    """Check that a task returned a loss.
 
     Raises:
-        RunFailed: it is no scalar that depends on the model.
+        RunFailed: it is not a scalar that depends on the model.
     """
     if not isinstance(loss, Tensor):
-        raise RunFailed(f"{place(task.loss)} gave a {type(loss).__name__}, not a tensor")
+        raise RunFailed(f"{place(task.loss)} returned a {type(loss).__name__}, not a tensor")
     if loss.shape != ():
         raise RunFailed(
-            f"{place(task.loss)} gave a tensor of shape {tuple(loss.shape)}; a loss is a scalar: "
-            "return its mean"
+            f"{place(task.loss)} returned a tensor of shape {tuple(loss.shape)}; a loss is a "
+            "scalar: return its mean"
         )
     if not loss.requires_grad:
-        raise RunFailed(f"{place(task.loss)} gave a loss that depends on no parameter that learns")
+        raise RunFailed(
+            f"{place(task.loss)} returned a loss that depends on no trainable parameter"
+        )

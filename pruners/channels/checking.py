@@ -1,9 +1,9 @@
-"""Does the network that is left still run as the labels say?
+"""Check that the smaller network runs as the labels predict.
 
-Once a network is traced, it is cut on trial, each group to another share of its channels, and runs
-again: step by step it must carry out the same operations, and every axis must be as long as its
-labels say. Where it is not, the tracer has been wrong about an operation or about a number in the
-code; the channels that take part there are pinned.
+A traced network is cut on trial, each group to a different share of its channels, and runs again.
+Step by step it must carry out the same operations, and every axis must have the size that its
+labels predict. A difference means that the tracer misjudged an operation or a number in the code.
+The channels involved are then pinned.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, Labels, LabelSets, is_tracked
-from pruners.channels.recurrent_rules import carried_out
-from pruners.channels.rules import FUNCTION_RULES, tensors_in
+from pruners.channels.rules import FUNCTION_RULES
+from pruners.channels.rules.registry import tensors_in
+from pruners.channels.rules.sequences import carried_out
 from pruners.channels.state import SET_DATA, Originals
 
 
@@ -31,11 +32,11 @@ class Step:
     """An operation of the traced pass.
 
     Attributes:
-        name: of the operation, or of the function of torch that is taken as one.
-        module: whose forward was running.
-        operands: labels of the tensors that it has read.
-        results: labels of what it has returned.
-        numbers: labels of the axes whose sizes it was called with.
+        name: name of the operation, or of the function of torch that counts as one operation.
+        module: name of the module whose forward was running.
+        operands: labels of the tensors that it read.
+        results: labels of the tensors that it returned.
+        numbers: labels of the axes whose sizes were among its arguments.
     """
 
     name: str
@@ -46,13 +47,13 @@ class Step:
 
 
 class Misfit(BaseException):
-    """The cut network does not do what the labels say.
+    """The cut network does not do what the labels predict.
 
-    Not an `Exception`: the model's own code is not to catch it.
+    It is not an `Exception`, so that the model's own code does not catch it.
 
     Attributes:
-        step: where.
-        labels: of the channels that take part.
+        step: the step at which it differs.
+        labels: labels of the channels involved.
     """
 
     def __init__(self, step: Step, labels: list[Labels], what: str) -> None:
@@ -61,7 +62,7 @@ class Misfit(BaseException):
         self.labels = labels
 
     def reason(self) -> str:
-        """Return why channels are pinned, in one line."""
+        """Return in one line why the channels are pinned."""
         where = f", in {self.step.module}" if self.step.module else ""
         return f"{self.step.name} does not follow a removal ({self}){where}"
 
@@ -70,9 +71,9 @@ _PROJECTION = "weight_hr_l"
 
 
 def trial(graph: ChannelGraph) -> dict[str, list[int]]:
-    """Return channels to keep: of each group another share, so that no sizes agree by chance.
+    """Return channels to keep, a different share of each group, lest sizes agree by chance.
 
-    The cells of an LSTM with a projection stay: they have to be more than what it projects to.
+    The cells of an LSTM with a projection stay, because they must outnumber its projections.
     """
     chance = random.Random(0)
     keep = {}
@@ -86,13 +87,13 @@ def trial(graph: ChannelGraph) -> dict[str, list[int]]:
 
 
 class CutSizes:
-    """How long axes are once channels are gone.
+    """The predicted sizes of axes after channels are removed.
 
     Args:
         sets: the labels of the traced pass.
-        labels: of each parameter and buffer, by name.
+        labels: the labels of each parameter and buffer, by name.
         graph: the groups that were found.
-        keep: which channels of them stay.
+        keep: which of their channels stay.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class CutSizes:
         self._stays = sets.without(np.concatenate(gone) if gone else np.empty(0, np.int64))
 
     def of(self, axis: Labels) -> int:
-        """Return how long an axis is to be."""
+        """Return the predicted size of an axis."""
         if not is_tracked(axis):
             return len(axis)
         return int((self._stays[axis] | (axis < 0)).sum())
@@ -124,13 +125,13 @@ class Following(TorchDispatchMode):
     """Compares the operations of the cut network with those of the traced pass.
 
     Args:
-        steps: of the traced pass.
-        sizes: how long their axes are to be.
-        originals: what has to be given its values back.
+        steps: the steps of the traced pass.
+        sizes: the predicted sizes of their axes.
+        originals: the values of tensors to be restored.
 
     Attributes:
         originals: the same.
-        within: whether a function goes by that is taken as one operation.
+        within: whether a function that counts as one operation is running.
     """
 
     def __init__(self, steps: Sequence[Step], sizes: CutSizes, originals: Originals) -> None:
@@ -154,7 +155,7 @@ class Following(TorchDispatchMode):
         return out
 
     def enter(self, name: str) -> Step | None:
-        """Find the step of an operation that is about to be carried out."""
+        """Return the step of an operation that is about to run, None if it has none."""
         while self._next < len(self._steps):
             step = self._steps[self._next]
             if step.name == name:
@@ -169,7 +170,7 @@ class Following(TorchDispatchMode):
         raise self._misfit(f"it is aten::{name} then")
 
     def leave(self, step: Step | None, out: Any, *, by_value: bool) -> None:
-        """Compare the sizes of what an operation has returned."""
+        """Compare the sizes of the results of an operation with the prediction."""
         self._in_operation = False
         self._by_value = self._by_value or by_value
         if step is None or self._by_value:
@@ -182,7 +183,7 @@ class Following(TorchDispatchMode):
                         raise Misfit(step, cut, f"{size} places, and not {expected}")
 
     def end(self, results: Sequence[Tensor], shapes: Sequence[torch.Size]) -> None:
-        """Complain about outputs of other sizes, and operations that have not been carried out."""
+        """Raise if the outputs have other sizes, or if operations were left out."""
         same = len(results) == len(shapes) and all(
             tensor.shape == shape for tensor, shape in zip(results, shapes, strict=True)
         )
@@ -193,17 +194,17 @@ class Following(TorchDispatchMode):
             raise self._misfit("it is left out then")
 
     def failed(self, error: Exception) -> Misfit:
-        """Return the misfit that an error of the forward pass is."""
+        """Return the misfit for an error of the forward pass."""
         return self._misfit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
 
     def _misfit(self, what: str) -> Misfit:
-        """Return what is wrong about the latest operation, or behind it."""
+        """Return a misfit at the latest operation or, if it is complete, after it."""
         latest = max(0, self._next - 1)
         if not self._in_operation and what.startswith("it is") and self._next < len(self._steps):
             latest = self._next
         at, until_then = self._steps[latest], self._steps[: latest + 1]
         taking_part = [at.operands] if self._in_operation else [[*at.results, *at.operands]]
-        # What the code has computed from sizes goes back to an earlier step.
+        # A number that the code computed from sizes stems from an earlier step.
         taking_part += [[step.numbers] for step in reversed(until_then)]
         taking_part += [[*step.results, *step.operands] for step in reversed(until_then)]
         cut = next(filter(None, map(self._sizes.cut, taking_part)), [])
@@ -211,7 +212,7 @@ class Following(TorchDispatchMode):
 
 
 class Boundaries(TorchFunctionMode):
-    """Takes the functions that have rules of their own as one operation each."""
+    """Treats each function with a rule of its own as one operation."""
 
     def __init__(self, following: Following) -> None:
         super().__init__()
@@ -234,17 +235,17 @@ class Boundaries(TorchFunctionMode):
 
 
 def canonical(func: Any) -> str:
-    """Return the name of an operation; several names of one operation are one."""
+    """Return the name of an operation, the same for all of its names."""
     name: str = func.overloadpacket.__name__
     return "view" if name in _VIEWS else name
 
 
 def depends_on_values(func: Any) -> bool:
-    """Tell whether the result, or what the code does next, may depend on values."""
+    """Return whether the result, or what the code does next, may depend on values."""
     return not _VALUE_TAGS.isdisjoint(func.tags)
 
 
 _VALUE_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 _VIEWS = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
 _LAYOUT = frozenset({"clone", "contiguous", "_to_copy", "alias", "detach"})
-"""Operations that depend on how a tensor lies in memory, and so on its size."""
+"""Operations that depend on the layout of a tensor in memory, and thus on its size."""

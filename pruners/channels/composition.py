@@ -1,25 +1,30 @@
-"""What each channel is made of: the filters that compute it, the norms that scale it."""
+"""What a channel consists of: its filters and normalisation scales, and what they cost."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from harness.prunable import LAYERS
+from harness.costs.operations import operations_by_weight
+from harness.errors import Skip
+from harness.prunable import LAYERS, prunable_weights
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Member
-from pruners.normalisation import NORMALISATIONS
 
 Part = TypeVar("Part")
+NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def filters(model: nn.Module, graph: ChannelGraph) -> dict[str, list[Tensor]]:
-    """Return the weights that compute the channels: kernels, rows, columns of embeddings.
+    """Return the weights that compute the channels: kernels, rows, or columns of embeddings.
 
     Returns:
-        For each group that has any, a tensor (channels, weights) of each layer that computes it.
+        For each group with such weights, a tensor (channels, weights) per layer that computes it.
     """
     return _of_groups(graph, lambda group: _filters(model, group))
 
@@ -28,13 +33,29 @@ def norms(model: nn.Module, graph: ChannelGraph) -> dict[str, list[tuple[nn.Modu
     """Return the normalisation layers that scale the channels.
 
     Returns:
-        For each group that has any, the layers, each with the member that its scale is.
+        For each group with such layers, each layer and the group's member that is its scale.
     """
     return _of_groups(graph, lambda group: _norms(model, group))
 
 
+def norm_scales(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the learned scales of all normalisation layers by name.
+
+    Raises:
+        Skip: there are none.
+    """
+    scales = {
+        f"{name}.weight": module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, NORMALISATIONS) and module.weight is not None
+    }
+    if not scales:
+        raise Skip("the network has no normalisation layers with scales that could be its gates")
+    return scales
+
+
 def of_channels(tensor: Tensor, member: Member) -> Tensor:
-    """Return the entries of a tensor that belong to each channel (channels, entries)."""
+    """Return the entries of a tensor that belong to each channel, as (channels, entries)."""
     return tensor.movedim(member.dim, 0)[member.index].flatten(1)
 
 
@@ -61,7 +82,7 @@ def _norms(model: nn.Module, group: ChannelGroup) -> Iterator[tuple[nn.Module, M
 
 
 def _holder(model: nn.Module, member: Member) -> tuple[nn.Module, str]:
-    """Return the module that holds a member's tensor, and the tensor's name there."""
+    """Return the module that holds a member's tensor, and the name of the tensor in it."""
     module, _, name = member.tensor.rpartition(".")
     return model.get_submodule(module), name
 
@@ -69,3 +90,49 @@ def _holder(model: nn.Module, member: Member) -> tuple[nn.Module, str]:
 def _output_axis(layer: nn.Module) -> int:
     """Return which axis of a layer's weight counts its outputs."""
     return 1 if isinstance(layer, (_ConvTransposeNd, nn.Embedding)) else 0
+
+
+# Costs
+
+
+@dataclass(frozen=True)
+class ChannelCosts:
+    """What removing one channel of a group saves while all others remain."""
+
+    parameters: int
+    macs: int
+    """Multiply-accumulates of the prunable layers; for flattened or grouped layers, their mean."""
+
+
+def channel_costs(
+    model: nn.Module, graph: ChannelGraph, run: Callable[[], object]
+) -> dict[str, ChannelCosts]:
+    """Return the cost of one channel of each group; all channels of a group cost the same.
+
+    Args:
+        model: the traced model, in evaluation mode.
+        graph: its groups.
+        run: calls the model, usually on one sample.
+    """
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    weights = prunable_weights(model)
+    operations = operations_by_weight(model, run)
+
+    def costs(group: ChannelGroup) -> ChannelCosts:
+        lost = _lost(model, group)
+        macs = sum(operations[name] * lost.get(name, 0) / sizes[name] for name in weights)
+        return ChannelCosts(sum(lost.values()), round(macs))
+
+    return {group.name: costs(group) for group in graph.groups}
+
+
+def _lost(model: nn.Module, group: ChannelGroup) -> dict[str, int]:
+    """Return how many entries of each parameter go with one channel."""
+    parameters = dict(model.named_parameters())
+    shapes = {
+        m.tensor: list(parameters[m.tensor].shape) for m in group.members if m.tensor in parameters
+    }
+    for member in group.members:
+        if member.tensor in shapes:
+            shapes[member.tensor][member.dim] -= member.index.shape[1]
+    return {name: parameters[name].numel() - math.prod(shape) for name, shape in shapes.items()}

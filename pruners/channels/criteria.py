@@ -1,6 +1,7 @@
-"""How to prune channels: criteria that look at what a channel is made of, and at its gate.
+"""How to prune channels: criteria that need the filters, scales or gates of channels.
 
-The others, `pruners.criteria`, score gates as they score weights.
+The criteria of `pruners.criteria` score gates as they score weights. All return a vector for each
+group of coupled channels; groups that a criterion cannot score stay whole.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ from torch import Tensor
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.scoring import Criterion, Scores, Scoring, scoring_mode
-from pruners.channels.composition import filters, norms, of_channels
+from pruners.channels.composition import filters, norm_scales, norms, of_channels
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.criteria import crop, curvature_product
-from pruners.normalisation import norm_scales
 
 
 def filter_norm(scoring: Scoring) -> Scores:
-    """``sum |W_j|``: the L1 norm of the filters (Li et al. 2017, arXiv:1608.08710).
+    """Score by ``sum |W_j|``, the L1 norm of filters (Li et al. 2017, arXiv:1608.08710).
 
-    Of layers whose outputs are added up, the norms are added. Groups that no layer computes are
-    not scored.
+    The norms of coupled filters are added. Groups that no layer computes are not scored.
     """
     units = _channels(scoring)
     return {
@@ -34,11 +33,12 @@ def filter_norm(scoring: Scoring) -> Scores:
 
 
 def filter_magnitude(scoring: Scoring) -> Scores:
-    """``mean |W_j|``: what the weights of a channel are worth to `magnitude`, in the mean.
+    """Score by ``mean |W_j|``, the mean magnitude of a channel's weights.
 
-    Over a whole filter the differences between weights average out: within a layer all channels
-    have almost the same score, and between layers it is the initial scale, one over the root of
-    the fan-in. With one threshold for all, the layers with the largest fan-in go first and whole.
+    Over a whole filter the differences between weights average out. Channels of one layer have
+    almost the same score, and scores of different layers differ by their initial scale, one over
+    the root of the fan-in. One threshold for all layers first removes those with the largest
+    fan-in, as a whole.
     """
     units = _channels(scoring)
     return {
@@ -48,21 +48,21 @@ def filter_magnitude(scoring: Scoring) -> Scores:
 
 
 def relative_filter_magnitude(scoring: Scoring) -> Scores:
-    """``mean |W_j|`` over its mean in the group, so that layers of all scales can be compared.
+    """Score by ``mean |W_j|`` over its mean in the group, which makes layers comparable.
 
-    That scores need it is an observation of Molchanov et al. 2017, arXiv:1611.06440.
+    Molchanov et al. 2017, arXiv:1611.06440, observed that scores need such a normalisation.
     """
     return {name: score / score.mean() for name, score in filter_magnitude(scoring).items()}
 
 
 def norm_scale(scoring: Scoring) -> Scores:
-    """``|gamma|``: the scale of the normalisation behind the channel (Liu et al. 2017).
+    """Score by ``|gamma|``, the scale of the normalisation behind the channel.
 
-    Network slimming, arXiv:1708.06519, and the score of early-bird tickets. Where coupled
-    channels have several scales, their mean; where a group has none, it is not scored.
+    Network slimming (Liu et al. 2017, arXiv:1708.06519), and the score of early-bird tickets.
+    The score of coupled channels is the mean of their scales. Groups without are not scored.
     """
     units = _channels(scoring)
-    norm_scales(units.model)  # refuses a network without any
+    norm_scales(units.model)  # raises if there are none
     return {
         name: torch.cat(
             [of_channels(layer.get_parameter("weight").detach(), member) for layer, member in own],
@@ -75,11 +75,11 @@ def norm_scale(scoring: Scoring) -> Scores:
 
 
 def crop_mixed(scoring: Scoring) -> Scores:
-    """``|d/dc <g_W, g_W(c)>|``: what the gate does to the gradient flow of the weights.
+    """Score by ``|d/dc <g_W, g_W(c)>|``, the effect of a gate on the weights' gradient flow.
 
-    The form of the official EarlyCroP code, in place of the gates' own gradient flow, which the
-    paper writes down: ``g_W`` is the gradient of all prunable weights, a constant in the first
-    place and a function of the gates in the second.
+    The official EarlyCroP code does so, where the paper takes the gradient flow of the gates.
+    ``g_W`` is the gradient of all prunable weights: a constant in the first place, a function of
+    the gates in the second.
     """
     weights = prunable_weights(_channels(scoring).model)
     flow = replace(scoring, variables=weights, alive=_all(weights)).gradient()
@@ -92,10 +92,10 @@ def crop_mixed(scoring: Scoring) -> Scores:
 
 @dataclass(frozen=True)
 class BeforeNormalisation:
-    """A criterion for gates that stand before normalisation, as in the official EarlyCroP code.
+    """Scores gates that stand before normalisation, as in the official EarlyCroP code.
 
-    Batch statistics would undo such a gate, so that running ones are used, whatever the run's
-    condition says.
+    Batch statistics would undo such a gate. Running statistics are used instead, whatever the
+    conditions of the run are.
 
     Args:
         criterion: scores the gates.
@@ -104,7 +104,7 @@ class BeforeNormalisation:
     criterion: Criterion
 
     def __call__(self, scoring: Scoring) -> Scores:
-        """Score, with gates in another place."""
+        """Return the scores."""
         units = _channels(scoring)
         with (
             scoring_mode(units.model, batch_statistics=False),
@@ -114,7 +114,12 @@ class BeforeNormalisation:
 
 
 def crop_on_gates(mixed: bool = False, before_norm: bool = False) -> Criterion:
-    """Return CroP-S as in the paper, or in either respect as in the official code."""
+    """Return CroP-S as in the paper, or as in the official code in one or both respects.
+
+    Args:
+        mixed: use `crop_mixed`.
+        before_norm: use `BeforeNormalisation`.
+    """
     criterion = crop_mixed if mixed else crop
     return BeforeNormalisation(criterion) if before_norm else criterion
 

@@ -1,4 +1,4 @@
-"""How a size follows from numbers that modules keep, and from the axes of tensors."""
+"""Expressions: how a size is computed from numbers that modules keep and from axes of tensors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Source:
     """One integer that a module keeps.
 
     Attributes:
-        name: of the attribute, for complaints.
-        value: as it is before any removal.
+        name: name of the attribute, for messages.
+        value: its value before any removal.
         trace: the labels of the pass.
-        places: where it is kept; several where modules share a list.
-        labels: of an axis of this size, once the number has met one.
-        reason: why the number has to stay as it is, or "".
+        places: where it is kept; several places if modules share a list.
+        labels: labels of the axis that it is bound to, None before it is used as a size.
+        reason: why the number must not change, or "".
     """
 
     name: str
@@ -44,11 +44,11 @@ class Source:
         return self.labels
 
     def stay(self, use: str) -> None:
-        """Keep the value, and with it the size of all axes that the number stands for."""
+        """Keep the value and thus the size of all axes bound to it, because of a use."""
         self.pin(f"its size is {self.name}, which is {use}")
 
     def pin(self, reason: str) -> None:
-        """Keep the value for a reason that is told of the axes."""
+        """Keep the value, and give the axes this reason."""
         if not self.reason:
             self.reason = reason
             if self.labels is not None:
@@ -56,7 +56,7 @@ class Source:
 
     @property
     def is_bound(self) -> bool:
-        """Whether it stands for an axis that may change."""
+        """Whether it is bound to an axis that may change."""
         return self.labels is not None and not self.reason
 
 
@@ -68,12 +68,12 @@ class Expression(Protocol):
         """Its value before any removal."""
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield what it is computed from."""
+        """Yield the numbers that it is computed from."""
 
     def rows(self) -> Labels | None:
         """Return labels (alternatives, size) of axes that have this size after any removal.
 
-        None where that depends on the axis that is asked.
+        None if only an axis of this size can show that.
         """
 
     def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
@@ -99,14 +99,14 @@ class Constant:
         return trace.unite(labels, fixed(self.size))
 
     def stay(self, use: str) -> None:
-        """Do nothing: it does."""
+        """Do nothing: it never changes."""
 
     def pin(self, reason: str) -> None:
-        """Do nothing: it stays."""
+        """Do nothing: it never changes."""
 
     @property
     def labels(self) -> None:
-        """Return none."""
+        """Return None: it is bound to no axis."""
 
     @property
     def may_change(self) -> bool:
@@ -130,11 +130,11 @@ class Attribute:
         yield self
 
     def rows(self) -> Labels:
-        """Return the labels of the axis that it stands for."""
+        """Return the labels of the axis that it is bound to."""
         return self.source.axis().reshape(1, -1)
 
     def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
-        """Unite the axis with the one that it stands for."""
+        """Unite the axis with the one that it is bound to."""
         if self.source.reason:
             trace.pin(labels, self.source.reason)
         return trace.unite(labels, self.source.axis())
@@ -144,12 +144,12 @@ class Attribute:
         self.source.stay(use)
 
     def pin(self, reason: str) -> None:
-        """Keep the value for a reason that is told of the axes."""
+        """Keep the value, and give the axes this reason."""
         self.source.pin(reason)
 
     @property
     def labels(self) -> Labels | None:
-        """The labels of the axis that it stands for, if it has met one."""
+        """Labels of the axis that it is bound to, if any."""
         return self.source.labels
 
     @property
@@ -160,7 +160,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Known:
-    """The size of axes of tensors, each a row of labels (alternatives, size)."""
+    """The size of one or more axes of tensors, as rows of labels (alternatives, size)."""
 
     trace: LabelledTensors
     labels: Labels
@@ -201,7 +201,7 @@ Leaf = Constant | Attribute | Known
 
 @dataclass(frozen=True)
 class Quotient:
-    """A size over a number of parts, which stay."""
+    """A size divided by a number of parts, which stay."""
 
     whole: Expression
     parts: int
@@ -212,11 +212,11 @@ class Quotient:
         return self.whole.size // self.parts
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield those of the whole."""
+        """Yield the leaves of the whole."""
         return self.whole.leaves()
 
     def rows(self) -> Labels | None:
-        """Return the parts, one below the other."""
+        """Return the parts as rows."""
         rows = self.whole.rows()
         return None if rows is None else rows.reshape(-1, self.size)
 
@@ -228,7 +228,7 @@ class Quotient:
 
 @dataclass(frozen=True)
 class Sum:
-    """Sizes side by side."""
+    """The size of parts that are concatenated."""
 
     parts: tuple[Expression, ...]
 
@@ -238,19 +238,19 @@ class Sum:
         return sum(part.size for part in self.parts)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield those of all parts."""
+        """Yield the leaves of all parts."""
         for part in self.parts:
             yield from part.leaves()
 
     def rows(self) -> Labels | None:
-        """Return the labels of the parts beside each other."""
+        """Return the concatenated labels of the parts."""
         rows = [part.rows() for part in self.parts]
         if any(own is None or len(own) > 1 for own in rows):
             return None
         return np.concatenate([own for own in rows if own is not None], axis=1)
 
     def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
-        """Let each part meet its stretch of the axis."""
+        """Unite each part with its stretch of the axis."""
         bounds = np.cumsum([part.size for part in self.parts])[:-1]
         stretches = zip(self.parts, np.split(labels, bounds), strict=True)
         return np.concatenate([part.meet(trace, stretch) for part, stretch in stretches])
@@ -258,7 +258,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a size leaves of another: the end of the axis, unless it meets the start."""
+    """A size minus another: the end of the axis, unless it is used for the start."""
 
     whole: Expression
     part: Expression
@@ -269,12 +269,12 @@ class Difference:
         return self.whole.size - self.part.size
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield those of both."""
+        """Yield the leaves of both."""
         yield from self.whole.leaves()
         yield from self.part.leaves()
 
     def rows(self) -> None:
-        """Return nothing: the rest can be on either side."""
+        """Return None: the rest can be on either side."""
         return
 
     def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
@@ -306,16 +306,16 @@ class Product:
         return math.prod(factor.size for factor in self.factors)
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield those of all factors."""
+        """Yield the leaves of all factors."""
         for factor in self.factors:
             yield from factor.leaves()
 
     def rows(self) -> None:
-        """Return nothing: the axis shows which factor changes, and whether it is the inner one."""
+        """Return None: only the axis shows which factor changes, and at which place."""
         return
 
     def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
-        """Find the factor along which the axis changes; the others are to stay."""
+        """Find the factor along which the axis changes, and keep the others."""
         changing = [
             position
             for position, factor in enumerate(self.factors)
@@ -341,7 +341,7 @@ class Product:
 
 
 def _shape_along(roots: Labels, size: int) -> tuple[int, int, int] | None:
-    """Return a shape (before, size, after) of an axis, of which labels differ along size only."""
+    """Return a shape (before, size, after) of an axis whose labels differ along ``size`` only."""
     times = len(roots) // size
     for after in (number for number in range(1, times + 1) if times % number == 0):
         cube = roots.reshape(times // after, size, after)
@@ -351,7 +351,7 @@ def _shape_along(roots: Labels, size: int) -> tuple[int, int, int] | None:
 
 
 def keep_all(trace: LabelledTensors, labels: Labels, size: Expression) -> Labels:
-    """Pin an axis, and keep whatever its size is computed from."""
+    """Pin an axis, and keep every number that its size is computed from."""
     for leaf in size.leaves():
         leaf.stay("part of a sum or a product that is not followed")
     trace.pin(labels, "its size is computed in a way that is not followed")

@@ -1,8 +1,8 @@
-"""Channels as variables, and channels held at zero."""
+"""Gates on channels, channels held at zero, and comparison with a shrunk model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,30 +12,32 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from harness.errors import RunFailed
+from pruners.channels.attributes import PartlyKept, numbers_replaced
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Site
-from pruners.channels.numbers import PartlyKept, numbers_replaced
 from pruners.channels.shrinking import kept_positions, partly_kept
-from pruners.channels.tensors import named_tensors, replaced
+from pruners.channels.state import named_tensors, replaced, returned_tensors
 
 
 class Gates:
-    """A factor ``c = 1`` on every channel, by forward hooks; a context manager.
+    """A context manager that puts a factor ``c = 1`` on every channel, by forward hooks.
 
-    One factor serves all members of a group: its gradient adds up over them. With all factors at
-    one the model's outputs are what they were, to the last bit. In a recurrent layer that is not
-    made of cells, the factors reach its outputs, and not what it feeds back to itself. They do not
-    reach the parameters that a module with parts holds itself; a group of which channels are on
-    no layer's output has none. And a factor of zero removes a channel only if what follows maps
-    zero to zero, unlike a sigmoid.
+    All members of a group share one factor, whose gradient sums over them. With all factors at
+    one the outputs of the model are unchanged, to the last bit.
+
+    Limits: In a recurrent layer that is not built from cells, the factors reach its outputs but
+    not its feedback. They do not reach parameters that a module with submodules holds itself. A
+    group has no factors if some of its channels are on no layer's output. A factor of zero removes
+    a channel only if the following operations map zero to zero, which a sigmoid does not.
 
     Args:
-        model: the model that was traced.
+        model: the traced model.
         graph: its groups.
-        before_norm: put the factors before normalisation and not after it. With batch statistics
-            normalisation then undoes them: only for evaluation mode.
+        before_norm: put the factors before normalisation instead of after it. Batch statistics
+            would undo them, so the model has to be in evaluation mode.
 
     Attributes:
-        values: the factors (channels,) of each group that has any, which require grad.
+        values: the factors (channels,) by group; they require grad.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, *, before_norm: bool = False) -> None:
@@ -90,14 +92,20 @@ def _all_pass_by(group: ChannelGroup, sites: Sequence[Site]) -> bool:
 
 @contextmanager
 def masked(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
-    """Hold the channels that are not kept at zero: the dense twin of a shrunk model.
+    """Hold the channels that are not kept at zero, as a dense equivalent of a shrunk model.
 
-    Everything that `shrink` would cut from a parameter is zero within, and gets no gradient; the
-    model's parameters themselves stay. Layer, group and root-mean-square normalisation count the
-    kept channels only. Enter it anew after every step of an optimiser.
+    Within the context, everything that `shrink` would cut from a parameter is zero and gets no
+    gradient. The parameters themselves do not change. Layer, group and root-mean-square
+    normalisation count the kept channels only. After each step of an optimizer, enter the context
+    again.
 
-    This is removal exactly, except where another operation counts the channels: a mean or softmax
-    over channels, normalised weights, attention that is scaled by the width of its heads.
+    The outputs equal those after removal, unless another operation counts channels: a mean or
+    softmax over channels, normalised weights, attention scaled by the width of its heads.
+
+    Args:
+        model: the traced model.
+        graph: its groups.
+        keep: the channels to keep, by group; other groups stay whole.
     """
     parameters = dict(model.named_parameters())
     replacements: dict[int, Tensor] = {}
@@ -122,7 +130,7 @@ def _mask(parameter: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
 
 
 class _NormalisingKept(TorchFunctionMode):
-    """Leaves masked channels out of the statistics of normalisations over channels.
+    """Leaves masked channels out of the statistics of normalisation over channels.
 
     Args:
         kept: positions of the kept channels, by the id of the masked scale.
@@ -134,7 +142,7 @@ class _NormalisingKept(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # These functions hand their scale and shift on by name.
+        # The modules pass scale and shift to these functions by name.
         kept = self._kept.get(id(kwargs.get("weight"))) if func in _NORMALISATIONS else None
         if kept is None and func in _NORMALISATIONS:
             kept = _kept_of_shape(*args)
@@ -152,9 +160,66 @@ class _NormalisingKept(TorchFunctionMode):
 
 
 def _kept_of_shape(x: Tensor, shape: Any) -> Tensor | None:
-    """Return the kept positions of the last axis, if a module's number stands for it."""
+    """Return the kept positions of the last axis, if a module keeps its size as a number."""
     size = shape[-1] if isinstance(shape, (tuple, list)) else None
     return size.kept.to(x.device) if isinstance(size, PartlyKept) else None
 
 
 _NORMALISATIONS = (F.layer_norm, F.group_norm, F.rms_norm)
+
+
+# Comparison with a shrunk model
+
+
+def verify_shrink(
+    dense: nn.Module,
+    graph: ChannelGraph,
+    keep: Keep,
+    shrunk: nn.Module,
+    example_inputs: Tensor | Sequence[Any],
+    *,
+    forward: Callable[..., Any] | None = None,
+    tolerance: float = 1e-5,
+) -> float:
+    """Compare a shrunk model with the dense one, whose removed channels are held at zero.
+
+    Both run in their current modes and from the same random state. Their buffers do not change.
+
+    Args:
+        dense: the model before the removal.
+        graph: its groups.
+        keep: the channels that were kept.
+        shrunk: the model after the removal.
+        example_inputs: one tensor, or the sequence of all arguments.
+        forward: called as ``forward(model, *example_inputs)`` in place of ``model(...)``.
+        tolerance: the largest difference allowed; 1e-10 suits double precision.
+
+    Returns:
+        The largest difference of any output, relative to the larger of one and the largest output.
+
+    Raises:
+        RunFailed: the outputs differ by more. Networks in which an operation counts channels (see
+            `masked`) always differ.
+    """
+    inputs = [example_inputs] if isinstance(example_inputs, Tensor) else list(example_inputs)
+    forward = forward or (lambda model, *inputs: model(*inputs))
+    with masked(dense, graph, keep):
+        expected = _outputs(dense, forward, inputs)
+    found = _outputs(shrunk, forward, inputs)
+    error = max(_difference(*pair) for pair in zip(expected, found, strict=True))
+    if not error <= tolerance:
+        raise RunFailed(f"the shrunk model differs from the masked one by {error:.2g}")
+    return error
+
+
+def _outputs(model: nn.Module, forward: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
+    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+    copies = {id(buffer): buffer.clone() for buffer in model.buffers()}
+    with torch.no_grad(), torch.random.fork_rng(sorted(devices, key=str)), replaced(model, copies):
+        return returned_tensors(forward(model, *inputs))
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    if not expected.numel():
+        return 0.0
+    return float((expected - found).abs().max() / expected.abs().max().clamp(min=1))

@@ -1,4 +1,4 @@
-"""Coupled channels as plain data."""
+"""Coupled channels as plain data, traced or declared by hand."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from harness.errors import RequestError, nearest
+from pruners.channels.state import named_tensors
 
 Keep = Mapping[str, Tensor | Sequence[int]]
-"""The channels to keep, by the names of their groups; groups that are not named stay whole."""
+"""The channels to keep, by the names of their groups. Groups that are not named stay whole."""
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One axis of a parameter or buffer, as far as it belongs to a group.
+    """The part of one axis of a parameter or buffer that belongs to a group.
 
     Attributes:
         tensor: name of the parameter or buffer, as in ``model.named_parameters()``.
         dim: the axis.
-        index: positions on the axis (channels, positions per channel), sorted in each row. There
-            is more than one per channel behind a flattened feature map, in the gates of an LSTM,
-            or in grouped convolutions.
+        index: positions on the axis (channels, positions per channel), sorted in each row. A
+            channel has several positions behind a flattened feature map, in the gates of an LSTM,
+            and in grouped convolutions.
     """
 
     tensor: str
@@ -33,12 +36,13 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A place where the channels of a group pass by: an axis of the output of a module.
+    """An axis of a module's output that carries channels of a group.
 
     Attributes:
-        module: name of the module. Where it returns a tuple, the first tensor is meant.
+        module: name of the module. If it returns a tuple, the first tensor is meant.
         axis: the axis of its output.
-        channel: the channel at each position (positions,), or -1 where there is none of the group.
+        channel: the channel at each position (positions,), or -1 if the position is not the
+            group's.
     """
 
     module: str
@@ -55,7 +59,7 @@ class ChannelGroup:
         size: number of channels.
         members: what is cut.
         sites: where a factor of zero amounts to removal: after normalisation, if there is any.
-        sites_before: the same, but before normalisation.
+        sites_before: the same, before normalisation.
     """
 
     name: str
@@ -66,7 +70,7 @@ class ChannelGroup:
 
 
 Place = tuple[str, tuple[str | int, ...]]
-"""A module's name, and where in it a number is: an attribute, and the keys within it."""
+"""Where a number is kept: the name of a module, an attribute, and the keys within it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +79,10 @@ class KeptSize:
 
     Attributes:
         module: name of the module.
-        path: the attribute's name, and the keys within it where it is a list or a dictionary.
-        size: its value.
-        channels: for each group on the axis the channel at each position, or -1 where there is
-            none of the group.
+        path: the name of the attribute, and the keys within it if it is a list or a dictionary.
+        size: the value.
+        channels: for each group on the axis the channel at each position, or -1 if the position
+            is not the group's.
     """
 
     module: str
@@ -94,7 +98,7 @@ class ChannelGraph:
     Attributes:
         groups: in the order of the model's parameters.
         pinned: why an axis has channels that cannot be removed, by "tensor:dim".
-        sizes_kept: the numbers in the model's modules that change with the groups.
+        sizes_kept: the numbers kept by modules that change with the groups.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -106,7 +110,7 @@ class ChannelGraph:
         return {group.name: group for group in self.groups}[name]
 
     def __str__(self) -> str:
-        """Return a line for each group: its name, its channels, and the axes they are on."""
+        """Return a line for each group: its name, number of channels, and axes."""
         return "\n".join(
             f"{group.name}: {group.size} channels on "
             + ", ".join(f"{member.tensor}:{member.dim}" for member in group.members)
@@ -137,7 +141,7 @@ class ChannelGraph:
 
     @staticmethod
     def from_json(document: str) -> ChannelGraph:
-        """Return the graph that `to_json` has written."""
+        """Return the graph of a document that `to_json` wrote."""
         content = json.loads(document)
         return ChannelGraph(
             tuple(map(_read_group, content["groups"])),
@@ -150,11 +154,11 @@ class ChannelGraph:
 
 
 def compose(first: Keep, second: Keep) -> dict[str, Tensor]:
-    """Return what is kept after two removals, in the numbers from before the first.
+    """Return the channels kept after two removals, numbered as before the first.
 
     Args:
-        first: the channels kept at first.
-        second: the channels kept of those, in the smaller numbers.
+        first: the channels kept by the first removal.
+        second: the channels kept by the second, numbered as after the first.
     """
     composed = {name: torch.as_tensor(kept) for name, kept in {**second, **first}.items()}
     for name in first.keys() & second.keys():
@@ -176,3 +180,60 @@ def _read_group(content: Mapping[str, Any]) -> ChannelGroup:
             for kind in ("sites", "sites_before")
         ),
     )
+
+
+# Groups declared by hand
+
+Axis = tuple[str, int] | tuple[str, int, Sequence[Sequence[int]]]
+"""A tensor, one of its axes and, unless each position is one channel, the positions of each."""
+
+
+def declare_channels(model: nn.Module, groups: Mapping[str, Sequence[Axis]]) -> ChannelGraph:
+    """Return groups that were declared by hand instead of traced.
+
+    ::
+
+        declare_channels(model, {"hidden": [
+            ("lstm.weight_hh", 0, [[j, h + j, 2 * h + j, 3 * h + j] for j in range(h)]),
+            ("lstm.weight_hh", 1), ("out.weight", 1), ...
+        ]})
+
+    Such groups can be cut and masked, but have no gates: only tracing finds their sites.
+
+    Args:
+        model: the model whose parameters and buffers are named.
+        groups: for each group all axes that carry its channels.
+
+    Raises:
+        RequestError: a tensor or an axis does not exist, a position is out of range or in two
+            groups, or the axes of a group have different numbers of channels.
+    """
+    tensors = named_tensors(model)
+    taken: dict[tuple[str, int], Tensor] = {}
+
+    def member(group: str, axis: Axis) -> Member:
+        name, dim, *positions = axis
+        if name not in tensors:
+            raise RequestError(f"group {group!r}: no tensor {name!r}{nearest(name, tensors)}")
+        if not 0 <= dim < tensors[name].dim():
+            raise RequestError(f"group {group!r}: {name!r} has no axis {dim}")
+        size = tensors[name].shape[dim]
+        index = torch.as_tensor(positions[0]) if positions else torch.arange(size)[:, None]
+        used = taken.setdefault((name, dim), torch.zeros(size, dtype=torch.long))
+        if index.min() < 0 or index.max() >= size:
+            raise RequestError(f"group {group!r}: axis {dim} of {name!r} has only {size} positions")
+        used += torch.bincount(index.flatten(), minlength=size)
+        if used.max() > 1:
+            raise RequestError(f"group {group!r}: a position on axis {dim} of {name!r} is taken")
+        return Member(name, dim, index.sort(dim=1).values)
+
+    def declared(name: str, axes: Sequence[Axis]) -> ChannelGroup:
+        members = tuple(member(name, axis) for axis in axes)
+        sizes = {f"{m.tensor}:{m.dim}": len(m.index) for m in members}
+        if len(set(sizes.values())) != 1:
+            raise RequestError(
+                f"group {name!r}: its axes have different numbers of channels: {sizes}"
+            )
+        return ChannelGroup(name, len(members[0].index), members)
+
+    return ChannelGraph(tuple(declared(name, axes) for name, axes in groups.items()))

@@ -1,10 +1,10 @@
 """Sizes that modules keep in attributes, such as ``self.head_dim``.
 
 While a model is traced, each integer that a module keeps, alone or in a list, is an
-`AttributeSize`. It stands for the axis that it is first used as the size of, is united with all
-others that it meets, and `pruners.channels.shrink` gives it its new value. Sums, differences,
-products and quotients are followed as far as they are sizes too. A number that is used in any
-other way, in a comparison or as a factor, keeps its value, and so do the axes that it has met.
+`AttributeSize`. Its first use as a size binds it to an axis. Later uses unite that axis with
+further ones, and `pruners.channels.shrink` sets its new value. Sums, differences, products and
+quotients are followed if they are used as sizes too. A number that is used in any other way, in a
+comparison or as a factor, keeps its value, and so do the axes bound to it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,28 @@ from pruners.channels.expressions import (
 )
 from pruners.channels.labels import LabelledTensors, Labels
 from pruners.channels.sizes import Call, Remainder, Width, adapts
-from pruners.channels.tensors import named_tensors
+from pruners.channels.state import named_tensors
 
 AS_NUMBER = "used as a number"
+
+
+def _followed(name: str, combine: Callable[[Expression, Expression], Expression]) -> Any:
+    """Return an operator of integers whose result is the size of a combined expression."""
+    compute = getattr(int, f"__{name}__")
+    return lambda self, other: self._follow(compute, other, combine)
+
+
+def _compared(name: str) -> Any:
+    """Return a comparison of integers that keeps its result."""
+    compare = getattr(int, f"__{name}__")
+    return lambda self, other: self._compare(compare, other)
 
 
 class AttributeSize(Width):
     """An integer that remembers the attributes that it comes from.
 
-    Where it is used as a size, it is united with the axis (`meet`). All else that is done with it
-    gives plain numbers, and keeps it as it is.
+    A use as a size binds it to the axis (`meet`). Every other operation returns a plain number and
+    makes the attributes keep their values.
     """
 
     expression: Expression
@@ -50,7 +62,7 @@ class AttributeSize(Width):
     def __new__(
         cls, expression: Expression, trace: LabelledTensors, sign: int = 1
     ) -> AttributeSize:
-        """Return a number that remembers where it comes from."""
+        """Return a number that remembers its expression."""
         number = int.__new__(cls, sign * expression.size)
         number.rows, number.origin = None, trace
         number.expression, number.trace = expression, trace
@@ -58,7 +70,7 @@ class AttributeSize(Width):
 
     @property
     def sources(self) -> tuple[Labels, ...]:
-        """Labels of all the axes that it stands for so far."""
+        """Labels of all axes bound to it so far."""
         found = (leaf.labels for leaf in self.expression.leaves())
         return tuple(labels for labels in found if labels is not None)
 
@@ -68,16 +80,16 @@ class AttributeSize(Width):
         return not self.origin.over
 
     def pin(self, reason: str) -> None:
-        """Keep the attributes, and with them the axes that the number depends on."""
+        """Keep the values of the attributes, and the axes that the number depends on."""
         for leaf in self.expression.leaves() if not self.origin.over else ():
             leaf.pin(reason)
 
     def meet(self, labels: Labels) -> Labels:
-        """Unite an axis of this size with all others that have it, and return its labels."""
+        """Unite an axis with all others of this size, and return its labels."""
         return self.expression.meet(self.trace, labels)
 
     def stay(self, use: str = AS_NUMBER) -> int:
-        """Keep the attributes, and return the number without them."""
+        """Keep the values of the attributes, and return the plain number."""
         from_tensors: list[Labels] = []
         for leaf in self.expression.leaves() if not self.origin.over else ():
             if isinstance(leaf, Attribute):
@@ -89,44 +101,33 @@ class AttributeSize(Width):
 
     @property
     def _is_plain(self) -> bool:
-        """Whether it is a plain number, as for torch's own functions, whose rules see to it."""
+        """Whether it acts as a plain number: in torch's own functions, which have rules."""
         return self.origin.over or self.origin.call.function is not None
 
     def _number(self) -> int:
-        """Return the number without the attributes, which stay as it is used for anything."""
+        """Return the plain number; the attributes keep their values, as any use is possible."""
         return operator.index(self) if self._is_plain else self.stay()
 
     # Sizes that follow from sizes
 
-    def __add__(self, other: int) -> int:
-        return self._follow(int.__add__, other, lambda one, two: Sum((one, two)))
-
-    def __radd__(self, other: int) -> int:
-        return self._follow(int.__radd__, other, lambda one, two: Sum((two, one)))
-
-    def __sub__(self, other: int) -> int:
-        return self._follow(int.__sub__, other, Difference)
-
-    def __rsub__(self, other: int) -> int:
-        return self._follow(int.__rsub__, other, lambda one, two: Difference(two, one))
-
-    def __mul__(self, other: int) -> int:
-        return self._follow(int.__mul__, other, lambda one, two: Product((one, two)))
-
-    def __rmul__(self, other: int) -> int:
-        return self._follow(int.__rmul__, other, lambda one, two: Product((two, one)))
+    __add__ = _followed("add", lambda own, other: Sum((own, other)))
+    __radd__ = _followed("radd", lambda own, other: Sum((other, own)))
+    __sub__ = _followed("sub", Difference)
+    __rsub__ = _followed("rsub", lambda own, other: Difference(other, own))
+    __mul__ = _followed("mul", lambda own, other: Product((own, other)))
+    __rmul__ = _followed("rmul", lambda own, other: Product((other, own)))
 
     def __floordiv__(self, other: int) -> int:
-        return self._divided(int.__floordiv__, self, other)
+        return self._divided(int.__floordiv__, self, other, self._part)
 
     def __rfloordiv__(self, other: int) -> int:
-        return self._divided(int.__rfloordiv__, other, self)
+        return self._divided(int.__rfloordiv__, other, self, self._part)
 
     def __mod__(self, other: int) -> int:
-        return self._remaining(int.__mod__, self, other)
+        return self._divided(int.__mod__, self, other, self._remainder)
 
     def __rmod__(self, other: int) -> int:
-        return self._remaining(int.__rmod__, other, self)
+        return self._divided(int.__rmod__, other, self, self._remainder)
 
     def __divmod__(self, other: int) -> tuple[int, int]:
         return self // other, self % other
@@ -159,8 +160,14 @@ class AttributeSize(Width):
             return _stay(value, self, other)
         return AttributeSize(combine(self.expression, second), self.trace)
 
-    def _divided(self, compute: Callable[[int, int], int], whole: Any, parts: Any) -> int:
-        """Return the size of each of a number of parts, or the number of parts of a size."""
+    def _divided(
+        self,
+        compute: Callable[[int, int], int],
+        whole: Any,
+        parts: Any,
+        follow: Callable[[Any, int, Labels], int],
+    ) -> int:
+        """Return a quotient or remainder, which follows if a size is divided evenly."""
         other = parts if whole is self else whole
         if not isinstance(other, int):
             self._number()
@@ -174,58 +181,36 @@ class AttributeSize(Width):
         if _is_bound(parts):
             _tie_parts(rows, parts, self.trace)
             return value
-        size_of = expression(whole, self.trace)
         if isinstance(parts, AttributeSize):
             parts.stay(PARTS)
-        assert size_of is not None
-        return AttributeSize(Quotient(size_of, operator.index(parts)), self.trace)
+        return follow(whole, operator.index(parts), rows)
 
-    def _remaining(self, compute: Callable[[int, int], int], whole: Any, parts: Any) -> int:
-        """Return nothing, and see to it that it stays so, or a number."""
-        other = parts if whole is self else whole
-        if not isinstance(other, int):
-            self._number()
-            return NotImplemented  # type: ignore[no-any-return]  # as operators do
-        value = compute(operator.index(self), operator.index(other))
-        if self._is_plain:
-            return value
-        rows = _rows_of_parts(whole, parts, self.trace)
-        if rows is None:
-            return _stay(value, self, other)
-        if _is_bound(parts):
-            _tie_parts(rows, parts, self.trace)
-        else:
-            if isinstance(parts, AttributeSize):
-                parts.stay(PARTS)
-            for row in rows:
-                self.trace.tie(row.reshape(operator.index(parts), -1))
-        return value
+    def _part(self, whole: int, parts: int, rows: Labels) -> int:
+        """Return the size of each part."""
+        size_of = expression(whole, self.trace)
+        assert size_of is not None
+        return AttributeSize(Quotient(size_of, parts), self.trace)
+
+    def _remainder(self, whole: int, parts: int, rows: Labels) -> int:
+        """Return zero, and tie the parts so that it stays zero."""
+        for row in rows:
+            self.trace.tie(row.reshape(parts, -1))
+        return 0
 
     # Comparisons
 
-    def __eq__(self, other: object) -> bool:
-        return self._compared(int.__eq__, other)
-
-    def __ne__(self, other: object) -> bool:
-        return self._compared(int.__ne__, other)
-
-    def __lt__(self, other: int) -> bool:
-        return self._compared(int.__lt__, other)
-
-    def __le__(self, other: int) -> bool:
-        return self._compared(int.__le__, other)
-
-    def __gt__(self, other: int) -> bool:
-        return self._compared(int.__gt__, other)
-
-    def __ge__(self, other: int) -> bool:
-        return self._compared(int.__ge__, other)
+    __eq__ = _compared("eq")
+    __ne__ = _compared("ne")
+    __lt__ = _compared("lt")
+    __le__ = _compared("le")
+    __gt__ = _compared("gt")
+    __ge__ = _compared("ge")
 
     def __hash__(self) -> int:
         return hash(operator.index(self))
 
-    def _compared(self, compare: Callable[[int, Any], bool], other: object) -> bool:
-        """Compare, and see to it that a removal does not change the result."""
+    def _compare(self, compare: Callable[[int, Any], bool], other: object) -> bool:
+        """Compare two numbers, and ensure that no removal changes the result."""
         own = operator.index(self)
         if not isinstance(other, int):
             if isinstance(other, float) and not self._is_plain:
@@ -237,7 +222,7 @@ class AttributeSize(Width):
             return result
         second = expression(other, self.trace)
         if isinstance(second, Constant):
-            # A removal leaves something from one to what there is.
+            # A removal leaves at least one, and at most the present size.
             can_be = range(1, own + 1) if own > 0 else range(own, 0)
             values = {compare(size, theirs) for size in (can_be[0], can_be[-1])}
             if len(values) > 1 or (theirs in can_be and len(can_be) > 1):
@@ -272,7 +257,7 @@ class AttributeSize(Width):
 
 
 def _as_number(name: str) -> Callable[..., Any]:
-    """Return the method of plain integers, which keeps the attributes as they are."""
+    """Return the method of plain integers, which makes the attributes keep their values."""
     method = getattr(int, name)
 
     def plain(self: AttributeSize, *others: Any) -> Any:
@@ -293,7 +278,7 @@ for _name in [
 
 
 def expression(number: int, trace: LabelledTensors) -> Expression | None:
-    """Return what a number is computed from, or None where that is not known."""
+    """Return the expression of a number, None if it is unknown."""
     if not adapts(number):
         return Constant(operator.index(number))
     if isinstance(number, AttributeSize):
@@ -302,7 +287,7 @@ def expression(number: int, trace: LabelledTensors) -> Expression | None:
         if not number.follows:
             return None
         sides = (number.whole, number.part)
-        # Below zero it counts from the end.
+        # A negative number counts from the end.
         larger, smaller = sides if operator.index(number) > 0 else sides[::-1]
         whole, part = expression(larger, trace), expression(smaller, trace)
         return None if whole is None or part is None else Difference(whole, part)
@@ -310,7 +295,7 @@ def expression(number: int, trace: LabelledTensors) -> Expression | None:
 
 
 def _stay(value: int, *computed_from: int) -> int:
-    """Keep the attributes that a number is computed from, and return it."""
+    """Keep the attributes that a number is computed from, and return the number."""
     kept = [own.stay() if isinstance(own, AttributeSize) else own for own in computed_from]
     changing = [*filter(adapts, kept)]
     sources = tuple(labels for number in changing for labels in number.sources)
@@ -318,7 +303,7 @@ def _stay(value: int, *computed_from: int) -> int:
 
 
 def _rows_of_parts(whole: int, parts: int, trace: LabelledTensors) -> Labels | None:
-    """Return the labels of a size that is divided evenly, or None where it is not."""
+    """Return the labels of a size that is divided evenly, None if it is not."""
     size_of = expression(whole, trace)
     divisor = operator.index(parts)
     if size_of is None or divisor <= 0 or isinstance(size_of, Constant):
@@ -329,34 +314,51 @@ def _rows_of_parts(whole: int, parts: int, trace: LabelledTensors) -> Labels | N
 
 
 def _is_bound(number: int) -> bool:
-    """Tell whether a number stands for an axis that may change."""
+    """Return whether a number is bound to an axis that may change."""
     return isinstance(number, AttributeSize) and any(
         isinstance(leaf, Attribute) and leaf.source.is_bound for leaf in number.expression.leaves()
     )
 
 
 def _tie_parts(rows: Labels, part: int, trace: LabelledTensors) -> None:
-    """Let a size stay the same multiple of another."""
+    """Make a size stay the same multiple of another."""
     assert isinstance(part, AttributeSize)
     for row in rows.reshape(-1, operator.index(part)):
         part.meet(row)
 
 
 def stay_where_unmet(call: Call) -> None:
-    """Keep the numbers that a call of torch takes for anything else than the size of an axis."""
+    """Keep the numbers that a call of torch takes for anything but the size of an axis."""
     for number in call.widths():
         if isinstance(number, AttributeSize) and id(number) not in call.met:
             number.stay()
 
 
-# Putting them in the place of the numbers
+def unite_with_size(trace: LabelledTensors, labels: Labels, size: int) -> Labels:
+    """Unite an axis with those of the size that the code requested, and return its labels."""
+    if not adapts(size):
+        return labels
+    trace.call.met.add(id(size))
+    size_of = expression(size, trace)
+    return labels if size_of is None else size_of.meet(trace, labels)
+
+
+def stays_as_parts(groups: int) -> bool:
+    """Return whether a number of groups stays; a number that a module keeps is made to stay."""
+    if isinstance(groups, AttributeSize):
+        groups.stay(PARTS)
+        return True
+    return not adapts(groups)
+
+
+# The numbers of a model
 
 
 class KeptSizes:
     """The integers that the modules of a model keep.
 
     Args:
-        model: is traced.
+        model: the model to be traced.
         trace: the labels of the pass.
     """
 
@@ -372,7 +374,7 @@ class KeptSizes:
         self._sources: dict[tuple[int, tuple[str | int, ...]], Source] = {}
 
     def follow(self) -> None:
-        """Let the model's code read numbers that remember where they come from."""
+        """Replace the integers in the model by numbers that remember their attributes."""
         for name, module, known in self._modules:
             own = {
                 attribute: self._followed(value, id(module), name, (attribute,))
@@ -382,13 +384,13 @@ class KeptSizes:
             module.__dict__.update(own)
 
     def sources(self) -> Iterator[Source]:
-        """Yield the numbers that have met an axis."""
+        """Yield the numbers that are bound to an axis."""
         return (source for source in self._sources.values() if source.labels is not None)
 
     def _followed(
         self, value: Any, holder: int, module: str, path: tuple[str | int, ...], depth: int = 0
     ) -> Any:
-        """Return a number, or a container with its numbers, that remembers its place."""
+        """Return a value with its integers, at any depth, replaced by such numbers."""
         if type(value) is int or isinstance(value, Width):
             return self._number(operator.index(value), holder, module, path, depth)
         if type(value) in (list, tuple, torch.Size):
@@ -428,7 +430,7 @@ _OF_ALL_MODULES = frozenset(nn.Module().__dict__)
 
 
 def _known(module: nn.Module) -> frozenset[str] | None:
-    """Return the attributes that follow from a module's tensors, or None if all others are set."""
+    """Return the attributes that follow from a module's tensors, None if it keeps no others."""
     shapes = {name: tensor.shape for name, tensor in own_tensors(module).items()}
     known = size_attributes(module, shapes)
     if known and type(module).__module__.startswith("torch.nn."):

@@ -1,9 +1,9 @@
-"""Labels on tensor axes: which indices must live or die together.
+"""Labels on tensor axes, which say which indices can only be removed together.
 
 Every axis of every tensor carries an array with one label per index. A label is a non-negative
-number; labels that have been united stand for one channel. Two negative values say that an index
-belongs to no channel: `FREE` where a tensor takes whatever size it is given, `FIXED` where its
-size comes from outside and cannot change.
+number; united labels stand for one channel. Two negative values mark indices that belong to no
+channel: `FREE` if the axis adapts to any size, `FIXED` if its size comes from outside and cannot
+change.
 """
 
 from __future__ import annotations
@@ -28,35 +28,43 @@ FIXED = -2
 
 
 def free(size: int) -> Labels:
-    """Return the labels of an axis that adapts."""
+    """Return the labels of an axis that adapts to any size."""
     return np.full(size, FREE)
 
 
 def fixed(size: int) -> Labels:
-    """Return the labels of an axis that comes from outside."""
+    """Return the labels of an axis whose size comes from outside."""
     return np.full(size, FIXED)
 
 
 def constant(size: int) -> Labels:
-    """Return the labels of an axis whose size no channel decides; a single place adapts."""
+    """Return the labels of an axis whose size no channel decides; a single position adapts."""
     return fixed(size) if size > 1 else free(size)
 
 
 def is_tracked(labels: Labels) -> bool:
-    """Tell whether any index belongs to a channel."""
+    """Return whether any index belongs to a channel."""
     return bool((labels >= 0).any())
 
 
 def either(first: Labels, second: Labels) -> Labels:
-    """Return the label where one has one, else `FIXED` where one is, else `FREE`."""
+    """Return the label of either axis, else `FIXED` if either is fixed, else `FREE`."""
     tracked = (first >= 0) | (second >= 0)
     return np.where(tracked, np.maximum(first, second), np.minimum(first, second))
 
 
-class LabelSets:
-    """Which labels have been united, and which have been pinned.
+def without_axes(axes: Axes, dims: Iterable[int], *, keep: bool) -> Axes:
+    """Return axes without some of them or, with ``keep``, with one free position for each."""
+    gone = set(dims)
+    if keep:
+        return [free(1) if dim in gone else axis for dim, axis in enumerate(axes)]
+    return [axis for dim, axis in enumerate(axes) if dim not in gone]
 
-    Unions are collected as arrays of pairs and solved all at once, as connected components.
+
+class LabelSets:
+    """Which labels are united, and which are pinned.
+
+    Unions are collected as arrays of pairs and solved together, as connected components.
     """
 
     def __init__(self) -> None:
@@ -70,7 +78,7 @@ class LabelSets:
         self._products: list[tuple[int, Labels]] = []
 
     def fresh(self, size: int, owner: str = "") -> Labels:
-        """Return labels that have never been used, for an axis of a tensor with a name."""
+        """Return new labels for an axis of a tensor with this name."""
         self._roots = None
         self._starts.append(self._count)
         self._owners.append(owner)
@@ -79,11 +87,11 @@ class LabelSets:
 
     @property
     def count(self) -> int:
-        """How many labels there are."""
+        """The number of labels."""
         return self._count
 
     def owner(self, labels: Labels) -> str:
-        """Return the name of the first tensor that is coupled with the first of the labels."""
+        """Return the name of the first tensor that is coupled with the first label."""
         first = self.roots(labels[labels >= 0])[0]
         name = self._owners[int(np.searchsorted(self._starts, first, side="right")) - 1]
         if not name and (parts := self.parts(np.array([first]))) is not None:
@@ -91,10 +99,10 @@ class LabelSets:
         return name
 
     def product(self, parts: Labels) -> Labels:
-        """Return labels of places that go as soon as any of their parts does.
+        """Return new labels for positions that are removed with any of their parts.
 
         Args:
-            parts: labels (parts, places), as of the rows and the columns of a flattened matrix.
+            parts: labels (parts, positions), such as the rows and columns of a flattened matrix.
         """
         labels = self.fresh(parts.shape[1])
         if labels.size:
@@ -102,7 +110,7 @@ class LabelSets:
         return labels
 
     def parts(self, labels: Labels) -> Labels | None:
-        """Return the parts (parts, places) of labels that are all products, else None."""
+        """Return the parts (parts, positions) of labels that are all products, else None."""
         if not self._products or not labels.size:
             return None
         starts = np.array([start for start, _ in self._products])
@@ -121,7 +129,7 @@ class LabelSets:
         return parts
 
     def without(self, gone: Labels) -> npt.NDArray[np.bool_]:
-        """Tell for each label whether it stays when the channels of some are removed."""
+        """Return for each label whether it stays when the channels of some are removed."""
         roots = self.roots(np.arange(self._count))
         removed = np.zeros(self._count, np.bool_)
         removed[self.roots(gone)] = True
@@ -131,10 +139,10 @@ class LabelSets:
         return stays
 
     def settle(self) -> None:
-        """Let products go with the one of their parts that can go, and pin what cannot follow.
+        """Unite products with the one part that can be removed, and pin what cannot follow.
 
-        Where several parts could go, the last is followed, as the features within heads. Products
-        that have met nothing need nothing.
+        If several parts could be removed, the product follows the last, such as the features
+        within heads. Products that are united with nothing are left alone.
         """
         alike: dict[int, list[tuple[int, Labels]]] = {}
         for start, parts in self._products:
@@ -153,7 +161,7 @@ class LabelSets:
                 unsettled = sum(self._settle(*table, ambiguous=True) for table in tables) > 0
 
     def _settle(self, own: Labels, parts: Labels, *, ambiguous: bool = False) -> bool:
-        """Unite or pin the places of some products, and tell whether anything has changed."""
+        """Unite or pin the positions of some products, and return whether anything changed."""
         roots, part_roots = self.roots(own), self.roots(parts)
         stays = self._is_pinned()
         can_go = (part_roots >= 0) & ~stays[part_roots]
@@ -172,7 +180,7 @@ class LabelSets:
         return True
 
     def _is_pinned(self) -> npt.NDArray[np.bool_]:
-        """Tell for each root whether it is pinned; the last entry is for no root at all."""
+        """Return for each root whether it is pinned; the last entry is for no root at all."""
         pinned = np.zeros(self._count + 1, np.bool_)
         if self._pins:
             pinned[self.roots(np.concatenate([labels for labels, _ in self._pins]))] = True
@@ -182,9 +190,9 @@ class LabelSets:
         """Make the labels of two arrays of one shape the same, position by position.
 
         Args:
-            first: the one.
-            second: the other.
-            module: whose forward is running, for `tied_in`.
+            first: one array of labels.
+            second: the other array.
+            module: the module whose forward is running, for `tied_in`.
         """
         differ = (first >= 0) & (second >= 0) & (first != second)
         if differ.any():
@@ -193,7 +201,7 @@ class LabelSets:
             self._unions.append((*self._pairs[-1], module))
 
     def tied_in(self, first: int, second: int) -> str:
-        """Return the module whose forward has made two labels the same, in the end."""
+        """Return the module whose forward finally made two labels the same."""
         fewest, most = 1, len(self._unions)
         while fewest < most:
             middle = (fewest + most) // 2
@@ -212,13 +220,13 @@ class LabelSets:
             self._pins.append((tracked, reason))
 
     def roots(self, labels: Labels) -> Labels:
-        """Return one number per channel in place of its many labels; negative ones stay."""
+        """Replace the labels of each channel by one number; negative labels stay."""
         if self._roots is None:
             self._roots = self._solve()
         return np.where(labels >= 0, self._roots[labels], labels) if self._count else labels
 
     def pinned(self) -> dict[int, str]:
-        """Return the first reason for which a channel, by its root, was pinned."""
+        """Return the first reason why each channel was pinned, by its root."""
         reasons: dict[int, str] = {}
         for labels, reason in self._pins:
             for root in np.unique(self.roots(labels)).tolist():
@@ -226,7 +234,7 @@ class LabelSets:
         return reasons
 
     def _solve(self) -> Labels:
-        """Return for each label the smallest one it is united with, and forget needless pairs."""
+        """Return for each label the smallest one united with it, and drop redundant pairs."""
         if not self._pairs:
             return np.arange(self._count)
         components = self._components(self._pairs)
@@ -237,7 +245,7 @@ class LabelSets:
         return roots
 
     def _components(self, pairs: Sequence[tuple[Labels, Labels]]) -> Labels:
-        """Return a number for each label: equal where pairs connect labels."""
+        """Return a number for each label, equal for labels that pairs connect."""
         first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
         graph = coo_array(
             (np.ones(len(first), np.int8), (first, second)), shape=(self._count, self._count)
@@ -251,9 +259,9 @@ class LabelledTensors:
 
     Attributes:
         sets: which labels are united or pinned.
-        call: the function that the model's code is calling, for the sizes it asks for.
+        call: the current call of torch by the model's code, for the sizes that it requests.
         module: name of the module whose forward is running.
-        over: whether the pass has ended; sizes that were read in it are plain numbers then.
+        over: whether the pass has ended, after which its sizes act as plain numbers.
     """
 
     def __init__(self) -> None:
@@ -269,7 +277,7 @@ class LabelledTensors:
     def __getitem__(self, tensor: Tensor) -> Axes:
         """Return the labels of a tensor, one array per axis.
 
-        A tensor that was not made during the pass comes from outside: its size cannot change.
+        A tensor that was not created in the pass comes from outside: its size cannot change.
         """
         if id(tensor) not in self._axes:
             if type(tensor) not in (Tensor, nn.Parameter):
@@ -284,48 +292,48 @@ class LabelledTensors:
         sizes = [len(axis) for axis in axes]
         assert sizes == list(tensor.shape), f"labels for {sizes}, but a tensor of {tensor.shape}"
         self._axes[id(tensor)] = axes
-        # What is labelled must stay alive: its id is its name.
+        # A labelled tensor must stay alive, because its id is the key.
         self._alive.append(tensor)
 
     def shape(self, tensor: Tensor) -> torch.Size:
-        """Return the shape of a tensor, whose labelled sizes remember their axes."""
+        """Return the shape of a tensor with sizes that remember their axes."""
         return torch.Size(
             Width(size, axis.reshape(1, -1), self) if is_tracked(axis) else size
             for size, axis in zip(tensor.shape, self[tensor], strict=True)
         )
 
     def used(self, tensors: Iterable[Tensor], *, by_norm: bool) -> None:
-        """Note that an operation reads these tensors, and whether it normalises the first."""
+        """Record that an operation reads these tensors, and whether it normalises the first."""
         for position, tensor in enumerate(tensors):
             if id(tensor) in self._pins_on_use:
                 self.pin(*self._pins_on_use.pop(id(tensor)))
             self._uses.setdefault(id(tensor), []).append(by_norm and position == 0)
 
     def is_used(self, tensor: Tensor) -> bool:
-        """Tell whether any operation has read the tensor."""
+        """Return whether any operation has read the tensor."""
         return id(tensor) in self._uses
 
     def is_only_normalised(self, tensor: Tensor) -> bool:
-        """Tell whether a normalisation is all that has read the tensor."""
+        """Return whether only normalisation has read the tensor."""
         return all(self._uses.get(id(tensor), [False]))
 
     def pin(self, labels: Labels, reason: str) -> None:
         """Exclude channels from removal.
 
         Args:
-            labels: any of their labels; others are ignored.
-            reason: why, for the user; the module is added.
+            labels: any of their labels; negative ones are ignored.
+            reason: the reason for the user, to which the module is added.
         """
         self.sets.pin(labels, f"{reason}, in {self.module}" if self.module else reason)
 
     def pin_on_use(self, tensor: Tensor, labels: Labels, reason: str) -> None:
-        """Exclude channels from removal if any operation reads a tensor, or it is returned."""
+        """Exclude channels from removal if an operation reads a tensor, or the model returns it."""
         self._pins_on_use[id(tensor)] = labels, reason
 
     def unite(self, first: Labels, *others: Labels) -> Labels:
         """Make axes of one size the same channels, and return their labels.
 
-        Channels that meet a fixed size are pinned.
+        Channels that are united with a fixed size are pinned.
         """
         for other in others:
             self.sets.unite(first, other, self.module)

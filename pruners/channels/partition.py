@@ -1,4 +1,4 @@
-"""From labels to groups: which indices of which axes belong to one channel."""
+"""From labels to groups: which positions of which axes belong to one channel."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pruners.channels.labels import Axes, Labels, LabelSets
 
 @dataclass(frozen=True)
 class Output:
-    """What a module has returned.
+    """The output of a module.
 
     Attributes:
-        module: its name.
-        axes: the labels of the (first) tensor.
-        before_norm: whether all that reads it is a normalisation.
-        is_norm: whether the module is a normalisation itself.
+        module: name of the module.
+        axes: labels of its output, or of the first tensor of a tuple.
+        before_norm: whether only normalisation reads it.
+        is_norm: whether the module itself is a normalisation.
     """
 
     module: str
@@ -37,15 +37,15 @@ def partition(
     outputs: Sequence[Output],
     numbers: Iterable[Source] = (),
 ) -> ChannelGraph:
-    """Form the groups: channels that touch the same axes, equally often, are in one group.
+    """Form the groups: channels that occur equally often on the same axes are in one group.
 
-    Channels that touch a single axis are left out: nothing depends on them.
+    Channels on a single axis are left out, because nothing depends on them.
 
     Args:
         sets: which labels are one channel, and which are pinned.
-        labels: of each parameter and buffer, by name.
-        outputs: what the modules returned, for the sites.
-        numbers: those that modules keep as sizes.
+        labels: the labels of each parameter and buffer, by name.
+        outputs: the outputs of modules, for the sites.
+        numbers: the numbers that modules keep as sizes.
     """
     sets.settle()
     axes = {
@@ -90,12 +90,12 @@ def partition(
 
 
 def _is_tied(members: Sequence[Member]) -> bool:
-    """Tell whether a group is one channel only that is several on each of its axes."""
+    """Return whether a group is a single channel with several positions on each axis."""
     return all(member.index.shape[0] == 1 < member.index.shape[1] for member in members)
 
 
 def _tied(sets: LabelSets, labels: Mapping[str, Axes], members: Sequence[Member]) -> str:
-    """Return why channels can only be removed all at once, which leaves none."""
+    """Return why channels could only be removed all at once, which would leave none."""
     positions = members[0].index[0].numpy()
     own = labels[members[0].tensor][members[0].dim][positions]
     module = sets.tied_in(int(own[0]), int(own[-1]))
@@ -118,9 +118,9 @@ def _sizes_kept(
 
 @dataclass(frozen=True)
 class _Channels:
-    """The number of each root's group, its number in the group, and the sizes of the groups.
+    """The group of each root, its number in the group, and the sizes of the groups.
 
-    Both arrays end with -1, so that whatever is no channel finds it there.
+    Both arrays end with -1, the entry for positions that are no channel.
     """
 
     group: Labels
@@ -128,7 +128,7 @@ class _Channels:
     sizes: list[int]
 
     def on(self, roots: Labels) -> Iterator[tuple[int, Labels]]:
-        """Yield the groups on an axis, and the channel at each position, or -1."""
+        """Yield each group on an axis, and the channel at each position or -1."""
         roots = np.maximum(roots, -1)
         group = self.group[roots]
         for found in np.unique(group[group >= 0]).tolist():
@@ -138,9 +138,10 @@ class _Channels:
 def _numbered(
     axes: Sequence[Labels], numbers: Sequence[Labels], pinned: Sequence[int], count: int
 ) -> _Channels:
-    """Number groups, and channels within groups, in the order in which they appear.
+    """Number groups, and channels within groups, in the order of their first position.
 
-    Channels that one number counts are apart from those that it does not: some of each remain.
+    A number that a module keeps separates the channels that it counts from others: some of each
+    remain.
     """
     roots = np.concatenate(axes)
     found, first = np.unique(roots[roots >= 0], return_index=True)
@@ -158,10 +159,10 @@ def _numbered(
 
 
 def _signatures(axes: Sequence[Labels], numbers: Sequence[Labels], count: int) -> Labels:
-    """Return a number for each root: equal where roots occur on the same axes, equally often.
+    """Return a number for each root, equal for roots that occur equally often on the same axes.
 
-    Partition refinement: every axis splits the classes of its roots off from the others. What is
-    on fewer than two axes has -1, and so has one more entry at the end.
+    This is partition refinement: every axis splits the classes of its roots off from the others.
+    Roots on fewer than two axes get -1, and so does one more entry at the end.
     """
     signature = np.zeros(count + 1, np.int64)
     occurrences = np.zeros(count + 1, np.int64)
@@ -189,7 +190,7 @@ def _unique_names(groups: Mapping[int, Sequence[Member]]) -> Iterator[tuple[int,
 def _sites(
     sets: LabelSets, outputs: Sequence[Output], channels: _Channels
 ) -> tuple[list[list[Site]], list[list[Site]]]:
-    """Return the sites of each group after normalisation, and those before."""
+    """Return the sites of each group after normalisation, and those before it."""
     after: list[list[Site]] = [[] for _ in channels.sizes]
     before: list[list[Site]] = [[] for _ in channels.sizes]
     seen = set()
@@ -208,7 +209,7 @@ def _sites(
 
 
 def _reasons(axes: Mapping[tuple[str, int], Labels], pinned: Mapping[int, str]) -> dict[str, str]:
-    """Return why axes have pinned channels: the reason of the first on each."""
+    """Return why axes have pinned channels: the reason of the first one on each axis."""
     reasons = {}
     for (name, dim), roots in axes.items():
         why = next((pinned[root] for root in roots.tolist() if root in pinned), None)

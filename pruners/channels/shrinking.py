@@ -1,4 +1,4 @@
-"""Cutting channels out of parameters, buffers and optimiser state."""
+"""Removing channels from parameters, buffers and optimizer state."""
 
 from __future__ import annotations
 
@@ -10,48 +10,50 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness.errors import RequestError, nearest
-from pruners.channels.attributes import own_tensors, size_attributes
-from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Place, Site
-from pruners.channels.numbers import (
+from pruners.channels.attributes import (
     PartlyKept,
     kept_sizes_after,
+    own_tensors,
     positions_kept,
     put_numbers,
+    size_attributes,
     smaller_kept_sizes,
 )
-from pruners.channels.tensors import named_tensors, put
+from pruners.channels.groups import ChannelGraph, ChannelGroup, Keep, Member, Place, Site
+from pruners.channels.state import named_tensors, put
 
 Cuts = dict[str, dict[int, Tensor]]
-"""For each tensor, by name, and each axis that is cut, which positions stay (a boolean each)."""
+"""Which positions stay (a boolean for each), by the name of the tensor and the axis."""
 
 
 def shrink(
     model: nn.Module, graph: ChannelGraph, keep: Keep, optimiser: Optimizer | None = None
 ) -> ChannelGraph:
-    """Remove channels: the model becomes smaller, in place.
+    """Remove channels from a model, which becomes smaller in place.
 
-    Training goes on as if the channels had been held at zero: the optimiser's state is cut along,
-    and gradients too. Ties, ``requires_grad``, modes and module attributes that tell sizes are
-    kept right. Parameters become new objects, which the optimiser gets; other holders of the old
-    ones have to look them up again. Hooks on parameters are lost.
+    Training continues as if the channels had been held at zero: gradients and optimizer state are
+    cut too. Ties, ``requires_grad``, modes and the size attributes of modules stay correct.
+    Parameters become new objects, which are passed to the optimizer; any other code that holds the
+    old ones has to look them up again. Hooks on parameters are lost.
 
-    If anything is wrong, the model and the optimiser stay as they were.
+    On an error the model and the optimizer are unchanged.
 
     Args:
-        model: the model that was traced.
+        model: the traced model.
         graph: its groups.
-        keep: which channels of which groups stay, in any order.
-        optimiser: of this model, if there is one. Whatever its state holds in the shape of a
-            parameter is cut like it.
+        keep: the channels to keep, by group, in any order.
+        optimiser: the optimizer of this model, if there is one. Every state tensor in the shape of
+            a parameter is cut like the parameter.
 
     Returns:
         The graph of the smaller model.
 
     Raises:
-        RequestError: an unknown group, no channel to keep, a number that is none, is out of range
-            or twice there, another model's graph, or optimiser state in an unknown form.
+        RequestError: a group is unknown or would vanish, a channel is not an integer, out of range
+            or named twice, the graph belongs to another model, or optimizer state has an unknown
+            form.
     """
-    with torch.inference_mode(False):  # whose tensors could not be trained
+    with torch.inference_mode(False):  # inference tensors cannot be trained
         cuts = remove(model, graph, keep, optimiser)
     return _smaller_graph(graph, _checked(graph, keep), cuts)
 
@@ -80,7 +82,7 @@ def remove(
 
 
 def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
-    """Return which channels stay, as a boolean for each channel of each group."""
+    """Return which channels stay, a boolean for each channel of each group."""
     groups = {group.name: group for group in graph.groups}
     kept = {name: torch.ones(group.size, dtype=torch.bool) for name, group in groups.items()}
     for name, channels in keep.items():
@@ -93,9 +95,9 @@ def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
         elif numbers.dtype is torch.bool or numbers.is_floating_point():
             wrong = f"needs the numbers of channels, and not {numbers.dtype}"
         elif numbers.min() < 0 or numbers.max() >= size:
-            wrong = f"has channels 0 to {size - 1} only"
+            wrong = f"has only the channels 0 to {size - 1}"
         elif len(numbers.unique()) < len(numbers):
-            wrong = "has a channel that is named twice"
+            wrong = "names a channel twice"
         else:
             kept[name] = torch.zeros_like(kept[name]).index_fill(0, numbers.long(), True)
             continue
@@ -104,7 +106,7 @@ def _checked(graph: ChannelGraph, keep: Keep) -> dict[str, Tensor]:
 
 
 def kept_positions(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Cuts:
-    """Return which positions of which axes stay, for each tensor that is cut.
+    """Return which positions stay on which axes of each tensor that is cut.
 
     Raises:
         RequestError: see `shrink`.
@@ -122,7 +124,7 @@ def kept_positions(model: nn.Module, graph: ChannelGraph, keep: Keep) -> Cuts:
 
 
 def partly_kept(model: nn.Module, graph: ChannelGraph, keep: Keep) -> dict[Place, PartlyKept]:
-    """Return the numbers of the model's modules that count channels which do not stay.
+    """Return the numbers kept by modules that count removed channels.
 
     Raises:
         RequestError: see `shrink`.
@@ -140,14 +142,14 @@ def _axis_size(member: Member, tensors: Mapping[str, Tensor]) -> int:
     size = tensor.shape[member.dim]
     if int(member.index.max()) >= size:
         raise RequestError(
-            f"the graph is another model's: axis {member.dim} of {member.tensor!r} has {size} "
-            "positions only; after a removal, use the graph that shrink has returned"
+            f"the graph is another model's: axis {member.dim} of {member.tensor!r} has only {size} "
+            "positions; after a removal, use the graph that shrink returned"
         )
     return size
 
 
 def _cut(tensor: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
-    """Return a smaller copy; of a parameter a parameter, with its gradient."""
+    """Return a smaller copy of a tensor; a parameter stays one and keeps its gradient."""
     cut = tensor.detach()
     for dim, stays in dims.items():
         cut = cut.index_select(dim, stays.nonzero().squeeze(1).to(tensor.device))
@@ -159,13 +161,13 @@ def _cut(tensor: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
     return parameter
 
 
-# The optimiser
+# The optimizer
 
 
 def _cut_states(
     optimiser: Optimizer | None, cuts: Cuts, tensors: Mapping[str, Tensor]
 ) -> dict[int, dict[str, Any]]:
-    """Return the smaller states of the parameters that are cut, by the ids of the old ones."""
+    """Return the smaller states of the cut parameters, by the ids of the old parameters."""
     if optimiser is None:
         return {}
     return {
@@ -183,8 +185,8 @@ def _cut_state(name: str, key: str, value: Any, tensor: Tensor, dims: Mapping[in
         return value
     if value.shape != tensor.shape:
         raise RequestError(
-            f"the optimiser's {key!r} for {name!r} has shape {tuple(value.shape)}, not that of "
-            "the parameter: it cannot be cut; use another optimiser"
+            f"the optimizer's {key!r} for {name!r} has shape {tuple(value.shape)}, not that of "
+            "the parameter: it cannot be cut; use another optimizer"
         )
     return _cut(value, dims)
 
@@ -204,7 +206,7 @@ def _hand_over(
 def _new_sizes(
     model: nn.Module, tensors: Mapping[str, Tensor], cuts: Cuts, replacements: Mapping[int, Tensor]
 ) -> list[tuple[nn.Module, dict[str, Any]]]:
-    """Return the attributes that each module is to have once it has its new tensors."""
+    """Return the size attributes of each module for its new tensors."""
     cut_of = {id(tensors[name]): dims for name, dims in cuts.items()}
 
     def sizes(module: nn.Module) -> dict[str, Any]:
@@ -221,15 +223,15 @@ def _new_sizes(
 
 
 def _check_projections(model: nn.Module, sizes: Sequence[tuple[nn.Module, dict[str, Any]]]) -> None:
-    """Refuse a projection that does not make an LSTM's state narrower: torch has none."""
+    """Refuse an LSTM projection that is not narrower than the cells, which torch does not allow."""
     names = {id(module): name for name, module in model.named_modules()}
     for module, own in sizes:
         hidden, projected = own.get("hidden_size", 0), own.get("proj_size", 0)
         if 0 < hidden <= projected:
             raise RequestError(
                 f"keep: {names[id(module)] or 'the model'!r} would project {hidden} cells to "
-                f"{projected} channels, and torch takes fewer than cells only: keep more cells, "
-                "or fewer channels"
+                f"{projected} channels, and torch requires fewer channels than cells: keep more "
+                "cells, or fewer channels"
             )
 
 
@@ -278,5 +280,5 @@ def _renumbered(stays: Tensor) -> Tensor:
 
 
 def _looked_up(table: Tensor, channel: Tensor, *, outside: bool | int) -> Tensor:
-    """Return the table's entry of each channel, and ``outside`` for -1."""
+    """Return the entry of a table for each channel, and ``outside`` for -1."""
     return torch.where(channel >= 0, table[channel], outside)

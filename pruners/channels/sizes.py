@@ -1,9 +1,9 @@
-"""Sizes that the model's code reads from its tensors, and what it does with them.
+"""Sizes that the model's code reads from its tensors, and its calls of torch with them.
 
-Whether ``x[:, :8]`` or ``x.view(b, 4, 16)`` survives the removal of channels depends on where the
-numbers come from. While a model is traced, the size of a labelled axis is therefore a `Width`: an
-integer that remembers its axis, also where the code reads it from a module, as in
-``conv.out_channels``. A plain integer was written in the code.
+Whether ``x[:, :8]`` or ``x.view(b, 4, 16)`` survives the removal of channels depends on the origin
+of the numbers. While a model is traced, the size of a labelled axis is therefore a `Width`, an
+integer that remembers its axis, also if the code reads it from a module, as in
+``conv.out_channels``. A plain integer is written in the code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 
 
 class Pass(Protocol):
-    """What a size knows about the pass that it was read in: see `labels.LabelledTensors`."""
+    """What a size knows of its pass; see `labels.LabelledTensors`."""
 
     call: Call
     over: bool
@@ -37,13 +37,13 @@ class Pass(Protocol):
 class Width(int):
     """The size of a labelled axis, or a number computed from it.
 
-    Code that compares it with another number chooses a way that only some sizes take: the axis
-    then keeps its size if that choice could change.
+    If the code compares it with another number, and a removal could change the result, the axis
+    keeps its size.
 
     Attributes:
-        rows: labels (alternatives, size): axes of which each has this size, as it will be after
-            any removal, or None if the number is only known to change with the axis.
-        origin: the pass whose labels they are. Code may keep a size longer than that.
+        rows: labels (alternatives, size) of axes that each have this size after any removal, or
+            None if the number is only known to change with the axis.
+        origin: the pass that the labels belong to. The code may keep the number after its end.
     """
 
     rows: npt.NDArray[np.int64] | None
@@ -57,7 +57,7 @@ class Width(int):
         origin: Pass,
         sources: tuple[npt.NDArray[np.int64], ...] = (),
     ) -> Width:
-        """Return a number that remembers where it comes from."""
+        """Return a number that remembers its axes."""
         width = super().__new__(cls, size)
         width.rows = rows
         width.origin = origin
@@ -66,7 +66,7 @@ class Width(int):
 
     @property
     def sources(self) -> tuple[npt.NDArray[np.int64], ...]:
-        """Labels of all the axes that the number was computed from."""
+        """Labels of all axes that the number was computed from."""
         return self._sources
 
     @property
@@ -75,7 +75,7 @@ class Width(int):
         return self.rows is not None and not self.origin.over
 
     def every(self, step: int) -> Width:
-        """Return the number of runs of neighbours that are made from one channel each."""
+        """Return the number of runs of ``step`` neighbours, each made from one channel."""
         rows = None if self.rows is None else self.rows[:, ::step]
         return Width(int(self) // step, rows, self.origin, self.sources)
 
@@ -85,7 +85,7 @@ class Width(int):
             self.origin.pin(labels.reshape(-1), reason)
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
-        """Let copies be plain numbers: models may keep a size."""
+        """Make copies plain numbers, because models may keep them."""
         return int, (int(self),)
 
     def _computed(self, size: int, *others: int) -> Width:
@@ -150,9 +150,9 @@ class Width(int):
         return self._compared(operator.ge, other)
 
     def _compared(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
-        """Compare, and see to it that the answer stays the same.
+        """Compare two numbers, and ensure that no removal changes the result.
 
-        What torch compares inside its own functions it compares with sizes of tensors.
+        Comparisons inside torch's own functions are exempt: they compare sizes of tensors.
         """
         result = compare(int(self), int(other) if isinstance(other, Width) else other)
         if self.origin.over or self.origin.call.function is not None:
@@ -168,25 +168,25 @@ class Width(int):
         return result
 
     def _may_change(self, compare: Callable[[int, int], bool], number: int, result: bool) -> bool:
-        """Tell whether a comparison could have another result when channels are gone."""
+        """Return whether a comparison could have another result after a removal."""
         if compare in (operator.eq, operator.ne):
             return int(self) == number or (self.follows and 1 <= number < int(self))
         return int(self) > 0 and compare(1, number) != result
 
 
 class Remainder(Width):
-    """What one size leaves of another.
+    """The difference of two sizes.
 
     Attributes:
-        whole: the one.
-        part: the other.
+        whole: the minuend.
+        part: the subtrahend.
     """
 
     whole: int
     part: int
 
     def __new__(cls, whole: int, part: int) -> Remainder:
-        """Return the difference, which remembers both."""
+        """Return the difference, which remembers both sizes."""
         number = int.__new__(cls, operator.index(whole) - operator.index(part))
         sizes = [own for own in (whole, part) if isinstance(own, Width)]
         number.rows, number.origin = None, sizes[0].origin
@@ -202,7 +202,7 @@ class Remainder(Width):
 
 
 def adapts(size: object) -> TypeGuard[Width]:
-    """Tell whether a number changes with an axis of the pass that is going on."""
+    """Return whether a number changes with an axis of the current pass."""
     return isinstance(size, Width) and not size.origin.over
 
 
@@ -264,13 +264,13 @@ _SPLITS: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the model's code into torch.
+    """One call of torch by the model's code.
 
     Attributes:
-        function: what is called.
-        args: with what.
-        kwargs: with what, by name.
-        met: ids of the sizes among the arguments that a rule has taken for the size of an axis.
+        function: the function that is called.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        met: ids of the arguments that a rule has used as the size of an axis.
     """
 
     function: Callable[..., Any] | None = None
@@ -280,7 +280,7 @@ class Call:
 
     @staticmethod
     def of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-        """Return a call; one of ``torch.ops.aten`` counts as that of the function of its name."""
+        """Return a call; one of ``torch.ops.aten`` counts as a call of the function of its name."""
         if isinstance(function, (OpOverload, OpOverloadPacket)):
             packet = getattr(function, "overloadpacket", function)
             name = packet.__name__
@@ -291,14 +291,14 @@ class Call:
 
     @property
     def is_known(self) -> bool:
-        """Whether the code is calling a function of torch, whose arguments can be seen.
+        """Whether the code calls a function of torch with visible arguments.
 
-        Otherwise operations come from compiled code, whose numbers cannot be told apart.
+        If not, operations come from compiled code, whose numbers cannot be told apart.
         """
         return self.function is not None
 
     def argument(self, position: int, *names: str) -> Any:
-        """Return an argument that may be given by place or by name, or None."""
+        """Return an argument that may be given by position or by name, or None."""
         given = self.args[position] if len(self.args) > position else None
         return next((self.kwargs[name] for name in names if name in self.kwargs), given)
 
@@ -311,7 +311,7 @@ class Call:
 
     @property
     def is_split(self) -> bool:
-        """Whether the sizes of the parts were asked for, and not their number."""
+        """Whether the call gives the sizes of parts, not their number."""
         return self.function in _SPLITS
 
     def widths(self) -> list[Width]:
@@ -319,10 +319,10 @@ class Call:
         return [number for number in _numbers([self.args, self.kwargs]) if adapts(number)]
 
     def shape(self, dims: int) -> list[int] | None:
-        """Return the shape that was asked for, or None if the call does not name one.
+        """Return the requested shape, or None if the call does not give one.
 
         Args:
-            dims: number of axes of the result; an answer of another length is none.
+            dims: number of axes of the result; a shape of another length does not count.
         """
         if self.function not in _SHAPED:
             return None
@@ -339,14 +339,14 @@ class Call:
         return numbers if len(numbers) == dims else None
 
     def _sizes(self) -> list[int]:
-        """Return the numbers that are given along with the tensor, if the function takes one."""
+        """Return all numbers among the arguments, without the tensor that the function takes."""
         own = self.args if self.function in _WITHOUT_TENSOR else self.args[1:]
         named = [value for name, value in self.kwargs.items() if name != "input"]
         return list(_numbers([own, named]))
 
 
 def _numbers(arguments: Any) -> Iterator[Any]:
-    """Walk through nested arguments and yield the integers; those in tensors follow nothing."""
+    """Yield the integers of nested arguments; a scalar tensor is 0, which follows nothing."""
     if isinstance(arguments, bool):
         return
     if isinstance(arguments, int):

@@ -1,4 +1,4 @@
-"""What a forward pass may leave behind in a model, and taking it back."""
+"""The tensors and attributes of a model: replacing them for a while, and restoring them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,131 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import SUPPORTED_NODES, tree_leaves
+
+from harness.errors import RequestError
+
+# Tensors
+
+Holder = tuple[nn.Module, dict[str, Tensor | None], str]
+"""A module, its dictionary of parameters or of buffers, and a name in that dictionary."""
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers with at least one axis; tied ones occur once."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tensor for name, tensor in named if tensor.dim()}
+
+
+def places(model: nn.Module) -> dict[int, list[Holder]]:
+    """Return the holders of each parameter and buffer by its id; tied ones have several."""
+    found: dict[int, list[Holder]] = {}
+    for module in model.modules():
+        held: tuple[dict[str, Tensor | None], ...] = (module._parameters, module._buffers)  # type: ignore[assignment]  # torch types them apart
+        for tensors in held:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    found.setdefault(id(tensor), []).append((module, tensors, name))
+    return found
+
+
+def put(model: nn.Module, replacements: Mapping[int, Tensor]) -> None:
+    """Replace tensors of a model, wherever it holds them.
+
+    Args:
+        model: the model.
+        replacements: the new tensors, by the ids of the old ones.
+    """
+    found = places(model)
+    for old, new in replacements.items():
+        for _, tensors, name in found.get(old, []):
+            tensors[name] = new
+    _refresh_recurrent(model)
+
+
+@contextmanager
+def replaced(model: nn.Module, replacements: Mapping[int, Tensor]) -> Iterator[None]:
+    """Replace tensors of a model within the context; see `put`."""
+    before = [
+        (tensors, name, tensors[name])
+        for same in places(model).values()
+        for _, tensors, name in same
+    ]
+    put(model, replacements)
+    try:
+        yield
+    finally:
+        for tensors, name, tensor in before:
+            tensors[name] = tensor
+        _refresh_recurrent(model)
+
+
+def returned_tensors(result: Any) -> list[Tensor]:
+    """Return all tensors of a model's output, each once.
+
+    The search covers tuples, lists, sets and mappings, the containers that torch knows, and the
+    attributes of any other object, such as a dataclass.
+
+    Raises:
+        RequestError: the output contains an iterator, which can be consumed only once.
+    """
+    found: list[Tensor] = []
+    seen: set[int] = set()
+    waiting = [result]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, _NO_CONTAINERS):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Iterator):
+            raise RequestError(
+                f"the model returns a {type(value).__name__}, whose tensors cannot be seen: "
+                "give a forward= that returns them in a list"
+            )
+        else:
+            waiting += reversed(_held_by(value))
+    return found
+
+
+_NO_CONTAINERS = (nn.Module, type, FunctionType, ModuleType, str, bytes, int, float, complex)
+
+
+def _held_by(value: Any) -> list[Any]:
+    """Return the values that a container or an object holds."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return list(value)
+    if type(value) in SUPPORTED_NODES:
+        return list(tree_leaves(value))
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    held = [getattr(value, name) for name in slots if hasattr(value, name)]
+    return [*held, *getattr(value, "__dict__", {}).values()]
+
+
+def _refresh_recurrent(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            # The module keeps a second list of its weights.
+            module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+
+
+# Restoring a model after a pass
 
 
 class ModelState:
-    """What all modules of a model hold in their attributes: caches, counters, flags, whatever.
+    """The attributes of all modules of a model, such as caches, counters and flags.
 
-    Lists, dictionaries, sets and plain objects in them get their contents back. Tensors do too
-    that are written to in place, as far as `Originals` is told of it.
+    Restoring resets the contents of lists, dictionaries, sets and plain objects in them, the
+    random states of Python and NumPy, and the values of tensors that `Originals` has copied.
 
     Args:
-        model: as it is to be again.
+        model: the model in the state to be restored.
 
     Attributes:
-        originals: its tensors.
+        originals: the values of its tensors.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,14 +150,14 @@ class ModelState:
         self.originals = Originals(model)
 
     def restore(self) -> None:
-        """Put everything back."""
+        """Restore everything."""
         self.originals.restore()
         for restore in reversed(self._undo):
             restore()
 
 
 def _note(value: Any, undo: list[Callable[[], object]], seen: set[int]) -> None:
-    """Note how to give a value its contents back, and those of all that it holds."""
+    """Note how to reset the contents of a value and of everything that it holds."""
     waiting = [value]
     while waiting:
         held = waiting.pop()
@@ -101,10 +213,10 @@ SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]  # a getset d
 
 
 class Originals:
-    """Tensors that are to keep their values: each is copied before it is first written to.
+    """The values of a model's tensors; each tensor is copied before it is first written to.
 
     Args:
-        model: whose parameters, buffers and other tensors are meant.
+        model: the model with these parameters, buffers and other tensors.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -119,7 +231,7 @@ class Originals:
                 self._tensors.setdefault(_storage(tensor), tensor)
 
     def about_to_write(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Copy what an operation is going to change."""
+        """Copy the tensors that an operation is going to change."""
         given = zip(func._schema.arguments, args, strict=False)
         written = [value for argument, value in given if argument.is_write]
         for tensor in (*written, *kwargs.values()):
@@ -131,11 +243,11 @@ class Originals:
                     self._before[id(own)] = own, own.detach().clone()
 
     def about_to_replace(self, tensor: Tensor) -> None:
-        """Keep what ``tensor.data = ...`` is going to drop."""
+        """Keep the data that ``tensor.data = ...`` is going to drop."""
         self._replaced.append((tensor, tensor.data))
 
     def restore(self) -> None:
-        """Give the tensors their values back."""
+        """Restore the values of all tensors."""
         for tensor, data in reversed(self._replaced):
             tensor.data = data
         self._replaced.clear()
@@ -146,7 +258,7 @@ class Originals:
 
 
 def _tensors_beside(module: nn.Module) -> list[Tensor]:
-    """Return the tensors that a module holds in plain attributes, lists and dictionaries."""
+    """Return the tensors in a module's plain attributes, lists and dictionaries."""
     found: list[Tensor] = []
     waiting = [value for name, value in module.__dict__.items() if name not in _TENSORS_AND_PARTS]
     while waiting:
@@ -169,7 +281,7 @@ def _storage(tensor: Tensor) -> int:
 
 @contextmanager
 def nothing_remembered() -> Iterator[None]:
-    """Let functions with a cache compute anew: it may hold what sizes of another pass gave."""
+    """Bypass the caches of functions, which may hold results for sizes of another pass."""
     replaced: list[tuple[dict[str, Any], str, Any]] = []
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in _WITHOUT_SIZES or not isinstance(module, ModuleType):

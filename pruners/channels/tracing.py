@@ -1,8 +1,7 @@
-"""One forward pass in which every tensor axis carries labels."""
+"""Find coupled channels by a forward pass in which every tensor axis carries labels."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,47 +10,37 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.hooks import RemovableHandle
 
-import pruners.channels.further_rules  # registers its rules  # noqa: F401
 from harness.errors import RequestError, RunFailed, Skip, nearest
-from pruners.channels.attributes import own_tensors, size_attributes
 from pruners.channels.checking import (
     Boundaries,
     CutSizes,
     Following,
     Misfit,
     Step,
-    canonical,
     trial,
 )
 from pruners.channels.groups import ChannelGraph
-from pruners.channels.kept_sizes import KeptSizes, stay_where_unmet
-from pruners.channels.labels import Axes, LabelledTensors, LabelSets, fixed, is_tracked
-from pruners.channels.partition import Output, partition
-from pruners.channels.recurrent_rules import carried_out
-from pruners.channels.rules import (
-    FUNCTION_RULES,
-    NORMALISED_SHAPES,
-    NORMS,
-    RULES,
-    Rule,
-    elementwise,
-    tensors_in,
-    unite_with_normalised_shape,
+from pruners.channels.kept_sizes import KeptSizes
+from pruners.channels.labelling import (
+    Labelling,
+    RememberedSizes,
+    follow_sizes,
+    watched,
 )
+from pruners.channels.labels import Axes, LabelledTensors, LabelSets, fixed
+from pruners.channels.partition import Output, partition
+from pruners.channels.rules import RULES, Rule
+from pruners.channels.rules.registry import tensors_in
 from pruners.channels.shrinking import remove
-from pruners.channels.sizes import Call
-from pruners.channels.state import SET_DATA, ModelState, Originals, nothing_remembered
-from pruners.channels.tensors import named_tensors, replaced, returned_tensors
-
-
-class UnknownOperation(RequestError):
-    """The model uses an operation whose effect on channels is not known."""
+from pruners.channels.state import (
+    ModelState,
+    named_tensors,
+    nothing_remembered,
+    replaced,
+    returned_tensors,
+)
 
 
 def trace_channels(
@@ -62,22 +51,22 @@ def trace_channels(
     pin: Collection[str] = (),
     extra_rules: Mapping[str, Rule] | None = None,
 ) -> ChannelGraph:
-    """Find the channels of a model that must live or die together.
+    """Find the channels of a model that can only be removed together.
 
-    The model runs in evaluation mode; if parameters are left out then, once more in training mode.
-    It is then cut on trial and runs again: where a step is not what the labels say, its channels
-    are pinned. Nothing about it changes, attributes and random states included. With inputs on the
-    "meta" device nothing is computed either, wherever the model is: the fastest way, unless the
-    forward pass looks at values.
+    The model runs in evaluation mode and, if it does not use all parameters then, again in
+    training mode. A trial then removes some channels and runs the model again: if a step differs
+    from what the labels predict, its channels are pinned. The model is unchanged afterwards,
+    including attributes and random states. With inputs on the "meta" device nothing is computed,
+    whatever the device of the model. This is fastest, but fails if the forward pass needs values.
 
     Inputs and outputs keep their sizes. A state that the model takes and returns would be both:
     leave it out with ``forward``.
 
     Args:
-        model: any module; what it calls must have rules (`pruners.channels.rules`).
+        model: any module whose operations have rules (`pruners.channels.rules`).
         example_inputs: one tensor, or the sequence of all arguments. Their values do not matter.
         forward: called as ``forward(model, *example_inputs)`` in place of ``model(...)``.
-        pin: modules, parameters, or axes ("conv1.weight:0") whose channels are to stay.
+        pin: modules, parameters, or axes ("conv1.weight:0") whose channels stay.
         extra_rules: rules of further operations, by their names in ``torch.ops.aten``.
 
     Returns:
@@ -86,8 +75,8 @@ def trace_channels(
     Raises:
         UnknownOperation: an operation on labelled axes has no rule.
         Skip: no group is found.
-        RequestError: the forward pass fails, a part is compiled, a tensor is of another class,
-            or ``pin`` names nothing.
+        RequestError: the forward pass fails, a part of the model is compiled, a tensor is of a
+            class of its own, or ``pin`` names nothing.
     """
     with torch.inference_mode(False), nothing_remembered():
         inputs = _plain(
@@ -154,7 +143,7 @@ def _call(model: nn.Module, *inputs: Any) -> Any:
 
 
 def _plain(inputs: Any) -> Any:
-    """Return the inputs as tensors of torch's own class that may be written to."""
+    """Return the inputs as writable tensors of torch's own class."""
 
     def plain(tensor: Tensor) -> Tensor:
         if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
@@ -180,10 +169,10 @@ def _refuse_compiled(model: nn.Module) -> None:
 def _misfit(
     passes: Sequence[_Pass], graph: ChannelGraph, sets: LabelSets, labels: Mapping[str, Axes]
 ) -> Misfit | None:
-    """Cut the model on trial, run it again, and return what does not follow, if anything.
+    """Cut the model on trial, run it again, and return the first step that does not follow.
 
     Raises:
-        RequestError: something does not follow that no channel takes part in.
+        RequestError: no channel takes part in the step that does not follow.
     """
     keep = trial(graph)
     sizes = CutSizes(sets, labels, graph, keep)
@@ -200,7 +189,7 @@ def _misfit(
 
 
 def _asked_to_pin(labels: Mapping[str, Axes], pin: Collection[str]) -> Iterator[tuple[Any, str]]:
-    """Yield the axes that the user wants to keep."""
+    """Yield the axes that the user asked to keep, with the reason."""
     for wanted in pin:
         named = [
             axis
@@ -214,9 +203,9 @@ def _asked_to_pin(labels: Mapping[str, Axes], pin: Collection[str]) -> Iterator[
 
 
 def _stand_ins(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Tensor]:
-    """Return what the model is to use in place of its own tensors.
+    """Return the tensors that take the place of the model's own during the passes.
 
-    With inputs on "meta" everything is there. Buffers are copies, so that their values stay.
+    With inputs on "meta" all of them are on "meta". Buffers are copied to protect their values.
     """
     on_meta = any(tensor.is_meta for tensor in tensors_in(inputs))
     parameters = dict(model.named_parameters())
@@ -235,13 +224,13 @@ class _Pass:
 
     Attributes:
         model: the model.
-        state: what it is to be again afterwards.
-        forward: runs it.
-        inputs: what it reads.
-        stand_ins: what it is to use in place of its own tensors, by their names.
-        training: its mode.
-        steps: what it has done when it was observed.
-        shapes: of what it has returned then.
+        state: the state to restore afterwards.
+        forward: runs the model.
+        inputs: the inputs of the model.
+        stand_ins: the tensors that take the place of the model's own, by name.
+        training: whether the model runs in training mode.
+        steps: the steps of the pass, once it has been observed.
+        shapes: the shapes of its outputs, once it has been observed.
     """
 
     model: nn.Module
@@ -256,18 +245,18 @@ class _Pass:
     def observe(
         self, trace: LabelledTensors, sizes: KeptSizes, rules: Mapping[str, Rule]
     ) -> list[Output]:
-        """Run the model, pin its outputs, and return what its layers returned."""
+        """Run the model, pin its outputs, and return the outputs of its layers."""
         model = self.model
         for tensor in tensors_in(self.inputs):
             trace[tensor] = [fixed(size) for size in tensor.shape]
         with ExitStack() as stack:
             stack.enter_context(self._in_place())
-            _follow_sizes(model, trace)
+            follow_sizes(model, trace)
             sizes.follow()
-            returned = stack.enter_context(_watched(model, trace))
+            returned = stack.enter_context(watched(model, trace))
             originals = self.state.originals
-            labelling = stack.enter_context(_Labelling(trace, rules, originals, self.steps))
-            stack.enter_context(_Sizes(trace, labelling))
+            labelling = stack.enter_context(Labelling(trace, rules, originals, self.steps))
+            stack.enter_context(RememberedSizes(trace, labelling))
             try:
                 result = self.forward(model, *self.inputs)
             except (RequestError, RunFailed, MemoryError, torch.cuda.OutOfMemoryError):
@@ -294,14 +283,14 @@ class _Pass:
     def repeat(
         self, graph: ChannelGraph, keep: Mapping[str, Sequence[int]], sizes: CutSizes
     ) -> None:
-        """Run the model with fewer channels, step by step as it was observed.
+        """Run the model with fewer channels and compare every step with the observed pass.
 
         Raises:
-            Misfit: it does something else.
+            Misfit: a step differs.
         """
         with ExitStack() as stack:
             stack.enter_context(self._in_place())
-            # The caller may trace under another default device, "meta" say.
+            # The caller may have set another default device, such as "meta".
             with torch.device("cpu"):
                 remove(self.model, graph, keep)
             following = stack.enter_context(Following(self.steps, sizes, self.state.originals))
@@ -316,7 +305,7 @@ class _Pass:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        """Put the stand-ins into the model, and everything back afterwards."""
+        """Put the stand-ins into the model, and restore it afterwards."""
         model = self.model
         tensors = named_tensors(model)
         with ExitStack() as stack:
@@ -341,228 +330,9 @@ def _set_mode(model: nn.Module, training: bool) -> None:
         ) from error
 
 
-class _Labelling(TorchDispatchMode):
-    """Applies the rule of each operation.
-
-    Attributes:
-        originals: what has to be given its values back.
-        normalised: ids of the tensors that a normalisation has made.
-        paused: whether operations go by unseen, inside a function that has a rule of its own.
-    """
-
-    def __init__(
-        self,
-        trace: LabelledTensors,
-        rules: Mapping[str, Rule],
-        originals: Originals,
-        steps: list[Step],
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
-        self._trace = trace
-        self._rules = rules
-        self.originals = originals
-        self._steps = steps
-        self._latest: tuple[Any, Any, Any] | None = None
-        self.normalised: set[int] = set()
-        self.paused = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # Compiled code leaves the function mode on, which would hand out sizes that remember.
-        with torch._C.DisableTorchFunction():
-            return self._carried_out(func, args, kwargs or {})
-
-    def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
-        self._latest = func, args, kwargs
-        if func._schema.is_mutable:
-            self.originals.about_to_write(func, args, kwargs)
-        out = func(*args, **kwargs)
-        if not self.paused:
-            operands = tensors_in([args, kwargs])
-            # In place of what is written to, the labels from before.
-            before = [self._trace[tensor] for tensor in operands]
-            self._label(func, out, args, kwargs)
-            self.note(canonical(func), before, out)
-        return out
-
-    @property
-    def latest(self) -> str:
-        """The operation that is carried out, and on what, for complaints."""
-        if self._latest is None:
-            return "its start"
-        func, args, kwargs = self._latest
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in([args, kwargs]))
-        return f"{func.name().partition('.')[0]} on {shapes or 'no tensor'}"
-
-    def note(self, name: str, operands: list[Axes], out: Any) -> None:
-        """Note a step of the pass."""
-        results = [self._trace[tensor] for tensor in tensors_in(out)]
-        widths = self._trace.call.widths()
-        numbers = [labels.reshape(-1) for width in widths for labels in width.sources]
-        self._steps.append(Step(name, self._trace.module, operands, results, numbers))
-
-    def _label(self, func: Any, out: Any, args: Any, kwargs: Any) -> None:
-        results = tensors_in(out)
-        operands = tensors_in([args, kwargs])
-        name = func.overloadpacket.__name__
-        name = name if name in self._rules else name.rstrip("_")
-        self._trace.used(operands, by_norm=name in NORMS)
-        if not results:
-            return
-        if name in NORMS:
-            self.normalised.add(id(results[0]))
-        if func._overloadname.endswith("out"):
-            written = {argument.name for argument in func._schema.arguments if argument.is_out}
-            kwargs = {key: value for key, value in kwargs.items() if key not in written}
-            operands = tensors_in([args, kwargs])
-        rule = self._rules.get(name)
-        if rule is None and torch.Tag.pointwise in func.tags:
-            rule = elementwise
-        if rule is None:
-            self._without_rule(name, results, operands)
-        elif torch.Tag.inplace_view in func.tags:
-            self._trace[results[0]] = list(_first(rule(self._trace, out, *args, **kwargs)))
-        elif func._schema.is_mutable and any(results[0] is operand for operand in operands):
-            self._write(name, results[0], _first(rule(self._trace, out, *args, **kwargs)))
-        elif func._overloadname.endswith("out"):
-            self._write_out(name, results, rule(self._trace, out, *args, **kwargs))
-        else:
-            axes = rule(self._trace, out, *args, **kwargs)
-            _label_results(self._trace, results, axes, views=func.is_view)
-
-    def _write_out(
-        self, name: str, results: Sequence[Tensor], axes: Axes | tuple[Axes, ...]
-    ) -> None:
-        """Write labels into the tensors that were passed for the results."""
-        labelled = axes if isinstance(axes, tuple) else (axes,)
-        for tensor, new in zip(results, labelled, strict=False):
-            own = self._trace[tensor]
-            if [*map(len, own)] != [*map(len, new)]:  # it has been resized
-                self._trace[tensor] = new
-            else:
-                self._write(name, tensor, [*map(self._trace.unite, own, new)])
-
-    def _without_rule(
-        self, name: str, results: Sequence[Tensor], operands: Sequence[Tensor]
-    ) -> None:
-        """Let operations pass that no channel takes part in."""
-        tracked = (a for tensor in operands for a in self._trace[tensor] if is_tracked(a))
-        if (axis := next(tracked, None)) is not None:
-            raise UnknownOperation(
-                f"no rule for {self.latest}, with channels of "
-                f"{self._trace.sets.owner(axis)}, in {self._trace.module or 'the model'}: "
-                f'pass extra_rules={{"{name}": rule}}; pruners.channels.rules says how'
-            )
-        for tensor in results:
-            self._trace[tensor] = [fixed(size) for size in tensor.shape]
-
-    def _write(self, name: str, tensor: Tensor, axes: Axes) -> None:
-        """Write labels in place, so that the tensors of which this one is a view see them."""
-        for own, new in zip(self._trace[tensor], axes, strict=True):
-            if own.flags.writeable:
-                own[...] = new
-            elif is_tracked(new[own < 0]):
-                raise UnknownOperation(
-                    f"aten::{name}_ writes channels through a reshaped view in "
-                    f"{self._trace.module or 'the model'}: write to the tensor itself"
-                )
-
-
-def _first(axes: Axes | tuple[Axes, ...]) -> Axes:
-    return axes[0] if isinstance(axes, tuple) else axes
-
-
-def _label_results(
-    trace: LabelledTensors,
-    results: Sequence[Tensor],
-    axes: Axes | tuple[Axes, ...],
-    *,
-    views: bool = False,
-) -> None:
-    """Give the results of an operation their labels; those without are free.
-
-    Views share the arrays with what they are views of.
-    """
-    labelled = axes if isinstance(axes, tuple) else (axes,)
-    for tensor, own in zip(results, labelled, strict=False):
-        trace[tensor] = list(own) if views else [axis.copy() for axis in own]
-    for tensor in results[len(labelled) :]:
-        alike = tensor.shape == results[0].shape
-        trace[tensor] = (
-            [a.copy() for a in trace[results[0]]] if alike else [*map(fixed, tensor.shape)]
-        )
-
-
-class _Sizes(TorchFunctionMode):
-    """Hands out sizes that know their axes, and applies the rules of functions."""
-
-    def __init__(self, trace: LabelledTensors, labelling: _Labelling) -> None:
-        super().__init__()
-        self._trace = trace
-        self._labelling = labelling
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func == _GET_SHAPE:
-            return self._trace.shape(args[0])
-        if func is torch.Tensor.numel:
-            return math.prod(self._trace.shape(args[0]))
-        if func is torch.Tensor.size:
-            shape = self._trace.shape(args[0])
-            dims = [*args[1:], *kwargs.values()]
-            return shape[dims[0]] if dims and dims[0] is not None else shape
-        if func == SET_DATA:
-            return self._replace_data(*args)
-        # Of a tensor whose shape is taken, the sizes count.
-        shaped = [args[0], self._trace.shape(args[1])] if func in _SHAPED_AS else args
-        call = Call.of(func, shaped, kwargs)
-        outer, self._trace.call = self._trace.call, call
-        try:
-            if func in NORMALISED_SHAPES:
-                unite_with_normalised_shape(self._trace)
-            if func in FUNCTION_RULES:
-                return self._as_one(func, args, kwargs)
-            return func(*args, **kwargs)
-        finally:
-            self._trace.call = outer
-            stay_where_unmet(call)
-
-    def _replace_data(self, tensor: Tensor, data: Tensor) -> None:
-        """Let a tensor have the values of another, and so its labels."""
-        if isinstance(data, Tensor) and data.shape == tensor.shape:
-            self._trace[tensor] = [*map(self._trace.unite, self._trace[tensor], self._trace[data])]
-        self._labelling.originals.about_to_replace(tensor)
-        tensor.data = data
-
-    def _as_one(self, func: Any, args: Any, kwargs: Any) -> Any:
-        self._labelling.paused = True
-        try:
-            out = carried_out(func, args, kwargs)
-        finally:
-            self._labelling.paused = False
-        operands = tensors_in([args, kwargs])
-        self._trace.used(operands, by_norm=False)
-        before = [self._trace[operand] for operand in operands]
-        axes = FUNCTION_RULES[func](self._trace, out, *args, **kwargs)
-        _label_results(self._trace, tensors_in(out), axes)
-        self._labelling.note(func.__name__, before, out)
-        return out
-
-
-_GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a getset descriptor
-_SHAPED_AS = frozenset({torch.Tensor.view_as, torch.Tensor.reshape_as, torch.Tensor.expand_as})
-
-
-def _follow_sizes(model: nn.Module, trace: LabelledTensors) -> None:
-    """Let sizes that the code reads from modules remember their axes, as `shrink` changes them."""
-    for module in model.modules():
-        shapes = {name: trace.shape(tensor) for name, tensor in own_tensors(module).items()}
-        sizes = size_attributes(module, shapes)
-        module.__dict__.update({n: v for n, v in sizes.items() if n in module.__dict__})
-
-
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Switch transformers' fast path off: it nests tensors, and hooks then break it."""
+    """Disable the fast path of transformer layers: it nests tensors, and fails with hooks."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -571,47 +341,6 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-@contextmanager
-def _watched(model: nn.Module, trace: LabelledTensors) -> Iterator[list[tuple[str, Tensor, Axes]]]:
-    """Note which module is running, and collect what layers return."""
-    returned: list[tuple[str, Tensor, Axes]] = []
-    running = [""]
-
-    def watch(name: str, module: nn.Module) -> Iterator[RemovableHandle]:
-        def enter(module: nn.Module, args: Any) -> None:
-            running.append(name)
-            trace.module = name
-
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
-            running.pop()
-            trace.module = running[-1]
-            if _is_layer(name, module) and tensors_in(output):
-                tensor = tensors_in(output)[0]
-                returned.append((name, tensor, [axis.copy() for axis in trace[tensor]]))
-
-        yield module.register_forward_pre_hook(enter)
-        yield module.register_forward_hook(leave)
-
-    handles = [handle for pair in model.named_modules() for handle in watch(*pair)]
-    try:
-        yield returned
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _is_layer(name: str, module: nn.Module) -> bool:
-    """Tell whether a module has tensors of its own and no parts.
-
-    A layer whose weight is computed from others is one, and what computes it is none.
-    """
-    if "parametrizations" in name.split("."):
-        return False
-    parts = {part for part, _ in module.named_children()} - {"parametrizations"}
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return not parts and (bool(own) or is_parametrized(module))
-
-
 def _devices(tensors: Iterable[Tensor]) -> list[torch.device]:
-    """Return the accelerators whose random states could be touched."""
+    """Return the GPUs whose random states a pass could change."""
     return sorted({t.device for t in tensors if t.is_cuda}, key=str)

@@ -1,4 +1,4 @@
-"""What to prune: whole channels, cut out of the network while it is being trained."""
+"""What to prune: whole channels, which are removed from the network while it trains."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ from pruners.channels.tracing import trace_channels
 class Channels:
     """The coupled channels of a model; implements `harness.units.Units`.
 
-    Criteria score a gate ``c = 1`` on each of them, after normalisation. At least one channel of
-    each group remains. A target is reached by removing the channels with the smallest scores one
-    by one, counted on the network as it would be cut, until its sparsity is not below the target.
+    Criteria score a gate ``c = 1`` on each channel, after normalisation. At least one channel of
+    each group remains. To reach a target, the channels with the smallest scores are removed one by
+    one until the sparsity of the network, as it would be cut, is not below the target.
 
     Args:
-        model: is traced, once.
-        forward: runs it on one sample.
+        model: the model, which is traced once.
+        forward: runs the model on one sample.
+
+    Raises:
+        RequestError: there is no ``forward``.
+        Skip: no channel can be removed.
     """
 
     exact = False
@@ -49,12 +53,12 @@ class Channels:
         self._kept = {name: torch.arange(size) for name, size in self._dense_sizes.items()}
 
     def _costs(self, model: nn.Module, forward: Forward) -> dict[str, int]:
-        """Return what one weight of each prunable tensor costs."""
+        """Return the cost of one weight of each prunable tensor."""
         return dict.fromkeys(prunable_weights(model), 1)
 
     @property
     def graph(self) -> ChannelGraph:
-        """The groups of the model as it is now."""
+        """The groups of the model in its current size."""
         return self._graph
 
     @property
@@ -64,12 +68,12 @@ class Channels:
 
     @contextmanager
     def as_variables(self, model: nn.Module) -> Iterator[dict[str, Tensor]]:
-        """Give a gate for each channel, in a network that has them.
+        """Put a gate on each channel and yield the gates, a vector for each group.
 
-        Groups that cannot have gates (see `Gates`) have no scores either, and so stay whole.
+        Groups that cannot have gates (see `Gates`) get no scores and stay whole.
 
         Raises:
-            Skip: no group can have any.
+            Skip: no group can have gates.
         """
         with Gates(model, self._graph) as gates:
             if not gates.values:
@@ -77,34 +81,36 @@ class Channels:
             yield gates.values
 
     def alive(self) -> Kept:
-        """Return that all channels are: those removed are no longer there."""
+        """Return masks that are all true: removed channels no longer exist."""
         sizes = self._graph.sizes()
         return {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
 
     def masks(self) -> Kept:
-        """Return nothing: what is removed is not masked but cut."""
+        """Return nothing: removed channels are cut, not masked."""
         return {}
 
     def nodes(self) -> float:
-        """Return the fraction of the channels that is gone, coupled ones counted once."""
+        """Return the fraction of channels that is removed; coupled channels count once."""
         return 1 - sum(self._graph.sizes().values()) / sum(self._dense_sizes.values())
 
     def select(self, scores: Scores, target: float, scope: Scope, floor: float = 0.0) -> Kept:
-        """Return which channels to keep: the smallest weight sparsity not below the target.
+        """Return the channels to keep for the smallest sparsity of weights not below the target.
 
         Args:
-            scores: a vector for each group; a group that has none stays whole.
-            target: the fraction of the dense network's prunable weights to be gone.
-            scope: None for one threshold; else the same ratio of every group is removed.
-            floor: the share of each dense group that stays in any case, one channel at least.
+            scores: a vector for each group; a group without scores stays whole.
+            target: the fraction of the dense network's prunable weights that is removed.
+            scope: the sparsity distribution; unless it returns None, which means one threshold
+                for all, the same ratio of every group is removed.
+            floor: the minimum density, the share of each dense group that stays in any case; at
+                least one channel stays.
 
         Raises:
-            UnreachableSparsity: what stays in any case still has too many weights.
-            ScoreError: a group has scores of another number, or that are no finite numbers.
+            UnreachableSparsity: the channels that stay in any case have too many weights.
+            ScoreError: scores of a group are not finite, or not one per channel.
         """
         shapes = {name: torch.Size([size]) for name, size in self._graph.sizes().items()}
         order = self._order(scores, scope(shapes, target) is not None, floor)
-        # The smallest part of a weight is forgiven: a fraction has no exact number.
+        # Tolerate a tiny part of a weight, because a binary fraction is not exact.
         allowed = math.floor((1 - target) * self._dense_cost + 1e-6)
         fewest, most = 0, len(order)
         at_least = self._cost(self._without(order))
@@ -119,7 +125,7 @@ class Channels:
         return self._without(order[:fewest])
 
     def shuffled(self, kept: Kept, generator: torch.Generator) -> Kept:
-        """Return as many channels in each group, chosen at random."""
+        """Return masks of as many channels in each group, chosen at random."""
         return {
             name: mask[torch.randperm(len(mask), generator=generator)]
             for name, mask in kept.items()
@@ -132,7 +138,14 @@ class Channels:
         companions: Sequence[nn.Module],
         kept: Kept,
     ) -> None:
-        """Cut all other channels out of the model, its companions and the optimiser's state."""
+        """Remove all other channels from the model, its target networks and the optimizer state.
+
+        Args:
+            model: the model to be pruned.
+            optimiser: its optimizer, if there is one.
+            companions: target networks, which lose the same channels.
+            kept: a mask for each group.
+        """
         keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
         for companion in companions:
             shrink(companion, self._graph, keep)
@@ -141,13 +154,13 @@ class Channels:
         self._kept = compose(self._kept, keep)
 
     def before_step(self, model: nn.Module) -> None:
-        """Do nothing: what is gone has no gradient."""
+        """Do nothing: removed channels have no gradient."""
 
     def after_step(self, model: nn.Module) -> None:
-        """Do nothing: what is gone does not come back."""
+        """Do nothing: removed channels do not return."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return the channels that are left, numbered as in the dense network."""
+        """Return the remaining channels of each group, numbered as in the dense network."""
         return dict(self._kept)
 
     def restore(
@@ -157,14 +170,14 @@ class Channels:
         optimiser: torch.optim.Optimizer | None = None,
         companions: Sequence[nn.Module] = (),
     ) -> None:
-        """Cut a model, its companions and its optimiser down to the channels of a state."""
+        """Cut a model, its target networks and its optimizer down to the channels of a state."""
         keep = {name: torch.isin(self._kept[name], kept) for name, kept in state.items()}
         self.apply(model, optimiser, companions, keep)
 
     def _order(self, scores: Scores, in_groups: bool, floor: float) -> list[tuple[str, int]]:
         """Return all channels that may be removed, the worst first.
 
-        Of equal scores the later channel is the worse one.
+        Among equal scores the later channel is worse.
         """
         ranked: list[tuple[float, int, int, str]] = []
         for place, (name, size) in enumerate(self._graph.sizes().items()):
@@ -173,7 +186,7 @@ class Channels:
             if scores[name].shape != (size,):
                 raise ScoreError(f"the criterion gave the group {name!r} no {size} scores")
             if not scores[name].isfinite().all():
-                raise ScoreError(f"the criterion gave {name!r} a score that is no finite number")
+                raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
             values = scores[name].detach().double().cpu()
             worst_first = values.flip(0).argsort(stable=True)
             stays = max(1, math.ceil(floor * self._dense_sizes[name]))
@@ -190,7 +203,7 @@ class Channels:
         return kept
 
     def _cost(self, kept: Kept) -> int:
-        """Return what the prunable weights cost in the network as it would be cut."""
+        """Return the cost of the prunable weights of the network as it would be cut."""
         keep = {name: mask.nonzero().flatten() for name, mask in kept.items()}
         cuts = kept_positions(self._model, self._graph, keep)
         cost = 0
@@ -205,9 +218,10 @@ class Channels:
 
 @units("channels_by_operations")
 class ChannelsByOperations(Channels):
-    """Channels again, where a target is a fraction of multiply-accumulates and not of weights.
+    """Channels whose target is a fraction of multiply-accumulates instead of weights.
 
-    Those of the prunable layers count, on one sample; products without weights do not.
+    Multiply-accumulates are those of the prunable layers on one sample; products without weights
+    do not count.
     """
 
     target_of = "multiply-accumulates"

@@ -488,7 +488,7 @@ def test_a_run_that_diverges_in_its_last_step_has_diverged(bench: Workbench) -> 
     )
     record = exploding.run("tried")
     assert record["status"] == "diverged"
-    assert record["reason"] == "the weights were no finite numbers after step 20"
+    assert record["reason"] == "the weights were not finite after step 20"
     assert record["quality"]["test"] is None
 
 

@@ -113,7 +113,7 @@ def test_a_network_that_is_missing_is_refused(bench: Workbench, dense: Record) -
 def test_a_network_that_is_damaged_is_refused(bench: Workbench, dense: Record) -> None:
     weights = folder_of(bench, dense) / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(RequestError, match="is no weights file, or a damaged one"):
+    with pytest.raises(RequestError, match="is not a weights file, or is damaged"):
         bench.run("crop_u", start=str(weights.parent))
 
 

@@ -16,10 +16,13 @@ from harness.registry import Registry
 from harness.spec import plan
 
 EVALUATE: dict[str, tuple[Callable[[dict[str, float]], Any], str]] = {
-    "name": (lambda right: {"accurracy": 1.0}, "gave no 'accuracy', which is the metric of its ta"),
-    "none": (lambda right: None, "gave a NoneType, not a dictionary of metrics"),
-    "text": (lambda right: {"accuracy": "high"}, "gave a str for 'accuracy', not a number"),
-    "nan": (lambda right: {"accuracy": math.nan}, "gave no number for 'accuracy' on the valid"),
+    "name": (
+        lambda right: {"accurracy": 1.0},
+        "returned no 'accuracy', which is the metric of its ta",
+    ),
+    "none": (lambda right: None, "returned a NoneType, not a dictionary of metrics"),
+    "text": (lambda right: {"accuracy": "high"}, "returned a str for 'accuracy', not a number"),
+    "nan": (lambda right: {"accuracy": math.nan}, "returned nan for 'accuracy' on the valid"),
 }
 
 
@@ -75,10 +78,10 @@ def test_outputs_that_are_no_numbers_are_a_run_that_diverged(
     [
         (
             lambda task, model, batch: F.cross_entropy(model(batch[0]), batch[1], reduction="none"),
-            "gave a tensor of shape (8,); a loss is a scalar: return its mean",
+            "returned a tensor of shape (8,); a loss is a scalar: return its mean",
         ),
-        (lambda task, model, batch: 1.0, "gave a float, not a tensor"),
-        (lambda task, model, batch: torch.tensor(1.0), "depends on no parameter that learns"),
+        (lambda task, model, batch: 1.0, "returned a float, not a tensor"),
+        (lambda task, model, batch: torch.tensor(1.0), "depends on no trainable parameter"),
     ],
 )
 def test_a_loss_that_is_none(

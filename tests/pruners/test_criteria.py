@@ -32,7 +32,7 @@ def no_flow() -> contextlib.AbstractContextManager[Loss]:
 
 
 class Quadratic:
-    """The loss ``v A v / 2 - b v``, whose gradient ``A v - b`` and Hessian ``A`` are plain."""
+    """The loss ``v A v / 2 - b v``, with gradient ``A v - b`` and Hessian ``A``."""
 
     def __init__(self, v: list[float], a: list[list[float]], b: list[float]) -> None:
         self.v = torch.tensor(v, requires_grad=True)
@@ -124,7 +124,7 @@ def test_hessian_gradient_is_the_slope_of_half_the_squared_gradient_norm() -> No
 def test_hessian_and_gradient_are_each_summed_over_the_batches_first() -> None:
     v = torch.tensor([1.0], requires_grad=True)
     losses = [lambda: v.square().sum() / 2, lambda: v.square().sum()]
-    # Gradients 1 and 2, Hessians 1 and 2: (1 + 2) (1 + 2), and not 1 * 1 + 2 * 2.
+    # Gradients 1 and 2, Hessians 1 and 2: the product is (1 + 2) (1 + 2), not 1 * 1 + 2 * 2.
     assert criteria.crop(scoring_of({"v": v}, losses))["v"].tolist() == [9.0]
 
 
@@ -174,7 +174,7 @@ def test_grasp_keeps_the_same_end_as_the_authors_threshold() -> None:
     by_authors = authors_scores <= threshold
     assert by_authors.tolist() == [True, True, True, False, False], "one too many: the threshold's"
 
-    # With H = 1 and g = 1 for each of them, v . H g is v.
+    # With H = 1 and g = 1 for each entry, v . H g is v.
     values = -authors_scores
     v = values.clone().requires_grad_()
     scores = criteria.grasp(scoring_of({"v": v}, [lambda: (v - values + 1).square().sum() / 2]))[

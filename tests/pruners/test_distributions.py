@@ -24,7 +24,7 @@ def test_every_layer_has_the_same_sparsity() -> None:
 
 
 def test_rounding_goes_to_the_largest_remainder() -> None:
-    # 12 of 24 stay, 2.5, 3 and 6.5 by rights: of the two halves the earlier is rounded up.
+    # 12 of 24 stay; the shares are 2.5, 3 and 6.5. Of the two halves the earlier is rounded up.
     shapes = {"a": Size((5,)), "b": Size((6,)), "c": Size((13,))}
     assert per_layer(shapes, 0.5) == {"a": 3, "b": 3, "c": 6}
 
@@ -42,7 +42,7 @@ def test_the_dimensions_of_the_kernel_count_too() -> None:
 
 
 def test_a_layer_that_cannot_hold_its_share_stays_whole() -> None:
-    # 505 of 1010 stay: by rights 37 in the first, which has ten; the second has the other 495.
+    # 505 of 1010 stay. The share of the first is 37, but it has ten; the second keeps 495.
     shapes = {"tiny": Size((5, 2)), "large": Size((10, 100))}
     assert erdos_renyi_kernel(shapes, 0.5) == {"tiny": 10, "large": 495}
 

@@ -1,4 +1,4 @@
-"""What methods ask of a run, written down by a run that does nothing."""
+"""What methods ask of a run, recorded by a run that does nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pytest
 
 from harness.errors import RequestError
 from harness.run import Pruned, Trained
-from pruners.methods.controls import earlycrop_s_fixed, earlycrop_u_fixed
-from pruners.methods.early import earlycrop_u
-from pruners.methods.structured_after_training import gate_decorators
-from pruners.methods.structured_early import earlybird, earlycrop_s
+from pruners.methods import (
+    earlybird,
+    earlycrop_s,
+    earlycrop_s_fixed,
+    earlycrop_u,
+    earlycrop_u_fixed,
+    gate_decorators,
+)
 from pruners.triggers import LazyRegime
 
 
@@ -75,7 +79,7 @@ def test_every_tick_removes_the_same_ratio_of_what_remains() -> None:
     assert left[-1] == pytest.approx(0.02)
 
 
-def test_the_originals_ratio_takes_as_many_ticks_as_it_needs() -> None:
+def test_the_ratio_of_the_original_takes_as_many_ticks_as_it_needs() -> None:
     run = decorated(sparsity=0.5, ratio=0.005)
     assert len(run.targets) == math.ceil(math.log(0.5) / math.log(0.995)) == 139
     with pytest.raises(RequestError, match="takes 781 Ticks; this budget has steps for 300"):
@@ -101,7 +105,7 @@ def test_the_penalty_of_earlybird_stays_on_after_pruning() -> None:
     ("method", "threshold"),
     [
         (earlycrop_u, 0.02),  # 1 - rho
-        # A share p of the nodes takes 1 - (1 - p)^2 of the weights: 1 - p = sqrt(1 - rho).
+        # Removing a share p of the channels leaves (1 - p)^2 = 1 - rho of the weights.
         (earlycrop_s, 0.02**0.5),
     ],
 )
@@ -111,7 +115,7 @@ def test_earlycrop_waits_for_the_lazy_regime_and_prunes_in_steps(
     run = Noted(sparsity=0.98)
     method(run)
     assert run.verbs == ["until", "prune", "train"]
-    assert run.until == LazyRegime(pytest.approx(threshold), norm_power=2)
+    assert run.until == LazyRegime(pytest.approx(threshold), norm_power=2)  # type: ignore[arg-type]
     assert run.lengths[0] == 1000, "the cap is half of the budget"
     assert run.targets == pytest.approx([0.5, 0.74, 0.86, 0.92, 0.95, 0.965, 0.98])
 

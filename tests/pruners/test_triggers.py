@@ -37,7 +37,7 @@ def test_the_lazy_regime_compares_each_epoch_with_the_first() -> None:
 
 
 def test_distances_in_place_of_squared_ones() -> None:
-    # The distances are 2, 2.236, 2.291, 2.291: their changes, relative to the first, fall faster.
+    # The distances are 2, 2.236, 2.291, 2.291; their changes relative to the first fall faster.
     readings = watch(lazy_regime(threshold=0.1, norm_power=1), TRAJECTORY)
     assert values(readings) == pytest.approx([1, 0.1180, 0.0276, 0], abs=1e-4)
 
@@ -90,7 +90,7 @@ def test_weights_that_keep_moving_never_fire() -> None:
         pytest.param([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]], id="a start at zero"),
     ],
 )
-def test_what_has_no_value_never_fires(trajectory: list[list[float]]) -> None:
+def test_a_trigger_without_a_value_never_fires(trajectory: list[list[float]]) -> None:
     readings = watch(lazy_regime(threshold=0.5), trajectory)
     assert readings == [Reading(value=None, fired=False, threshold=0.5)] * len(readings)
 
@@ -111,7 +111,7 @@ def test_the_reference_is_a_copy_of_the_weights_at_the_start() -> None:
         lambda: at_epoch(4),
     ],
 )
-def test_a_restored_trigger_goes_on_as_if_nothing_had_happened(make: type[Trigger]) -> None:
+def test_a_restored_trigger_continues_as_if_nothing_had_happened(make: type[Trigger]) -> None:
     first, second = make(), make()
     expected = watch(first, TRAJECTORY)
     watch(second, TRAJECTORY[:3])
@@ -122,7 +122,7 @@ def test_a_restored_trigger_goes_on_as_if_nothing_had_happened(make: type[Trigge
 
 
 def test_distances_are_accumulated_in_double_precision() -> None:
-    # In single precision 1 + 1e-8 is 1, and the second epoch would seem to move nothing.
+    # In single precision 1 + 1e-8 is 1, and the second epoch would not seem to move anything.
     start = {"large": torch.zeros(1), "small": torch.zeros(1), "still": torch.ones(1)}
     trigger = lazy_regime(threshold=1e-9)
     trigger.begin(start)
@@ -148,7 +148,7 @@ def settling(**options: Any) -> MaskDistance:
 
 
 def test_masks_have_settled_when_the_newest_is_near_all_the_last_ones() -> None:
-    # Removed are 0, 1 in the first epoch, then 0, 2 and so on: each change is 2 of 10 entries.
+    # The first epoch removes 0 and 1, the second 0 and 2: each change is 2 of 10 entries.
     masks = masks_of([0, 1], [0, 2], [0, 2], [0, 2], [0, 2], [0, 3], [0, 3])
     trigger = settling(threshold=0.15, epochs=3)
     trigger.begin(masks[0])
@@ -157,7 +157,7 @@ def test_masks_have_settled_when_the_newest_is_near_all_the_last_ones() -> None:
     assert [r.fired for r in readings] == [False, False, False, True, True, False, False]
 
 
-def test_five_masks_are_held_against_each_other() -> None:
+def test_five_masks_are_compared() -> None:
     readings = [
         trigger.after_epoch(mask) for trigger in [settling()] for mask in masks_of(*[[1]] * 6)
     ]
@@ -174,7 +174,7 @@ def test_a_restored_mask_distance_remembers_the_masks() -> None:
     assert second.after_epoch(masks[2]) == first.after_epoch(masks[2]) == reading
 
 
-def test_a_trigger_is_known_by_its_parameters() -> None:
+def test_a_trigger_is_identified_by_its_parameters() -> None:
     used = lazy_regime(threshold=0.02)
     watch(used, TRAJECTORY)
     assert repr(used) == "LazyRegime(threshold=0.02, norm_power=2, reference='start')"

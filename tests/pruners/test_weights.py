@@ -44,17 +44,17 @@ def flat(kept: Kept) -> list[bool]:
 
 
 def pruned(
-    model: nn.Module, target: float, optimiser: torch.optim.Optimizer | None = None
+    model: nn.Module, target: float, optimizer: torch.optim.Optimizer | None = None
 ) -> Units:
     """Prune by magnitude."""
     units: Units = Weights(model)
-    magnitudes = {name: w.detach().abs() for name, w in units.variables(model).items()}
-    units.apply(model, optimiser, [], units.select(magnitudes, target, whole_network))
+    magnitudes = {name: w.detach().abs() for name, w in prunable_weights(model).items()}
+    units.apply(model, optimizer, [], units.select(magnitudes, target, whole_network))
     return units
 
 
 def removed(model: nn.Module, units: Units) -> Tensor:
-    """The weights of a model that ought to be zero."""
+    """Return the weights of a model that should be zero."""
     weights, alive = prunable_weights(model), units.alive()
     return torch.cat([weights[name].detach()[~alive[name]] for name in alive])
 
@@ -106,7 +106,7 @@ def test_a_scope_gives_the_number_in_each_tensor() -> None:
 
 
 def test_a_floor_keeps_a_share_of_each_tensor() -> None:
-    """A quarter of 12 and of 8 weights: the last tensor, whose scores are the smallest, has two."""
+    """A quarter of 8 weights: the last tensor, with the smallest scores, keeps two."""
     units = Weights(network())
     scores = scores_of(*range(20, 0, -1))
     kept = units.select(scores, 0.6, whole_network, floor=0.25)
@@ -116,18 +116,18 @@ def test_a_floor_keeps_a_share_of_each_tensor() -> None:
         units.select(scores, 0.8, whole_network, floor=0.25)
 
 
-def test_a_sparsity_below_the_present_one_is_unreachable() -> None:
+def test_a_sparsity_below_the_current_one_is_unreachable() -> None:
     units = pruned(network(), 0.9)
     for scope in (whole_network, per_layer):
         with pytest.raises(UnreachableSparsity, match=r"0\.5 cannot.* nearest that can is 0\.9"):
             units.select(scores_of(*range(SIZE)), 0.5, scope)
 
 
-def test_a_layer_that_is_too_empty_for_its_share_makes_a_sparsity_unreachable() -> None:
+def test_a_layer_with_fewer_weights_than_its_share_makes_a_sparsity_unreachable() -> None:
     model = network()
     units = Weights(model)
     units.apply(model, None, [], units.select(scores_of(*range(SIZE)), 0.6, whole_network))
-    # Eight are left, all in the second layer: half of them would have to be in the first.
+    # Eight are left, all in the second layer, but each layer would have to keep its share.
     with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.85"):
         units.select(scores_of(*range(SIZE)), 0.65, per_layer)
 
@@ -139,7 +139,7 @@ def test_a_sparsity_that_leaves_nothing_is_unreachable() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_no_finite_number_names_its_tensor(bad: float) -> None:
+def test_a_score_that_is_not_finite_names_its_tensor(bad: float) -> None:
     values = [float(value) for value in range(SIZE)]
     with pytest.raises(ScoreError, match=r"'2\.weight'"):
         Weights(network()).select(scores_of(*values[:-1], bad), 0.5, whole_network)
@@ -172,7 +172,7 @@ def make_adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.1)
 
 
-MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 def backward(model: nn.Module) -> None:
@@ -181,24 +181,24 @@ def backward(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("make", [make_sgd, make_adam, make_adamw])
-def test_no_optimiser_ever_revives_a_removed_weight(make: MakeOptimiser) -> None:
+def test_no_optimizer_ever_revives_a_removed_weight(make: MakeOptimizer) -> None:
     model = network()
-    optimiser = make(list(model.parameters()))
+    optimizer = make(list(model.parameters()))
     for _ in range(3):
         backward(model)
-        optimiser.step()
-    units = pruned(model, 0.7, optimiser)
+        optimizer.step()
+    units = pruned(model, 0.7, optimizer)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for _ in range(20):
         backward(model)
         units.before_step(model)
-        optimiser.step()
+        optimizer.step()
         units.after_step(model)
         assert (removed(model, units) == 0).all()
     moments = [
         (value, units.alive()[name])
         for name, parameter in prunable_weights(model).items()
-        for value in optimiser.state[parameter].values()
+        for value in optimizer.state[parameter].values()
         if value.shape == parameter.shape
     ]
     assert moments
@@ -206,13 +206,13 @@ def test_no_optimiser_ever_revives_a_removed_weight(make: MakeOptimiser) -> None
     assert all((p != before[name]).any() for name, p in model.named_parameters())
 
 
-def test_the_state_of_the_optimiser_is_cleared_where_removed() -> None:
+def test_the_state_of_the_optimizer_is_cleared_where_removed() -> None:
     model = network()
-    optimiser = make_adam(list(model.parameters()))
+    optimizer = make_adam(list(model.parameters()))
     backward(model)
-    optimiser.step()
-    alive = pruned(model, 0.7, optimiser).alive()["0.weight"]
-    state = optimiser.state[weight(model, "0.weight")]
+    optimizer.step()
+    alive = pruned(model, 0.7, optimizer).alive()["0.weight"]
+    state = optimizer.state[weight(model, "0.weight")]
     for moment in (state["exp_avg"], state["exp_avg_sq"]):
         assert (moment[~alive] == 0).all()
         assert (moment[alive] != 0).all()
@@ -230,7 +230,7 @@ def test_gradients_of_removed_weights_do_not_enter_clipping() -> None:
     torch.testing.assert_close(norm, left.norm())
 
 
-def test_what_the_optimiser_writes_over_a_mask_is_zeroed_again() -> None:
+def test_removed_weights_that_the_optimizer_changes_are_zeroed_again() -> None:
     model = network()
     units = pruned(model, 0.7)
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_what_the_optimiser_writes_over_a_mask_is_zeroed_again() -> None:
     assert (model.get_parameter("0.bias") == 1).all()
 
 
-def test_parameters_without_gradients_are_passed_over() -> None:
+def test_parameters_without_gradients_are_skipped() -> None:
     model = network()
     units = pruned(model, 0.7)
     units.before_step(model)
@@ -265,16 +265,16 @@ def test_nothing_is_touched_before_anything_is_removed() -> None:
     assert versions() == before
 
 
-def test_companions_are_masked_like_the_model() -> None:
-    model, companion = network(), network()
+def test_target_networks_are_masked_like_the_model() -> None:
+    model, target_network = network(), network()
     units = Weights(model)
     kept = units.select(scores_of(*range(SIZE)), 0.75, whole_network)
-    units.apply(model, None, [companion], kept)
-    assert (removed(companion, units) == 0).all()
-    assert (weight(companion, "2.weight")[:, 3] != 0).all()
+    units.apply(model, None, [target_network], kept)
+    assert (removed(target_network, units) == 0).all()
+    assert (weight(target_network, "2.weight")[:, 3] != 0).all()
 
 
-def test_shuffled_masks_have_the_same_numbers_elsewhere_among_the_living() -> None:
+def test_shuffled_masks_keep_as_many_weights_drawn_from_those_alive() -> None:
     model = network()
     units = Weights(model)
     units.apply(model, None, [], units.select(scores_of(*range(SIZE)), 0.3, whole_network))
@@ -288,7 +288,7 @@ def test_shuffled_masks_have_the_same_numbers_elsewhere_among_the_living() -> No
             assert shuffled[name].sum() == kept[name].sum()
             assert not (shuffled[name] & ~alive[name]).any()
         chosen += shuffled["0.weight"]
-    # Four of the six that are left in the first layer are drawn each time, none preferred.
+    # Each time four of the six remaining weights of the first layer are drawn, none preferred.
     assert ((chosen > 50) == alive["0.weight"]).all()
     assert any((units.shuffled(kept, generator)[name] != kept[name]).any() for name in kept)
 

@@ -1,10 +1,11 @@
-"""What is tried on a network of the zoo, and what is said of it."""
+"""The trial of a network of the zoo, and the table of results."""
 
 from __future__ import annotations
 
 import os
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,20 +23,20 @@ class CountingChannels(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         hidden = self.first(x).float().to(x)
         return self.second(hidden / hidden.square().mean(1, keepdim=True).sqrt())
 
 
 class Pinned(nn.Module):
-    """Its second layer has a number of channels that is written in the code."""
+    """A slice that is written in the code pins the channels of the second layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.free, self.back = nn.Linear(4, 8), nn.Linear(8, 6)
         self.last = nn.Linear(3, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.last(self.back(self.free(x).relu())[:, 1:4])
 
 
@@ -57,7 +58,7 @@ def test_a_network_that_can_be_cut_is_right() -> None:
     assert result.left == pytest.approx((4 * 27 + 4 + 4 + 4 + 36 * 4 + 4) / result.parameters)
 
 
-def test_a_network_that_counts_channels_is_told_from_a_wrong_one() -> None:
+def test_a_network_that_counts_channels_is_distinguished_from_a_wrong_one() -> None:
     result = attempt(Network(CountingChannels, lambda: [torch.randn(5, 4)]))
     assert result.outcome == "counts channels"
 
@@ -134,7 +135,7 @@ ROWS: list[table.Row] = [
 ]
 
 
-def test_counts_are_said_for_each_family() -> None:
+def test_each_family_has_its_counts() -> None:
     assert table.summary(ROWS) == [
         "own: 2 networks: 1 right, 1 refused",
         "other: 1 networks: 1 counts channels",
@@ -151,7 +152,7 @@ def test_the_page_has_a_row_for_each_network() -> None:
 
 
 def bad(family: str, name: str) -> Result:
-    """Do what networks do that end a process."""
+    """Behave like a network that ends its process."""
     if name == "hangs":
         time.sleep(60)
     if name == "dies":
@@ -165,7 +166,7 @@ def grows(family: str, name: str) -> Result:
 
 
 @pytest.mark.slow
-def test_a_bad_network_costs_its_own_row_only(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_network_costs_only_its_own_row(capfd: pytest.CaptureFixture[str]) -> None:
     names = [("own", name) for name in ("hangs", "dies", "good")]
     found = pool.results(bad, names, seconds=5, jobs=3)
     assert [(name, result.outcome) for _, name, result in found] == [

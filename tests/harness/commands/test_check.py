@@ -57,7 +57,7 @@ while run.position < run.budget * run.steps_per_epoch:
 def test_what_happens_every_few_dozen_steps_is_tried(check: Check) -> None:
     code, lines = check(PERIODIC)
     assert code == 1
-    assert lines[0].startswith("BROKEN  A run comes to its end: the criterion gave a Tensor, not")
+    assert lines[0].startswith("BROKEN  A run comes to its end: the criterion returned a Tensor,")
     assert all(line.startswith("untried ") for line in lines[1:-1])
     assert lines[-1] == "pruner tried breaks 1 rule"
 

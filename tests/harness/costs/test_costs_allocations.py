@@ -68,4 +68,4 @@ def test_a_torch_that_tells_something_else_is_a_reason() -> None:
     allocations._profile.profiler = None
     peak = allocations.peak()
     assert peak.value is None
-    assert "does not tell allocations" in (peak.reason or "")
+    assert "does not report allocations" in (peak.reason or "")

@@ -31,14 +31,17 @@ def magnitudes(scoring: Scoring) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "none": (lambda scores: None, "gave None, not a dictionary with a tensor of scores"),
-    "list": (lambda scores: list(scores), "gave a list, not a dictionary"),
-    "tensor": (lambda scores: scores["0.weight"], "gave a Tensor, not a dictionary"),
-    "name": (lambda s: {**s, "0.weigth": 1}, "'0.weigth', which is no variable; did you mean '0."),
+    "none": (lambda scores: None, "returned None, not a dictionary with a tensor of scores"),
+    "list": (lambda scores: list(scores), "returned a list, not a dictionary"),
+    "tensor": (lambda scores: scores["0.weight"], "returned a Tensor, not a dictionary"),
+    "name": (
+        lambda s: {**s, "0.weigth": 1},
+        "'0.weigth', which is not a variable; did you mean '0.",
+    ),
     "missing": (lambda s: {"0.weight": s["0.weight"]}, "gave '4.weight' no score of shape (2, 10)"),
     "shape": (lambda s: {**s, "4.weight": torch.ones(3)}, "'4.weight' no score of shape (2, 10)"),
-    "kind": (lambda s: {**s, "4.weight": 1.0}, "gave '4.weight' a float, not a tensor"),
-    "complex": (lambda s: {k: v * 1j for k, v in s.items()}, "'0.weight' complex numbers, not"),
+    "kind": (lambda s: {**s, "4.weight": 1.0}, "returned a float for '4.weight', not a tensor"),
+    "complex": (lambda s: {k: v * 1j for k, v in s.items()}, "complex numbers for '0.weight', not"),
     "nan": (lambda s: {k: v * float("nan") for k, v in s.items()}, "is not a finite number"),
 }
 

@@ -197,7 +197,7 @@ def test_foreign_and_missing_files_are_refused(tmp_path: Path):
     with pytest.raises(RequestError, match="format"):
         load_weights(path)
     torch.save({"weight": torch.ones(2)}, path)
-    with pytest.raises(RequestError, match="no weights file"):
+    with pytest.raises(RequestError, match="is not a weights file"):
         load_weights(path)
 
 

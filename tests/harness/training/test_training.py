@@ -132,7 +132,7 @@ def test_weights_that_the_last_step_made_no_numbers_are_divergence(bench: Workbe
     training = trainer(bench)
     steps(training, 3)
     training.model.get_parameter("0.bias").data[0] = torch.nan
-    with pytest.raises(Diverged, match="the weights were no finite numbers after step 3"):
+    with pytest.raises(Diverged, match="the weights were not finite after step 3"):
         training.mean_loss()
 
 

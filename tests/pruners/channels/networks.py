@@ -16,19 +16,21 @@ from tasks.ptb.model import PSMM
 
 @dataclass(frozen=True)
 class Case:
-    """A network, what it reads, and how it is called."""
+    """A network, its inputs, its number of groups, and how to call it."""
 
     build: Callable[[], nn.Module]
     inputs: Callable[[], tuple[Tensor, ...]]
     groups: int
     forward: Callable[..., Any] | None = None
 
-    def model(self, seed: int = 0) -> nn.Module:
+    def model(self, seed: int = 0) -> Any:
         """Return the network with random statistics in place of zeros and ones."""
         torch.manual_seed(seed)
         model = self.build().double()
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                assert module.running_mean is not None
+                assert module.running_var is not None
                 nn.init.normal_(module.running_mean, std=0.1)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
                 nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -88,7 +90,7 @@ class Residual(nn.Module):
         self.branch = branch
         self.shortcut = shortcut or nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return F.relu(self.branch(x) + self.shortcut(x))
 
 
@@ -138,29 +140,29 @@ class SqueezeAndExcitation(nn.Module):
         self.squeeze = nn.Conv2d(width, squeezed, 1)
         self.excite = nn.Conv2d(squeezed, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         scale = self.excite(F.relu(self.squeeze(x.mean((2, 3), keepdim=True))))
         return x * torch.sigmoid(scale)
 
 
 class ChannelShuffle(nn.Module):
-    """Interleaves two groups; written as torchvision does."""
+    """Interleaves two groups, in the code of torchvision."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         batch, channels, height, width = x.size()
         x = x.view(batch, 2, channels // 2, height, width)
         return x.transpose(1, 2).contiguous().view(batch, channels, height, width)
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass by, the other half are convolved."""
+    """Half of the channels pass unchanged, the other half are convolved."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.branch = convolution(width // 2, width // 2)
         self.shuffle = ChannelShuffle()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         left, right = x.chunk(2, dim=1)
         return self.shuffle(torch.cat([left, self.branch(right)], dim=1))
 
@@ -171,12 +173,12 @@ class DenseUnit(nn.Module):
         self.norm = nn.BatchNorm2d(incoming)
         self.conv = nn.Conv2d(incoming, growth, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return torch.cat([x, self.conv(F.relu(self.norm(x)))], dim=1)
 
 
 class UNet(nn.Module):
-    """Features of each size pass by the smaller ones, cropped and beside the enlarged ones."""
+    """Features of the full size are concatenated with enlarged features of half the size."""
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()
@@ -184,7 +186,7 @@ class UNet(nn.Module):
         self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
         self.last = nn.Sequential(convolution(2 * width, width), nn.Conv2d(width, 2, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         before = self.down(x)
         x = self.up(self.bottom(F.max_pool2d(before, 2)))
         return self.last(torch.cat([before[:, :, : x.shape[2], : x.shape[3]], x], dim=1))
@@ -209,7 +211,7 @@ class ActorCritic(nn.Module):
 class ZeroInsertion(nn.Module):
     """Puts each value into the upper left corner of a 2x2 block of zeros."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         batch, channels, height, width = x.shape
         spread = x.new_zeros(batch, channels, 2 * height, 2 * width)
         spread[:, :, ::2, ::2] = x
@@ -217,9 +219,9 @@ class ZeroInsertion(nn.Module):
 
 
 class ConstantTransposition(nn.Module):
-    """The same by a depthwise transposed convolution with a constant kernel."""
+    """The same, by a depthwise transposed convolution with a constant kernel."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         kernel = x.new_zeros(x.size(1), 1, 2, 2)
         kernel[:, :, 0, 0] = 1
         return F.conv_transpose2d(x, kernel, stride=2, groups=x.size(1))
@@ -231,7 +233,7 @@ def up_projection(unpool: type[nn.Module], incoming: int, outgoing: int) -> nn.S
 
 
 class Interleaved(nn.Module):
-    """Four small convolutions, whose results are interleaved to twice the size."""
+    """Four small convolutions with outputs that are interleaved to twice the size."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         super().__init__()
@@ -239,7 +241,7 @@ class Interleaved(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(incoming, outgoing, k) for k in kernels)
         self.norm = nn.BatchNorm2d(outgoing)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         margins = ((1, 1, 1, 1), (1, 1, 1, 0), (1, 0, 1, 1), (1, 0, 1, 0))
         maps = [
             conv(F.pad(x, margin)) for conv, margin in zip(self.convolutions, margins, strict=True)
@@ -259,7 +261,7 @@ class FastUpProjection(nn.Module):
         self.second = convolution(outgoing, outgoing)[:2]
         self.shortcut = Interleaved(incoming, outgoing)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
 
 
@@ -293,7 +295,7 @@ class FCRN(nn.Module):
         )
         self.depth = nn.Conv2d(width, 1, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         depth = self.depth(self.decoder(self.encoder(x)))
         return F.interpolate(depth, size=x.shape[2:], mode="bilinear", align_corners=True)
 
@@ -326,7 +328,7 @@ class PyramidPooling(nn.Module):
             convolution(3 * width, width), nn.Conv2d(width, width, 1, bias=False)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         x = self.stem(x)
         pooled = [
             F.interpolate(branch(x), size=x.shape[2:], mode="bilinear", align_corners=False)
@@ -355,7 +357,7 @@ class Hourglass(nn.Module):
 
 
 def assigned_cost_volume(left: Tensor, right: Tensor, disparities: int) -> Tensor:
-    """Return features of both images beside each other, written into slices, as published."""
+    """Concatenate the features of both images by writing slices, as published."""
     batch, channels, height, width = left.shape
     cost = left.new_zeros(batch, 2 * channels, disparities, height, width)
     for d in range(disparities):
@@ -426,21 +428,21 @@ def windows() -> tuple[Tensor, ...]:
     return (torch.randint(0, 20, (3, 5)),)
 
 
-def probabilities(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Leave out the state, which would otherwise keep its size."""
+def probabilities(model: nn.Module, tokens: Tensor) -> Any:
+    """Return the output without the state, which would otherwise keep its size."""
     return model(tokens)[0]
 
 
 class Tagger(nn.Module):
-    """Recurrent layers of torch, of which both directions and all layers share one width."""
+    """Recurrent layers of torch: both directions and all layers share one width."""
 
-    def __init__(self, kind: type[nn.RNNBase], **options: Any) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], **options: Any) -> None:
         super().__init__()
         self.embedding = nn.Embedding(20, 5)
         self.recurrent = kind(5, 6, batch_first=True, **options)
         self.out = nn.Linear(6 * (2 if options.get("bidirectional") else 1), 4)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Any:
         return self.out(self.recurrent(self.embedding(tokens))[0])
 
 
@@ -456,7 +458,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -474,7 +476,7 @@ class EinsumAttention(nn.Module):
         self.value = nn.Parameter(torch.randn(width, heads, features))
         self.out = nn.Parameter(torch.randn(heads, features, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         query, key, value = (
             torch.einsum("bsd,dhk->bshk", x, weight)
             for weight in (self.query, self.key, self.value)
@@ -495,7 +497,7 @@ class Gathered(nn.Module):
         self.form = nn.Bilinear(5, 4, 7)
         self.out = nn.Linear(7, 3)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Any:
         x = self.words(tokens.unfold(1, 3, 1).flatten(0, 1)).unflatten(0, (len(tokens), 3))
         x = x + self.positions[torch.arange(3)]
         near = torch.cdist(x, self.positions[[0, 4, 2]])
@@ -504,14 +506,14 @@ class Gathered(nn.Module):
 
 
 class Folded(nn.Module):
-    """A convolution as a product with the places under its kernel, and back."""
+    """A convolution as a product with the positions under its kernel, and back."""
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()
         self.first, self.mixed = convolution(3, width), nn.Linear(4 * width, 4 * 5)
         self.last = nn.Conv2d(5, 2, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         places = F.unfold(self.first(x), 2, stride=2)
         return self.last(F.fold(self.mixed(places.mT).mT, x.shape[2:], 2, stride=2))
 
@@ -526,7 +528,7 @@ class TokenMixer(nn.Module):
         self.hidden = nn.Linear(width, 10)
         self.out = nn.Linear(10, 4)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Any:
         x = self.embedding(tokens)
         return self.out(F.relu(self.hidden(x + self.block(x))))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError, Skip
 from harness.scoring import Scoring
-from pruners.channels.composition import filters
 from pruners.channels.criteria import (
     BeforeNormalisation,
     crop_mixed,
@@ -20,11 +22,11 @@ from pruners.channels.criteria import (
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.criteria import snip
-from tasks.ptb.model import PSMM
+from tests.pruners.channels.cutting import perceptron, scoring_of
 
 
 class Sum(nn.Module):
-    """Adds up what its parts return."""
+    """The sum of the outputs of its parts."""
 
     def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
@@ -32,12 +34,6 @@ class Sum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([part(x) for part in self.parts]).sum(0)
-
-
-def perceptron() -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)
-    return nn.Sequential(*layers).double()
 
 
 def normalised() -> nn.Sequential:
@@ -48,11 +44,12 @@ def normalised() -> nn.Sequential:
     model = nn.Sequential(*layers).double().eval()
     norm.weight.data = torch.tensor([0.5, -2.0, 1.0], dtype=torch.double)
     norm.bias.data = torch.tensor([0.1, 0.2, -0.3], dtype=torch.double)
+    assert norm.running_var is not None
     norm.running_var.mul_(2)
     return model
 
 
-def scoring_of(model: nn.Module, units: Channels | None = None) -> Scoring:
+def scoring_in(model: nn.Module, units: Channels | None = None) -> Scoring:
     torch.manual_seed(1)
     inputs = torch.randn(2, 5, 2, dtype=torch.double)
     units = units or Channels(model, lambda model: model(inputs[0]))
@@ -63,22 +60,16 @@ def scoring_of(model: nn.Module, units: Channels | None = None) -> Scoring:
             outputs: Tensor = model(batch)
         return outputs.sin().square().mean()
 
-    return Scoring(
-        variables=gates.values,
-        alive=units.alive(),
-        losses=[lambda batch=batch: loss(batch) for batch in inputs],  # type: ignore[misc]
-        without_signs=None,  # type: ignore[arg-type]
-        generator=torch.Generator(),
-        units=units,
-    )
+    losses = [partial(loss, batch) for batch in inputs]
+    return scoring_of(gates.values, losses, units)
 
 
 def test_filter_norms_add_up_over_coupled_layers() -> None:
-    model = nn.Sequential(Sum(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 1)).double()
+    model: Any = nn.Sequential(Sum(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 1)).double()
     first, second = model[0].parts
     first.weight.data = torch.tensor([[1.0, -2.0], [0.0, 4.0]], dtype=torch.double)
     second.weight.data = torch.tensor([[3.0, 0.0], [-1.0, -1.0]], dtype=torch.double)
-    scoring = scoring_of(model)
+    scoring = scoring_in(model)
     (norms,) = filter_norm(scoring).values()
     assert norms.tolist() == [6, 6]
     second.weight.data *= 2
@@ -87,53 +78,35 @@ def test_filter_norms_add_up_over_coupled_layers() -> None:
 
 
 def test_relative_magnitudes_do_not_depend_on_the_scale_of_a_layer() -> None:
-    model = perceptron()
+    model: Any = perceptron()
     model[2].weight.data = torch.tensor(
         [[1.0, -1, 1, 1], [2, 2, -2, 2], [3, 3, 3, 3]], dtype=torch.double
     )
-    assert filter_magnitude(scoring_of(model))["2"].tolist() == [1, 2, 3]
-    assert relative_filter_magnitude(scoring_of(model))["2"].tolist() == [0.5, 1, 1.5]
+    assert filter_magnitude(scoring_in(model))["2"].tolist() == [1, 2, 3]
+    assert relative_filter_magnitude(scoring_in(model))["2"].tolist() == [0.5, 1, 1.5]
     model[2].weight.data *= 0.25
-    assert filter_magnitude(scoring_of(model))["2"].tolist() == [0.25, 0.5, 0.75]
-    assert relative_filter_magnitude(scoring_of(model))["2"].tolist() == [0.5, 1, 1.5]
-
-
-def test_filters_are_what_computes_a_channel_whatever_the_layer() -> None:
-    tokens = torch.zeros(1, 3, dtype=torch.long)
-    model = PSMM(vocabulary=12, hidden=5)
-    own = filters(model, Channels(model, lambda model: model(tokens)[0]).graph)
-    lstm = model.lstm
-    # Channel 2 of the LSTM: its rows in all four gates, and the query that is compared with it.
-    gates = [2, 7, 12, 17]
-    assert torch.equal(own["lstm"][0][2], lstm.weight_ih[gates].flatten())
-    assert torch.equal(own["lstm"][1][2], lstm.weight_hh[gates].flatten())
-    assert torch.equal(own["lstm"][2][2], model.query.weight[2])
-    assert torch.equal(own["embedding"][0], model.embedding.weight.t())
-
-    images = torch.zeros(1, 2, 4, 4)
-    upwards = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
-    (transposed,) = filters(upwards, Channels(upwards, lambda m: m(images)).graph)["0"]
-    assert torch.equal(transposed, upwards[0].weight.transpose(0, 1).flatten(1))
+    assert filter_magnitude(scoring_in(model))["2"].tolist() == [0.25, 0.5, 0.75]
+    assert relative_filter_magnitude(scoring_in(model))["2"].tolist() == [0.5, 1, 1.5]
 
 
 def test_norm_scales_score_the_groups_that_have_them() -> None:
-    scores = norm_scale(scoring_of(normalised()))
+    scores = norm_scale(scoring_in(normalised()))
     assert {name: score.tolist() for name, score in scores.items()} == {"0": [0.5, 2, 1]}
 
 
 def test_a_network_without_normalisation_is_skipped() -> None:
     with pytest.raises(Skip, match="no normalisation layers with scales"):
-        norm_scale(scoring_of(perceptron()))
+        norm_scale(scoring_in(perceptron()))
 
 
 def test_mixed_crop_is_squared_gradient_plus_curvature_of_the_weights() -> None:
     """``|g_Wj|^2 + sum theta_k (H g)_k + b_j (H g)_bj`` for the gates of a layer with bias."""
-    model = perceptron()
-    scoring = scoring_of(model)
+    model: Any = perceptron()
+    scoring = scoring_in(model)
     weights = [model[place].weight for place in (0, 2, 4)]
     loss = torch.stack([loss() for loss in scoring.losses]).sum()
     gradients = torch.autograd.grad(loss, weights, create_graph=True)
-    flow = sum((g * g.detach()).sum() for g in gradients)
+    flow = torch.stack([(g * g.detach()).sum() for g in gradients]).sum()
     wanted = [*weights, model[0].bias, model[2].bias]
     curvature = torch.autograd.grad(flow, wanted)
 
@@ -147,8 +120,8 @@ def test_mixed_crop_is_squared_gradient_plus_curvature_of_the_weights() -> None:
 
 
 def test_before_normalisation_snip_is_the_filters_own_saliency() -> None:
-    model = normalised()
-    scoring = scoring_of(model)
+    model: Any = normalised()
+    scoring = scoring_in(model)
     before, after = BeforeNormalisation(snip)(scoring)["0"], snip(scoring)["0"]
     loss = torch.stack([loss() for loss in scoring.losses]).sum()
     layer = model[0]
@@ -158,9 +131,9 @@ def test_before_normalisation_snip_is_the_filters_own_saliency() -> None:
     assert not torch.allclose(before, after), "the shift of the norm is not gated"
 
 
-def test_the_condition_of_batch_statistics_does_not_hold_before_normalisation() -> None:
-    model = normalised()
-    scoring = scoring_of(model)
+def test_gates_before_normalisation_ignore_the_condition_of_batch_statistics() -> None:
+    model: Any = normalised()
+    scoring = scoring_in(model)
     expected = BeforeNormalisation(snip)(scoring)["0"]
     model.train()
     torch.testing.assert_close(BeforeNormalisation(snip)(scoring)["0"], expected)
@@ -168,7 +141,7 @@ def test_the_condition_of_batch_statistics_does_not_hold_before_normalisation() 
 
 
 def test_criteria_of_channels_refuse_weights() -> None:
-    scoring = scoring_of(perceptron())
+    scoring = scoring_in(perceptron())
     object.__setattr__(scoring, "units", None)
     with pytest.raises(RequestError, match="scores channels"):
         filter_norm(scoring)

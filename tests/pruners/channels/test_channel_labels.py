@@ -1,6 +1,8 @@
-"""Union of labels, and what happens to them when a tensor is viewed in another shape."""
+"""Unions of labels, and labels of tensors that are viewed in another shape."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pruners.channels.labels import FIXED, FREE, LabelledTensors, LabelSets, free
-from pruners.channels.reshaping import reshape
+from pruners.channels.rules.shapes import reshape
 from pruners.channels.sizes import Call
 
 
-def test_united_labels_have_one_root():
+def test_united_labels_have_one_root() -> None:
     sets = LabelSets()
     a, b, c = sets.fresh(2), sets.fresh(2), sets.fresh(2)
     sets.unite(a, b)
@@ -25,7 +27,7 @@ def test_united_labels_have_one_root():
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15))
-def test_roots_are_the_smallest_label_that_is_connected(pairs):
+def test_roots_are_the_smallest_label_that_is_connected(pairs: list[tuple[int, int]]) -> None:
     sets = LabelSets()
     labels = sets.fresh(10)
     smallest = list(range(10))
@@ -36,7 +38,7 @@ def test_roots_are_the_smallest_label_that_is_connected(pairs):
         assert sets.roots(labels).tolist() == smallest
 
 
-def test_pinned_channels_tell_the_first_reason():
+def test_pinned_channels_give_the_first_reason() -> None:
     sets = LabelSets()
     a, b = sets.fresh(2), sets.fresh(2)
     sets.pin(a[1:], "an output")
@@ -45,7 +47,7 @@ def test_pinned_channels_tell_the_first_reason():
     assert sets.pinned() == {0: "an input", 1: "an output"}
 
 
-def test_meeting_a_fixed_size_pins():
+def test_a_union_with_a_fixed_size_pins() -> None:
     trace = LabelledTensors()
     labels = trace.sets.fresh(3)
     assert trace.unite(free(3), labels).tolist() == labels.tolist()
@@ -54,7 +56,7 @@ def test_meeting_a_fixed_size_pins():
     assert list(trace.sets.pinned()) == [1]
 
 
-def test_broadcasting_a_single_channel_pins_it_and_couples_nothing():
+def test_broadcasting_a_single_channel_pins_it_and_couples_nothing() -> None:
     trace = LabelledTensors()
     one, many = trace.sets.fresh(1), trace.sets.fresh(4)
     (result,) = trace.broadcast([4], [one], [many])
@@ -62,7 +64,7 @@ def test_broadcasting_a_single_channel_pins_it_and_couples_nothing():
     assert list(trace.sets.pinned()) == one.tolist()
 
 
-def test_merging_axes_repeats_labels_and_splitting_undoes_it():
+def test_merging_axes_repeats_labels_and_splitting_undoes_it() -> None:
     trace = LabelledTensors()
     channels = trace.sets.fresh(3)
     (_, merged) = reshape(trace, [free(2), channels, free(4)], (2, 12))
@@ -72,7 +74,7 @@ def test_merging_axes_repeats_labels_and_splitting_undoes_it():
     assert len(set(trace.sets.roots(channels).tolist())) == 3
 
 
-def test_splitting_ties_the_same_offset_of_all_parts():
+def test_splitting_ties_the_same_offset_of_all_parts() -> None:
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     channels = trace.sets.fresh(6)
@@ -81,7 +83,7 @@ def test_splitting_ties_the_same_offset_of_all_parts():
     assert trace.sets.roots(inner).tolist() == [0, 1, 2]
 
 
-def test_of_two_labelled_axes_that_are_merged_and_met_the_outer_stays():
+def test_of_two_merged_labelled_axes_the_outer_stays() -> None:
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
@@ -92,7 +94,7 @@ def test_of_two_labelled_axes_that_are_merged_and_met_the_outer_stays():
     assert trace.sets.roots(met).tolist() == np.tile(trace.sets.roots(features), 2).tolist()
 
 
-def test_merged_axes_that_are_split_again_have_their_own_labels_and_none_is_pinned():
+def test_merged_axes_that_are_split_again_have_their_own_labels_and_none_is_pinned() -> None:
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
@@ -103,7 +105,7 @@ def test_merged_axes_that_are_split_again_have_their_own_labels_and_none_is_pinn
     assert not trace.sets.pinned()
 
 
-def test_a_place_that_merges_a_pinned_axis_goes_with_the_other():
+def test_a_position_merged_with_a_pinned_axis_follows_the_other_axis() -> None:
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     channels, kernel = trace.sets.fresh(2), trace.sets.fresh(3)
@@ -116,7 +118,7 @@ def test_a_place_that_merges_a_pinned_axis_goes_with_the_other():
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 3), (1, 2, 3), (2, 3, 1)])
-def test_axes_of_one_place_come_and_go(shape):
+def test_axes_of_one_position_come_and_go(shape: Any) -> None:
     trace = LabelledTensors()
     channels = trace.sets.fresh(3)
     axes = reshape(trace, [free(2), channels], shape)

@@ -1,24 +1,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from harness.prunable import prunable_weights
-from harness.scoring import Scoring
 from harness.units import ScoreError, UnreachableSparsity
 from pruners.channels.units import Channels, ChannelsByOperations
 from pruners.criteria import crop, snip
 from pruners.distributions import per_layer, whole_network
-
-
-def network() -> nn.Sequential:
-    """Groups of 4 and 3 channels; 2*4 + 4*3 + 3*2 = 26 prunable weights."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
-    return model.double()
+from tests.pruners.channels.cutting import perceptron, scoring_of
 
 
 def forward(model: nn.Module) -> Tensor:
@@ -34,7 +28,7 @@ SCORES = {"0": torch.tensor([4.0, 1.0, 2.0, 3.0]), "2": torch.tensor([9.0, 8.0, 
 
 
 def test_a_target_is_the_smallest_sparsity_that_is_not_below_it() -> None:
-    units = units_of(network())
+    units = units_of(perceptron())
     # Without its worst channel the first group leaves 2*3 + 3*3 + 3*2 = 21 weights of 26.
     kept = units.select(SCORES, 5 / 26, whole_network)
     assert kept["0"].tolist() == [True, False, True, True]
@@ -45,7 +39,7 @@ def test_a_target_is_the_smallest_sparsity_that_is_not_below_it() -> None:
 
 
 def test_one_channel_of_each_group_remains() -> None:
-    units = units_of(network())
+    units = units_of(perceptron())
     # One channel each leaves 2 + 1 + 2 = 5 weights.
     kept = units.select(SCORES, 21 / 26, whole_network)
     assert [int(mask.sum()) for mask in kept.values()] == [1, 1]
@@ -55,20 +49,20 @@ def test_one_channel_of_each_group_remains() -> None:
 
 
 def test_a_share_for_each_layer_removes_the_same_ratio_of_every_group() -> None:
-    kept = units_of(network()).select(SCORES, 10 / 26, per_layer)
+    kept = units_of(perceptron()).select(SCORES, 10 / 26, per_layer)
     assert [int(mask.sum()) for mask in kept.values()] == [3, 2]
 
 
 def test_a_group_without_scores_stays_whole() -> None:
     # Without all but one channel of the second group, 2*4 + 4*1 + 1*2 = 14 weights are left.
-    kept = units_of(network()).select({"2": SCORES["2"]}, 12 / 26, whole_network)
+    kept = units_of(perceptron()).select({"2": SCORES["2"]}, 12 / 26, whole_network)
     assert [int(mask.sum()) for mask in kept.values()] == [4, 1]
     with pytest.raises(UnreachableSparsity):
-        units_of(network()).select({"2": SCORES["2"]}, 13 / 26, whole_network)
+        units_of(perceptron()).select({"2": SCORES["2"]}, 13 / 26, whole_network)
 
 
 def test_a_floor_is_a_share_of_the_dense_group() -> None:
-    model = network()
+    model: Any = perceptron()
     units = units_of(model)
     for target in (0.3, 0.53):
         kept = units.select(_ones(units), target, whole_network, floor=0.5)
@@ -80,9 +74,9 @@ def test_a_floor_is_a_share_of_the_dense_group() -> None:
     assert refusal.value.reachable == pytest.approx(1 - 12 / 26)
 
 
-def test_operations_count_where_they_are_asked_for() -> None:
-    """A 4x4 image through 3 then 5 kernels: 16 products for each weight but the last layer's."""
-    model = nn.Sequential(
+def test_a_target_can_count_multiply_accumulates() -> None:
+    """A 4x4 image through 3, then 5 kernels: 16 products per weight, except in the last layer."""
+    model: Any = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(5, 2),
     )  # fmt: skip
@@ -94,36 +88,36 @@ def test_operations_count_where_they_are_asked_for() -> None:
         assert [int(mask.sum()) for mask in kept.values()] == [3, left]
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
+def test_scores_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(ScoreError, match="'2'"):
-        units_of(network()).select(
+        units_of(perceptron()).select(
             {**SCORES, "2": torch.tensor([1.0, torch.nan, 0.0])}, 0.5, whole_network
         )
 
 
-def test_what_is_cut_is_cut_from_companions_and_again_from_a_new_model() -> None:
-    model = network()
-    optimiser = torch.optim.Adam(model.parameters())
-    companion, fresh = copy.deepcopy(model), copy.deepcopy(model)
+def test_target_networks_and_a_new_model_lose_the_same_channels() -> None:
+    model: Any = perceptron()
+    optimizer = torch.optim.Adam(model.parameters())
+    target_network, fresh = copy.deepcopy(model), copy.deepcopy(model)
     units = units_of(model)
 
-    units.apply(model, optimiser, [companion], units.select(SCORES, 0.5, whole_network))
-    units.apply(model, optimiser, [companion], units.select(_ones(units), 0.7, whole_network))
+    units.apply(model, optimizer, [target_network], units.select(SCORES, 0.5, whole_network))
+    units.apply(model, optimizer, [target_network], units.select(_ones(units), 0.7, whole_network))
     again = units_of(fresh)
     again.restore(fresh, units.state())
 
     assert 1 - _weights(model) / 26 >= 0.7
-    assert torch.equal(forward(model), forward(companion))
+    assert torch.equal(forward(model), forward(target_network))
     assert torch.equal(forward(model), forward(fresh))
     assert units.nodes() == again.nodes() == 1 - sum(map(len, units.state().values())) / 7
-    assert [p.shape for p in optimiser.param_groups[0]["params"]] == [
+    assert [p.shape for p in optimizer.param_groups[0]["params"]] == [
         p.shape for p in model.parameters()
     ]
 
 
 def test_snip_on_gates_is_the_channels_own_gradient() -> None:
-    """By the chain rule dL/dc is the sum of theta g over what makes the channel (SPEC of SNAP)."""
-    model = network()
+    """By the chain rule dL/dc is the sum of theta g over the weights that compute the channel."""
+    model: Any = perceptron()
     inputs = torch.randn(5, 2, dtype=torch.double)
     loss = model(inputs).square().mean()
     weight, bias = model[0].weight, model[0].bias
@@ -132,16 +126,16 @@ def test_snip_on_gates_is_the_channels_own_gradient() -> None:
 
     # The gate stands before the tanh, at the layer's own output.
     with units_of(model).as_variables(model) as gates:
-        scores = snip(_scoring(gates, model, inputs))
+        scores = snip(scoring_of(gates, [lambda: model(inputs).square().mean()]))
 
     torch.testing.assert_close(scores["0"], expected.detach())
 
 
 def test_crop_on_gates_is_the_derivative_of_half_the_squared_gradient() -> None:
-    model = network()
+    model: Any = perceptron()
     inputs = torch.randn(5, 2, dtype=torch.double)
     with units_of(model).as_variables(model) as gates:
-        scores = crop(_scoring(gates, model, inputs))
+        scores = crop(scoring_of(gates, [lambda: model(inputs).square().mean()]))
         for name, channel in (("0", 1), ("2", 2)):
             flows = []
             for step in (1e-4, -1e-4):
@@ -159,16 +153,3 @@ def _ones(units: Channels) -> dict[str, Tensor]:
 
 def _weights(model: nn.Module) -> int:
     return sum(weight.numel() for weight in prunable_weights(model).values())
-
-
-def _scoring(gates: dict[str, Tensor], model: nn.Module, inputs: Tensor) -> Scoring:
-    def without_signs() -> None:
-        raise AssertionError("not asked for")
-
-    return Scoring(
-        variables=gates,
-        alive={name: torch.ones_like(gate, dtype=torch.bool) for name, gate in gates.items()},
-        losses=[lambda: model(inputs).square().mean()],
-        without_signs=without_signs,  # type: ignore[arg-type]
-        generator=torch.Generator(),
-    )

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from harness.errors import RequestError
-from pruners.channels.declaring import declare_channels
-from pruners.channels.groups import ChannelGraph
+from pruners.channels.groups import ChannelGraph, declare_channels
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from tasks.ptb.model import PSMM
@@ -19,7 +18,7 @@ GATES = [[gate * HIDDEN + unit for gate in range(4)] for unit in range(HIDDEN)]
 
 
 def slices(graph: ChannelGraph) -> dict[frozenset[tuple[str, int]], set[Any]]:
-    """For each group, which positions are one channel, without its name and the order."""
+    """Return the positions of each channel, by the axes of its group, whatever name and order."""
     return {
         frozenset((m.tensor, m.dim) for m in group.members): {
             frozenset(
@@ -31,8 +30,8 @@ def slices(graph: ChannelGraph) -> dict[frozenset[tuple[str, int]], set[Any]]:
     }
 
 
-def test_what_is_written_down_for_the_language_model_is_what_is_traced() -> None:
-    model = PSMM(vocabulary=12, hidden=HIDDEN)
+def test_the_declared_groups_of_the_language_model_equal_the_traced_ones() -> None:
+    model: Any = PSMM(vocabulary=12, hidden=HIDDEN)
     tokens = torch.zeros(1, 3, dtype=torch.long)
     declared = declare_channels(
         model,
@@ -57,7 +56,7 @@ def test_what_is_written_down_for_the_language_model_is_what_is_traced() -> None
 
 
 def test_declared_channels_are_cut() -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    model: Any = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     expected = copy.deepcopy(model)
     graph = declare_channels(model, {"hidden": [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)]})
     shrink(model, graph, {"hidden": [0, 2]})
@@ -71,12 +70,12 @@ def test_declared_channels_are_cut() -> None:
     [
         ([("0.wieght", 0)], "no tensor '0.wieght'; did you mean '0.weight'"),
         ([("0.bias", 1)], "'0.bias' has no axis 1"),
-        ([("0.weight", 0, [[0], [3]])], "has 3 positions only"),
+        ([("0.weight", 0, [[0], [3]])], "has only 3 positions"),
         ([("0.weight", 0, [[0], [0]])], "a position on axis 0 of '0.weight' is taken"),
         ([("0.weight", 0), ("0.weight", 1)], "different numbers of channels"),
     ],
 )
-def test_what_cannot_be_is_refused(axes: list[Any], complaint: str) -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+def test_impossible_declarations_are_refused(axes: list[Any], complaint: str) -> None:
+    model: Any = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     with pytest.raises(RequestError, match=complaint):
         declare_channels(model, {"hidden": axes})

@@ -1,61 +1,69 @@
-"""Sizes that modules keep in attributes follow the channels, or hold them."""
+"""Sizes that modules keep in attributes follow the channels, or pin them."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Case
-from test_shrinking import assert_same_trajectory_of, parameters
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import RequestError
+from pruners.channels.gating import verify_shrink
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from pruners.channels.units import Channels
-from pruners.channels.verification import verify_shrink
+from tests.pruners.channels.cutting import assert_same_trajectory, parameters
+from tests.pruners.channels.networks import Case
 
 
 class Conv1D(nn.Module):
     """A layer as in GPT-2, whose width is a number."""
 
-    def __init__(self, incoming, outgoing):
+    def __init__(self, incoming: int, outgoing: int) -> None:
         super().__init__()
         self.nf, self.weight = outgoing, nn.Parameter(torch.randn(incoming, outgoing))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return (x.view(-1, x.shape[-1]) @ self.weight).view(*x.shape[:-1], self.nf)
 
 
 class SplitSizes(nn.Module):
-    """Parts of unlike widths, each with a convolution of its own, as in MixNet or FasterNet."""
+    """Parts of different widths with a convolution each, as in MixNet or FasterNet."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.sizes, self.first, self.last = [3, 5], nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
         self.parts = nn.ModuleList(nn.Conv2d(n, n, 3, padding=1) for n in self.sizes)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         parts = self.first(x).split(self.sizes, 1)
         return self.last(torch.cat([conv(p) for conv, p in zip(self.parts, parts, strict=True)], 1))
 
 
 class Heads(nn.Module):
-    """Attention whose numbers were worked out when it was built, as in most libraries."""
+    """Attention whose numbers were computed when it was built, as in most libraries."""
 
-    def __init__(self, width=12, heads=3, outgoing=2, merged=lambda self: self.embed_dim):
+    def __init__(
+        self,
+        width: int = 12,
+        heads: int = 3,
+        outgoing: int = 2,
+        merged: Any = lambda self: self.embed_dim,
+    ) -> None:
         super().__init__()
         self.embed_dim, self.num_heads, self.head_dim = width, heads, width // heads
         self.scaling, self.merged = self.head_dim**-0.5, merged
         self.first, self.qkv = nn.Linear(4, width), nn.Linear(width, 3 * width)
         self.out, self.last = nn.Linear(width, width), nn.Linear(width, outgoing)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         x = self.first(x)
         batch, length, _ = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, self.head_dim)
@@ -66,13 +74,13 @@ class Heads(nn.Module):
 
 
 class Rotated(nn.Module):
-    """Halves of a width that is a number; a part of it stays as it is."""
+    """Rotates the halves of a part whose width is a number; the rest is unchanged."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.part, self.first, self.last = 6, nn.Linear(4, 8), nn.Linear(8, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         x = self.first(x)
         turned, rest = x[..., : self.part], x[..., self.part :]
         left, right = turned[..., : self.part // 2], turned[..., self.part // 2 :]
@@ -82,21 +90,21 @@ class Rotated(nn.Module):
 class Sizes(nn.Module):
     """One use of a number between two layers."""
 
-    def __init__(self, between, outgoing=8, **numbers):
+    def __init__(self, between: Callable[..., Any], outgoing: int = 8, **numbers: Any) -> None:
         super().__init__()
         self.__dict__.update(numbers)
         self.first, self.between, self.last = nn.Linear(4, 8), between, nn.Linear(outgoing, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.last(self.between(self, self.first(x)))
 
 
-def inputs(*shape):
+def inputs(*shape: int) -> Tensor:
     torch.manual_seed(1)
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def traced(model, x):
+def traced(model: Any, x: Any) -> ChannelGraph:
     torch.manual_seed(0)
     model.double().eval()
     with torch.no_grad():
@@ -105,13 +113,13 @@ def traced(model, x):
     return trace_channels(model, x)
 
 
-def assert_follows(model, x, groups):
+def assert_follows(model: Any, x: Tensor, groups: Any) -> None:
     """Cut a network in half twice, compare each time, train it, and build it again."""
     graph = traced(model, x)
     assert graph.sizes() == groups
     assert trace_channels(model, x.to("meta")).to_json() == graph.to_json()
     assert ChannelGraph.from_json(graph.to_json()).to_json() == graph.to_json()
-    assert_same_trajectory_of(Case(lambda: copy.deepcopy(model), lambda: (x,), 0), "momentum")
+    assert_same_trajectory(Case(lambda: copy.deepcopy(model), lambda: (x,), 0), "momentum")
     dense, smaller = model, copy.deepcopy(model)
     for _ in range(2):
         keep = {g.name: torch.randperm(g.size)[: (g.size + 1) // 2] for g in graph.groups}
@@ -121,15 +129,15 @@ def assert_follows(model, x, groups):
         dense, smaller, graph = smaller, copy.deepcopy(smaller), smaller_graph
 
 
-def reasons(model, x):
+def reasons(model: Any, x: Tensor) -> str:
     with pytest.raises(RequestError, match="no channel that can be removed"):
         traced(model, x)
     wider = nn.Sequential(model, nn.ReLU(), nn.Linear(2, 3), nn.Linear(3, 2)).double()
     return trace_channels(wider, x).pinned["0.first.weight:0"]
 
 
-def test_the_width_of_a_layer_can_be_a_number():
-    model = nn.Sequential(Conv1D(4, 8), nn.ReLU(), Conv1D(8, 2))
+def test_the_width_of_a_layer_can_be_a_number() -> None:
+    model: Any = nn.Sequential(Conv1D(4, 8), nn.ReLU(), Conv1D(8, 2))
     assert_follows(model, inputs(3, 5, 4), {"0": 8})
     graph = trace_channels(model, inputs(3, 5, 4))
     shrink(model, graph, {"0": [0, 3, 4]})
@@ -137,8 +145,8 @@ def test_the_width_of_a_layer_can_be_a_number():
     assert type(model[0].nf) is int
 
 
-def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one():
-    model = SplitSizes()
+def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one() -> None:
+    model: Any = SplitSizes()
     sizes = model.sizes
     groups = {"first": 3, "first#2": 5, "last": 3, "last#2": 5}
     assert_follows(model, inputs(2, 3, 4, 4), groups)
@@ -158,8 +166,8 @@ def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one():
         lambda self: -1,
     ],
 )
-def test_heads_lose_features_and_stay_as_many(merged):
-    model = Heads(merged=merged)
+def test_heads_lose_features_and_stay_as_many(merged: Any) -> None:
+    model: Any = Heads(merged=merged)
     assert_follows(model, inputs(2, 5, 4), {"first": 12, "qkv": 4})
     graph = trace_channels(model, inputs(2, 5, 4))
     shrink(model, graph, {"qkv": [0, 3]})
@@ -167,7 +175,7 @@ def test_heads_lose_features_and_stay_as_many(merged):
     assert model(inputs(2, 5, 4)).shape == (2, 5, 2)
 
 
-def test_slices_at_numbers_and_at_their_halves_follow():
+def test_slices_at_numbers_and_at_their_halves_follow() -> None:
     assert_follows(Rotated(), inputs(3, 4), {"first": 3, "first#2": 2})
 
 
@@ -189,7 +197,9 @@ def test_slices_at_numbers_and_at_their_halves_follow():
         (lambda m, x: x.view(-1, sum(m.parts)), {"parts": [3, 5]}, 8, [3, 5]),
     ],
 )
-def test_numbers_that_are_used_as_sizes_follow(between, numbers, outgoing, groups):
+def test_numbers_that_are_used_as_sizes_follow(
+    between: Callable[..., Any], numbers: Any, outgoing: int, groups: Any
+) -> None:
     model = Sizes(between, outgoing, **numbers)
     graph = traced(model, inputs(3, 4))
     assert sorted(graph.sizes().values()) == groups
@@ -211,52 +221,54 @@ def test_numbers_that_are_used_as_sizes_follow(between, numbers, outgoing, group
         (lambda m, x: x.view(-1, m.a * m.b) * m.a * m.b, {"a": 4, "b": 2}),
     ],
 )
-def test_numbers_that_are_used_otherwise_hold_what_they_are_the_size_of(between, numbers):
+def test_numbers_with_another_use_pin_the_axes_of_their_size(
+    between: Callable[..., Any], numbers: Any
+) -> None:
     reason = reasons(Sizes(between, **numbers), inputs(3, 4))
     assert "used as a number" in reason or "compared with a number" in reason
 
 
-def test_a_comparison_holds_unless_both_sizes_change_alike():
-    def checked(model, x):
+def test_a_comparison_pins_unless_both_sizes_change_alike() -> None:
+    def checked(model: Any, x: Tensor) -> Any:
         assert x.shape[-1] == model.width
         assert model.width > 0
         return x
 
     assert_follows(Sizes(checked, width=8), inputs(3, 4), {"first": 8})
 
-    def choosing(model, x):
+    def choosing(model: Any, x: Tensor) -> Any:
         return x.view(-1, model.width) if model.width == 8 else x
 
     assert "compared" in reasons(Sizes(choosing, width=8), inputs(3, 4))
 
 
-def test_two_axes_with_one_number_stay_equally_long():
+def test_two_axes_with_one_number_stay_equally_long() -> None:
     class Shared(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.width, self.left, self.right = 6, nn.Linear(4, 6), nn.Linear(4, 6)
             self.last, self.other = nn.Linear(6, 2), nn.Linear(6, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             left = self.left(x).view(-1, self.width)
             return self.last(left) + self.other(self.right(x).view(-1, self.width))
 
     assert_follows(Shared(), inputs(3, 4), {"left": 6})
 
 
-def test_a_number_that_also_meets_a_fixed_size_holds():
+def test_a_number_that_is_also_a_fixed_size_pins() -> None:
     class Square(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.width, self.first, self.last = 6, nn.Linear(4, 6), nn.Linear(6, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             return self.last(self.first(x.view(self.width, 4)).view(-1, self.width))
 
     assert "outside" in reasons(Square(), inputs(6, 4))
 
 
-def test_normalisation_without_a_scale_counts_what_is_left():
+def test_normalisation_without_a_scale_counts_the_remaining_channels() -> None:
     for norm in (nn.LayerNorm, nn.RMSNorm):
         model = nn.Sequential(
             nn.Linear(4, 8), norm(8, elementwise_affine=False), nn.Linear(8, 6),
@@ -268,14 +280,14 @@ def test_normalisation_without_a_scale_counts_what_is_left():
         assert model[1].normalized_shape == (3,)
 
 
-def test_a_translator_of_torch_keeps_its_width_right():
+def test_the_transformer_of_torch_updates_its_width() -> None:
     class Translator(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.embed, self.out = nn.Linear(6, 16), nn.Linear(16, 5)
             self.body = nn.Transformer(16, 4, 1, 1, 24, batch_first=True)
 
-        def forward(self, x, y):
+        def forward(self, x: Tensor, y: Tensor) -> Any:
             return self.out(self.body(self.embed(x), self.embed(y)))
 
     model, x = Translator(), (inputs(2, 7, 6), inputs(2, 5, 6))
@@ -290,37 +302,38 @@ def test_a_translator_of_torch_keeps_its_width_right():
     assert model(*x).shape == (2, 5, 5)
 
 
-def test_tracing_leaves_the_numbers_as_they_are():
-    model = Heads().double().eval()
+def test_tracing_does_not_change_the_numbers() -> None:
+    model: Any = Heads().double().eval()
     before = {**vars(model)}
     traced(model, inputs(2, 5, 4))
     assert all(vars(model)[name] is value for name, value in before.items())
 
 
-def test_a_saved_network_gets_its_numbers_back():
+def test_a_saved_network_gets_its_numbers_back() -> None:
     torch.manual_seed(0)
     x = inputs(2, 5, 4)
 
-    def forward(model):
+    def forward(model: Any) -> Any:
         return model(x)
 
     model, fresh = Heads().double(), Heads().double()
     fresh.load_state_dict(model.state_dict())
     units = Channels(model, forward)
-    optimiser = torch.optim.Adam(model.parameters())
-    companion = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters())
+    target_network = copy.deepcopy(model)
     for kept in (3, 2):
         some = {name: torch.arange(len(mask)) < kept for name, mask in units.alive().items()}
-        units.apply(model, optimiser, [companion], some)
+        units.apply(model, optimizer, [target_network], some)
     again = Channels(fresh, forward)
     again.restore(fresh, units.state())
-    assert fresh.head_dim == model.head_dim == companion.head_dim == 2
+    assert fresh.head_dim == model.head_dim == target_network.head_dim == 2
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(fresh(x), model(x))
 
 
-def test_a_model_with_other_numbers_is_refused():
-    graph = traced(model := nn.Sequential(Conv1D(4, 8), Conv1D(8, 2)), inputs(3, 4))
+def test_a_model_with_other_numbers_is_refused() -> None:
+    model: Any = nn.Sequential(Conv1D(4, 8), Conv1D(8, 2))
+    graph = traced(model, inputs(3, 4))
     model[0].nf = 7
     with pytest.raises(RequestError, match=r"another model's: '0\.nf' is 7 here and 8 there"):
         shrink(model, graph, {"0": [0]})

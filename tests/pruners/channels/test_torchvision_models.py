@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
-from networks import Case
-from torch import nn
 from torchvision import models
 
+from pruners.channels.gating import verify_shrink
+from pruners.channels.labelling import UnknownOperation
 from pruners.channels.shrinking import shrink
-from pruners.channels.tracing import UnknownOperation, trace_channels
-from pruners.channels.verification import verify_shrink
+from pruners.channels.tracing import trace_channels
+from tests.pruners.channels.networks import Case
 
 WITHOUT_RULE: dict[str, str] = {}
-"""Models with an operation that has no rule, and that operation."""
+"""Models with an operation that has no rule, and the name of the operation."""
 
 TOO_LARGE = {"regnet_y_128gf"}
-"""Models of 640 million parameters that read values while they are built, so that they cannot be
-built without memory."""
+"""Models of 640 million parameters that need their values while they are built."""
 
 NAMES = [name for name in models.list_models(module=models) if name not in TOO_LARGE]
 EVERYDAY = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "vit_b_32"]
 
 
-def built(name: str, device: str) -> nn.Module:
+def built(name: str, device: str) -> Any:
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device(device):
         return models.get_model(name, weights=None, **options)
@@ -46,13 +46,13 @@ def assert_can_be_cut(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERYDAY)
-def test_a_sample_can_be_cut(name):
+def test_a_sample_can_be_cut(name: str) -> None:
     assert_can_be_cut(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_all_can_be_cut(name):
+def test_all_can_be_cut(name: str) -> None:
     assert_can_be_cut(name)
 
 
@@ -61,13 +61,13 @@ SMALL = [
     "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet50", "resnext50_32x4d",
     "shufflenet_v2_x0_5", "squeezenet1_0", "vgg11_bn", "vit_b_32",
 ]  # fmt: skip
-"""One of each kind, but for those whose attention is scaled by the width of its heads."""
+"""One of each kind, except those whose attention is scaled by the width of its heads."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", SMALL)
-def test_shrunk_equals_masked(name, training):
+def test_shrunk_equals_masked(name: str, training: bool) -> None:
     size = 224 if name == "vit_b_32" else 64
     case = Case(lambda: built(name, "cpu"), lambda: (torch.randn(2, 3, size, size).double(),), 0)
     model, inputs = case.model(), case.inputs()

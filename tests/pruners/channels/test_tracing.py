@@ -1,50 +1,53 @@
-"""Which channels are found to be coupled, which are pinned, and what is refused."""
+"""Which channels are coupled, which are pinned, and which models are refused."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-import torch_pruning
-from networks import CASES, convolution, head
-from torch import nn
+import torch_pruning  # type: ignore[import-untyped]
+from torch import Tensor, nn
 
 from harness.errors import RequestError
 from pruners.channels.groups import ChannelGraph
-from pruners.channels.tracing import UnknownOperation, trace_channels
+from pruners.channels.labelling import UnknownOperation
+from pruners.channels.tracing import trace_channels
+from tests.pruners.channels.cutting import reason, sizes
+from tests.pruners.channels.networks import CASES, Case
 
 
-def traced(case, model=None):
+def traced(case: Case, model: Any = None) -> Any:
     return trace_channels(model or case.model(), case.inputs(), forward=case.forward)
 
 
-def coupled(graph: ChannelGraph) -> set[frozenset]:
+def coupled(graph: ChannelGraph) -> set[frozenset[tuple[str, int]]]:
     """Return for each group the set of its axes."""
     return {frozenset((m.tensor, m.dim) for m in group.members) for group in graph.groups}
 
 
 def out_of(*modules: str) -> list[tuple[str, int]]:
-    """Name the axes along which convolutions and batch normalisations have their outputs."""
+    """Name the output axes of convolutions and batch normalisations."""
     parts = ("weight", "bias", "running_mean", "running_var")
     return [(f"{module}.{part}", 0) for module in modules for part in parts]
 
 
-def own(model: nn.Module, axes) -> frozenset:
+def own(model: nn.Module, axes: Any) -> frozenset[tuple[str, int]]:
     names = {n for n, t in [*model.named_parameters(), *model.named_buffers()]}
     return frozenset((name, dim) for name, dim in axes if name in names)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_number_of_groups(name):
+def test_the_number_of_groups(name: str) -> None:
     graph = traced(CASES[name])
     assert len(graph.groups) == CASES[name].groups
     assert len({group.name for group in graph.groups}) == len(graph.groups)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_position_is_in_two_groups(name):
+def test_no_position_is_in_two_groups(name: str) -> None:
     seen = set()
     for group in traced(CASES[name]).groups:
         for member in group.members:
@@ -57,7 +60,7 @@ def test_no_position_is_in_two_groups(name):
 # Groups written by hand
 
 
-def test_the_groups_of_resnet18():
+def test_the_groups_of_resnet18() -> None:
     model = CASES["resnet18"].model()
     stem, blocks, classifier = ("0", "1"), range(3, 11), "13.weight"
     expected, stage = [], [*out_of(*stem)]
@@ -75,7 +78,7 @@ def test_the_groups_of_resnet18():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_groups_of_the_pointer_sentinel_mixture(tied):
+def test_the_groups_of_the_pointer_sentinel_mixture(tied: bool) -> None:
     case = CASES["psmm_tied" if tied else "psmm_untied"]
     words = {("embedding.weight", 1), ("lstm.weight_ih", 1)}
     hidden = {(f"lstm.{name}", 0) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
@@ -89,27 +92,27 @@ def test_the_groups_of_the_pointer_sentinel_mixture(tied):
     assert gates.index[1].tolist() == [1, 7, 13, 19]
 
 
-def test_a_flattened_feature_map_gives_each_channel_several_columns():
+def test_a_flattened_feature_map_gives_each_channel_several_columns() -> None:
     graph = traced(CASES["vgg16_flattened"])
     columns = [m for g in graph.groups for m in g.members if m.dim == 1 and m.index.shape[1] > 1]
     assert [member.index[3].tolist() for member in columns] == [[12, 13, 14, 15]]
 
 
-def test_grouped_convolutions_lose_the_same_offset_in_every_group():
+def test_grouped_convolutions_lose_the_same_offset_in_every_group() -> None:
     grouped = [
         m for g in traced(CASES["resnext"]).groups for m in g.members if m.index.shape[1] > 1
     ]
     assert {tuple(member.index[0].tolist()) for member in grouped} == {(0, 5, 10, 15)}
 
 
-def test_a_depthwise_multiplier_couples_neighbours():
+def test_a_depthwise_multiplier_couples_neighbours() -> None:
     graph = traced(CASES["depthwise_multiplier"])
     consumer = next(m for g in graph.groups for m in g.members if m.tensor == "2.0.weight")
     assert consumer.index[:2].tolist() == [[0, 1], [2, 3]]
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet18", "densely_connected", "fcrn_fast"])
-def test_the_groups_agree_with_torch_pruning(name):
+def test_the_groups_agree_with_torch_pruning(name: str) -> None:
     model = CASES[name].model().float()
     inputs = tuple(tensor.float() for tensor in CASES[name].inputs())
     graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=inputs)
@@ -139,197 +142,35 @@ def test_the_groups_agree_with_torch_pruning(name):
     assert len(theirs - ours) <= 1  # theirs has the outputs of the network too
 
 
-def _owner(model, tensor):
+def _owner(model: Any, tensor: str) -> Any:
     return model.get_submodule(tensor.rpartition(".")[0])
 
 
-# What the model's code does with sizes
-
-
-class Recoded(nn.Module):
-    """Two convolutions with some code between them."""
-
-    def __init__(self, between, width=8, outgoing=8):
-        super().__init__()
-        self.first = nn.Conv2d(3, width, 1)
-        self.between = between
-        self.last = nn.Conv2d(outgoing, 2, 1)
-
-    def forward(self, x):
-        return self.last(self.between(self.first(x)))
-
-
-def sizes(between, outgoing=8):
-    graph = trace_channels(Recoded(between, outgoing=outgoing), torch.zeros(2, 3, 4, 4))
-    return list(graph.sizes().values())
-
-
-def reason(between, outgoing=8):
-    with pytest.raises(RequestError, match="no channel that can be removed"):
-        sizes(between, outgoing)
-    model = nn.Sequential(Recoded(between, outgoing=outgoing), convolution(2, 4), *head(4))
-    return trace_channels(model, torch.zeros(2, 3, 4, 4)).pinned["0.first.weight:0"]
-
-
-def test_slices_at_a_size_read_from_a_tensor_are_followed():
-    assert sizes(lambda x: torch.cat([x, x], 1)[:, : x.shape[1]]) == [8]
-    assert sizes(lambda x: torch.cat([x, x], 1)[:, -x.size(1) :]) == [8]
-    assert sizes(lambda x: torch.cat([x, x], 1).split(x.size(1), 1)[1]) == [8]
-    assert sizes(lambda x: x[:, : x.shape[1] // 2], outgoing=4) == [4]
-
-
-def test_a_size_stands_for_its_own_axis_and_not_for_another_that_is_as_long():
-    """Behind the first 8 of 16 channels are the other 8, and behind the last 8 the first."""
-
-    class Joined(nn.Module):
-        def __init__(self, part):
-            super().__init__()
-            self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
-            self.part, self.last = part, nn.Conv2d(8, 2, 1)
-
-        def forward(self, x):
-            left, right = self.left(x), self.right(x)
-            return self.last(self.part(torch.cat([left, right], 1), left.size(1), right.size(1)))
-
-    def names(part):
-        return set(trace_channels(Joined(part), torch.zeros(2, 3, 4, 4)).sizes())
-
-    assert names(lambda x, left, right: x[:, left:]) == {"left", "right"}
-    assert names(lambda x, left, right: x[:, -right:]) == {"left", "right"}
-    assert names(lambda x, left, right: x[:, right:]) == {"left"}, "as wide as each other"
-    assert names(lambda x, left, right: x[:, -left:]) == {"left"}
-
-
-def test_slices_at_a_number_are_pinned():
-    assert "written in the code" in reason(lambda x: x[:, :6], outgoing=6)
-    assert "written in the code" in reason(lambda x: x[:, ::3], outgoing=3)
-    assert "written in the code" in reason(lambda x: x.split([6, 2], 1)[0], outgoing=6)
-    assert "written in the code" in reason(lambda x: x[:, : x.shape[1] * 3 // 4], outgoing=6)
-    assert "written in the code" in reason(lambda x: x.split(x.shape[1] * 3 // 4, 1)[0], outgoing=6)
-
-
-def test_one_of_each_run_of_neighbours_ties_the_run():
-    assert sizes(lambda x: torch.stack([-x[:, 1::2], x[:, ::2]], 2).flatten(1, 2)) == [4]
-    assert sizes(lambda x: x[:, 2::4], outgoing=2) == [2]
-    assert "written in the code" in reason(lambda x: x[:, 5::4], outgoing=1)
-    assert "written in the code" in reason(lambda x: x[:, :6:2], outgoing=3)
-
-
-def test_what_one_size_leaves_of_another_is_followed():
-    class Parts(nn.Module):
-        def __init__(self, split):
-            super().__init__()
-            self.first, self.split = nn.Conv2d(3, 8, 1), split
-            self.part, self.rest = nn.Conv2d(3, 2, 1), nn.Conv2d(5, 2, 1)
-
-        def forward(self, x):
-            part, rest = self.split(self.first(x), self.part.in_channels)
-            return self.part(part) + self.rest(rest)
-
-    splits = [
-        lambda x, size: x.split((size, x.shape[1] - size), 1),
-        lambda x, size: (x[:, :size], x[:, size - x.shape[1] :]),
-        lambda x, size: (x.narrow(1, 0, size), x.narrow(1, size, x.shape[1] - size)),
-    ]
-    for split in splits:
-        graph = trace_channels(Parts(split), torch.zeros(2, 3, 4, 4))
-        assert sorted(graph.sizes().values()) == [3, 5]
-    with pytest.raises(RequestError, match="written in the code"):
-        trace_channels(Parts(lambda x, size: x.split([3, 5], 1)), torch.zeros(2, 3, 4, 4))
-    # Only the part that the number stands for is held.
-    graph = trace_channels(Parts(lambda x, size: x.split([size, 5], 1)), torch.zeros(2, 3, 4, 4))
-    assert graph.sizes() == {"first": 3}
-
-
-def test_a_channel_that_is_taken_only_for_its_shape_holds_none():
-    def positions(x):
-        return x + torch.zeros(x[:, 3].shape[1]) + torch.zeros(x[:, :5].shape[-1])
-
-    assert sizes(positions) == [8]
-
-
-def test_channels_that_are_tied_to_one_are_pinned_with_the_module_that_ties_them():
-    class Reversed(nn.Module):
-        def forward(self, x):
-            return x + torch.cat([x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2]], 1).flip(1)
-
-    shuffles = nn.Sequential(Reversed(), *[nn.ChannelShuffle(2) for _ in range(3)], Reversed())
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 1), shuffles, nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
-    )
-    graph = trace_channels(model, torch.zeros(2, 3, 4, 4))
-    assert graph.sizes() == {"2": 4}
-    assert graph.pinned["0.weight:0"].startswith("tied to the 7 others, in 1.")
-
-
-def test_reshaping_to_sizes_read_from_a_tensor_is_followed():
-    def groups_side_by_side(x):
-        batch, channels, *rest = x.shape
-        return x.view(batch, 2, channels // 2, *rest).flatten(1, 2)
-
-    assert sizes(groups_side_by_side) == [4]
-    assert sizes(lambda x: x.unflatten(1, (2, x.shape[1] // 2)).flatten(1, 2)) == [4]
-    assert sizes(lambda x: x.reshape(2, -1, 4, 4)) == [8]
-    assert sizes(lambda x: x.reshape(2, x.numel() // 32, 4, 4)) == [8]
-    assert sizes(lambda x: x.flatten(1).view_as(x)) == [8]
-
-
-def test_reshaping_to_numbers_is_pinned():
-    assert "written in the code" in reason(lambda x: x.view(2, 8, 16).view(2, 8, 4, 4))
-    assert "written in the code" in reason(lambda x: x.view(2, 2, 4, 4, 4).flatten(1, 2))
-
-
-def test_new_tensors_are_as_large_as_the_code_says():
-    assert sizes(lambda x: x + torch.zeros(2, x.shape[1], 1, 1)) == [8]
-    assert sizes(lambda x: torch.einsum("bchw,cd->bdhw", x, torch.eye(x.shape[1]))) == [8]
-    assert "outside" in reason(lambda x: x + torch.zeros(2, 8, 1, 1))
-    assert "outside" in reason(lambda x: x + torch.arange(8)[:, None, None])
-    assert "outside" in reason(lambda x: x + x.new_ones(1, 1, 1, 1).expand(-1, 8, -1, -1))
-    assert "outside" in reason(lambda x: x + x.new_ones(1, 1, 1, 1).repeat(1, 8, 1, 1))
-
-
-def test_sizes_that_the_code_reads_from_modules_are_followed():
-    class State(nn.Module):
-        def __init__(self, width):
-            super().__init__()
-            self.cell, self.out = nn.GRUCell(3, 6), nn.Linear(6, 2)
-            self.width = width
-
-        def forward(self, x):
-            return self.out(self.cell(x, torch.zeros(len(x), self.width(self))))
-
-    state = State(lambda model: model.cell.hidden_size)
-    assert trace_channels(state, torch.zeros(2, 3)).sizes() == {"cell": 6}
-    assert type(state.cell.hidden_size) is int
-    with pytest.raises(RequestError, match="no channel that can be removed"):
-        trace_channels(State(lambda model: 6), torch.zeros(2, 3))
-
-
-# Axes that are no channels, but meet some
+# Axes that are united with channels but are not channels
 
 
 class Chosen(nn.Module):
-    """Two branches, added up in a proportion that the input decides."""
+    """Two branches, added in a proportion that depends on the input."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.branches = nn.ModuleList(nn.Linear(3, 8) for _ in range(2))
         self.proportion, self.last = nn.Linear(3, 2), nn.Linear(8, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         outputs = torch.stack([branch(x) for branch in self.branches], 1)
         return self.last((outputs * self.proportion(x).unsqueeze(2)).sum(1))
 
 
 class TokenMixing(nn.Module):
-    """A layer over the places of an image, whose outputs are added to them."""
+    """A residual layer over the positions of an image."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.patches, self.last = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 2)
         self.mix, self.mixed = nn.Linear(16, 5), nn.Linear(5, 16)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         x = self.patches(x).flatten(2)
         return self.last((x + self.mixed(torch.relu(self.mix(x)))).mT)
 
@@ -337,11 +178,11 @@ class TokenMixing(nn.Module):
 class HeadScales(nn.Module):
     """A factor for each head."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.value, self.scale, self.last = nn.Linear(3, 8), nn.Linear(3, 2), nn.Linear(8, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.last((self.value(x).view(len(x), 2, -1) * self.scale(x)[..., None]).flatten(1))
 
 
@@ -353,22 +194,24 @@ class HeadScales(nn.Module):
         (HeadScales, (4, 3), "scale", {"value": 4}),
     ],
 )
-def test_the_number_of_branches_places_and_heads_stays(network, shape, stays, groups):
+def test_the_number_of_branches_positions_and_heads_stays(
+    network: Any, shape: Any, stays: str, groups: Any
+) -> None:
     graph = trace_channels(network(), torch.zeros(shape))
     assert graph.sizes() == groups
     assert "outside" in graph.pinned[f"{stays}.weight:0"]
 
 
-def test_padding_keeps_its_number_of_channels():
-    """The shortcut of a ResNet without weights: the channels that meet zeros must stay."""
+def test_padding_keeps_its_number_of_channels() -> None:
+    """The shortcut of a ResNet without weights: channels that are added to zeros must stay."""
 
     class Padded(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(8, 2, 1)
             self.branch = nn.Conv2d(4, 8, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             return self.last(self.branch(x) + F.pad(x, (0, 0, 0, 0, 2, 2)))
 
@@ -379,27 +222,27 @@ def test_padding_keeps_its_number_of_channels():
     assert "outside" in graph.pinned["branch.weight:0"]
 
 
-def test_indexing_by_a_tensor_is_pinned():
+def test_indexing_by_a_tensor_is_pinned() -> None:
     assert "by a tensor" in reason(lambda x: x[:, torch.arange(8).flip(0)])
     assert "by its number" in reason(lambda x: x + x[:, 3].unsqueeze(1))
 
 
-def test_rolling_and_summing_in_order_pin_their_axis_only():
+def test_rolling_and_summing_in_order_pin_their_axis_only() -> None:
     assert sizes(lambda x: x.roll(1, 2).cumsum(3)) == [8]
     assert "rolled" in reason(lambda x: x.roll(2, 1))
     assert "in the order" in reason(lambda x: x.cumsum(1))
     assert "position" in reason(lambda x: x.topk(8, 1).values)
 
 
-def test_attention_to_others_couples_each_width_with_its_projection():
+def test_attention_to_others_couples_each_width_with_its_projection() -> None:
     class CrossAttention(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.here, self.there = nn.Linear(3, 8), nn.Linear(3, 6)
             self.attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, add_bias_kv=True)
             self.out = nn.Linear(8, 2)
 
-        def forward(self, x, y):
+        def forward(self, x: Tensor, y: Tensor) -> Any:
             y = self.there(y)
             return self.out(self.attention(self.here(x), y, y)[0])
 
@@ -410,25 +253,25 @@ def test_attention_to_others_couples_each_width_with_its_projection():
     assert {("attention.bias_k", 2), ("attention.out_proj.weight", 1)} <= heads
 
 
-def test_halves_that_are_multiplied_are_tied():
+def test_halves_that_are_multiplied_are_tied() -> None:
     assert sizes(lambda x: F.glu(x, 1), outgoing=4) == [4]
     assert sizes(lambda x: x.chunk(2, 1)[0], outgoing=4) == [4]
 
 
-def test_normalising_groups_of_channels_ties_their_offsets():
+def test_normalising_groups_of_channels_ties_their_offsets() -> None:
     assert sizes(nn.GroupNorm(2, 8)) == [4]
     assert sizes(nn.GroupNorm(8, 8)) == [8]
     assert sizes(nn.InstanceNorm2d(8, affine=True)) == [8]
 
 
-def test_inputs_written_beside_channels_stay():
+def test_inputs_written_next_to_channels_stay() -> None:
     class Beside(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.norm = nn.Conv2d(3, 5, 1), nn.BatchNorm2d(8)
             self.last = nn.Conv2d(8, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             features = self.first(x)
             both = x.new_zeros(2, 3 + features.shape[1], 4, 4)
             both[:, :3] = x
@@ -439,13 +282,13 @@ def test_inputs_written_beside_channels_stay():
     assert graph.sizes() == {"first": 5}
 
 
-def test_writing_channels_through_a_reshaped_view_is_refused():
+def test_writing_channels_through_a_reshaped_view_is_refused() -> None:
     class Assigned(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 2, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             parts = torch.zeros(2, 16, 4)
             parts.view(2, 4, 4, 4).copy_(x[:, :4])
@@ -455,10 +298,10 @@ def test_writing_channels_through_a_reshaped_view_is_refused():
         trace_channels(Assigned(), torch.zeros(2, 3, 4, 4))
 
 
-# What is kept and what is left alone
+# What stays unchanged
 
 
-def test_inputs_outputs_and_kernels_are_never_in_a_group():
+def test_inputs_outputs_and_kernels_are_never_in_a_group() -> None:
     graph = traced(CASES["vgg16"])
     axes = set().union(*coupled(graph))
     assert not axes & {("0.weight", 1), ("50.weight", 0), ("0.weight", 2)}
@@ -466,7 +309,7 @@ def test_inputs_outputs_and_kernels_are_never_in_a_group():
     assert "kernel" in graph.pinned["0.weight:2"]
 
 
-def test_channels_can_be_pinned():
+def test_channels_can_be_pinned() -> None:
     model = CASES["vgg16"].model()
     inputs = CASES["vgg16"].inputs()
     whole = trace_channels(model, inputs)
@@ -477,7 +320,7 @@ def test_channels_can_be_pinned():
         trace_channels(model, inputs, pin=["0.wight"])
 
 
-def test_tracing_leaves_no_trace():
+def test_tracing_leaves_no_trace() -> None:
     case = CASES["resnet18"]
     model = case.model()
     model[1].eval()
@@ -497,7 +340,7 @@ def test_tracing_leaves_no_trace():
 @pytest.mark.parametrize(
     "name", ["resnet18", "resnext", "psmnet_assigned", "psmm_tied", "attention"]
 )
-def test_nothing_needs_to_be_computed(name):
+def test_nothing_is_computed_on_meta(name: str) -> None:
     case = CASES[name]
     model = case.model()
     inputs = case.inputs()
@@ -507,31 +350,31 @@ def test_nothing_needs_to_be_computed(name):
     assert not next(model.parameters()).is_meta
 
 
-def test_a_graph_survives_json():
+def test_a_graph_survives_json() -> None:
     graph = traced(CASES["psmm_untied"])
     again = ChannelGraph.from_json(graph.to_json())
     assert again.to_json() == graph.to_json()
     assert again["lstm"].members[0].index.dtype == torch.long
 
 
-def test_a_graph_can_be_read():
+def test_a_graph_can_be_read() -> None:
     graph = trace_channels(nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2)), torch.zeros(2, 3))
     assert str(graph) == "0: 6 channels on 0.weight:0, 0.bias:0, 1.weight:1"
     assert len(repr(graph)) < 500
 
 
-def test_parameters_that_only_training_uses_are_found():
+def test_parameters_that_only_training_uses_are_found() -> None:
     class Auxiliary(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.body, self.main, self.auxiliary = nn.Linear(3, 6), nn.Linear(6, 2), nn.Linear(6, 2)
             self.norm = nn.BatchNorm1d(6)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.norm(self.body(x))
             return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
 
-    model = Auxiliary()
+    model: Any = Auxiliary()
     (group,) = trace_channels(model, torch.ones(2, 3)).groups
     assert ("auxiliary.weight", 1) in {(m.tensor, m.dim) for m in group.members}
     assert model.norm.running_mean.tolist() == [0] * 6
@@ -542,53 +385,53 @@ def test_parameters_that_only_training_uses_are_found():
 
 
 class Accumulating(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.last(torch.renorm(self.first(x), 2, 0, 1.0))
 
 
-def test_an_unknown_operation_is_named_and_can_be_taught():
-    model = nn.Sequential(Accumulating())
+def test_an_unknown_operation_is_named_and_can_be_taught() -> None:
+    model: Any = nn.Sequential(Accumulating())
     with pytest.raises(
         UnknownOperation,
         match=r'aten::renorm on \(2, 6\), with channels of 0.first.weight, in 0: .*"renorm": rule',
     ):
         trace_channels(model, torch.zeros(2, 3))
 
-    def renorm(trace, out, x, p, dim, maxnorm):
+    def renorm(trace: Any, out: Any, x: Tensor, p: Any, dim: Any, maxnorm: Any) -> Any:
         return trace[x]
 
     graph = trace_channels(model, torch.zeros(2, 3), extra_rules={"renorm": renorm})
     assert graph.sizes() == {"0.first": 6}
 
 
-def test_a_forward_that_fails_names_the_module_and_the_tensor():
+def test_a_forward_that_fails_names_the_module_and_the_tensor() -> None:
     class Looking(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Any:
             x = self.first(x)
             return self.last(x if x.mean().item() > 0 else -x)
 
-    model = nn.Sequential(Looking())
+    model: Any = nn.Sequential(Looking())
     with pytest.raises(RequestError, match=r"in 0, at aten::_local_scalar_dense on \(\): .*meta"):
         trace_channels(model, torch.zeros(2, 3, device="meta"))
     with pytest.raises(RequestError, match=r"in 0\.first, at aten::\w+ on .*\(2, 4\).* shapes"):
         trace_channels(model, torch.zeros(2, 4))
 
 
-def test_transformers_are_followed_and_not_their_fast_path():
+def test_transformers_are_followed_and_not_their_fast_path() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Linear(3, 8), nn.TransformerEncoder(layer, 2, enable_nested_tensor=True), nn.Linear(8, 2)
     )
 
-    def forward(model, x):
+    def forward(model: Any, x: Tensor) -> Any:
         padded = torch.tensor([[False, False], [False, True]])
         return model[2](model[1](model[0](x), src_key_padding_mask=padded))
 
@@ -597,12 +440,12 @@ def test_transformers_are_followed_and_not_their_fast_path():
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_a_network_without_hidden_channels_is_refused():
+def test_a_network_without_hidden_channels_is_refused() -> None:
     reason = r"Linear has no channel that can be removed \(weight:0: it reaches the model's output"
     with pytest.raises(RequestError, match=reason):
         trace_channels(nn.Linear(3, 4), torch.zeros(2, 3))
 
 
-def test_a_forward_without_a_result_is_refused():
+def test_a_forward_without_a_result_is_refused() -> None:
     with pytest.raises(RequestError, match="returns no tensor"):
         trace_channels(nn.Linear(3, 4), torch.zeros(2, 3), forward=lambda model, x: None)

@@ -1,6 +1,6 @@
-"""Networks of other libraries: how many can be cut, and that none is cut wrongly unnoticed.
+"""Networks of other libraries: how many can be cut, and how many are cut wrongly.
 
-It takes an hour or two: ``tox -e zoo``, which has the libraries.
+The tests take an hour or two. ``tox -e zoo`` installs the libraries and runs them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pytest
 from benchmarks.zoo import families, pool, table
 
 LEAST_RIGHT = {"timm": 0.92, "transformers": 0.82}
-"""Share of a family's networks that are cut right, those included that count channels."""
+"""Share of a family's networks that are cut correctly, including those that count channels."""
 
 MOST_WRONG = {"timm": 0.05, "transformers": 0.08}
-"""Share of a family's networks for which a graph comes back that is wrong."""
+"""Share of a family's networks for which the graph is wrong."""
 
 
 @pytest.fixture(autouse=True)

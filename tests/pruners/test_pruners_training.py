@@ -1,6 +1,8 @@
-"""What learns, what is added to the loss, and what is watched."""
+"""Which parameters learn, penalties, and watched scores."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +11,7 @@ from torch import nn
 from harness.errors import Skip
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
-from pruners.normalisation import norm_scales
-from pruners.training import l1, norms_and_head, taylor
+from pruners.training import l1, norm_scales, norms_and_head, taylor
 from tasks.digits.model import resnet18
 
 IMAGES = torch.zeros(1, 1, 8, 8)
@@ -31,11 +32,11 @@ def test_in_a_tick_the_kernels_do_not_learn(model: nn.Module) -> None:
 
 
 def test_the_penalty_is_the_sum_of_magnitudes() -> None:
-    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2), nn.LayerNorm(2))
+    model: Any = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2), nn.LayerNorm(2))
     model[0].weight.data = torch.tensor([1.0, -3.0])
     penalty = l1(norm_scales, strength=0.5)(model)
     assert penalty.item() == 0.5 * (1 + 3 + 1 + 1)
-    penalty.backward()  # type: ignore[no-untyped-call]
+    penalty.backward()
     assert model[0].weight.grad is not None
     assert model[0].weight.grad.tolist() == [0.5, -0.5]
     assert model[1].weight.grad is None
@@ -47,7 +48,7 @@ def test_a_network_without_scales_is_skipped() -> None:
 
 
 def test_taylor_adds_up_the_magnitudes_of_the_gates_gradients(model: nn.Module) -> None:
-    """The gate of a channel with one norm, found with a real gate; the watch puts none in."""
+    """The expected score comes from a real gate; the watch inserts none."""
     model.double()
     units = Channels(model, lambda model: model(IMAGES.double()))
     watch = taylor()
@@ -62,7 +63,7 @@ def test_taylor_adds_up_the_magnitudes_of_the_gates_gradients(model: nn.Module) 
     assert watch.scores().keys() == units.graph.sizes().keys()
 
 
-def test_a_restored_watch_goes_on() -> None:
+def test_a_restored_watch_continues() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
     units = Channels(model, lambda model: model(torch.zeros(1, 2)))
     model(torch.randn(4, 2)).sum().backward()

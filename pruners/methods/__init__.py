@@ -1,1 +1,0 @@
-"""The methods of the literature, each a short program over a run."""

@@ -1,0 +1,57 @@
+"""The filters of channels, and what channels cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruners.channels.composition import ChannelCosts, channel_costs, filters
+from pruners.channels.tracing import trace_channels
+from pruners.channels.units import Channels
+from tasks.ptb.model import PSMM
+
+
+def test_filters_are_the_weights_that_compute_a_channel_in_any_layer() -> None:
+    tokens = torch.zeros(1, 3, dtype=torch.long)
+    model: Any = PSMM(vocabulary=12, hidden=5)
+    own = filters(model, Channels(model, lambda model: model(tokens)[0]).graph)
+    lstm = model.lstm
+    # Channel 2 of the LSTM: its rows in all four gates, and the query that is compared with it.
+    gates = [2, 7, 12, 17]
+    assert torch.equal(own["lstm"][0][2], lstm.weight_ih[gates].flatten())
+    assert torch.equal(own["lstm"][1][2], lstm.weight_hh[gates].flatten())
+    assert torch.equal(own["lstm"][2][2], model.query.weight[2])
+    assert torch.equal(own["embedding"][0], model.embedding.weight.t())
+
+    images = torch.zeros(1, 2, 4, 4)
+    upwards: Any = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
+    (transposed,) = filters(upwards, Channels(upwards, lambda m: m(images)).graph)["0"]
+    assert torch.equal(transposed, upwards[0].weight.transpose(0, 1).flatten(1))
+
+
+def test_a_channel_costs_what_computes_it_and_what_reads_it() -> None:
+    model: Any = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 25, 7)
+    ).eval()
+    image = torch.zeros(1, 2, 5, 5)
+    graph = trace_channels(model, image)
+    # A kernel of 2*9 weights and its bias, scale and shift; 25 columns of 7 in the linear layer.
+    expected = ChannelCosts(parameters=18 + 1 + 2 + 25 * 7, macs=25 * 18 + 25 * 7)
+    assert channel_costs(model, graph, lambda: model(image)) == {"0": expected}
+
+
+def test_a_weight_that_is_read_and_computed_counts_once() -> None:
+    cell = nn.LSTMCell(3, 5, bias=False)
+    steps = torch.zeros(1, 3)
+
+    def run(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        hidden, _ = model(inputs, model(inputs))
+        outputs: torch.Tensor = hidden.sum(1)
+        return outputs
+
+    graph = trace_channels(cell, steps, forward=run)
+    (costs,) = channel_costs(cell, graph, lambda: run(cell, steps)).values()
+    # Four rows of weight_ih (20, 3); four rows and a column of weight_hh (20, 5).
+    assert costs.parameters == 4 * 3 + (20 * 5 - 16 * 4)
