@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,11 @@ Masks = Mapping[str, Tensor]
 
 
 class SparseExecution:
-    """The layers of a model that compute on sparse kernels.
+    """A context in which layers of a model compute on sparse kernels.
+
+    Weights stay ordinary parameters, and outputs and gradients are those of dense layers to
+    rounding, except that the gradient is zero where a weight was removed. Copies of the model
+    compute densely.
 
     Args:
         model: whose parameters stay as they are.
@@ -58,7 +61,7 @@ class SparseExecution:
     def update(self, masks: Masks) -> None:
         """Follow new masks, as after a further pruning."""
         active = self._active
-        self.leave()
+        self.__exit__()
         possible, self.dense = sparse_layers(self._model, masks)
         if self._asked is not None:
             if unknown := sorted(self._asked - set(possible)):
@@ -77,17 +80,18 @@ class SparseExecution:
                 if isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward:
                     self._forwards[module] = normalization_forward(module)
         if active:
-            self.enter()
+            self.__enter__()
 
-    def enter(self) -> None:
+    def __enter__(self) -> Self:
         """Let the layers compute sparsely from now on."""
         for module, forward in self._forwards.items():
             replaced = _Forward(forward)
             replaced.module = module
             module.forward = replaced
         self._active = True
+        return self
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let the layers compute as torch built them."""
         for module in self._forwards:
             if isinstance(vars(module).get("forward"), _Forward):
@@ -98,22 +102,6 @@ class SparseExecution:
         if not self._contiguous:
             return forward
         return lambda *inputs, **named: _contiguous(forward(*inputs, **named))
-
-
-@contextmanager
-def sparse_execution(
-    model: nn.Module,
-    masks: Masks,
-    layers: Collection[str] | None = None,
-    contiguous: bool = False,
-) -> Iterator[SparseExecution]:
-    """Execute layers sparsely within a context; see `SparseExecution`."""
-    execution = SparseExecution(model, masks, layers, contiguous)
-    execution.enter()
-    try:
-        yield execution
-    finally:
-        execution.leave()
 
 
 class SparseLayer:

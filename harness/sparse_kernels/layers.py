@@ -226,9 +226,9 @@ class ConvolutionOperator(Operator):
         module = self._module
         return Window(
             size,
-            cast(tuple[int, ...], module.stride),
+            module.stride,
             self._padding,
-            cast(tuple[int, ...], module.dilation),
+            module.dilation,
             module.groups,
         )
 
@@ -258,10 +258,7 @@ class ConvolutionOperator(Operator):
         images = F.pad(inputs, [side for pair in self._padding[::-1] for side in pair])
         convolve = (F.conv1d, F.conv2d, F.conv3d)[self.mask.dim() - 3]
         module = self._module
-        return cast(
-            Tensor,
-            convolve(images, weight, bias, module.stride, 0, module.dilation, module.groups),  # type: ignore[operator]
-        )
+        return convolve(images, weight, bias, module.stride, 0, module.dilation, module.groups)
 
 
 class _Product(torch.autograd.Function):
@@ -335,7 +332,7 @@ def _feature_major(rows: Tensor) -> Tensor:
     turned = rows.t()
     if turned.is_contiguous():
         return turned
-    return _scratch("turned", *turned.shape, rows).copy_(turned.detach())
+    return _scratch("turned", turned.shape[0], turned.shape[1], rows).copy_(turned.detach())
 
 
 def _pieces(rows: Tensor) -> list[Tensor]:
@@ -353,7 +350,8 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 def linear_forward(module: nn.Linear, masks: Mapping[str, Tensor]) -> Forward:
     """Return the forward pass of a linear layer."""
     operator = LinearOperator(masks["weight"])
-    parameters = module._parameters  # nn.Module finds an attribute ten times as slowly
+    # nn.Module finds an attribute ten times as slowly.
+    parameters = cast(dict[str, nn.Parameter], module._parameters)
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002
         return operator(input, parameters["weight"], parameters["bias"])
@@ -384,7 +382,7 @@ def lstm_cell_forward(module: nn.LSTMCell, masks: Mapping[str, Tensor]) -> Forwa
 
     def forward(input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:  # noqa: A002
         if input.dim() != 2:
-            return cast(tuple[Tensor, Tensor], type(module).forward(module, input, hx))
+            return type(module).forward(module, input, hx)
         if hx is None:
             zeros = input.new_zeros(len(input), module.hidden_size)
             hx = (zeros, zeros)
