@@ -22,6 +22,7 @@ BENCHMARKS = (
     "masked",
     "scoring",
     "psmm",
+    "sparse",
     "trace",
     "vgg16",
     "resume",

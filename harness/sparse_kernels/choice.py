@@ -229,7 +229,8 @@ class _Trial:
                 began = perf_counter()
                 for _ in range(repetitions):
                     if self._training:
-                        torch.autograd.graph.increment_version(parameters)
+                        for parameter in parameters:
+                            torch.autograd.graph.increment_version(parameter)
                     call()
                 if device is not None:
                     torch.cuda.synchronize(device)
