@@ -91,8 +91,8 @@ def lenet_step() -> Lines:
                 weights.after_step(sparse)  # noqa: B023
 
             choice = choose_kernels(sparse, masks, lambda: loss(sparse).backward(), training=True)  # noqa: B023
-            with SparseExecution(sparse, masks, choice.layers, choice.contiguous):
-                ours, theirs = _times(sparse_step, dense_step)
+            execution = SparseExecution(sparse, masks, choice.layers, choice.contiguous)
+            ours, theirs = _times(sparse_step, dense_step, execution)
             limit = 0.6 if batch == GOAL_BATCH and name == "Adam" else None
             kernels = f"{len(choice.layers)}/{len(choice.kernels)} sparse"
             lines.append(
@@ -173,33 +173,30 @@ def _inference(
     chosen = choice.layers
     if not chosen:
         layers, chosen = "stays dense; if sparse", tuple(choice.ratios)
-    execution = SparseExecution(model, masks, chosen, choice.contiguous)
-
-    def sparse() -> None:
-        with execution:
-            call()
-
-    ours, theirs = _times(sparse, call)
+    ours, theirs = _times(call, call, SparseExecution(model, masks, chosen, choice.contiguous))
     return [Comparison(f"{name}, batch {batch} ({layers})", 1e3 * ours, 1e3 * theirs, "ms", limit)]
 
 
-def _times(sparse: Callable[[], None], dense: Callable[[], None]) -> tuple[float, float]:
+def _times(
+    sparse: Callable[[], None], dense: Callable[[], None], execution: SparseExecution
+) -> tuple[float, float]:
     """Return the least processor time of both, in seconds for one call."""
-    sparse()
-    dense()
-    first, second = least_processor_time(2, sparse, dense)
-    repetitions = max(1, round(SHORTEST_BLOCK / max(first, second)))
-    rounds = max(5, round(SECONDS / repetitions / (first + second)))
 
-    def block(call: Callable[[], None]) -> Callable[[], None]:
-        def repeat() -> None:
-            for _ in range(repetitions):
-                call()
+    def repeat(call: Callable[[], None], times: int) -> None:
+        for _ in range(times):
+            call()
 
-        return repeat
+    def sparsely(times: int) -> None:
+        with execution:
+            repeat(sparse, times)
 
-    first, second = least_processor_time(rounds, block(sparse), block(dense))
-    return first / repetitions, second / repetitions
+    first, second = least_processor_time(3, lambda: sparsely(1), lambda: repeat(dense, 1))
+    times = max(1, round(SHORTEST_BLOCK / max(first, second)))
+    rounds = max(5, round(SECONDS / times / (first + second)))
+    first, second = least_processor_time(
+        rounds, lambda: sparsely(times), lambda: repeat(dense, times)
+    )
+    return first / times, second / times
 
 
 def _lenet() -> nn.Sequential:

@@ -265,7 +265,7 @@ class _Product(torch.autograd.Function):
     """``apply(operator, inputs, weight, bias)`` returns the output.
 
     The gradient of the weight is zero at removed places. With ``create_graph`` the backward pass
-    is that of the dense kernel, removed places included, and can be differentiated again.
+    is that of the dense kernel with masks, which can be differentiated any number of times.
     """
 
     @staticmethod
@@ -288,7 +288,8 @@ class _Product(torch.autograd.Function):
         if not torch.is_grad_enabled():
             found = ctx.operator.gradients(gradient, inputs, weight, needed, ctx.turned)
             return (None, *found)
-        output = ctx.operator.dense(inputs, weight, bias)
+        mask = ctx.operator.mask.to(weight.dtype)
+        output = ctx.operator.dense(inputs, weight * mask, bias)
         wanted = [
             tensor for tensor, need in zip((inputs, weight, bias), needed, strict=True) if need
         ]
