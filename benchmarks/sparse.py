@@ -67,8 +67,7 @@ def lenet_step() -> Lines:
     for name, optimizer in (("Adam", torch.optim.Adam), ("SGD", _sgd)):
         for batch in BATCHES:
             dense, sparse = _lenet(), _lenet()
-            weights = _pruned(sparse, 0.98)
-            masks = weights.masks()
+            masks = _pruned(sparse, 0.98).masks()
             images, labels = torch.randn(batch, 784), torch.randint(10, (batch,))
             dense_optimizer, sparse_optimizer = (
                 optimizer(model.parameters()) for model in (dense, sparse)
@@ -86,9 +85,7 @@ def lenet_step() -> Lines:
             def sparse_step() -> None:
                 sparse_optimizer.zero_grad()  # noqa: B023
                 loss(sparse).backward()  # noqa: B023
-                weights.before_step(sparse)  # noqa: B023
                 steps.step(sparse_optimizer)  # noqa: B023
-                weights.after_step(sparse)  # noqa: B023
 
             choice = choose_kernels(sparse, masks, lambda: loss(sparse).backward(), training=True)  # noqa: B023
             execution = SparseExecution(sparse, masks, choice.layers, choice.contiguous)

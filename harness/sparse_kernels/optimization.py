@@ -19,8 +19,8 @@ class SparseSteps:
     """Takes the steps of an optimizer on the surviving weights.
 
     The surviving weights of all layers are collected in one vector, which takes the step, and
-    are put back. The outcome is that of ``optimizer.step()`` to rounding, provided that gradients
-    and moments of removed weights are zero, as masks make them. Parameters and the optimizer's
+    are put back. The outcome is that of ``optimizer.step()`` to rounding, with the gradients of
+    removed weights at zero before, and the weights at zero after. Parameters and the optimizer's
     state keep their shapes.
 
     Args:
@@ -30,41 +30,47 @@ class SparseSteps:
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._masks = {parameters[name]: mask for name, mask in masks.items() if not mask.all()}
         self._places = {
-            parameters[name]: mask.to(parameters[name].device).flatten().nonzero().flatten()
-            for name, mask in masks.items()
+            parameter: mask.to(parameter.device).flatten().nonzero().flatten()
+            for parameter, mask in self._masks.items()
             if int(mask.count_nonzero()) <= DENSEST * mask.numel()
         }
         self._vectors: dict[tuple[nn.Parameter, ...], _Vector] = {}
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Take one step."""
-        if type(optimizer) not in ELEMENTWISE:
-            optimizer.step()
-            return
+        apart = self._places if type(optimizer) in ELEMENTWISE else {}
+        whole = {each: mask for each, mask in self._masks.items() if each not in apart}
+        for parameter, mask in whole.items():
+            if parameter.grad is not None:
+                parameter.grad.mul_(mask)
         groups = [group["params"] for group in optimizer.param_groups]
-        taken = []
+        vectors: list[_Vector] = []
         for group, parameters in zip(optimizer.param_groups, groups, strict=True):
             alike: dict[tuple[Any, ...], list[nn.Parameter]] = {}
-            whole = []
+            others = []
             for parameter in parameters:
-                if parameter in self._places and parameter.grad is not None:
+                if parameter in apart and parameter.grad is not None:
                     key = _alike(parameter, optimizer.state.get(parameter, {}))
                     alike.setdefault(key, []).append(parameter)
                 else:
-                    whole.append(parameter)
-            vectors = [self._vector(tuple(members)) for members in alike.values()]
-            group["params"] = [*whole, *(vector.parameter for vector in vectors)]
-            taken += vectors
-        for vector in taken:
+                    others.append(parameter)
+            of_group = [self._vector(tuple(members)) for members in alike.values()]
+            group["params"] = [*others, *(vector.parameter for vector in of_group)]
+            vectors += of_group
+        for vector in vectors:
             vector.gather(optimizer)
         try:
             optimizer.step()
         finally:
             for group, parameters in zip(optimizer.param_groups, groups, strict=True):
                 group["params"] = parameters
-            for vector in taken:
+            for vector in vectors:
                 vector.scatter(optimizer)
+        with torch.no_grad():
+            for parameter, mask in whole.items():
+                parameter.mul_(mask)
 
     def _vector(self, members: tuple[nn.Parameter, ...]) -> _Vector:
         if members not in self._vectors:
