@@ -25,9 +25,9 @@ Masks = Mapping[str, Tensor]
 class SparseExecution:
     """A context in which layers of a model compute on sparse kernels.
 
-    Weights stay ordinary parameters, and outputs and gradients are those of dense layers to
-    rounding, except that the gradient is zero where a weight was removed. Copies of the model
-    compute densely.
+    Weights stay ordinary parameters. For finite inputs, outputs and gradients are those of dense
+    layers to rounding, except that the gradient is zero where a weight was removed. Copies of the
+    model compute densely.
 
     Args:
         model: whose parameters stay as they are.
@@ -77,7 +77,8 @@ class SparseExecution:
         }
         if SPARSE_CSR in self.kernels.values() and not self._contiguous:
             for module in self._model.modules():
-                if isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward:
+                plain = getattr(module.forward, "__func__", None) is _BatchNorm.forward
+                if isinstance(module, _BatchNorm) and plain:
                     self._forwards[module] = normalization_forward(module)
         if active:
             self.__enter__()
