@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import RidgeClassifierCV
 
-from benchmarks.laboratory import CPU, embedded, embedded_task
+from benchmarks.measurement import CPU, embedded, embedded_task
 from harness.engine.run_plan import run_plan
 from harness.registry import Registry
 from harness.signals import Stop

@@ -1,13 +1,13 @@
-"""When to prune: accuracy against the epoch in which one prunes, and what triggers would choose.
+"""Find the best moment to prune, and the moments that triggers would choose.
 
     python -m benchmarks.moment digits [--weights 0.995] [--channels 0.98] [--seeds 3] [--jobs 2]
 
-The talk claims that pruning early, when training turns lazy, beats pruning before it; this is the
-experiment that shows it. For weights and for channels, in one shot and in steps, the network is
-pruned with CroP at fixed moments of the budget. One dense training of each seed, with its tangent
-kernel, shows when each trigger would have fired. Runs that are done are not done again. The tables
-are printed, and the figure lies beside the results (``moment-TASK.png``). A report on the same
-folder shows it, too.
+The EarlyCroP paper claims that pruning early, when training turns lazy, beats pruning before
+training. This experiment checks it: for weights and for channels, in one shot and in steps, the
+network is pruned with CroP at fixed moments of the budget. One dense run of each seed, with its
+tangent kernel, shows when each trigger would have fired. Finished runs are not repeated. The tables
+are printed, and the figure is written to the results folder (``moment-TASK.png``). A report on the
+same folder shows it, too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from pathlib import Path
 
 import matplotlib
 
-from benchmarks.laboratory import CPU, embedded
+from benchmarks.measurement import CPU, embedded
 from harness.command_line import main as harness
 from harness.errors import Skip
 from harness.network import build_task
-from harness.storage.store import Record, Store
+from harness.record import Record
+from harness.storage.store import Store
 from harness.text import table
 from pruners.training import norm_scales
 from reports.figures import STYLE
@@ -77,7 +78,7 @@ options = [{moments}]
 
 
 def main() -> int:
-    """Carry out what is not done, print both tables of each task and draw its figure."""
+    """Carry out the missing runs, print both tables of each task and draw its figure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moment")
     parser.add_argument("tasks", nargs="*", default=["digits"], metavar="TASK")
     parser.add_argument("--weights", type=float, default=0.995, help="sparsity, single weights")

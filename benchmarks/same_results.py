@@ -18,7 +18,12 @@ from typing import Any
 from harness.storage.store import Store
 
 LEFT_ASIDE = ("cost", "provenance")
-RENAMED: Mapping[str, Mapping[Any, Any]] = {"kernel": {"off": False, "on": True}}
+SPELLINGS = {"off": False, "on": True}
+RENAMED: Mapping[str, Mapping[Any, Any]] = {
+    "kernel": SPELLINGS,
+    "channels_last": SPELLINGS,
+    "augmentation": SPELLINGS,
+}
 """Values that are written in another way today, by setting."""
 
 

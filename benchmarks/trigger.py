@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from benchmarks.laboratory import embedded_task
+from benchmarks.measurement import embedded_task
 from harness.prunable import prunable_weights
 from harness.training.trainer import Trainer
 from pruners.triggers import lazy_regime

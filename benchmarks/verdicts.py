@@ -1,27 +1,27 @@
-"""How often verdicts are right, in simulated matrices whose truth is known.
+"""Print how often verdicts are right, in simulated matrices with a known truth.
 
     python -m benchmarks.verdicts [--matrices N]
 
-The rows are shapes: tasks x sparsities x seeds. A run's score is its method's, plus what all
-methods have in common at that seed, plus noise; the noise of the tasks is
+The rows are shapes: tasks x sparsities x seeds. The score of a run is the sum of the score of its
+method, an effect of the seed that all methods share, and noise. The noise is
 
-* normal: alike in all tasks;
-* unequal: normal, of deviations that are up to thirty times as large in one task as in another;
+* normal: with equal deviations in all tasks;
+* unequal: normal, with deviations that differ between tasks by a factor of up to thirty;
 * heavy: Student's t with two degrees of freedom;
-* collapses: normal, and one run in ten scores 0, from 0.8;
-* coarse: normal, rounded to its standard deviation, as is a metric of few test samples.
+* collapses: normal, and one run in ten scores 0 instead of 0.8;
+* coarse: normal, rounded to its standard deviation, like a metric of few test samples.
 
-What is printed, in percent of the matrices:
+The columns show, in percent of the matrices, how often
 
-* equal: that "A beats B" (1), and that "A beats each of seven" (7), are supported + contradicted,
-  where all methods are equal;
-* +0.5, +1: that they are supported where A is better by so many standard deviations;
-* held: that the 95 % interval of a score holds the true one;
-* ranked: that a ranking of eight equal methods calls any of them better or worse than the next;
-* left out: that a table of eight equal methods, in one cell, has a method not among the best.
+* equal: "A beats B" (1) and "A beats each of seven" (7) are supported + contradicted, if all
+  methods are equal;
+* +0.5, +1: these claims are supported, if A is better by this many standard deviations;
+* held: the 95 % interval of a score contains the true score;
+* ranked: a ranking of eight equal methods calls any of them better or worse than the next;
+* left out: the best of a table of eight equal methods, in one cell, do not include a given one.
 
-An interval knows nothing of what did not happen in its seeds: where one run in ten collapses, three
-seeds have seen no collapse in 73 % of all cases, and no method of inference can tell.
+An interval does not account for what did not happen in its seeds: if one run in ten collapses, then
+in 73 % of all cases none of three seeds has collapsed, which no method of inference can detect.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from harness.results.intervals import BySeed, Estimate, contrast, stratified
 from harness.text import table
-from reports.best import leaders
+from reports.ranking import leaders
 from reports.ranking import verdicts as ranked
 from reports.verdicts import Threshold, judgements, over_tasks, together
 
@@ -57,12 +57,12 @@ Noise = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
 def normal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return noise that is alike in all tasks."""
+    """Return noise with equal deviations in all tasks."""
     return random.normal(0, DEVIATION, shape)
 
 
 def unequal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return noise of other deviations in other tasks."""
+    """Return noise with different deviations in different tasks."""
     spread = np.exp(random.uniform(np.log(1 / 30), 0, (1, shape[1], 1, 1)))
     return random.normal(0, DEVIATION, shape) * spread
 
@@ -73,7 +73,7 @@ def heavy(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def collapses(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return noise of which one run in ten loses everything."""
+    """Return noise in which one run in ten loses everything."""
     noise = random.normal(0, DEVIATION, shape)
     share = 0.1
     noise[random.random(shape) < share] = -LEVEL
@@ -145,7 +145,7 @@ def rates(
 
 
 def coverage(shape: Shape, noise: Noise, matrices: int, seed: int = 0) -> float:
-    """Return how often the interval of a score holds the true score."""
+    """Return how often the interval of a score contains the true score."""
     random = np.random.default_rng(seed)
     held = 0
     for _ in range(matrices):
@@ -158,7 +158,7 @@ def coverage(shape: Shape, noise: Noise, matrices: int, seed: int = 0) -> float:
 
 
 def misranked(shape: Shape, noise: Noise, matrices: int, seed: int = 0) -> float:
-    """Return how often a ranking of equal methods tells any of them from the next."""
+    """Return how often a ranking of equal methods distinguishes any of them from the next."""
     random = np.random.default_rng(seed)
     wrong = 0
     for _ in range(matrices):
@@ -170,7 +170,7 @@ def misranked(shape: Shape, noise: Noise, matrices: int, seed: int = 0) -> float
 
 
 def left_out(shape: Shape, noise: Noise, matrices: int, seed: int = 0) -> float:
-    """Return how often a table of equal methods does not count the first among the best."""
+    """Return how often the best of a table of equal methods do not include the first."""
     random = np.random.default_rng(seed)
     wrong = 0
     for _ in range(matrices):

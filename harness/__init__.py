@@ -1,16 +1,61 @@
-"""The engine: it carries out pruning methods on tasks, and knows neither by name."""
+"""The engine of the pruning benchmark, and its Python API.
+
+    import harness
+
+    record = harness.run_pairing("digits", "crop_s", sparsity=0.98, seed=0)
+    harness.run_matrix(tasks=["digits"], pruners=["dense", "snip"], seeds=range(5), jobs=2)
+    frame = harness.read_results("results")
+    network = harness.load("results/RUN")
+
+Mistakes in a request raise `harness.errors.RequestError` with the sentence that the command line
+prints. The engine carries out pruning methods on tasks, and knows neither by name.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.api import run_matrix, run_pairing, write_report
+    from harness.commands.compare import compare_results
+    from harness.network import load
+
+    read_results: Callable[[str], Any]
+    __version__: str
+
+__all__ = [
+    "__version__",
+    "compare_results",
+    "load",
+    "read_results",
+    "run_matrix",
+    "run_pairing",
+    "write_report",
+]
+
+_MODULES = {
+    "compare_results": "harness.commands.compare",
+    "load": "harness.network",
+    "read_results": "harness.results.frame",
+    "run_matrix": "harness.api",
+    "run_pairing": "harness.api",
+    "write_report": "harness.api",
+}
+"""The module of each function, imported on demand: the command line answers before torch loads."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import on demand, so that the command line answers before torch is there."""
-    if name == "load":
-        from harness.network import load
+if not TYPE_CHECKING:  # a type checker would accept any name
 
-        return load
-    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return getattr(importlib.import_module(_MODULES[name]), name)
+        if name == "__version__":
+            return importlib.import_module("harness.results.provenance").version()
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

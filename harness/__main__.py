@@ -1,14 +1,25 @@
 """``python -m harness``, and the console script ``pruning-benchmark``."""
 
+import os
 import sys
 
 from harness.importing import own_packages_first
 
+SPIN_COUNT = "3000"
+"""How long a thread of OpenMP waits actively for work before it sleeps, in rounds of a loop.
+
+By default it hardly ever sleeps. Two runs on one machine then take the processors from each other
+while they wait, and each becomes ten times slower. This number costs a lone run a few percent
+(`python -m benchmarks.speed shared`).
+"""
+
 
 def main() -> int:
-    """Carry out the command of the command line and return its exit code."""
+    """Execute the command line and return its exit code."""
     own_packages_first()
-    # Imported when it is certain whose modules these are.
+    # OpenMP reads it when torch is imported, here and in all processes that start from here.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    # Imported only after the search path is safe.
     from harness import command_line
 
     return command_line.main()

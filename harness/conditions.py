@@ -1,61 +1,74 @@
-"""The conditions of a run that hold for every task and pruner alike, set by ``--set``."""
+"""The conditions of a run: settings of the engine, equal for every task and pruner."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from harness.errors import RequestError
-
-DEFAULTS: Mapping[str, str | float] = {
-    "schedule": "equal",
-    "warmup": 0.0,
-    "statistics": "batch",
-    "scoring": "whole",
-    "masks": "scored",
-    "weights": "inherited",
-    "start": "new",
-    "kernel": "off",
-    "precision": "float32",
-    "channels_last": "off",
-    "floor": 0.0,
-}
-"""Learning-rate schedule; the share of the budget over which the rate of ``equal`` rises to its
-constant value (0.05 was the default of engine version 1); the run whose dense network this one
-begins from, or a new one; BatchNorm statistics while scoring; whether the tangent
-kernel is measured; precision and memory layout of training steps (`harness.training.precision`);
-the share of each layer's weights, or of each group's channels, that no method removes: with a floor
-of 0 the last channel of a group stays all the same, and layers of single weights may be emptied.
-The others are the sanity checks of Frankle et al. 2021 (arXiv:2009.08576) and Su et al. 2020
-(arXiv:2009.11094): scoring with fewer than half of the scoring batches; masks that are shuffled
-within each layer after scoring, or made of the smallest scores; weights that are drawn anew after
-each pruning."""
-
-CHOICES: Mapping[str, Sequence[str]] = {
-    "schedule": ("equal", "onecycle", "official"),
-    "statistics": ("batch", "running"),
-    "scoring": ("whole", "half"),
-    "masks": ("scored", "shuffled", "inverted"),
-    "weights": ("inherited", "redrawn"),
-    "kernel": ("off", "on"),
-    "precision": ("float32", "bfloat16"),
-    "channels_last": ("off", "on"),
-    "optimiser": ("adam", "adamw", "sgd"),
-}
-"""The permitted values; ``optimiser`` is a setting that every task has."""
-
-LIMITS: Mapping[str, str] = {"floor": "[0, 1]", "warmup": "[0, 0.5]"}
-"""The permitted values of numbers, as intervals. From the middle of the budget on the rate falls,
-so that a warm-up ends before."""
+from harness.settings import ON_OFF, Interval, Settings
 
 
-def check(values: Mapping[str, str | float]) -> None:
-    """Refuse conditions that contradict each other.
+@dataclass(frozen=True, kw_only=True)
+class Conditions(Settings):
+    """What ``--set`` changes for any task and pruner.
+
+    ``scoring``, ``masks`` and ``weights`` are the sanity checks of Frankle et al. 2021
+    (arXiv:2009.08576) and Su et al. 2020 (arXiv:2009.11094).
 
     Raises:
-        RequestError: they do.
+        RequestError: two conditions contradict each other.
     """
-    if values["warmup"] and values["schedule"] != "equal":
-        raise RequestError(
-            f"warmup={values['warmup']:g}: belongs to schedule=equal; "
-            f"the schedule {values['schedule']!r} has its own beginning"
-        )
+
+    schedule: Annotated[
+        Literal["equal", "onecycle", "official"],
+        "learning-rate schedule: equal is constant for half of the budget and then falls, "
+        "onecycle rises first, official is that of the EarlyCroP code",
+    ] = "equal"
+    # The rate of `equal` falls from the middle of the budget on, so a warm-up ends before it.
+    warmup: Annotated[
+        float,
+        "share of the budget over which the learning rate of schedule=equal rises to its constant "
+        "value",
+        Interval("[0, 0.5]"),
+    ] = 0.0
+    statistics: Annotated[
+        Literal["batch", "running"], "statistics that batch normalisation uses while scoring"
+    ] = "batch"
+    scoring: Annotated[
+        Literal["whole", "half"], "scoring batches that criteria see: all, or fewer than half"
+    ] = "whole"
+    masks: Annotated[
+        Literal["scored", "shuffled", "inverted"],
+        "what is removed: the lowest scores, as many weights or channels of each layer at random, "
+        "or the highest scores",
+    ] = "scored"
+    weights: Annotated[
+        Literal["inherited", "redrawn"],
+        "weights after a pruning: those that were trained, or newly initialised ones",
+    ] = "inherited"
+    start: Annotated[
+        str, "network to begin from: new, or the run whose trained dense network is used"
+    ] = "new"
+    kernel: Annotated[
+        bool, "measure the tangent kernel after each epoch and around each pruning", ON_OFF
+    ] = False
+    precision: Annotated[
+        Literal["float32", "bfloat16"], "precision of training steps; all else is in float32"
+    ] = "float32"
+    channels_last: Annotated[
+        bool, "keep images with the channels last in memory during training steps", ON_OFF
+    ] = False
+    floor: Annotated[
+        float,
+        "share of each layer's weights, or of each group's channels, that no method removes; at 0 "
+        "the last channel of a group still stays",
+        Interval("[0, 1]"),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup and self.schedule != "equal":
+            raise RequestError(
+                f"warmup={self.warmup:g}: belongs to schedule=equal; "
+                f"the schedule {self.schedule!r} has its own beginning"
+            )

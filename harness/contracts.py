@@ -1,7 +1,6 @@
-"""The contracts of tasks and pruners as rules that anyone's plug-in can be held to.
+"""The contracts of tasks and pruners, as rules that every plug-in can be tested against.
 
-Each rule is a function of the plug-in; its docstring is the promise. All use the profile that is
-asked for, which is the smoke profile unless something else is said.
+Each rule is a function; the first line of its docstring is the promise that ``check`` prints.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
-from harness.checking import Request
 from harness.engine.run_plan import run_plan
 from harness.errors import Interrupted, RequestError, RunFailed, enumerated
 from harness.network import build_task
@@ -29,66 +27,69 @@ from harness.prunable import prunable_weights
 from harness.pruning.connectivity import is_collapsed
 from harness.pruning.event import digest
 from harness.pruning.unchanged import by_values, require_same
-from harness.registry import Entry
+from harness.record import Record
+from harness.registry import Entry, Registry
 from harness.scoring import magnitudes, scoring_mode
 from harness.signals import Stop
 from harness.spec import Plan
-from harness.storage.store import Record, Store, outcome
+from harness.storage.store import Store, outcome
 from harness.task import Task
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
-
 LEAST_STEPS = 60
-"""For how many steps a pruner is tried: real programs do something every few dozen."""
+"""Steps for which a pruner is tried, as many methods act only every few dozen steps."""
 
 
 class Broken(Exception):
-    """A rule of a contract is not kept."""
+    """A rule is broken."""
 
 
 class Noted(Exception):
-    """A rule is not kept, which concerns one method only."""
+    """A rule is broken, but this affects one pruning method only."""
 
 
 class Untried(Exception):
-    """A rule could not be tried, because another is broken."""
+    """A rule could not be tried, because another rule is broken."""
 
 
 @dataclass
 class Subject:
-    """The task or pruner that is checked."""
+    """The task or pruner that is checked.
 
-    request: Request
+    Attributes:
+        registry: finds tasks and pruners.
+        entry: the task or pruner.
+        planned: returns the plan of a run of it, with a budget in epochs if one is given.
+    """
 
-    @property
-    def entry(self) -> Entry:
-        """What is checked."""
-        return self.request.entry
+    registry: Registry
+    entry: Entry
+    planned: Callable[..., Plan]
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan of the run that is tried: for a pruner with enough steps."""
+        """The plan of the run that is tried; a pruner gets at least `LEAST_STEPS`."""
+        plan = self.planned()
         if self.entry.kind == "task":
-            return self.request.plan()
-        steps = build_task(self.request.plan(), CPU).steps_per_epoch
-        epochs = max(int(self.request.plan().settings["epochs"]), -(-LEAST_STEPS // steps))
-        return self.request.plan(epochs)
+            return plan
+        steps = build_task(plan, CPU).steps_per_epoch
+        return self.planned(max(plan.recipe.epochs, -(-LEAST_STEPS // steps)))
 
     @cached_property
     def task(self) -> Task:
-        """The task, or the one that the pruner is tried on."""
+        """The task, or the task that the pruner is tried on."""
         return build_task(self.plan, CPU)
 
     def trainer(self, seed: int = 0) -> Trainer:
-        """Return a new model in training."""
+        """Return a new model with its optimizer and data."""
         return Trainer(self.task, seed, "equal")
 
     @cached_property
     def attempt(self) -> Record | Exception:
-        """The record of a run of the plug-in, or why there is none."""
+        """The record of a run, or the exception that ended it."""
         try:
             return self.run()
         except RequestError:
@@ -98,60 +99,89 @@ class Subject:
 
     @property
     def record(self) -> Record:
-        """The record of a run of the plug-in.
+        """The record of a run.
 
         Raises:
-            Untried: there is none.
+            Untried: the run did not finish.
         """
         if isinstance(self.attempt, Exception):
-            raise Untried("no run came to its end")
+            raise Untried("no run finished")
         return self.attempt
 
-    def run(self, endings: Iterable[_Ending] = ()) -> Record:
-        """Return the record of another such run, in a results folder of its own.
+    def run(self, endings: Iterable[StopAfter] = ()) -> Record:
+        """Carry out another run in a results folder of its own, and return its record.
 
         Args:
-            endings: how its attempts end before the last one.
+            endings: of the attempts that are interrupted or killed before the last one.
         """
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
             for ending in endings:
-                with contextlib.suppress(Interrupted, _Killed):
-                    return self._carry_out(store, ending)
-            return self._carry_out(store, Stop())
+                with contextlib.suppress(Interrupted, Killed):
+                    return self._attempt(store, ending)
+            return self._attempt(store, Stop())
 
-    def _carry_out(self, store: Store, stop: Stop) -> Record:
-        return run_plan(self.plan, self.request.registry, store, CPU, lambda line: None, stop)
+    def _attempt(self, store: Store, stop: Stop) -> Record:
+        return run_plan(self.plan, self.registry, store, CPU, lambda line: None, stop)
 
 
-class _Killed(BaseException):
-    """Stands for the end of a process that saves nothing."""
+class Killed(BaseException):
+    """Stands for the end of a process by ``kill -9``: nothing is saved."""
 
 
 @dataclass
-class _Ending(Stop):
-    """Ends a attempt of a run after some steps and verbs: it saves itself, or it does not."""
+class StopAfter(Stop):
+    """Ends an attempt at a run after a number of steps and verbs.
+
+    Args:
+        steps: how many it takes; the one after them ends it.
+        saves: whether the attempt saves its state first, as it does when it is asked to stop.
+    """
 
     steps: int = 1
     saves: bool = True
 
     def __call__(self) -> bool:
+        """Count a step or verb, and return whether the attempt is to end."""
         self.steps -= 1
         if self.steps < 0 and not self.saves:
-            raise _Killed
+            raise Killed
         return self.steps < 0
 
 
 Rule = Callable[[Subject], None]
 
 
-def _require(kept: bool, otherwise: str) -> None:
-    if not kept:
-        raise Broken(otherwise)
+def try_rule(
+    rule: Rule, subject: Subject
+) -> tuple[Literal["ok", "note", "untried", "BROKEN"], str]:
+    """Return whether a task or pruner keeps a rule, and why not.
+
+    Raises:
+        RequestError: the run cannot be carried out here, because data are missing, for example.
+    """
+    try:
+        rule(subject)
+    except RequestError:
+        raise
+    except Noted as note:
+        return "note", str(note)
+    except Untried as reason:
+        return "untried", str(reason)
+    except Broken as error:
+        return "BROKEN", str(error)
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
+        return "BROKEN", f"{type(error).__name__}: {error}"
+    return "ok", ""
+
+
+def _require(condition: bool, complaint: str) -> None:
+    if not condition:
+        raise Broken(complaint)
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Compare nested containers of tensors, bit for bit."""
+    """Compare nested containers of tensors bit by bit."""
     if isinstance(first, Tensor):
         return isinstance(second, Tensor) and torch.equal(first, second)
     if isinstance(first, tuple | list):
@@ -160,7 +190,7 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def models_are_reproducible(subject: Subject) -> None:
-    """The same seed gives the same initial weights, another seed gives others."""
+    """The same seed gives the same initial weights, and another seed gives different ones."""
     first, again, other = (digest(subject.trainer(s).model.state_dict()) for s in (0, 0, 1))
     _require(first == again, "two models of one seed differ")
     _require(first != other, "two seeds give the same model")
@@ -172,7 +202,7 @@ def something_is_prunable(subject: Subject) -> None:
 
 
 def batches_are_reproducible(subject: Subject) -> None:
-    """The same seed gives the same training batches, and the stream's state is all it knows."""
+    """The same seed gives the same training batches, and a restored stream continues them."""
     first, second = subject.trainer(), subject.trainer()
     for _ in range(3):
         batch = first.stream.next(first.model)
@@ -182,11 +212,11 @@ def batches_are_reproducible(subject: Subject) -> None:
     third = subject.trainer()
     third.stream.restore(state)
     continued = [third.stream.next(third.model) for _ in range(3)]
-    _require(_same(expected, continued), "a stream that was restored gives other batches")
+    _require(_same(expected, continued), "a restored stream gives different batches")
 
 
 def scoring_leaves_no_trace(subject: Subject) -> None:
-    """Scoring batches are equal at every call, and scoring changes no model or random state."""
+    """Scoring batches are equal at every call; scoring changes neither model nor random state."""
     trainer = subject.trainer()
     before = by_values(trainer.model, trainer.optimiser)
     first, again = subject.task.scoring_batches(0), subject.task.scoring_batches(0)
@@ -199,7 +229,7 @@ def scoring_leaves_no_trace(subject: Subject) -> None:
 
 
 def the_loss_can_be_differentiated_twice(subject: Subject) -> None:
-    """The training loss has gradients, and the scoring loss has second ones."""
+    """The training loss has gradients, and the scoring loss has second derivatives."""
     trainer = subject.trainer()
     batch = trainer.stream.next(trainer.model)
     loss = subject.task.loss(trainer.model, batch)
@@ -216,7 +246,7 @@ def the_loss_can_be_differentiated_twice(subject: Subject) -> None:
 
 
 def evaluation_leaves_no_trace(subject: Subject) -> None:
-    """Evaluation gives the metric for both parts, the same at every call, and changes nothing."""
+    """Evaluation gives the metric of both parts, equal at every call, and changes nothing."""
     trainer, metric = subject.trainer(), subject.entry.arguments["metric"]
     before = digest(trainer.model.state_dict())
     for split in ("validation", "test"):
@@ -228,7 +258,7 @@ def evaluation_leaves_no_trace(subject: Subject) -> None:
 
 
 def outputs_depend_on_inputs(subject: Subject) -> None:
-    """The outputs have a row for each sample, depend on the input and can be differentiated."""
+    """The outputs have a row for each sample, depend on the input and are differentiable."""
     model = subject.trainer().model.eval()
     outputs = subject.task.outputs(model, subject.task.scoring_batches(0)[0])
     _require(outputs.ndim == 2, f"the outputs have shape {tuple(outputs.shape)}")
@@ -246,20 +276,20 @@ def everything_is_connected(subject: Subject) -> None:
         gradients = torch.autograd.grad(total, list(weights.values()), materialize_grads=True)
     dead = [n for n, g in zip(weights, gradients, strict=True) if not g.any()]
     if dead:
-        why = "nothing leads from them to the outputs"
+        why = "the outputs do not depend on them"
         if saturated:
             why = (
-                f"with all weights positive, {' and '.join(saturated)} is so far beyond its range "
-                "that its derivative is 0"
+                f"with all weights positive, {' and '.join(saturated)} saturates, "
+                "so that its derivative is 0"
             )
         raise Noted(
             f"none reaches {enumerated(dead)}: {why}. SynFlow cannot rank these weights; no other "
-            "method needs it"
+            "method needs this rule"
         )
 
 
 def _where_gradients_vanish(output: Tensor) -> list[str]:
-    """Return the operations of a graph that take gradients and give none but zeros."""
+    """Return the operations of a graph that receive gradients and pass on only zeros."""
     vanished: dict[str, None] = {}
     waiting, seen, handles = [output.grad_fn], set(), list[RemovableHandle]()
 
@@ -286,7 +316,7 @@ def _where_gradients_vanish(output: Tensor) -> list[str]:
 
 
 def it_runs(subject: Subject) -> None:
-    """A run comes to its end."""
+    """A run finishes."""
     if isinstance(subject.attempt, Exception):
         error = subject.attempt
         what = "" if isinstance(error, RunFailed) else f"{type(error).__name__}: "
@@ -301,18 +331,18 @@ def a_dense_run_is_done(subject: Subject) -> None:
 
 
 def the_sparsity_is_what_was_asked_for(subject: Subject) -> None:
-    """It removes what was asked for."""
+    """It removes the requested fraction of the weights."""
     record = subject.record
     _require(record["status"] in ("done", "collapsed"), f"it {record['status']}")
     counts = record["sparsity"]["per_layer"]
     gap = abs(record["sparsity"]["weights"] - record["sparsity"]["requested"])
     allowed = 1 / sum(layer["weights"] for layer in counts)
-    cut = record["sparsity"]["nodes"] is not None  # by whole channels, at least what was asked for
+    cut = record["sparsity"]["nodes"] is not None  # whole channels: at least the requested fraction
     _require(cut or gap <= allowed, f"the gap is {gap:.2e}")
 
 
 def conditions_are_equal(subject: Subject) -> None:
-    """The run begins with the weights of the dense run, and trains for as many steps."""
+    """The run starts with the weights of the dense run and trains for as many steps."""
     record = subject.record
     trainer = subject.trainer()
     initial = digest(trainer.model.state_dict())
@@ -322,7 +352,7 @@ def conditions_are_equal(subject: Subject) -> None:
     exceeds = bool(subject.entry.arguments.get("exceeds_budget"))
     _require(
         exceeds or record["cost"]["steps"] == trainer.end,
-        f"{record['cost']['steps']} steps, where the budget is {trainer.end}",
+        f"it trained for {record['cost']['steps']} steps; the budget is {trainer.end}",
     )
 
 
@@ -333,14 +363,16 @@ def runs_can_be_repeated(subject: Subject) -> None:
 
 
 def runs_can_be_interrupted(subject: Subject) -> None:
-    """A run that is interrupted and killed again and again ends with the same record."""
+    """A run that is interrupted and killed repeatedly ends with the same record."""
     whole = subject.record
-    # One that was killed does again what it has done since it was interrupted.
+    # After a kill, the run repeats what it did since the last interruption.
     endings = [
-        _Ending(steps=steps, saves=saves) for steps in (2, 7, 17, 1, 29) for saves in (True, False)
+        StopAfter(steps=steps, saves=saves)
+        for steps in (2, 7, 17, 1, 29)
+        for saves in (True, False)
     ]
     pieces = subject.run(endings)
-    _require(outcome(whole) == outcome(pieces), "the interrupted run ended otherwise")
+    _require(outcome(whole) == outcome(pieces), "the interrupted run gave a different record")
 
 
 TASK_CONTRACT: tuple[Rule, ...] = (

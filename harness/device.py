@@ -1,4 +1,4 @@
-"""Where to run."""
+"""The device that a run uses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harness.errors import RequestError, nearest
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is the first GPU, or else the CPU.
+    """Return the device of that name; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        RequestError: there is no such device here.
+        RequestError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

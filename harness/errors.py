@@ -1,38 +1,42 @@
-"""What can go wrong, told apart by who can mend it."""
+"""Exceptions, distinguished by who can fix the problem, and helpers for their messages."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import inspect
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import CodeType
 
 MOST_NAMES = 40
-"""In a line that enumerates."""
+"""Names in one line, at most."""
 
 
 class RequestError(Exception):
-    """The request was wrong: one line that says what, why and the nearest right name (exit 2)."""
+    """The request was wrong: one line that says what, why and the nearest valid name (exit 2)."""
 
 
 class Skip(RequestError):
-    """There is nothing wrong, but this cannot be had: a method has no meaning for this network.
+    """A method does not apply to this network, although nothing is wrong.
 
-    Raised by methods, and by what they are made of, with a reason that ends the sentence
-    "METHOD on TASK: ...". A run ends with exit code 2 and leaves nothing behind.
+    Methods and their building blocks raise it with a reason that completes the sentence
+    "METHOD on TASK: ...". The run ends with exit code 2 and leaves nothing behind.
     """
 
 
 class ImportFailed(RequestError):
-    """A task or a pruner is known by its source, and importing it raises."""
+    """The module of a known task or pruner does not import."""
 
 
 class DamagedFile(RequestError):
-    """A file of a results folder cannot be read, or does not hold what it should."""
+    """A file in a results folder cannot be read, or its content is damaged."""
 
 
 class RunFailed(Exception):
-    """The run could not be carried out, through no fault of the request (exit 1)."""
+    """The run failed, although the request was right (exit 1)."""
 
 
 class Diverged(Exception):
@@ -40,15 +44,15 @@ class Diverged(Exception):
 
 
 class Interrupted(Exception):
-    """The process was asked to stop; everything is saved."""
+    """The process was asked to stop, and has saved everything."""
 
 
 @contextlib.contextmanager
 def reading_data(task: str) -> Iterator[None]:
-    """Say in one line which file of a task's data the system would not read.
+    """Turn an `OSError` into a `RequestError` that names the file of a task's data.
 
     Raises:
-        RequestError: in place of an `OSError`.
+        RequestError: a file cannot be read.
     """
     try:
         yield
@@ -59,12 +63,12 @@ def reading_data(task: str) -> Iterator[None]:
 
 
 def warn(line: str) -> None:
-    """Say what is wrong on standard error, and go on."""
+    """Print a warning on standard error."""
     print(f"warning: {line}", file=sys.stderr)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what to append to a complaint about ``name``: the nearest known name, or all."""
+    """Return a hint to append to a message: the known name nearest to `name`, or all of them."""
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if matches:
@@ -73,6 +77,32 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def enumerated(names: Sequence[str]) -> str:
-    """Return names with commas between them, of very many only the first."""
+    """Return names separated by commas; of more than `MOST_NAMES` only the first."""
     rest = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def place(function: object) -> str:
+    """Return the name, file and first line of a function, or of the class of a callable object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = _code(function)
+    name = getattr(function, "__qualname__", type(function).__qualname__).rpartition(".")[2]
+    if code is None:
+        return name
+    return f"{name} ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+
+
+def file_of(function: object) -> str:
+    """Return the path of the file that defines a function; empty if there is none."""
+    code = _code(function)
+    return "" if code is None else code.co_filename
+
+
+def _code(function: object) -> CodeType | None:
+    for candidate in (function, inspect.getattr_static(type(function), "__call__", None)):
+        unwrapped = inspect.unwrap(candidate) if callable(candidate) else candidate
+        code = getattr(unwrapped, "__code__", None)
+        if isinstance(code, CodeType):
+            return code
+    return None

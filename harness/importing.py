@@ -1,4 +1,4 @@
-"""Which folders Python imports from: a user's ``tasks.py`` does not stand in for this project's."""
+"""The import path: a user's ``tasks.py`` must not hide this project's package of that name."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ OWN = ("benchmarks", "harness", "pruners", "reports", "tasks")
 
 
 def own_packages_first() -> None:
-    """Let this process, and those that it starts, find this project's packages before others.
+    """Make this process, and those that it starts, find this project's packages before others.
 
-    ``python -m`` looks for modules in the current folder first. It is left out, as ``python -P``
-    does, unless the project itself is in it: a checkout, say. Of the other folders, those of
-    ``PYTHONPATH`` that have a module of the same name come after the project's.
+    ``python -m`` searches the current folder first. It is removed from the path, as ``python -P``
+    does, unless it is the project itself, as in a checkout. Folders of ``PYTHONPATH`` that have a
+    module of the same name are searched after the project.
     """
     project = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     try:
         here = os.path.realpath(os.getcwd())
-    except OSError:  # it was removed
+    except OSError:  # the folder was removed
         here = ""
     if here != project:
         if sys.path and os.path.realpath(sys.path[0]) == here:
             del sys.path[0]
         sys.path[:] = [folder for folder in sys.path if folder]
-        # Python's fork server and its like start with the current folder again.
+        # Python's fork server, among others, would start with the current folder again.
         os.environ["PYTHONSAFEPATH"] = "1"
     for place, folder in enumerate(sys.path):
         if os.path.realpath(folder) == project:

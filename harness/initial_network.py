@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.download import checksum
+from harness.data.download import file_checksum
 from harness.errors import RequestError
 from harness.storage.store import WEIGHTS, Store
 
@@ -56,7 +56,7 @@ def find_initial_network(name: str, task: str, results: Path) -> InitialNetwork:
     try:
         folder = Store(results).locate(name).resolve()
         record = Store(folder.parent).find(folder.name)
-        digest = checksum(folder / WEIGHTS, "SHA-256")
+        digest = file_checksum(folder / WEIGHTS, "SHA-256")
     except RequestError as error:
         raise RequestError(f"start={name}: {error}") from None
     except OSError as error:

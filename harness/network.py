@@ -11,11 +11,12 @@ from torch import nn
 
 from harness.errors import RequestError, RunFailed, reading_data
 from harness.prunable import dense_shapes, prunable_weights
+from harness.record import Record
 from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
 from harness.storage import network_file
 from harness.storage.files import load_state
-from harness.storage.store import WEIGHTS, Record, Store
+from harness.storage.store import WEIGHTS, Store
 from harness.task import Task
 from harness.units import Units, all_masks
 

@@ -1,4 +1,4 @@
-"""Standard output and standard error that nothing can break: a closed pipe, a full disk, ASCII."""
+"""Standard output and error that survive a closed pipe, a full disk and an ASCII terminal."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import TextIO, cast
 
 
 class Output(io.TextIOBase):
-    """A text stream that goes on when its file does not take any more.
+    """A text stream that does not raise when its file cannot be written.
 
-    What cannot be encoded is replaced. What cannot be written is lost, and `failure` tells why.
+    Characters that cannot be encoded are escaped. Text that cannot be written is lost; `failure`
+    then holds the error.
 
     Args:
         stream: where to write.
@@ -26,12 +27,12 @@ class Output(io.TextIOBase):
         self.failure: OSError | None = None
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # there it is an attribute
         """The encoding of the stream."""
         return self._stream.encoding or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write a text, as far as that is possible."""
+        """Write a text, as far as possible, and return its length."""
         with self._noting_failure():
             try:
                 self._stream.write(text)
@@ -41,12 +42,12 @@ class Output(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the stream."""
         with self._noting_failure():
             self._stream.flush()
 
     def writable(self) -> bool:
-        """Return that it can be written to."""
+        """Return True."""
         return True
 
     def isatty(self) -> bool:
@@ -59,7 +60,7 @@ class Output(io.TextIOBase):
 
     @property
     def reader_left(self) -> bool:
-        """Whether the text went into a pipe whose reader, ``head`` say, has seen enough."""
+        """Whether the text went into a pipe that its reader, such as ``head``, has closed."""
         return self.failure is not None and self.failure.errno == errno.EPIPE
 
     @contextlib.contextmanager
@@ -68,18 +69,18 @@ class Output(io.TextIOBase):
             yield
         except OSError as error:
             self.failure = self.failure or error
-            # What the stream holds back has to go somewhere when Python ends.
+            # Python flushes the rest of the buffer at exit, which must not fail again.
             with contextlib.suppress(OSError, ValueError):
-                _lead_nowhere(self._stream.fileno())
+                _redirect_to_null(self._stream.fileno())
 
 
 @contextlib.contextmanager
 def unbreakable() -> Iterator[tuple[Output, Output]]:
-    """Let ``print`` write to such streams, standard output and error, until the context ends."""
+    """Replace standard output and error by `Output` streams until the context ends."""
     before = sys.stdout, sys.stderr
     for descriptor in range(3):
         _open_if_closed(descriptor)
-    out, err = (Output(_nowhere() if stream is None else stream) for stream in before)
+    out, err = (Output(_null_stream() if stream is None else stream) for stream in before)
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         yield out, err
@@ -90,32 +91,32 @@ def unbreakable() -> Iterator[tuple[Output, Output]]:
 
 
 def _open_if_closed(descriptor: int) -> None:
-    """Give a descriptor a file, so that no other file gets it and is written into by mistake."""
+    """Open a closed descriptor, so that no other file gets its number and is written to."""
     try:
         os.fstat(descriptor)
     except OSError:
-        _lead_nowhere(descriptor)
+        _redirect_to_null(descriptor)
 
 
-def _lead_nowhere(descriptor: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere != descriptor:
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+def _redirect_to_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")  # for the rest of the process
+def _null_stream() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # stays open for the rest of the process
 
 
 SECONDS_BETWEEN_LOG_LINES = 10.0
 
 
 class Progress:
-    """One line about something that takes long.
+    """A line of progress about a long operation.
 
     Args:
-        stream: where it is written, standard error as a rule.
+        stream: where to write, usually standard error.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -124,7 +125,7 @@ class Progress:
         self._last = time.monotonic()
 
     def update(self, line: str) -> None:
-        """Say how far it has come: in the same line again, or, in a log, now and then."""
+        """Show a line: in place of the last one on a terminal, or now and then in a log."""
         now = time.monotonic()
         if self._on_terminal:
             print(f"\r\x1b[K{line}", end="", file=self._stream, flush=True)
@@ -133,6 +134,6 @@ class Progress:
             self._last = now
 
     def clear(self) -> None:
-        """Take the line back from a terminal: it is over."""
+        """Remove the line from a terminal."""
         if self._on_terminal:
             print("\r\x1b[K", end="", file=self._stream, flush=True)

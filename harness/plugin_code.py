@@ -1,13 +1,13 @@
-"""The code of a plug-in: its file and the modules beside it, their identity, their import.
+"""The code of a plug-in: its file and the modules beside it, their identity and their import.
 
-What a plug-in imports from its own folder is found from anywhere, and is part of its identity.
-Plug-ins of two folders never meet: each folder is a package of its own, whose name no import
-statement can spell, and an import statement in one of its files looks there first. Modules of
-Python itself and of this project are never looked for there.
+Modules that a plug-in imports from its own folder are found from any working directory, and are
+part of its identity. Plug-ins of two folders do not interfere: each folder becomes a package with
+a name of its own, and import statements in its files look there first. Modules of Python's
+standard library and of this project are never taken from there.
 
-Imports are found as they are written, so that no file is run. A module that is only named while
-the program runs (``importlib.import_module(name)``) is neither found there nor part of the
-identity; nor is a data file.
+Imports are read from the source, so that no file is run. A module whose name is only known at run
+time (``importlib.import_module(name)``) is neither found there nor part of the identity; the same
+holds for data files.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from types import ModuleType
 from typing import Any
 
 _Module = tuple[str, Path | None]
-"""A dotted name from the root, and the file; None for a folder without an ``__init__.py``."""
+"""A dotted name relative to the root, and the file; None for a folder without ``__init__.py``."""
 
 OURS = frozenset({"harness", "tasks", "pruners", "reports", "benchmarks"})
 """The packages of this project."""
 
 _PREFIX = "plugin_"
 _roots: dict[str, Path] = {}
-"""The root folders of the plug-ins that were imported, by the names of their packages."""
+"""The root folders of the imported plug-ins, by the names of their packages."""
 _imported: dict[str, str] = {}
-"""The fingerprint of each plug-in when it was imported, by its module's name."""
+"""The fingerprint of each plug-in at its import, by the name of its module."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PluginCode:
 
     Args:
         source: the file.
-        further: dotted names of modules beside it that are needed without an import statement.
+        further: dotted names of modules beside it that it needs without importing them.
     """
 
     source: Path
@@ -54,7 +54,7 @@ class PluginCode:
     def root(self) -> Path:
         """The folder in which imports are looked up first.
 
-        The file's own; of a file in a package, the one that holds the outermost package.
+        It is the folder of the file, or, for a file in a package, that of the outermost package.
         """
         folder = self.source.parent
         while (folder / "__init__.py").is_file():
@@ -63,11 +63,11 @@ class PluginCode:
 
     @property
     def name(self) -> str:
-        """The dotted name of the file's module, from the root."""
+        """The dotted name of the file's module, relative to the root."""
         return ".".join(self.source.relative_to(self.root).with_suffix("").parts)
 
     def files(self) -> dict[str, Path]:
-        """Return the files of the plug-in and of all that it imports beside it, by module.
+        """Return the plug-in's file and the files beside it that it imports, by module.
 
         Raises:
             OSError, SyntaxError, ValueError: a file cannot be read.
@@ -85,7 +85,7 @@ class PluginCode:
         return found
 
     def fingerprint(self) -> str:
-        """Return a hash of what the code does: comments, docstrings and layout do not count.
+        """Return a hash of the code without comments, docstrings and layout.
 
         Raises:
             OSError, SyntaxError, ValueError: a file cannot be read.
@@ -99,11 +99,11 @@ class PluginCode:
 
     @property
     def is_imported(self) -> bool:
-        """Whether the file was imported before, in this process."""
+        """Whether this process has imported the file."""
         return f"{_package_of(self.root)}.{self.name}" in sys.modules
 
     def load(self, fingerprint: str) -> ModuleType:
-        """Import the file, unless that was done from code of the same fingerprint."""
+        """Import the file, unless code with the same fingerprint is already imported."""
         package = _package_of(self.root)
         name = f"{package}.{self.name}"
         if self.is_imported and _imported.setdefault(name, fingerprint) != fingerprint:
@@ -118,7 +118,7 @@ class PluginCode:
         return module
 
     def load_beside(self, module: str) -> ModuleType | None:
-        """Import a module beside the file, None if there is none of this dotted name."""
+        """Import a module beside the file; return None if there is none of this name."""
         located = _beside(self.root, self.name.rpartition(".")[0], module)
         if not located or located[-1][0].count(".") < module.count("."):
             return None
@@ -126,10 +126,10 @@ class PluginCode:
 
 
 def _package_of(root: Path) -> str:
-    """Return the name of the package that stands for a root, which is made if need be."""
+    """Return the name of the package of a root, creating the package on first use."""
     name = _PREFIX + hashlib.sha256(str(root).encode()).hexdigest()[:8]
     if name not in sys.modules:
-        package = ModuleType(name, "The root of a plug-in.")
+        package = ModuleType(name, "The root folder of a plug-in.")
         package.__path__ = [str(root)]
         sys.modules[name] = package
         _roots[name] = root
@@ -139,7 +139,7 @@ def _package_of(root: Path) -> str:
 
 
 def _forget(package: str, keep: Sequence[str]) -> None:
-    """Let the modules of a package be imported anew."""
+    """Remove the modules of a package from Python's cache, except those in ``keep``."""
     for name in [each for each in sys.modules if each.startswith(f"{package}.")]:
         if name not in keep:
             del sys.modules[name]
@@ -150,14 +150,14 @@ def _forget(package: str, keep: Sequence[str]) -> None:
 
 
 def without_prefix(text: str) -> str:
-    """Return a text with the modules of plug-ins as their import statements name them."""
+    """Return a text with the names of plug-in modules as import statements spell them."""
     for package in _roots:
         text = text.replace(f"{package}.", "")
     return text
 
 
 def _not_in(found: dict[str, Path], located: Iterable[_Module]) -> list[tuple[str, Path]]:
-    """Add the files that were not found before, and return them."""
+    """Add the newly found files to ``found``, and return them."""
     fresh = [(name, file) for name, file in located if file is not None and name not in found]
     found.update(fresh)
     return fresh
@@ -172,13 +172,13 @@ def _imports(file: Path) -> Iterator[ast.Import | ast.ImportFrom]:
 def _imported_by(
     statement: ast.Import | ast.ImportFrom, root: Path, package: str
 ) -> Iterator[_Module]:
-    """Go through the modules beside a plug-in that a statement in a package may import."""
+    """Yield the modules beside a plug-in that a statement in a package may import."""
     if isinstance(statement, ast.Import):
         for alias in statement.names:
             yield from _beside(root, package, alias.name)
         return
     stem = [statement.module] if statement.module else []
-    # What is imported from a package may be one of its modules.
+    # A name imported from a package may be one of its modules.
     names = [".".join([*stem, *part]) for part in ([], *([each.name] for each in statement.names))]
     for name in filter(None, names):
         if statement.level == 0:
@@ -192,8 +192,8 @@ def _imported_by(
 def _beside(root: Path, package: str, name: str) -> list[_Module]:
     """Return the modules of an absolute dotted name that lie beside a plug-in.
 
-    They are looked for from the root, and then beside the file that imports them, as if the
-    folder were no package.
+    They are looked up in the root, and then in the folder of the importing file, as if that
+    folder were not a package.
     """
     top = name.partition(".")[0]
     if top in OURS or top in sys.stdlib_module_names:
@@ -203,14 +203,14 @@ def _beside(root: Path, package: str, name: str) -> list[_Module]:
         if (found := _module(folder, top)) is None:
             continue
         if found[0] is None and _is_installed(top):
-            continue  # Python prefers any module to a folder without an __init__.py
+            continue  # Python prefers any module to a folder without __init__.py
         dotted = f"{base}.{name}" if base else name
         return _located(root, dotted)[len(list(filter(None, base.split(".")))) :]
     return []
 
 
 def _located(root: Path, dotted: str) -> list[_Module]:
-    """Return the modules of a dotted name from a root, with their files, as far as they go."""
+    """Return the modules of a dotted name below a root, with files, up to the first missing one."""
     folder, found = root, list[_Module]()
     parts = dotted.split(".")
     for depth, part in enumerate(parts, start=1):
@@ -235,13 +235,13 @@ def _module(folder: Path, name: str) -> tuple[Path | None, bool] | None:
 
 
 def _is_installed(name: str) -> bool:
-    """Tell whether Python finds a module, and not only a folder, of this name elsewhere."""
+    """Return whether Python finds a module of this name elsewhere, and not only a folder."""
     specification = importlib.util.find_spec(name)
     return specification is not None and specification.origin is not None
 
 
 class _Finder:
-    """Finds the modules of the packages that stand for the roots of plug-ins."""
+    """Finds the modules of the packages of plug-in roots."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -268,10 +268,10 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Imports a file of a plug-in, whose import statements look beside the plug-in first."""
+    """Loads a file of a plug-in; its import statements look beside the plug-in first."""
 
     def get_code(self, fullname: str) -> Any:
-        # Never from a cache, which tells sources apart by size and second only.
+        # Never from a cache, which only compares size and time in seconds.
         return self.source_to_code(self.get_data(self.path), self.path)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -282,14 +282,14 @@ class _Loader(SourceFileLoader):
 
 @dataclass(frozen=True)
 class _Import:
-    """Stands for ``__import__`` in the files of a plug-in."""
+    """Replaces ``__import__`` in the files of a plug-in."""
 
     package: str
 
     def __call__(
         self,
         name: str,
-        globals: Mapping[str, Any] | None = None,  # noqa: A002 - the name that Python gives it
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 - Python's own name
         locals: Mapping[str, Any] | None = None,  # noqa: A002
         fromlist: Sequence[str] | None = (),
         level: int = 0,
@@ -309,7 +309,7 @@ class _Import:
 def _canonical(node: object) -> str:
     """Return a text for a syntax tree that is the same in every version of Python.
 
-    Without places, docstrings, and what is empty: newer versions have further fields.
+    It has no positions, no docstrings and no empty fields, because newer versions add fields.
     """
     if isinstance(node, list):
         return f"[{' '.join(map(_canonical, node))}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ class _Computed:
     """The name of the parameter that represents it."""
     how: str
     """What computes it."""
-    hook: object = None
+    hook: Callable[[nn.Module, Any], None] | None = None
     """What computes it before each forward pass; None for ``parametrize``."""
 
 
@@ -157,8 +157,9 @@ def _stays_zero(module: nn.Module, computed: _Computed) -> bool:
 
 
 def _compute(module: nn.Module, computed: _Computed) -> Tensor:
-    if callable(computed.hook):
-        next(each.hook for each in _computed(module) if each.weight == computed.weight)(module, ())  # type: ignore[operator]
+    hooks = (each.hook for each in _computed(module) if each.weight == computed.weight)
+    if (hook := next(hooks)) is not None:
+        hook(module, ())
     weight: Tensor = getattr(module, computed.weight)
     return weight
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: by Ctrl-C, by SIGTERM, or by SIGHUP when a terminal is closed."""
+"""Requests to stop: Ctrl-C, SIGTERM, and the SIGHUP of a terminal that is closed."""
 
 from __future__ import annotations
 
@@ -12,50 +12,51 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Ended(KeyboardInterrupt):
-    """A signal ends the process at once, and nothing more is saved.
+    """A signal ended the process at once, without saving anything.
 
-    A `KeyboardInterrupt` that is not one of these was raised by somebody's code.
+    A `KeyboardInterrupt` of another type was raised by some code, not by a signal.
     """
 
 
 @dataclass
 class Stop:
-    """Whether the process was asked to stop.
+    """Whether this process was asked to stop its run.
 
-    A run calls it after each step and verb, where it can save itself; code that only waits for
-    something looks at ``requested``.
+    A run calls it after each step and verb, the points at which it can save itself. Code that
+    only waits reads `requested`.
     """
 
     requested: bool = False
 
     def __call__(self) -> bool:
-        """Return whether it was."""
+        """Return whether a stop was requested."""
         return self.requested
 
     def listening(self) -> AbstractContextManager[None]:
-        """Take signals until the end of the context; a second one interrupts at once."""
+        """Handle signals until the context ends; a second signal interrupts at once."""
 
         def receive(number: int) -> None:
-            # The kernel and the shell both send SIGHUP when a terminal is closed.
+            # The kernel and the shell each send SIGHUP when a terminal is closed.
             if self.requested and number != signal.SIGHUP:
                 raise Ended
             self.requested = True
 
-        return _signals_to(receive)
+        return _handling_signals(receive)
 
 
 @dataclass
-class Urgency:
-    """How urgently a process was asked to stop that carries out many runs.
+class StopRequest:
+    """How urgently a process that runs a matrix was asked to stop.
 
-    0: not at all. 1, Ctrl-C: finish what is running. 2, Ctrl-C again, SIGTERM or SIGHUP: save it
-    and stop. 3, once more: end it.
+    Attributes:
+        level: 0, not at all; 1, finish the current runs (Ctrl-C); 2, save them and stop (Ctrl-C
+            again, SIGTERM or SIGHUP); 3, end them now (one more signal).
     """
 
     level: int = 0
 
     def listening(self) -> AbstractContextManager[None]:
-        """Take signals until the end of the context."""
+        """Handle signals until the context ends."""
 
         def receive(number: int) -> None:
             if number == signal.SIGHUP:
@@ -63,30 +64,30 @@ class Urgency:
             else:
                 self.level = max(self.level + 1, 2 if number == signal.SIGTERM else 1)
 
-        return _signals_to(receive)
+        return _handling_signals(receive)
 
 
 def ending_at_once() -> AbstractContextManager[None]:
-    """Let every signal raise `Ended` until the end of the context."""
+    """Make every signal raise `Ended` until the context ends."""
 
     def receive(number: int) -> None:
         raise Ended
 
-    return _signals_to(receive)
+    return _handling_signals(receive)
 
 
 def raised_by_code(error: KeyboardInterrupt) -> bool:
-    """Return whether nobody pressed Ctrl-C, and some code raised this itself."""
-    listens = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    return listens and not isinstance(error, Ended)
+    """Return whether some code raised this error, rather than Ctrl-C."""
+    handles_signals = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return handles_signals and not isinstance(error, Ended)
 
 
 @contextmanager
-def _signals_to(receive: Callable[[int], None]) -> Iterator[None]:
-    """Hand signals on, by their numbers, until the end of the context.
+def _handling_signals(receive: Callable[[int], None]) -> Iterator[None]:
+    """Pass signals, by number, to a function until the context ends.
 
-    Python can do so in its main thread only; elsewhere nothing changes. A process that was told
-    to ignore SIGHUP, as nohup does, goes on ignoring it.
+    Python allows this in the main thread only; in any other thread nothing changes. A process
+    that ignores SIGHUP, as nohup arranges, keeps ignoring it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -100,19 +101,19 @@ def _signals_to(receive: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # None stands for a handler that was not set from Python, and cannot be set again.
+            # None stands for a handler that was not installed from Python and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """Let processes that are started in the context not hear these signals, ever.
+def block_signals() -> Iterator[None]:
+    """Block these signals for good in child processes that are started within the context.
 
-    A terminal and many schedulers send them to a whole group of processes, of which only the one
-    that carries out the run knows what to do. What reaches it here is heard afterwards.
+    A terminal and many schedulers signal a whole process group, but only the process that
+    carries out the run knows how to react. This process receives its own signals afterwards.
     """
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""What is to be run, and the identity of its result."""
+"""Run requests: what a user asks for, what it means, and the identity of its result."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import conditions
+from harness.conditions import Conditions
 from harness.data.description import DataDescription
-from harness.errors import RequestError, nearest, reading_data
+from harness.errors import RequestError, file_of, nearest, place, reading_data
 from harness.initial_network import InitialNetwork, find_initial_network
-from harness.places import file_of, place
-from harness.registry import Entry, Registry, is_within
+from harness.registry import Entry, Registry
+from harness.settings import Recipe, Setting, as_text
 from harness.storage.files import shortened
 
+__all__ = ["ENGINE_VERSION", "PROFILES", "Plan", "Spec", "as_text", "describe_data", "plan"]
+
 ENGINE_VERSION = 2
-"""Raised when the engine changes such that results are no longer comparable; see CHANGELOG.md."""
+"""Increased when a change of the engine makes results incomparable; see CHANGELOG.md."""
 
 _LONGEST_NAME = 80
-"""Bytes of a task's or a pruner's name in that of a folder, which has to fit into 255."""
+"""Bytes of a task's or a pruner's name in a folder's name, which has 255 at most."""
 
 PROFILES = ("smoke", "embedded", "paper")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A request: what decides a run's result, as the user says it."""
+    """A request: everything that decides a run's result, in the user's words."""
 
     task: str
     pruner: str
@@ -40,6 +42,12 @@ class Spec:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     plugins: Sequence[str] = ()
 
+    @property
+    def name(self) -> str:
+        """What names of runs begin with."""
+        task, pruner = (shortened(name, _LONGEST_NAME) for name in (self.task, self.pruner))
+        return f"{task}-{pruner}-{self.sparsity:g}-seed{self.seed}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the ``spec`` part of a record."""
         return asdict(self) | {"plugins": list(self.plugins)}
@@ -47,26 +55,32 @@ class Spec:
 
 @dataclass(frozen=True)
 class Plan:
-    """A valid spec with all that it means looked up, without importing torch."""
+    """A valid spec and everything that it refers to, found without importing torch."""
 
     spec: Spec
-    """The request with a pruner's own sparsity, and without overrides that change nothing."""
+    """The request with the final sparsity, and without overrides that change nothing."""
     task: Entry
     pruner: Entry
     settings: Mapping[str, Any]
     """The task's settings in this profile, overrides applied."""
     options: Mapping[str, Any]
     """The pruner's options."""
-    conditions: Mapping[str, Any]
-    """The engine's settings (`harness.conditions`)."""
+    conditions: Conditions
+    """The engine's settings."""
     data: DataDescription
     data_folder: Path
     start: InitialNetwork | None = None
     """The network that the run begins from; None for a new one."""
 
     @property
+    def recipe(self) -> Recipe:
+        """How the network is trained."""
+        return Recipe.of(self.settings)
+
+    @property
     def identity(self) -> str:
-        """A hash of all that decides the result: the same identity is the same result."""
+        """A hash of everything that decides the result: equal identities mean equal results."""
+        declared = {**self.task.declared, **self.pruner.declared, **Conditions.declared()}
         decisive = {
             "engine": ENGINE_VERSION,
             "task": [self.spec.task, self.task.version],
@@ -74,7 +88,10 @@ class Plan:
             "sparsity": self.spec.sparsity,
             "seed": self.spec.seed,
             "profile": self.spec.profile,
-            "overrides": dict(sorted(self.spec.overrides.items())),
+            "overrides": {
+                name: declared[name].as_hashed(value)
+                for name, value in sorted(self.spec.overrides.items())
+            },
             "data": self.data.sha256,
         }
         if self.start is not None:
@@ -83,10 +100,8 @@ class Plan:
 
     @property
     def run_id(self) -> str:
-        """The name of the run's folder: readable, and unique by its identity."""
-        spec = self.spec
-        task, pruner = (shortened(name, _LONGEST_NAME) for name in (spec.task, spec.pruner))
-        return f"{task}-{pruner}-{spec.sparsity:g}-seed{spec.seed}-{self.identity}"
+        """The name of the run's folder: readable, and made unique by the identity."""
+        return f"{self.spec.name}-{self.identity}"
 
 
 def plan(
@@ -106,61 +121,58 @@ def plan(
     """Look up and check everything that a request names.
 
     Args:
-        registry: where names are looked up.
+        registry: the tasks and pruners.
         task: a task's name.
         pruner: a pruner's name.
         sparsity: fraction of the prunable weights to remove; None for the task's default.
         seed: not negative.
-        profile: one that the task has.
+        profile: one of the task's profiles.
         overrides: values by name, as text: of the task's settings, the pruner's options or the
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
-        data_folder: where official data lie.
-        results: where the run lies that this one begins from.
-        describe: stands in for `describe_data`, where many plans share their data.
+        data_folder: the folder of official data.
+        results: the folder of the run that this one begins from, if it begins from one.
+        describe: replaces `describe_data`, so that many plans can share their data.
 
     Raises:
-        RequestError: something is not known, not permitted or not there.
+        RequestError: a name is unknown, a value is not permitted, or data are missing.
     """
     task_entry = registry.find("task", task)
     pruner_entry = registry.find("pruner", pruner)
-    profiles = task_entry.arguments["profiles"]
-    if profile not in profiles:
-        raise RequestError(f"task {task!r} has no profile {profile!r}{nearest(profile, profiles)}")
+    settings = task_entry.settings_in(profile)
     if seed < 0:
         raise RequestError(f"seed {seed} is negative; seeds are 0, 1, 2 ...")
-    defaults = {
-        "task": {**task_entry.arguments["settings"], **profiles[profile]},
-        "pruner": dict(pruner_entry.options),
-        "engine": dict(conditions.DEFAULTS),
+    declared = {
+        "task": settings,
+        "pruner": pruner_entry.declared,
+        "engine": Conditions.declared(),
     }
-    choices = {**conditions.CHOICES, **(task_entry.arguments.get("choices") or {})}
-    limits = dict(conditions.LIMITS)
-    for entry in (task_entry, pruner_entry):
-        limits |= entry.arguments.get("limits") or {}
-    _refuse_ambiguity(defaults)
+    _refuse_ambiguity(declared)
     changed: dict[str, Any] = {}
-    values = {owner: dict(table) for owner, table in defaults.items()}
+    values = {
+        owner: {name: setting.default for name, setting in table.items()}
+        for owner, table in declared.items()
+    }
     for name, text in (overrides or {}).items():
-        owner = next((owner for owner, table in defaults.items() if name in table), None)
+        owner = next((owner for owner, table in declared.items() if name in table), None)
         if owner is None:
-            known = [name for table in defaults.values() for name in table]
+            known = [name for table in declared.values() for name in table]
             raise RequestError(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
+                f"{where_settings_are_listed(task, pruner)}"
             )
-        value = parse_setting(
-            name, text, defaults[owner][name], choices.get(name), limits.get(name)
-        )
+        value = declared[owner][name].parse(text)
         values[owner][name] = value
-        if value != defaults[owner][name]:
-            # A record names no folder of this machine; the data's own hash tells them apart.
+        if value != declared[owner][name].default:
+            # A record names no folder of this machine; the hash of the data identifies them.
             is_folder = isinstance(value, str) and Path(value).is_absolute()
             changed[name] = Path(value).name if is_folder else value
-    conditions.check(values["engine"])
     start = None
     if "start" in changed:
         start = find_initial_network(values["engine"]["start"], task, results)
         changed["start"] = values["engine"]["start"] = start.run
+    conditions = Conditions(**values["engine"])
+    task_settings = task_entry.build_settings(values["task"])
     spec = Spec(
         task=task,
         pruner=pruner,
@@ -174,27 +186,28 @@ def plan(
         spec=spec,
         task=task_entry,
         pruner=pruner_entry,
-        settings=values["task"],
+        settings=task_settings,
         options=values["pruner"],
-        conditions=values["engine"],
-        data=(describe or describe_data)(task_entry, profile, values["task"], data_folder),
+        conditions=conditions,
+        data=(describe or describe_data)(task_entry, profile, task_settings, data_folder),
         data_folder=data_folder,
         start=start,
     )
 
 
-def as_text(value: Any) -> str:
-    """Return an override as ``--set`` takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def where_settings_are_listed(task: str = "NAME", pruner: str | None = None) -> str:
+    """Return the end of a complaint about an unknown setting: the command that lists them."""
+    of_pruner = "" if pruner is None else f", and list pruner {pruner}"
+    return f" (see: python -m harness list task {task}{of_pruner})"
 
 
 def describe_data(
     task: Entry, profile: str, settings: Mapping[str, Any], data_folder: Path
 ) -> DataDescription:
-    """Return what a task's data are, without importing torch.
+    """Describe a task's data, without importing torch.
 
     Raises:
-        RequestError: they are missing or damaged, or what describes them is not there.
+        RequestError: the data are missing or damaged, or the task cannot describe them.
     """
     describe = task.describe()
     try:
@@ -213,7 +226,7 @@ def describe_data(
 
 
 def _complaint(function: Callable[..., Any], error: Exception) -> str:
-    """Return what went wrong in a function of a task, and where in its file."""
+    """Return what went wrong in a task's function, and where in its file."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file_of(function)]
     at = f", in line {own[-1].lineno}" if own else ""
@@ -222,10 +235,10 @@ def _complaint(function: Callable[..., Any], error: Exception) -> str:
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
-    """Return the fraction to remove: as asked, the task's own, or none for what does not prune.
+    """Return the fraction to remove: the given one, the task's default, or 0 for a dense method.
 
     Raises:
-        RequestError: it is no such fraction.
+        RequestError: the given value is not such a fraction.
     """
     if asked is not None and not (math.isfinite(asked) and 0 <= asked < 1):
         raise RequestError(
@@ -237,9 +250,9 @@ def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:
     return float(task.arguments.get("sparsity", 0.98) if asked is None else asked)
 
 
-def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
+def _refuse_ambiguity(declared: Mapping[str, Mapping[str, Setting]]) -> None:
     owners: dict[str, str] = {}
-    for owner, table in tables.items():
+    for owner, table in declared.items():
         for name in table:
             if name in owners:
                 raise RequestError(
@@ -247,43 +260,3 @@ def _refuse_ambiguity(tables: Mapping[str, Mapping[str, Any]]) -> None:
                     "rename it in the plug-in"
                 )
             owners[name] = owner
-
-
-def parse_setting(
-    name: str, text: str, default: Any, choices: Sequence[str] | None, limit: str | None = None
-) -> Any:
-    """Return the text as a value of the default's type.
-
-    Args:
-        name: for the error.
-        text: the value as the user wrote it.
-        default: gives the type; a whole number that is positive by default stays positive, and
-            no other number becomes negative.
-        choices: the permitted values, if they are listed.
-        limit: the interval in which a number lies, in place of what the default says.
-
-    Raises:
-        RequestError: it is none, or not one of the choices.
-    """
-    if choices is not None and text not in choices:
-        raise RequestError(f"{name}={text}: unknown value{nearest(text, choices)}")
-    if isinstance(default, bool):
-        if text not in ("true", "false"):
-            raise RequestError(f"{name}={text}: is neither true nor false")
-        return text == "true"
-    try:
-        value = type(default)(text)
-    except ValueError:
-        kind = {int: "a whole number", float: "a number"}[type(default)]
-        raise RequestError(f"{name}={text}: is not {kind}, as in {name}={default}") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RequestError(f"{name}={text}: is not a finite number")
-    if limit is not None:
-        if not is_within(value, limit):
-            raise RequestError(f"{name}={text}: is outside {limit}")
-        return value
-    if isinstance(value, int) and value < 1 <= default:
-        raise RequestError(f"{name}={text}: is less than 1")
-    if isinstance(value, int | float) and value < 0 <= default:
-        raise RequestError(f"{name}={text}: is negative")
-    return value

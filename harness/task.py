@@ -10,16 +10,20 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from harness.data.loading import loaded
 from harness.seeds import derive
+from harness.settings import Recipe
 
 Batch = Any
 """What a task's stream yields and its loss takes: usually a tuple of tensors."""
 
 Split = Literal["validation", "test"]
+"""The data that a network is evaluated on."""
 
 CPU = torch.device("cpu")
+"""The default device of batches."""
 
 _Draw = tuple[Tensor, Generator]
 
@@ -62,6 +66,11 @@ class Task(ABC):
         self.settings = settings
         self.data_folder = data_folder
         self.device = device
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the network is trained: the settings that every task has."""
+        return Recipe.of(self.settings)
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -110,12 +119,19 @@ class Task(ABC):
         """Return the outputs for one sample; units trace this call through the network."""
         return self.outputs(model, self.one_sample())
 
-    @abstractmethod
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed outputs, before any softmax, for an input of ones.
 
-        The objective of SynFlow; the model is in double precision and without signs.
+        This is the objective of SynFlow; the model is in double precision and without signs. By
+        default the input is `one_sample` with ones for all floating-point numbers. A task overrides
+        it if `outputs` end in a softmax, or if its inputs are not floating-point numbers.
         """
+        ones = tree_map_only(Tensor, _ones_like, self.one_sample())
+        return self.outputs(model, ones).sum()
+
+
+def _ones_like(tensor: Tensor) -> Tensor:
+    return torch.ones_like(tensor, dtype=torch.double) if tensor.is_floating_point() else tensor
 
 
 class ShuffledBatches:

@@ -1,4 +1,4 @@
-"""Numbers, columns and tables as text for people."""
+"""Numbers, lists and tables formatted as text."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ WIDTH = 100
 
 
 def number(value: float | None) -> str:
-    """Return four digits of a number, a dash where there is none."""
+    """Return a number with four significant digits; a dash for None."""
     return "-" if value is None else f"{value:.4g}"
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction in percent."""
+    """Return a fraction as a percentage."""
     return f"{100 * fraction:.6g} %"
 
 
-def size(value: int | None) -> str:
-    """Return a number of bytes with a unit."""
+def size(value: float | None) -> str:
+    """Return a number of bytes with a decimal unit; a dash for None."""
     if value is None:
         return "-"
     scaled = float(value)
@@ -31,18 +31,25 @@ def size(value: int | None) -> str:
     return f"{scaled:.3g} GB"
 
 
-def count(value: int | None) -> str:
-    """Return a whole number with separators, a dash where there is none."""
+def count(value: float | None) -> str:
+    """Return an integer with thousands separators; a dash for None."""
     return "-" if value is None else f"{value:,}"
 
 
 def several(amount: float, noun: str) -> str:
-    """Return an amount of something, in the singular or the plural."""
+    """Return an amount with its noun in the singular or plural, as in ``2 runs``."""
     return f"{amount:,g} {noun}" if amount == 1 else f"{amount:,g} {noun}s"
 
 
+def first_of(names: Iterable[str], most: int = 3) -> str:
+    """Return the first few names and the number of the others, as in ``a, b, c and 4 more``."""
+    listed = list(names)
+    rest = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text in columns aligned to the left, the last of which is wrapped."""
+    """Return rows as left-aligned columns; the last column is wrapped at `WIDTH`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     lines = []
     for *cells, last in rows:
@@ -55,9 +62,12 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], left: int = 0) -> str:
-    """Return rows as text in columns, aligned to the right but for the first few.
+    """Return rows as right-aligned columns.
 
-    The last cell of a row that is shorter than the first row is text and has no column.
+    Args:
+        rows: the cells. If a row is shorter than the first one, its last cell is free text that
+            belongs to no column.
+        left: the number of columns that are left-aligned instead.
     """
     rows = list(rows)
     columns = len(rows[0])

@@ -97,6 +97,10 @@ def slim_dense(run: Run, *, macs: float = 0.1) -> None:
     is its share of the dense network's multiply-accumulates. Set it to the share in the record of
     the structured method, and both networks are equally fast. The sparsity follows from the shape
     and cannot be requested. The initial weights are a part of the wide network's, at its scale.
+
+    Args:
+        run: the run.
+        macs: the network's multiply-accumulates as a share of the dense network's.
     """
     run.prune(ChannelsByOperations, criteria.random, 1 - macs, scope=per_layer)
     run.train()
@@ -112,6 +116,10 @@ def random_u(run: Run, *, uniform: bool = False) -> None:
     The default draws from all layers at once, which gives them equal sparsities up to chance.
     ``uniform`` removes exactly the same fraction of every layer, as the official EarlyCroP code
     does in expectation.
+
+    Args:
+        run: the run.
+        uniform: whether every layer loses the same fraction.
     """
     run.prune(Weights, criteria.random, run.sparsity, scope=per_layer if uniform else None)
     run.train()
@@ -178,6 +186,10 @@ def snipit_u(run: Run, *, steps: int = 5) -> None:
     Score: that of ``snip``, computed anew on the pruned network at each sparsity. These are
     ``rho - (rho - 1/2) / 2^i``, for ``i`` from 0 to ``steps``, and at last ``rho``. SNIP-it,
     Verdenius et al. 2020, arXiv:2006.00896.
+
+    Args:
+        run: the run.
+        steps: how often the distance to the target is halved before the last pruning.
     """
     run.prune(Weights, criteria.snip, halving_steps(run.sparsity, steps))
     run.train()
@@ -191,6 +203,10 @@ def snapit_s(run: Run, *, steps: int = 5) -> None:
     arXiv:2006.00896.
 
     Deviation: the intermediate sparsities are those of weights; the original counts channels.
+
+    Args:
+        run: the run.
+        steps: how often the distance to the target is halved before the last pruning.
     """
     run.prune(Channels, criteria.snip, halving_steps(run.sparsity, steps))
     run.train()
@@ -217,6 +233,10 @@ def synflow(run: Run, *, rounds: int = 100) -> None:
     Score: ``v . dR/dv``, where ``R`` is the summed output of the network with all weights replaced
     by their magnitudes, for an input of ones. Round ``n`` prunes to ``1 - (1 - rho)^(n / rounds)``.
     SynFlow, Tanaka et al. 2020, arXiv:2006.05467.
+
+    Args:
+        run: the run.
+        rounds: how many prunings the sparsity is spread over.
     """
     run.prune(Weights, criteria.synflow, geometric_steps(run.sparsity, rounds))
     run.train()
@@ -259,6 +279,10 @@ def cropit_u(run: Run, *, steps: int = 5) -> None:
 
     Score: that of ``crop_u``, at the sparsities of ``snipit_u``. Rachwan et al. 2022,
     arXiv:2206.10451.
+
+    Args:
+        run: the run.
+        steps: how often the distance to the target is halved before the last pruning.
     """
     run.prune(Weights, criteria.crop, halving_steps(run.sparsity, steps))
     run.train()
@@ -272,6 +296,12 @@ def cropit_s(run: Run, *, steps: int = 5, mixed: bool = False, before_norm: bool
     arXiv:2206.10451.
 
     Deviation: the intermediate sparsities are those of weights; the original counts channels.
+
+    Args:
+        run: the run.
+        steps: how often the distance to the target is halved before the last pruning.
+        mixed: score by the effect of a gate on the gradient flow of the weights (``crop_s``).
+        before_norm: put the gates before normalisation (``crop_s``).
     """
     run.prune(Channels, crop_on_gates(mixed, before_norm), halving_steps(run.sparsity, steps))
     run.train()
@@ -340,8 +370,8 @@ def earlycrop_s(
         steps: how often the distance to the target is halved; 0 prunes in one shot.
         threshold: of the trigger; 0 means ``sqrt(1 - rho)``.
         norm_power: 2 for squared distances, 1 for distances.
-        mixed: see ``crop_s``.
-        before_norm: see ``crop_s``.
+        mixed: score by the effect of a gate on the gradient flow of the weights (``crop_s``).
+        before_norm: put the gates before normalisation (``crop_s``).
     """
     lazy = LazyRegime(threshold or math.sqrt(1 - run.sparsity), norm_power)
     run.train(until=lazy, at_most=run.budget // 2)
@@ -357,7 +387,13 @@ def earlycrop_s(
     limits={"moment": "[0, 1)", "steps": "[0, inf)"},
 )
 def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
-    """Prune like EarlyCroP-U after a fixed share of the budget, whatever its trigger would say."""
+    """Prune like EarlyCroP-U after a fixed share of the budget, whatever its trigger would say.
+
+    Args:
+        run: the run.
+        moment: the share of the budget before the pruning.
+        steps: how often the distance to the target is halved; 0 prunes in one shot.
+    """
     run.train(epochs=_epochs(run, moment))
     run.prune(Weights, criteria.crop, halving_steps(run.sparsity, steps))
     run.train()
@@ -370,7 +406,13 @@ def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
     limits={"moment": "[0, 1)", "steps": "[0, inf)"},
 )
 def earlycrop_s_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
-    """Prune like EarlyCroP-S after a fixed share of the budget, whatever its trigger would say."""
+    """Prune like EarlyCroP-S after a fixed share of the budget, whatever its trigger would say.
+
+    Args:
+        run: the run.
+        moment: the share of the budget before the pruning.
+        steps: how often the distance to the target is halved; 0 prunes in one shot.
+    """
     run.train(epochs=_epochs(run, moment))
     run.prune(Channels, crop_on_gates(), halving_steps(run.sparsity, steps))
     run.train()
@@ -438,6 +480,10 @@ def magnitude_s(run: Run, *, relative: bool = False) -> None:
     fan-in, and the network collapses. This is the nature of the method and the reason why later
     work compares channels within their layer. ``relative`` does so: ``mean |W_j|`` over its mean
     in the group (Molchanov et al. 2017, arXiv:1611.06440).
+
+    Args:
+        run: the run.
+        relative: whether to compare channels with those of their own layer only.
     """
     run.train(epochs=run.budget // 2)
     run.prune(Channels, relative_filter_magnitude if relative else filter_magnitude, run.sparsity)
@@ -468,6 +514,11 @@ def ltr(run: Run, *, rounds: int = 5, rewind_epoch: int = 1) -> None:
 
     Deviation: the original removes 20 % of the remaining weights in each round, 18 rounds for
     98 %. Here ``rounds`` rounds remove equal ratios; five cost about as much as published.
+
+    Args:
+        run: the run.
+        rounds: how many prunings the sparsity is spread over.
+        rewind_epoch: the epoch to whose weights every round goes back.
     """
     run.train(epochs=rewind_epoch)
     ticket = run.snapshot()

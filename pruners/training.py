@@ -95,4 +95,6 @@ def _gate_gradient(norm: nn.Module) -> Tensor:
 
 # The lower-case names are for methods of plug-ins that use them.
 l1 = L1
+"""Another name of `L1`."""
 taylor = Taylor
+"""Another name of `Taylor`."""

@@ -20,6 +20,7 @@ from harness.trigger import Masks, Reading
 from harness.units import Units
 
 REFERENCES = ("start", "first_epoch")
+"""What `LazyRegime` can measure distances from."""
 
 
 @dataclass
@@ -178,8 +179,11 @@ class MaskDistance:
 
 # The lower-case names are for methods of plug-ins that use them.
 lazy_regime = LazyRegime
+"""Another name of `LazyRegime`."""
 at_epoch = AtEpoch
+"""Another name of `AtEpoch`."""
 mask_distance = MaskDistance
+"""Another name of `MaskDistance`."""
 
 
 def _squared_norm(tensors: Mapping[str, Tensor]) -> Tensor:

@@ -1,30 +1,30 @@
-"""What the page's charts are drawn from."""
+"""The data of the page's charts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.record import Epoch, Record
 from harness.results.intervals import Interval
-from harness.storage.store import Record
-from reports.groups import QUALITIES, Group, Section
-from reports.quantities import QUANTITIES
+from reports.groups import METRICS, Group, Section
+from reports.quantities import COSTS, PAPER_ONLY, QUANTITIES, epochs
 from reports.results import Results
 
 COLOURS = 7
 MARKERS = 6
 MOST_EPOCHS = 60
-"""In a curve; of a longer one every so many are shown."""
+"""In a curve; longer ones are thinned."""
 
 LARGEST = 1e300
-"""Of what is drawn."""
+"""The largest number that is drawn."""
 
 Triple = tuple[float, float | None, float | None]
 
 
 def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
-    """Return every method with the colour and marker that it has in every figure."""
+    """Return every method with its colour and marker, which are the same in all figures."""
     found: dict[str, Group] = {}
     for section in sections:
         for group in section.groups:
@@ -44,7 +44,7 @@ def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
 
 
 def chart_data(section: Section, results: Results) -> dict[str, Any]:
-    """Return a section as the page's script draws it."""
+    """Return the data from which the page's script draws a section."""
     return {
         "title": section.name,
         "stamp": section.stamp,
@@ -61,11 +61,12 @@ def chart_data(section: Section, results: Results) -> dict[str, Any]:
 
 
 def quantity_data() -> dict[str, Any]:
-    """Return the names of the axes."""
+    """Return the quantities that can be axes, with title and largest value."""
     return {
         key: {
             "title": quantity.title,
-            "theoretical": quantity.origin == "theoretical",
+            "theoretical": quantity.theoretical,
+            "cost": key in COSTS and key not in PAPER_ONLY,
             "most": 100 if quantity.unit == "%" else None,
         }
         for key, quantity in QUANTITIES.items()
@@ -74,7 +75,7 @@ def quantity_data() -> dict[str, Any]:
 
 def _quality_names(section: Section) -> dict[str, str]:
     keys = sorted({key for group in section.groups for key in group.intervals} - set(QUANTITIES))
-    keys = [*(key for key in QUALITIES if key in keys), *(k for k in keys if k not in QUALITIES)]
+    keys = [*(key for key in METRICS if key in keys), *(k for k in keys if k not in METRICS)]
     names = {
         "test": f"Test {section.metric_title}",
         "validation": f"Validation {section.metric_title}",
@@ -108,7 +109,7 @@ def _triple(interval: Interval, scale: float = 1) -> Triple:
 
 
 def rounded(value: float) -> float:
-    """Return five digits of a number: more than can be seen."""
+    """Return a number with five digits, which is more than can be seen."""
     return float(f"{value:.5g}")
 
 
@@ -134,12 +135,11 @@ def _layers(section: Section, results: Results) -> list[str]:
     return []
 
 
-def _epochs(record: Record) -> Iterable[tuple[float, Mapping[str, Any]]]:
-    """Go through the epochs of a run, each with the epochs spent until its end."""
-    per_step = record["cost"]["epochs"] / record["cost"]["steps"] if record["cost"]["steps"] else 0
+def _epochs(record: Record) -> Iterable[tuple[float, Epoch]]:
+    """Go through the epochs of a run, each with the number of epochs spent until its end."""
     for event in record["events"]:
         for epoch in event.get("epochs", ()):
-            yield epoch["spent"] * per_step, epoch
+            yield epochs(epoch["spent"], record), epoch
 
 
 def _curve(section: Section, group: Group, results: Results) -> dict[str, Any]:
@@ -171,16 +171,16 @@ def _trigger(group: Group, results: Results) -> dict[str, Any] | None:
 
 
 def _mean_curve(series: Sequence[Sequence[tuple[float, float | None]]]) -> list[list[float]]:
-    """Return [epoch, mean, lowest, highest] over the runs that have a value there."""
+    """Return [epoch, mean, lowest, highest] of each epoch, over the runs with a value there."""
     values: dict[float, list[float]] = {}
     for run in series:
         for spent, value in run:
             if value is not None and math.isfinite(value):
                 values.setdefault(rounded(spent), []).append(value)
-    epochs = sorted(values)
-    thinned = epochs[:: -(-len(epochs) // MOST_EPOCHS)] if epochs else []
-    if epochs and thinned[-1] != epochs[-1]:
-        thinned.append(epochs[-1])
+    known = sorted(values)
+    thinned = known[:: -(-len(known) // MOST_EPOCHS)] if known else []
+    if known and thinned[-1] != known[-1]:
+        thinned.append(known[-1])
     return [
         [epoch, *map(rounded, (sum(v) / len(v), min(v), max(v)))]
         for epoch in thinned

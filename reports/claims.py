@@ -1,4 +1,4 @@
-"""Statements held against results; see `benchmarks/claims.toml` for how they are written."""
+"""Claims checked against results; ``claims.toml`` explains how they are written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from harness.errors import RequestError
@@ -35,37 +36,38 @@ from reports.verdicts import (
     together,
 )
 
-CLAIMS = Path(__file__).resolve().parent.parent / "benchmarks" / "claims.toml"
+CLAIMS = resources.files("reports") / "claims.toml"
+"""The claims of the paper (Rachwan et al., ICML 2022)."""
 
 EQUAL = 1.25
-"""Costs are equal if neither is more than this many times the other."""
+"""Two costs are equal if neither is more than this factor larger than the other."""
 
 EFFECTS = ("improvement", "ratio", "value")
 
 SMALLEST: Mapping[str, float] = {"improvement": 1.0, "ratio": 1.05, "value": 1.05}
-"""How far on the wrong side an effect has to be to contradict, where the claims do not say it: in
-percent of the way from the baseline to dense, and as a factor of the threshold."""
+"""The smallest effect on the wrong side that contradicts a claim, unless the claim says otherwise:
+in percent of the way from the baseline to dense, or as a factor of the threshold."""
 
-BESIDE: Mapping[str, str] = {
+COMPANIONS: Mapping[str, str] = {
     "kernel_change": "kernel_alignment",
     "kernel_drift_at_trigger": "kernel_alignment_at_trigger",
 }
-"""Shown with a quantity: a kernel that only grows has changed, and is aligned all the same."""
+"""Shown with a quantity, since a kernel that only grows has changed and is still aligned."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One comparison: over all of its tasks together, or in one cell, for information.
+    """The outcome of a comparison: over all of its tasks together, or in one cell for information.
 
     Attributes:
         test: what the claim expects, in words.
         what: which methods are compared.
         where: on which tasks, or the task and sparsity of the cell.
-        verdict: supported, contradicted or undecided; empty for information.
-        effect: with its interval and p-value, or why there is none.
-        stamp: of the data.
-        decides: whether the claim's verdict rests on it.
-        p: two-sided, that the true effect is just the threshold.
+        verdict: supported, contradicted or undecided; empty if it is for information.
+        effect: the effect with its interval and p-value, or why there is none.
+        stamp: a warning if the data are not the published ones.
+        decides: whether the verdict on the claim depends on it.
+        p: two-sided p-value of the hypothesis that the true effect is the threshold.
     """
 
     test: str
@@ -80,14 +82,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the results say of a statement.
+    """The verdict on a claim.
 
     Attributes:
         verdict: supported, contradicted or undecided.
-        because: in one line.
-        tests: what was held against what.
+        statement: what is claimed.
+        because: the reason for the verdict, in one line.
+        tests: its comparisons, in words.
         outcomes: each comparison that the results allow, followed by its cells.
-        missing: methods of the tests that were never run.
+        missing: methods that the tests name and that were never run.
     """
 
     statement: str
@@ -100,14 +103,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Compared:
-    """A method on one task at one sparsity, held against another or against nothing.
+    """A comparison in one cell: one task at one sparsity.
 
     Attributes:
-        task: cells of one task weigh as much together as those of another.
+        task: its task; all tasks have the same weight, however many cells they have.
         where: the task and sparsity in words.
         effects: by seed, on the scale on which they are averaged; ratios as logarithms.
-        reason: why there are none.
-        remark: what else is to be known.
+        reason: why there are no effects.
+        remark: a remark on the cell.
     """
 
     task: str
@@ -119,13 +122,13 @@ class Compared:
 
     @property
     def counts(self) -> bool:
-        """Whether there are seeds enough."""
+        """Whether it has enough seeds."""
         return len(self.effects) >= FEWEST_SEEDS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods, or a method and a value, on every task and sparsity where both were run."""
+    """Two methods, or a method and a value, on all tasks and sparsities where both were run."""
 
     test: Mapping[str, Any]
     what: str
@@ -133,16 +136,16 @@ class Comparison:
 
     @property
     def counted(self) -> list[Compared]:
-        """The cells that have a part in the estimate."""
+        """The cells on which the estimate rests."""
         return [cell for cell in self.cells if cell.counts]
 
     @property
     def estimate(self) -> Estimate | None:
-        """The effect on all tasks together, each weighing the same; None with too few seeds."""
+        """The mean effect over all tasks, which have the same weight; None with too few seeds."""
         return over_tasks((cell.task, cell.effects) for cell in self.counted)
 
 
-def judge(sections: Sequence[Section], path: Path = CLAIMS) -> list[Verdict]:
+def judge(sections: Sequence[Section], path: Traversable = CLAIMS) -> list[Verdict]:
     """Return the verdict on each claim of a file.
 
     Raises:
@@ -192,8 +195,8 @@ def _judge(
 
 
 def claims_table(judged: Sequence[Verdict]) -> Table:
-    """Return the claims with what was held against what, a row for each comparison and cell."""
-    none = [Outcome("", NONE, NONE, "undecided", "nothing was run that could decide it", None)]
+    """Return the table of all claims, with a row for each comparison and each of its cells."""
+    none = [Outcome("", NONE, NONE, "undecided", "no run can decide it", None)]
     blocks = []
     for verdict in judged:
         rows = [
@@ -206,7 +209,7 @@ def claims_table(judged: Sequence[Verdict]) -> Table:
         ]
         blocks.append(Block(f"{verdict.verdict}: {verdict.statement}", rows))
     columns = ["Comparison", "On", "Test", "Effect", "p", "Verdict", "Data"]
-    return Table("claims", "The talk's claims, checked", columns, blocks)
+    return Table("claims", "The claims of the paper, checked", columns, blocks)
 
 
 def _p_cell(outcome: Outcome) -> Cell:
@@ -215,7 +218,7 @@ def _p_cell(outcome: Outcome) -> Cell:
 
 def _because(found: Sequence[str], not_run: int) -> str:
     if not found:
-        return "nothing was run that could decide it"
+        return "no run can decide it"
     words = [f"{n} {verdict}" for verdict, n in sorted(Counter(found).items())]
     words += [f"{not_run} not run"] if not_run else []
     return f"{', '.join(words)} of {len(found) + not_run} comparisons"
@@ -226,7 +229,7 @@ def _in_words(test: Mapping[str, Any]) -> str:
     if effect not in EFFECTS:
         raise ValueError(f"unknown effect {effect!r}; known: {', '.join(EFFECTS)}")
     if test["is"] not in ("above", "below"):
-        raise ValueError(f"'is' has to be above or below, not {test['is']!r}")
+        raise ValueError(f"'is' must be above or below, not {test['is']!r}")
     who = _listed(test["of"])
     against = f" against {_listed(test['against'])}" if "against" in test else ""
     equal = f" of equal {_label(test['equal'])}" if "equal" in test else ""
@@ -261,7 +264,7 @@ def _threshold(test: Mapping[str, Any], smallest: Mapping[str, float]) -> Thresh
 
 
 Lacking = list[tuple[str, ...]]
-"""The comparisons that a test names and no results allow: a method, or two."""
+"""The comparisons that a test names and the results do not allow, each as its methods' names."""
 
 
 def _comparisons(
@@ -283,22 +286,22 @@ def _comparisons(
 
 
 def _names(group: Group) -> set[str]:
-    """Return what a test may call a group."""
+    """Return the names by which a test may refer to a group."""
     alone = {group.method, f"kind:{group.kind}", f"every:{group.pruner}"}
     return alone | {"dense"} if group.kind == "dense" else alone
 
 
 def _identity(test: Mapping[str, Any], other: Group) -> str:
-    """Return what other groups have in common that belong to one comparison."""
+    """Return the name that is equal for all other groups of one comparison."""
     return other.pruner if "equal" in test else other.method
 
 
 def _asked(test: Mapping[str, Any]) -> set[tuple[str, ...]]:
-    """Return the comparisons that a test names, of which none may be lacking."""
+    """Return the comparisons that a test names, all of which are needed to support it."""
     if "against" not in test:
         return {(name,) for name in test["of"]}
     if "equal" in test:
-        return set()  # what costs as much is for the results to say
+        return set()  # which networks have equal cost depends on the results
     return {(name, other) for name in test["of"] for other in test["against"] if name != other}
 
 
@@ -309,7 +312,7 @@ def _selected(section: Section, names: Sequence[str]) -> list[Group]:
 def _cells(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[Group | None, str, Compared]]:
-    """Go through what a group is held against, with the comparison in words and the effects."""
+    """Go through what a group is compared with: the other group, both in words, and the effects."""
     where = f"{section.name}, {percent(group.sparsity)}"
     if test["effect"] == "value":
         yield None, group.title, _made(test, section, where, _value(test, group, section), group)
@@ -319,7 +322,7 @@ def _cells(
             setting = f" with {home.setting or 'the usual settings'}" * (home is not section)
             effects = _effects(test, group, section, other, home)
             place = f"{where}, {other.title}{setting}"
-            title = other.rows[0]["pruner_title"]
+            title = other.members[0].pruner_title
             cell = _made(test, section, place, effects, group, other)
             yield other, f"{group.title} against {title}", cell
         return
@@ -336,14 +339,14 @@ def _made(
     test: Mapping[str, Any], section: Section, where: str, effects: BySeed | str, *groups: Group
 ) -> Compared:
     remarks = [
-        f"{group.title}: {group.statuses['failed']} of {group.runs} failed, which is no result"
+        f"{group.title}: {group.statuses['failed']} of {group.runs} runs failed"
         for group in groups
         if group.statuses.get("failed")
     ]
     reason, by_seed = (effects, {}) if isinstance(effects, str) else ("", effects)
-    beside = BESIDE.get(test.get("quantity", ""))
+    beside = COMPANIONS.get(test.get("quantity", ""))
     if beside is not None and by_seed:
-        found = [values(group.rows, beside, None)[0] for group in groups]
+        found = [values(group.members, beside, None)[0] for group in groups]
         means = [number(statistics.mean(each.values())) for each in found if each]
         remarks += [f"{_label(beside)} {' against '.join(means)}"] if means else []
     return Compared(section.task, where, section.stamp, by_seed, reason, "; ".join(remarks))
@@ -352,10 +355,10 @@ def _made(
 def _of_equal_cost(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[Group, Section]]:
-    """Go through the networks of the same task that cost as much as a pruned one.
+    """Go through the networks of the same task that have the same cost as a pruned one.
 
-    Of dense networks it is those of other settings, which may be smaller; of methods those of
-    the same settings, whatever sparsity was asked of them and whatever their options.
+    Dense networks are those of other settings, which may be smaller. Methods are those of the same
+    settings, at any sparsity and with any options.
     """
     cost = group.intervals.get(test["equal"])
     for home in sections:
@@ -384,34 +387,34 @@ def _value(test: Mapping[str, Any], group: Group, section: Section) -> BySeed | 
 
 
 def _undisturbed(group: Group, key: str, section: Section) -> tuple[BySeed, str]:
-    rows = undisturbed(group.rows, key)
-    if not rows:
-        return {}, "other work on the machine disturbed the measurement"
-    return values(rows, key, section.device)
+    runs = undisturbed(group.members, key)
+    if not runs:
+        return {}, "other programs on the machine disturbed the measurement"
+    return values(runs, key, section.machine)
 
 
 def _effects(
     test: Mapping[str, Any], group: Group, section: Section, other: Group, home: Section
 ) -> BySeed | str:
-    """Return the effects paired by seed; as a text, why there are none."""
+    """Return the effects paired by seed; if there are none, why, as a string."""
     if test["effect"] == "improvement":
         return _improvement(group, section, other, home)
     key = test["quantity"]
-    if energy_is_estimated((*group.rows, *other.rows), key):
+    if energy_is_estimated((*group.members, *other.members), key):
         return "energy is only estimated here"
     ours, reason = _undisturbed(group, key, section)
     theirs, their_reason = _undisturbed(other, key, section)
     if not ours.keys() & theirs.keys():
         return reason or their_reason or "no runs of the same seed"
     if not positive(ours, theirs):
-        return "is zero, which has no ratio"
+        return "zero has no ratio"
     return paired(ours, theirs, log_ratio)
 
 
 def _improvement(group: Group, section: Section, other: Group, home: Section) -> BySeed | str:
     ours, theirs = normalised(section, group), normalised(home, other)
     if ours is None or theirs is None:
-        return "no dense run to scale by"
+        return "no dense run to normalise by"
     if home is not section:
         theirs = _rescaled(theirs, home, section)
     pairs = {seed: 100 * difference for seed, difference in paired(ours, theirs).items()}
@@ -445,7 +448,7 @@ def _outcomes(
     effect = "the methods were not run on the same task" if not cells else ""
     reasons = {cell.reason for cell in cells}
     effect = effect or (reasons.pop() if len(reasons) == 1 else "")
-    effect = effect or "on no task are there enough runs"
+    effect = effect or "too few runs on every task"
     if estimate is not None:
         effect = _written(test, estimate) + _p_words(judgement)
     yield Outcome(
@@ -468,14 +471,14 @@ def _places(comparison: Comparison) -> str:
         return NONE
     words = f"{several(len({cell.task for cell in counted}), 'task')} together"
     words += f", {several(len(counted), 'cell')}"
-    return f"{words}; {without} more without enough runs" if without else words
+    return f"{words}; {without} more with too few runs" if without else words
 
 
 def _stamp(cells: Sequence[Compared]) -> str | None:
     stamps = {cell.stamp for cell in cells if cell.stamp}
     if len(stamps) == 1 and all(cell.stamp for cell in cells):
         return stamps.pop()
-    return "HOLDS STAND-IN OR SYNTHETIC DATA" if stamps else None
+    return "INCLUDES STAND-IN OR SYNTHETIC DATA" if stamps else None
 
 
 def _shown(test: Mapping[str, Any], cell: Compared, further: str = "") -> str:
@@ -491,7 +494,7 @@ def _written(test: Mapping[str, Any], estimate: Estimate) -> str:
     unit = " %" if test["effect"] == "improvement" else ""
     words = f"{write(effect.mean)}{unit}"
     if effect.low is None or effect.high is None or not effect.decides:
-        return f"{words}, n={effect.n}: too few seeds to tell"
+        return f"{words}, n={effect.n}: too few seeds"
     return f"{words} [{write(effect.low)}, {write(effect.high)}], n={effect.n}"
 
 
@@ -503,5 +506,5 @@ def _p_words(judgement: Judgement) -> str:
     if p < corrected < 1:
         words += f" ({corrected:.2g} corrected)"
     if judgement.verdict == "undecided" and corrected < SIGNIFICANCE:
-        words += ": too small to contradict"
+        words += ": too small to contradict the claim"
     return words

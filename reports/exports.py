@@ -1,4 +1,4 @@
-"""Tables as files: CSV, Markdown and LaTeX, safe to open whatever a plug-in is called."""
+"""Tables as files in CSV, Markdown and LaTeX, with names of plug-ins and the like escaped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import io
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
-from harness.storage.store import Record
+from harness.record import Record
+from harness.results.frame import leaves
 from reports.provenance import without_paths
 from reports.tables import MINUS, NONE, Cell, Table, number
 
@@ -48,8 +49,8 @@ _LATEX = {
 def to_csv(table: Table) -> str:
     """Return a table as CSV.
 
-    A column is the number alone, without separators of thousands and empty where there is none;
-    the ends of its interval and what else is said of it stand in columns of their own.
+    A number has no separators of thousands; its field is empty if it is not known. The ends of its
+    interval, and remarks on it, have columns of their own.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -95,7 +96,7 @@ def _value(cell: Cell) -> str:
 
 
 def _remark(cell: Cell) -> str:
-    """Return what a cell says beside its number, or why it has none."""
+    """Return what a cell says in addition to its number, or why it has none."""
     if not _is_number(cell):
         said = cell.detail or (cell.note if cell.text == NONE else "")
     elif cell.text.startswith("~"):
@@ -110,26 +111,26 @@ def _remark(cell: Cell) -> str:
 
 
 def _plain(value: float | None) -> str:
-    """Return a number as every program reads it."""
+    """Return a number in a form that every program reads."""
     return "" if value is None else f"{value:.12g}"
 
 
 PARTS = ("spec", "task", "pruner", "data", "quality", "sparsity", "cost", "provenance")
-"""Of a record, those whose numbers and words are columns of `runs_to_csv`, in this order."""
+"""The parts of a record that `runs_to_csv` has columns for, in this order."""
 
 
 def runs_to_csv(records: Mapping[str, Record], counted: Collection[str]) -> str:
-    """Return a row for each run as CSV, whatever became of it.
+    """Return a row for each run as CSV, whatever its status.
 
-    A column is named as the number's place in the run's ``record.json``, ``cost.step_ms`` say, and
-    is in the record's unit. Numbers are written as in the record, true and false as words; a field
-    is empty where the record has null or nothing. Lists (``events``, ``sparsity.per_layer``) are
-    left out, and so are folders in the names of files; the overrides are one JSON object. The
-    column ``counted`` says whether the report uses the run.
+    A column is named like its place in the run's ``record.json``, such as ``cost.step_ms``, and is
+    in the record's unit (`harness.results.frame.columns`). Numbers are written as in the record,
+    true and false as words; a field is empty if the record has null or lacks it. Lists
+    (``events``, ``sparsity.per_layer``) and the folders of files are left out; the overrides are
+    one JSON object. The column ``counted`` says whether the report uses the run.
 
     Args:
-        records: of the runs, by name.
-        counted: names of those that the report uses.
+        records: the records, by run.
+        counted: the runs that the report uses.
     """
     rows = [
         {
@@ -137,7 +138,7 @@ def runs_to_csv(records: Mapping[str, Record], counted: Collection[str]) -> str:
             "status": record["status"],
             "reason": without_paths(record["reason"] or ""),
             "counted": run_id in counted,
-            **{name: value for part in PARTS for name, value in _leaves(part, record.get(part))},
+            **{name: value for part in PARTS for name, value in _columns(part, record)},
         }
         for run_id, record in sorted(records.items())
     ]
@@ -152,14 +153,13 @@ def runs_to_csv(records: Mapping[str, Record], counted: Collection[str]) -> str:
     return text.getvalue()
 
 
-def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if place == "spec.overrides":
-        yield place, json.dumps(value, sort_keys=True) if value else None
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(f"{place}.{name}", inner)
-    elif not isinstance(value, list):
-        yield place, value
+def _columns(part: str, record: Record) -> Iterator[tuple[str, Any]]:
+    overrides = record["spec"]["overrides"]
+    for place, value in leaves(cast(Mapping[str, Any], record).get(part), part):
+        if not place.startswith("spec.overrides."):
+            yield place, value
+    if part == "spec":
+        yield "spec.overrides", json.dumps(overrides, sort_keys=True) if overrides else None
 
 
 def _as_recorded(value: Any) -> str:
@@ -171,14 +171,14 @@ def _as_recorded(value: Any) -> str:
 
 
 def as_field(text: object) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
+    """Return a text that spreadsheets do not take for a formula."""
     field = "" if text is None else str(text)
     looks_like_one = field[:1] in ("=", "+", "-", "@", "\t", "\r", "\n")
     return f"'{field}" if looks_like_one and not _NUMBER.fullmatch(field) else field
 
 
 def to_markdown(table: Table) -> str:
-    """Return a table in Markdown, the best in bold."""
+    """Return a table in Markdown, with the best in bold."""
     lines = [f"**{_markdown(table.title)}**", ""]
     lines += [f"{_markdown(table.stamp)}", ""] if table.stamp else []
     lines.append(_markdown_row(map(_markdown, table.columns)))
@@ -203,13 +203,13 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Return a text that Markdown shows as it is."""
+    """Return a text with all markup of Markdown escaped."""
     escaped = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def to_latex(table: Table) -> str:
-    """Return a table in LaTeX (booktabs, amssymb), the best in bold."""
+    """Return a table in LaTeX (booktabs, amssymb), with the best in bold."""
     lines = [
         r"% \usepackage{booktabs,amssymb}",
         r"\begin{table}",
@@ -246,7 +246,7 @@ def _latex(text: str) -> str:
 
 
 def _in_full(cell: Cell) -> str:
-    """Return all that a cell says, with its symbol and its interval."""
+    """Return the text of a cell with its symbol and its interval."""
     detail = cell.detail
     alone = _is_number(cell) and "[" not in cell.text
     if alone and not detail and cell.low is not None and cell.high is not None:

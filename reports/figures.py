@@ -1,4 +1,4 @@
-"""The page's figures as PNG and SVG, for papers and slides: the same results, the same bytes."""
+"""The figures of the page as PNG and SVG; equal results give equal bytes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from harness.record import COSTS
 from harness.results.intervals import Interval
 from harness.storage import files
 from reports.groups import Group, Section
@@ -34,16 +35,14 @@ from reports.quantities import QUANTITIES
 from reports.ranking import THRESHOLDS, Ranking
 
 COLOURS = ("#0072b2", "#c44a00", "#00835f", "#b3558f", "#8a6d00", "#2b8fc9", "#5d4bb5")
-"""Those of style.css on white paper."""
+"""The colours of style.css on a white background."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES: Mapping[str, Any] = {"structured": "-", "unstructured": (0, (5, 2)), "control": ":"}
 INK, FAINT, STAMP = "#1c2024", "#5b646e", "#8a4b00"
 
-COSTS = (
-    *("train_seconds", "step_ms", "peak_run_bytes"),
-    *("peak_step_bytes", "disk_bytes", "macs_effective"),
-)
+MAIN_COSTS = tuple(name for name, cost in COSTS.items() if cost.main)
+"""The costs that the metric is drawn against, a panel for each."""
 
 STYLE: Mapping[Any, Any] = {
     "font.size": 8,
@@ -60,23 +59,23 @@ STYLE: Mapping[Any, Any] = {
 }
 
 LABEL = 30
-"""Letters in a line of a label; a longer one is broken."""
+"""The longest line of a label, in letters; longer ones are broken."""
 
 LEFT, GAP, PANEL = 0.66, 0.72, 2.6
-"""Inches: left of the first panel, between panels, and the width of a panel."""
+"""In inches: the space left of the first panel, the gap between panels, and a panel's width."""
 
 METADATA: Mapping[str, Mapping[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
 }
-"""Nothing of the day or of the version."""
+"""No date and no version, which would change the bytes."""
 
 Looks = Mapping[str, Mapping[str, Any]]
 """Methods as `reports.charts.methods` describes them, by name."""
 
 
 Drawn = Mapping[str, Mapping[str, str]]
-"""File names without their endings, by what they show, by the slug of a section or a ranking."""
+"""File names without their suffixes: by the slug of a section or ranking, by what they show."""
 
 
 def draw_all(
@@ -87,15 +86,15 @@ def draw_all(
     moments: Mapping[str, Moments],
     folder: Path,
 ) -> Drawn:
-    """Write every figure that there is something for, and return them.
+    """Write all figures for which there are data, and return their names.
 
     Args:
         sections: with the numbers of groups.
         rankings: across tasks.
-        charts: curves and densities, as `reports.charts.chart_data` gives them, by section.
-        methods: colours and markers, as `reports.charts.methods` gives them.
-        moments: the curves over the moment of pruning, of the sections that have them.
-        folder: for the files.
+        charts: curves and densities by section, as returned by `reports.charts.chart_data`.
+        methods: colours and markers, as returned by `reports.charts.methods`.
+        moments: the curves over the moment of pruning, by section.
+        folder: where the files are written.
     """
     looks = {method["id"]: method for method in methods}
     drawn: dict[str, dict[str, str]] = {}
@@ -103,7 +102,7 @@ def draw_all(
         matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}),
         warnings.catch_warnings(),
     ):
-        # A title may be in a script that the font lacks: SVG keeps it, PNG shows boxes.
+        # The font may lack the script of a title: SVG keeps the text, PNG shows boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
@@ -131,12 +130,12 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return a text that is drawn as it is: a dollar sign would begin a formula."""
+    """Return a text with dollar signs escaped, which would start a formula."""
     return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
 
 
 def _broken(text: str, letters: int = LABEL) -> str:
-    """Return a label in lines of at most so many letters."""
+    """Return a label broken into lines of at most this many letters."""
     return _plain_lines(textwrap.wrap(text, letters))
 
 
@@ -145,28 +144,28 @@ def _plain_lines(lines: Iterable[str]) -> str:
 
 
 def _size(artist: Artist, figure: Figure) -> tuple[float, float]:
-    """Return the width and height in inches that an artist takes."""
-    extent = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
+    """Return the width and height of an artist in inches."""
+    extent = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]  # matplotlib has no type here
     return extent.width / figure.dpi, extent.height / figure.dpi
 
 
 def _heading(
     figure: Figure, name: str, title: str, stamp: str | None
 ) -> tuple[list[str], list[str]]:
-    """Return the lines above a figure as wide as this one: what it shows, and the stamp."""
+    """Return the lines above a figure of this width: its title, and the stamp."""
     width = figure.get_figwidth()
     shown = textwrap.wrap(f"{title[0].upper()}{title[1:]}: {name}", max(int(width / 0.1), 20))
     return shown, textwrap.wrap(stamp or "", max(int(width / 0.078), 20))
 
 
 def _headline_height(figure: Figure, name: str, title: str, stamp: str | None) -> float:
-    """Return the inches that `_headline` takes."""
+    """Return the height of `_headline` in inches."""
     shown, stamped = _heading(figure, name, title, stamp)
     return 0.12 + 0.17 * len(shown) + (0.05 + 0.13 * len(stamped) if stamped else 0)
 
 
 def _headline(figure: Figure, name: str, title: str, stamp: str | None) -> None:
-    """Write above a figure what it shows."""
+    """Write the title and the stamp above a figure."""
     shown, stamped = _heading(figure, name, title, stamp)
     height = figure.get_figheight()
     top = 1 - 0.1 / height
@@ -184,15 +183,15 @@ def _panels(
     looks: Looks,
     height: float = 2.1,
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels, at most three beside each other, and a legend that fits.
+    """Return a figure with panels, at most three in a row, and a legend next to them.
 
     Args:
-        section: what is shown.
-        count: of the panels.
-        title: of the figure.
-        methods: of the legend.
-        looks: of these.
-        height: of a panel, in inches.
+        section: the section that is shown.
+        count: the number of panels.
+        title: the title of the figure.
+        methods: the methods in the legend.
+        looks: colours and markers of the methods.
+        height: the height of a panel, in inches.
     """
     columns = min(3, count)
     rows = -(-count // columns)
@@ -235,8 +234,8 @@ def _panels(
 
 
 def _fitted(figure: Figure) -> Figure:
-    """Widen a figure of panels on the left where its labels need more room there."""
-    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    """Widen a figure on the left if its labels need more space there."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib has no type here
     boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
     lacking = 0.06 - min(box.x0 for box in boxes if box is not None) / figure.dpi
     if lacking > 0:
@@ -262,9 +261,9 @@ def _look(method: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name_axis(axes: Axes, key: str) -> None:
-    """Name the x axis; a theoretical one is dashed and in italics."""
+    """Label the x axis; the axis of a theoretical quantity is dashed, its label in italics."""
     quantity = QUANTITIES[key]
-    theoretical = quantity.origin == "theoretical"
+    theoretical = quantity.theoretical
     axes.set_xlabel(_broken(quantity.title, 40), style="italic" if theoretical else "normal")
     if theoretical:
         axes.spines["bottom"].set_linestyle((0, (4, 3)))
@@ -280,7 +279,7 @@ def _pairs(section: Section, key: str) -> list[tuple[Group, float, Interval]]:
 
 
 def front(section: Section, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points (cost, metric) that no other is at least as good as in both."""
+    """Return the Pareto front: the points (cost, metric) that no other point dominates."""
 
     def beaten(point: tuple[float, float]) -> bool:
         return any(
@@ -292,7 +291,7 @@ def front(section: Section, points: Sequence[tuple[float, float]]) -> list[tuple
 
 
 def _limit(axes: Axes, intervals: Sequence[Interval]) -> None:
-    """Cut intervals that reach beyond the means by more than half of the means' own range."""
+    """Limit the y axis: intervals may exceed the means by half of the range of the means."""
     means = [interval.mean for interval in intervals]
     if not means or min(means) == max(means):
         return
@@ -311,7 +310,7 @@ def _dense_line(axes: Axes, section: Section) -> None:
 
 
 def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
-    keys = [key for key in COSTS if _pairs(section, key)]
+    keys = [key for key in MAIN_COSTS if _pairs(section, key)]
     if not keys:
         return None
     title = f"{section.metric_title} against cost"
@@ -336,7 +335,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         _name_axis(axes, key)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if any(key in group.disturbed for group, _, _ in pairs):
-            axes.set_xlabel(f"{axes.get_xlabel()}\n* hollow: disturbed by other work")
+            axes.set_xlabel(f"{axes.get_xlabel()}\n* hollow: disturbed by other programs")
     for axes in panels[::3]:
         axes.set_ylabel(_broken(f"Test {section.metric_title}"))
     return _fitted(figure)
@@ -350,9 +349,9 @@ def _scatter(
     *,
     disturbed: bool,
 ) -> None:
-    """Draw points with their intervals; many at once, since each artist takes its time.
+    """Draw points with their intervals, many at once because each artist is slow.
 
-    Those whose cost was measured beside other work are hollow, with an asterisk.
+    Points with a disturbed cost are hollow and have an asterisk.
     """
     look = _look(method) | {"linestyle": "none", "alpha": alpha}
     if disturbed:
@@ -374,12 +373,12 @@ def _errors(interval: Interval) -> list[list[float]] | None:
 def _lines(
     keys: Sequence[str], title: str, fewest_sparsities: int = 1
 ) -> Callable[..., Figure | None]:
-    """Return what draws the metric against quantities, a panel for each that was measured.
+    """Return a function that draws the metric against quantities, a panel for each.
 
     Args:
-        keys: the quantities.
-        title: of the figure.
-        fewest_sparsities: with fewer there is nothing to see, and no figure.
+        keys: the quantities; those that were not measured have no panel.
+        title: the title of the figure.
+        fewest_sparsities: the number of sparsities below which there is no figure.
     """
 
     def draw(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
@@ -424,7 +423,7 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _log_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most so many round numbers between two; evenly spaced ones where few are round."""
+    """Return round numbers between two numbers, or evenly spaced ones if few are round."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [factor * 10.0**power for power in powers for factor in factors]
@@ -440,7 +439,7 @@ def _log_ticks(low: float, high: float, most: int = 6) -> list[float]:
 def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[str, Any]) -> None:
     xs = [x for x, _ in points]
     style = _look(look)
-    # A marker at the end of the axis is drawn as a whole.
+    # Otherwise a marker at the end of the axis would be cut.
     axes.plot(xs, [y.mean for _, y in points], **style, clip_on=False)
     sure = [(x, y.low, y.high) for x, y in points if y.low is not None and y.high is not None]
     if len(sure) > 1:
@@ -463,7 +462,7 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         label: curves
         for label, every in (
             (f"Validation {section.metric_title}", chart["curves"]),
-            ("What the trigger watched", chart["triggers"]),
+            ("Reading of the trigger", chart["triggers"]),
         )
         if (curves := {i: every[i] for i in shown if every[i] and every[i]["points"]})
     }
@@ -476,12 +475,12 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         _curves(panel, [(looks[shown[i]], curve) for i, curve in curves.items()])
         panel.set_ylabel(_broken(label))
         dotted = any(curve.get("threshold") is not None for curve in curves.values())
-        panel.set_xlabel(f"Epochs spent (diamonds: pruned{'; dotted: fires below' * dotted})")
+        panel.set_xlabel(f"Epochs spent (diamonds: pruned{'; dotted: threshold' * dotted})")
     return _fitted(figure)
 
 
 def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-    """Draw curves over the epochs from 0 on, each with the moments of its prunings."""
+    """Draw curves over the epochs, starting at 0, each with the moments of its prunings."""
     logarithmic = any("threshold" in curve for _, curve in curves) and all(
         point[1] > 0 for _, curve in curves for point in curve["points"]
     )
@@ -507,7 +506,7 @@ def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, A
             if height is not None:
                 axes.plot([moment], [height], **diamond)
                 continue
-            # There is no curve yet: on the axis, one above the other.
+            # There is no curve yet: the diamonds stand on the axis, one above the other.
             level = stacked[moment] = stacked.get(moment, -1) + 1
             place = axes.get_xaxis_transform()
             axes.plot([moment], [0.025 + 0.045 * level], transform=place, **diamond)
@@ -516,11 +515,11 @@ def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, A
 def height_at(
     points: Sequence[Sequence[float]], at: float, *, logarithmic: bool = False
 ) -> float | None:
-    """Return the height at which a curve is drawn between its points; None beside its ends.
+    """Return the height of a curve between its points; None outside its ends.
 
     Args:
-        points: (x, y, ...) in the order of x.
-        at: an x.
+        points: (x, y, ...), ordered by x.
+        at: the x at which the height is wanted.
         logarithmic: whether the y axis is.
     """
     if not points or not points[0][0] <= at <= points[-1][0]:
@@ -551,7 +550,7 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     wide, down = max(0.16 * layers, 3.2), max(0.19 * lines, 0.19 * len(rows))
     figure = Figure(figsize=(wide, down))
     axes = figure.add_axes((0, 0, 1, 1))
-    # What is empty has no logarithm: it stays white, with a cross.
+    # An empty layer has no logarithm: its cell stays white, with a cross.
     image = axes.imshow(
         [
             [share or math.nan for share in shares] + [math.nan] * (layers - len(shares))
@@ -570,7 +569,7 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     shown = range(0, layers, -(-layers // 20))
     axes.set_xticks(shown, [str(layer + 1) for layer in shown])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
-    axes.set_xlabel("Layer, from the input to the output\n(cross: nothing left)")
+    axes.set_xlabel("Layer, from input to output\n(cross: empty)")
     left = 0.15 + max(_size(label, figure)[0] for label in axes.get_yticklabels())
     width = left + wide + 1.0
     figure.set_figwidth(width)
@@ -616,7 +615,7 @@ def ranking_figure(ranking: Ranking, looks: Looks) -> Figure:
     right.set_ylabel("Share of runs above")
     margin = 0.2 + max(_size(label, figure)[0] for label in left.get_yticklabels())
     figure.set_figwidth(margin + 7.8)
-    warning = "TOO FEW SEEDS TO TELL" if ranking.too_few else ""
+    warning = "TOO FEW SEEDS" if ranking.too_few else ""
     stamp = "; ".join(filter(None, (warning, ranking.stamp)))
     head = 0.1 + _headline_height(figure, ranking.title, "Across tasks", stamp)
     height = down + head + 0.5

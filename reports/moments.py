@@ -1,8 +1,8 @@
-"""Accuracy against the moment of pruning, and the moments that triggers would have chosen.
+"""The test metric against the moment of pruning, and the moments that triggers would have chosen.
 
-Drawn where a results folder holds runs of methods that prune at a fixed moment (an option
-``moment``) and a dense run whose triggers were observed: until the first pruning all methods train
-the same network, so one dense training of a seed serves all triggers.
+This is drawn if a results folder holds runs of methods that prune at a fixed moment (an option
+``moment``) and dense runs whose triggers were observed. All methods train the same network until
+the first pruning, so one dense run of a seed serves all triggers.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.record import Record
 from harness.results.intervals import Interval, mean_interval
-from harness.storage.store import Record
+from reports.quantities import epochs, prunings
 
 Threshold = Callable[[str, float], float]
-"""From the units and the sparsity of weights to the value below which a trigger fires."""
+"""Returns the value below which a trigger fires, from the units and the weight sparsity."""
 
 
 def lazy_threshold(units: str, sparsity: float) -> float:
-    """Return EarlyCroP's threshold: one minus the share of weights, or of nodes, removed."""
+    """Return EarlyCroP's threshold: the share of weights, or of nodes, that remain."""
     return 1 - sparsity if units == "weights" else math.sqrt(1 - sparsity)
 
 
@@ -31,10 +32,10 @@ class Observed:
     """A trigger whose readings are in the record of an observed dense run.
 
     Attributes:
-        title: what it is called.
-        key: under which name its readings are recorded.
-        threshold: below which it fires.
-        units: the only units that it is for; None for all.
+        title: its name.
+        key: the name under which its readings are recorded.
+        threshold: returns the value below which it fires.
+        units: the units that it is for; None for all.
     """
 
     title: str
@@ -56,13 +57,13 @@ TRIGGERS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """Test metrics by the epoch after which a method pruned.
+    """The test metric by the epoch after which a method pruned.
 
     Attributes:
         units: "weights" or "channels".
         sparsity: of the weights.
-        one_shot: whether all was removed at once.
-        points: for each epoch the mean with its interval over the seeds, and the seeds' values.
+        one_shot: whether everything was removed at once.
+        points: the mean with its interval over the seeds, and the value of each seed, by epoch.
     """
 
     units: str
@@ -83,7 +84,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Firing:
-    """The epochs after which a trigger fires, by seed; None where it never does."""
+    """The epochs after which a trigger fires, by seed; None if it never fires."""
 
     title: str
     threshold: float
@@ -92,7 +93,7 @@ class Firing:
 
 @dataclass(frozen=True)
 class Moments:
-    """One task's curves, and what the triggers would have chosen."""
+    """The curves of a task, and the moments that triggers would have chosen."""
 
     curves: Sequence[Curve]
     dense: Interval | None
@@ -102,21 +103,23 @@ class Moments:
 
 
 def moments(records: Iterable[Record]) -> Moments | None:
-    """Return the moments of one task's runs; None where no run prunes at a fixed one.
+    """Return the moments of one task; None if no run prunes at a fixed moment.
 
     Args:
-        records: runs of one task in one setting, which came to their end.
+        records: the runs of one task in one setting.
     """
-    tested = [record for record in records if record["quality"]["test"] is not None]
-    curves = _curves(record for record in tested if "moment" in record["settings"])
+    tested = [
+        (record, test) for record in records if (test := record["quality"]["test"]) is not None
+    ]
+    curves = _curves((record, test) for record, test in tested if "moment" in record["settings"])
     if not curves:
         return None
-    dense = [record for record in tested if record["pruner"]["group"] == "dense"]
-    observed = [record for record in tested if _readings(record, "lazy_regime")]
+    dense = [test for record, test in tested if record["pruner"]["group"] == "dense"]
+    observed = [record for record, _ in tested if _readings(record, "lazy_regime")]
     return Moments(
         curves=curves,
-        dense=mean_interval([record["quality"]["test"] for record in dense]) if dense else None,
-        epochs=max(record["cost"]["epochs"] for record in tested),
+        dense=mean_interval(dense) if dense else None,
+        epochs=max(record["cost"]["epochs"] for record, _ in tested),
         firings={
             (units, sparsity): [
                 Firing(
@@ -138,30 +141,26 @@ def moments(records: Iterable[Record]) -> Moments | None:
     )
 
 
-def _curves(records: Iterable[Record]) -> list[Curve]:
+def _curves(tested: Iterable[tuple[Record, float]]) -> list[Curve]:
+    """Return the curves of runs, each with its test metric."""
     tests: dict[tuple[str, float, bool], dict[float, list[float]]] = {}
-    for record in records:
-        pruning = next(event for event in record["events"] if event["verb"] == "prune")
+    for record, test in tested:
+        pruning = next(prunings(record))
         one_shot = record["settings"].get("steps") == 0
         key = pruning["units"], record["spec"]["sparsity"], one_shot
-        at = pruning["spent"] * _epochs_per_step(record)
-        tests.setdefault(key, {}).setdefault(at, []).append(record["quality"]["test"])
+        at = epochs(pruning["spent"], record)
+        tests.setdefault(key, {}).setdefault(at, []).append(test)
     return [
         Curve(*key, {at: (mean_interval(values[at]), values[at]) for at in sorted(values)})
         for key, values in sorted(tests.items())
     ]
 
 
-def _epochs_per_step(record: Record) -> float:
-    return float(record["cost"]["epochs"] / record["cost"]["steps"])
-
-
 def _readings(record: Record, key: str) -> dict[float, float | None]:
     """Return a trigger's readings by the epochs spent."""
-    epochs = [epoch for event in record["events"] for epoch in event.get("epochs", ())]
     found: dict[float, float | None] = {}
-    for epoch in epochs:
-        spent = epoch["spent"] * _epochs_per_step(record)
+    for epoch in (epoch for event in record["events"] for epoch in event.get("epochs", ())):
+        spent = epochs(epoch["spent"], record)
         if key == "kernel" and "kernel" in epoch:
             found[spent] = epoch["kernel"].get("epoch_change")
         elif key in epoch.get("observed", ()):
@@ -170,7 +169,7 @@ def _readings(record: Record, key: str) -> dict[float, float | None]:
 
 
 def fires_after(readings: Mapping[float, float | None], threshold: float) -> float | None:
-    """Return the first epoch, from the second on, whose reading is below; None if none is."""
+    """Return the first epoch, from the second on, with a reading below the threshold, if any."""
     return next(
         (
             epoch
@@ -186,13 +185,13 @@ MARKERS: Mapping[bool, str] = {False: "o", True: "s"}
 
 
 def draw(found: Moments, metric: str, name: str, stamp: str | None) -> Figure:
-    """Draw the curves above, and below them a row for each trigger with a dot for each seed.
+    """Draw the curves and, below them, a row for each trigger with a diamond for each seed.
 
     Args:
-        found: what to draw.
-        metric: its name.
-        name: of the task and its setting.
-        stamp: what is said of data that are not the published ones.
+        found: the curves and triggers.
+        metric: the name of the test metric.
+        name: the name of the task and its setting.
+        stamp: a warning if the data are not the published ones.
     """
     kinds = list(found.firings)
     rows = max((len(firings) for firings in found.firings.values()), default=0)
@@ -244,7 +243,7 @@ def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
 
 
 def as_rows(found: Moments, higher_is_better: bool) -> list[tuple[str, ...]]:
-    """Return the curves as lines of a table: an epoch each, with mean and range over the seeds."""
+    """Return the curves as rows of a table: an epoch each, with mean and range over the seeds."""
     rows: list[tuple[str, ...]] = [
         ("units", "sparsity", "pruned", "epoch", "mean", "lowest to highest")
     ]
@@ -262,7 +261,7 @@ def as_rows(found: Moments, higher_is_better: bool) -> list[tuple[str, ...]]:
 
 
 def firing_rows(found: Moments) -> list[tuple[str, ...]]:
-    """Return the triggers as lines of a table: the epoch after which each fires, seed by seed."""
+    """Return the triggers as rows of a table: the epochs after which each fires, seed by seed."""
     rows: list[tuple[str, ...]] = [("units", "sparsity", "trigger", "fires below", "after epoch")]
     for (units, sparsity), firings in found.firings.items():
         for firing in firings:

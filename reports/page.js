@@ -2,8 +2,7 @@
 (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
 const methods = new Map(data.methods.map((method) => [method.id, method]));
-const COSTS = ["train_seconds", "epochs", "step_ms", "inference_ms", "peak_run_bytes", "peak_step_bytes",
-  "disk_bytes", "energy_kwh", "emissions_g", "macs", "macs_effective", "parameters"];
+const COSTS = Object.keys(data.quantities).filter((key) => data.quantities[key].cost);
 const AXES = { cost: COSTS, sparsity: ["weight_sparsity", "compression", "effective_sparsity"],
   equal: ["macs_effective", "macs", "disk_bytes"] };
 const DASHES = { structured: "", unstructured: "7 3", control: "2 3" };
@@ -26,7 +25,7 @@ function filled(made, attributes, children) {
   return made;
 }
 
-// --- State: what differs from the defaults is in the URL, so that a view can be sent. ---
+// --- State: settings that differ from the defaults are in the URL, so a view can be shared. ---
 const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
 const chosen = (key, fallback) => state.get(key) ?? fallback;
 const is = (key, fallback) => chosen(key, fallback ? "1" : "0") === "1";
@@ -52,7 +51,7 @@ function written(value) {
 function withInterval([mean, low, high]) {
   return low === null ? written(mean) : `${written(mean)} [${written(low)}, ${written(high)}]`;
 }
-// What a text takes, and its lines where there is not room for it in one.
+// The width of a text, and its lines if it does not fit into one.
 const measuring = document.createElement("canvas").getContext("2d");
 function widthOf(text, size = 12, weight = "") {
   measuring.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
@@ -72,7 +71,7 @@ function inLines(text, room, size = 12, weight = "") {
   }
   return lines;
 }
-// A text of several lines; y is that of its first line.
+// A text of several lines; y is the position of the first one.
 function paragraph(lines, x, y, leading, attributes = {}) {
   return shape("text", { x, y, ...attributes }, ...lines.map((line, index) => shape("tspan", { x, dy: index ? leading : 0 }, line)));
 }
@@ -101,8 +100,8 @@ function logTicks(low, high, count) {
   const fitting = [[1, 2, 5], [1, 3], [1]].map(all).find((ticks) => ticks.length <= count && ticks.length > 1);
   return fitting ?? (all([1, 2, 5]).length < 2 ? linearTicks(low, high, count) : all([1]).filter((_, i, { length }) => i % Math.ceil(length / count) === 0));
 }
-// From the means, and as far as intervals reach, but by half of the means' own range at most: an
-// interval over two seeds can be wide enough to leave nothing else to be seen.
+// The range of the means, extended to the ends of intervals, but by at most half of the means' own
+// range: an interval over two seeds may be so wide that nothing else would be visible.
 function range(means, ends, logarithmic) {
   const [of, back] = logarithmic ? [Math.log10, (value) => 10 ** value] : [(value) => value, (value) => value];
   const far = ends.filter((end) => !logarithmic || end > 0).map(of);
@@ -114,11 +113,11 @@ function range(means, ends, logarithmic) {
   const margin = (high - low) * 0.06 || (logarithmic ? 0.3 : Math.abs(high) * 0.05 || 1);
   return [back(low - margin), back(high + margin)];
 }
-// The axis may say where it begins, and what cannot be exceeded.
+// An axis may have a fixed start and a largest possible value.
 function limited([low, high], axis, means) {
   return [axis.from ?? low, axis.most !== undefined && axis.most !== null && Math.max(...means) <= axis.most ? Math.min(high, axis.most) : high];
 }
-// The height at which a curve is drawn at an x between its points; null beside its ends.
+// The height of a curve at an x between its points; null outside its ends.
 function heightAt(points, at, atX, atY) {
   for (let index = 0; index < points.length; index += 1) {
     const [before, after] = [points[Math.max(index - 1, 0)], points[index]];
@@ -159,7 +158,7 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
   const width = Math.max(host.clientWidth, 260);
   if (!points.length) {
     host.append(shape("svg", { viewBox: `0 0 ${width} 60`, role: "img", "aria-label": `${label}: nothing to show` },
-      shape("text", { x: 4, y: 34, class: "empty" }, "No run has both, or all are hidden.")));
+      shape("text", { x: 4, y: 34, class: "empty" }, "No run has both quantities, or all are hidden.")));
     return;
   }
   const stamped = stamp ? inLines(stamp, width - 70, 10.5, "600") : [];
@@ -206,7 +205,7 @@ function plot(host, { series, x, y, dense = null, front = [], stamp = null, labe
     for (const at of each.marks ?? []) {
       let py = heightAt(each.points, at, atX, atY);
       if (py === null) {
-        // There is no curve there: on the axis, one above the other.
+        // There is no curve there: the diamonds stand on the axis, one above the other.
         stacked.set(at, (stacked.get(at) ?? -1) + 1);
         py = place.bottom - 5 - 11 * stacked.get(at);
       }
@@ -295,7 +294,7 @@ function scatter(figure, kind) {
       x: abscissa(group)[key], y: table(group)[quality], runs: group.runs, bad: group.status !== "done",
       dominated: ranked && able.includes(group) && !front.includes(group), estimated: group.estimated.includes(key),
       disturbed: group.disturbed.includes(key),
-      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.disturbed.includes(key) ? "; disturbed by other work, not ranked" : ""}${group.remark ? `; ${group.remark}` : ""}`,
+      text: `${named(group)}: ${section.qualities[quality]} ${withInterval(table(group)[quality])}, ${quantity.title} ${withInterval(abscissa(group)[key])}${group.disturbed.includes(key) ? "; disturbed by other programs, not ranked" : ""}${group.remark ? `; ${group.remark}` : ""}`,
     })).sort((a, b) => a.x[0] - b.x[0]),
   }));
   const reference = section.groups.find((group) => group.kind === "dense");
@@ -310,8 +309,8 @@ function scatter(figure, kind) {
   caption.dataset.text ??= caption.textContent;
   const names = [...new Set(front.map(named))];
   const disturbed = usable.some((group) => group.disturbed.includes(key))
-    ? " Hollow with an asterisk: other work on the machine disturbed the measurement in at least one run, so the point is not ranked." : "";
-  caption.textContent = estimated ? "Energy is estimated here, and what is estimated is not ranked: no front is drawn."
+    ? " Hollow points with an asterisk: other programs disturbed the measurement in at least one run, so the point is not ranked." : "";
+  caption.textContent = estimated ? "Energy is only estimated here. Estimates are not ranked, so no Pareto front is drawn."
     : caption.dataset.text + (names.length ? ` On the front: ${names.join(", ")}.` : "") + disturbed;
 }
 function named(group) {
@@ -335,7 +334,7 @@ function curves(figure, kind) {
     method: group.method, line: true, bare: true, dash: DASHES[group.kind] ?? "", marks: every[group.index].pruned,
     points: every[group.index].points.map(([x, mean, low, high]) => ({ x: [x, null, null], y: [mean, low, high], text: "" })),
   })).filter((each) => each.points.length);
-  // Below its dotted line a trigger fires.
+  // A trigger fires below its dotted line.
   const thresholds = groups.filter((group) => typeof every[group.index]?.threshold === "number" && every[group.index].points.length).map((group) => {
     const { points, threshold } = every[group.index];
     return { method: group.method, line: true, bare: true, dash: "1 4",
@@ -343,7 +342,7 @@ function curves(figure, kind) {
   });
   plot(figure.querySelector(".plot"), { series: [...series, ...thresholds], stamp: section.stamp, bars: is("intervals", true),
     x: { title: "Epochs spent", log: false, from: 0 },
-    y: { title: kind === "training" ? section.qualities.validation ?? `Validation ${section.metric}` : "What the trigger watched", log },
+    y: { title: kind === "training" ? section.qualities.validation ?? `Validation ${section.metric}` : "Reading of the trigger", log },
     label: `${kind === "training" ? "Training curves" : "Trigger"} of ${section.title}, last values: ${series.map((each) => `${methods.get(each.method).title} ${written(each.points.at(-1).y[0])}`).join(", ")}` });
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
     .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings; a trigger fires below its dotted line.";
@@ -464,7 +463,7 @@ function sort(table) {
 
 // --- Runs ---
 const dialog = document.getElementById("run");
-// The numbers of runs, a column for each; what none of them has is left out.
+// The numbers of runs, a column for each run; numbers that no run has are left out.
 function numbers(runs) {
   if (!runs.length) return null;
   const all = [{ title: `Test ${runs[0].metric}` }, { title: `Validation ${runs[0].metric}` }, ...data.numbers];
@@ -491,23 +490,23 @@ function showRuns(ids, title) {
     const facts = [`${run.status}${run.reason ? `: ${run.reason}` : ""}`, `seed ${run.seed}`];
     if (run.numbers[0] !== null) facts.push(`test ${written(run.numbers[0])}`);
     if (run.commit) facts.push(`commit ${run.commit}`);
-    else if (run.numbers[0] !== null) facts.push("no commit known");
+    else if (run.numbers[0] !== null) facts.push("commit not known");
     const disturbed = data.numbers.filter(({ key }) => run.disturbed[key] !== undefined)
       .map(({ key, title }) => `${title}${typeof run.disturbed[key] === "number" ? ` (waited for a processor for ${percent(run.disturbed[key])} of the time)` : ""}`);
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
-      disturbed.length ? element("p", { class: "warning" }, `* Other work on the machine disturbed this measurement: ${disturbed.join(", ")}. It is not ranked.`) : null,
+      disturbed.length ? element("p", { class: "warning" }, `* Other programs on the machine disturbed these measurements, which are not ranked: ${disturbed.join(", ")}.`) : null,
       element("pre", { class: "command" }, run.command), copy,
       data.shared[run.unmeasured] ? element("p", { class: "notes" }, `Not measured: ${data.shared[run.unmeasured]}.`) : null,
       data.shared[run.environment] ? element("pre", {}, data.shared[run.environment]) : null,
-      run.log ? element("details", { open: index === 0 }, element("summary", {}, "log, last lines"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
+      run.log ? element("details", { open: index === 0 }, element("summary", {}, "end of the log"), element("pre", { tabindex: 0 }, run.log)) : null].filter(Boolean);
   }));
   if (!dialog.open) dialog.showModal();
 }
 function copied(text, button) {
   const label = button.textContent;
   const say = (words) => { button.textContent = words; setTimeout(() => { button.textContent = label; }, 1500); };
-  navigator.clipboard?.writeText(text).then(() => say("copied"), () => say("not permitted here: select and copy"));
-  if (!navigator.clipboard) say("not permitted here: select and copy");
+  navigator.clipboard?.writeText(text).then(() => say("copied"), () => say("copying is not permitted here; please select and copy"));
+  if (!navigator.clipboard) say("copying is not permitted here; please select and copy");
 }
 dialog.addEventListener("close", () => { state.delete("run"); remember(); });
 
@@ -552,7 +551,7 @@ document.addEventListener("click", (event) => {
     state.set("run", id);
     remember();
     const group = Object.values(data.sections).flatMap((section) => section.groups).find((each) => each.runs.includes(id));
-    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : "Not carried out");
+    showRuns(group ? [id, ...group.runs.filter((each) => each !== id)] : [id], group ? named(group) : "Not run");
   } else {
     state.set("at", target);
     remember();
@@ -565,9 +564,8 @@ document.addEventListener("click", (event) => {
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 if (location.hash.length > 1 && !location.hash.includes("=")) state.set("at", decodeURIComponent(location.hash.slice(1)));
 redraw();
-// The head of a table stays below the toolbar while the page scrolls. CSS does that where the whole
-// width of the table is seen. Elsewhere the table scrolls sideways, and its head would stay within
-// what scrolls: it is moved.
+// The head of a table stays below the toolbar while the page scrolls. CSS does this for tables whose
+// whole width is visible. Other tables scroll sideways, so their heads are moved by this script.
 let sideways = [];
 let bar = 0;
 function fitTables() {
@@ -597,7 +595,7 @@ fitTables();
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; redraw(); fitTables(); } });
 addEventListener("beforeprint", redraw);
-// Another view was typed or pasted into the address.
+// The address was edited to show another view.
 addEventListener("hashchange", () => location.reload());
 if (state.get("at")) document.getElementById(state.get("at"))?.scrollIntoView();
 if (data.runs[state.get("run")]) showRuns([state.get("run")], state.get("run"));

@@ -1,4 +1,4 @@
-"""The report as one HTML file that asks the network for nothing."""
+"""The page of a report: one HTML file that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.charts import quantity_data
@@ -18,15 +18,15 @@ from reports.claims import Verdict
 from reports.figures import Drawn
 from reports.groups import Section
 from reports.provenance import number_data
-from reports.published import Beside
+from reports.published import Reference
 from reports.ranking import THRESHOLDS, Ranking
 from reports.results import UNTRIED, Results
 from reports.tables import STATES, Table, percent
 
-HERE = Path(__file__).resolve().parent
+PACKAGE = resources.files("reports")
 
 NOT_IN_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028"}
-"""What would end a script element, or be taken for markup there."""
+"""Characters that could end a script element or be taken for markup, with their escapes."""
 
 
 def render(
@@ -37,7 +37,7 @@ def render(
     rankings: Sequence[tuple[Ranking, Table]],
     unranked: Sequence[str],
     verdicts: Sequence[Verdict],
-    beside: Sequence[Beside],
+    references: Sequence[Reference],
     charts: Mapping[str, Any],
     methods: Sequence[Mapping[str, Any]],
     figures: Drawn,
@@ -46,21 +46,21 @@ def render(
     """Return the page.
 
     Args:
-        results: the runs, for their provenance.
-        sections: what the page shows, in this order.
-        matrix: methods x tasks.
-        tables: the result table of each section, by its slug.
-        rankings: across tasks, each with its table.
-        unranked: which tasks and methods are in none of them, and why.
-        verdicts: of the claims.
-        beside: published tables with ours.
-        charts: what the charts of each section are drawn from, by its slug.
-        methods: their colours and markers.
-        figures: the files beside the page.
-        moments: the SVG of a section's curves over the moment of pruning, by its slug.
+        results: the runs.
+        sections: the sections, in the order in which they are shown.
+        matrix: the table of methods x tasks.
+        tables: the result table of each section, by slug.
+        rankings: the rankings across tasks, each with its table.
+        unranked: which tasks and methods are in no ranking, and why.
+        verdicts: the verdicts on the claims.
+        references: the published tables with our numbers.
+        charts: the data of each section's charts, by slug.
+        methods: colours and markers of the methods.
+        figures: the names of the figures' files.
+        moments: the SVG of each section's curves over the moment of pruning, by slug.
     """
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -70,7 +70,7 @@ def render(
     return environment.get_template("page.html.j2").render(
         notes=results.notes,
         statuses=sorted(
-            Counter(run["status"] for s in sections for g in s.groups for run in g.rows).items()
+            Counter(run.status for s in sections for g in s.groups for run in g.members).items()
         ),
         sections=sections,
         matrix=matrix,
@@ -79,19 +79,19 @@ def render(
         unranked=unranked,
         moments={slug: base64.b64encode(svg).decode() for slug, svg in moments.items()},
         verdicts=verdicts,
-        beside=beside,
+        references=references,
         states=STATES,
         figures=figures,
         environments=_counted(results, "environment"),
         commits=_counted(results, "commit"),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        style=Markup((PACKAGE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((PACKAGE / "page.js").read_text(encoding="utf-8")),
         data=embedded(_data(results, [ranking for ranking, _ in rankings], charts, methods)),
     )
 
 
 def _counted(results: Results, what: str) -> list[tuple[str, int]]:
-    """Return what runs have in common, the most frequent first."""
+    """Return the different values of a detail of runs, the most frequent first."""
     counted = Counter(
         details[what]
         for details in results.details.values()
@@ -101,9 +101,9 @@ def _counted(results: Results, what: str) -> list[tuple[str, int]]:
 
 
 def embedded(data: Any) -> Markup:
-    """Return data as JSON that can stand in a script element, whatever its texts say.
+    """Return data as JSON for a script element, with everything escaped that could end it.
 
-    JSON has no infinite numbers and none that are not a number: they become null.
+    Numbers that are not finite become null.
     """
     try:
         text = _as_json(data)

@@ -1,17 +1,18 @@
-"""What a reader needs to repeat a run, and nothing that names a person, a host or a folder."""
+"""Details of single runs: what is needed to repeat one. No person, host or folder is named."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from harness.record import Record
 from harness.results.summary import summarise_events
-from reports.quantities import COSTS, ENERGY, QUANTITIES
+from reports.quantities import ENERGY, IN_RECORD, OWN_COSTS, QUANTITIES, quantities_of
 
 TAIL = 12
-"""Lines of a log that are shown."""
+"""How many lines at the end of a log are shown."""
 
 _PACKAGES = r"(?:harness|tasks|pruners|reports|benchmarks)/"
 _PATH = re.compile(
@@ -20,7 +21,7 @@ _PATH = re.compile(
 
 
 def without_paths(text: str) -> str:
-    """Return a text whose absolute paths begin at the package, or are the bare file name."""
+    """Return a text with absolute paths shortened: to begin at a package, or to the file name."""
     return _PATH.sub(lambda match: _shortened(match.group()), text)
 
 
@@ -33,66 +34,62 @@ def _shortened(path: str) -> str:
     return package.group() if package else path.rpartition("/")[2]
 
 
-QUALITIES = ("test", "validation")
-
-NUMBERS: Sequence[str] = (
-    *("weight_sparsity", "node_sparsity", "effective_sparsity"),
-    *(key for key in COSTS if key not in ("paper_disk", "current_allocation")),
-)
+NUMBERS: Sequence[str] = (*IN_RECORD, *OWN_COSTS)
 """Quantities that are shown of each run, after its metric on the test and validation data."""
 
 
 def number_data() -> list[dict[str, Any]]:
-    """Return the names of the numbers that `details` gives of a run after those of its metric."""
+    """Return the names of the numbers that follow those of the metric in `details`."""
     return [
         {
             "key": key,
             "title": QUANTITIES[key].title,
-            "theoretical": QUANTITIES[key].origin == "theoretical",
+            "theoretical": QUANTITIES[key].theoretical,
             "energy": key in ENERGY,
         }
         for key in NUMBERS
     ]
 
 
-def _numbers(record: Mapping[str, Any]) -> list[float | None]:
-    sparsity, cost = record["sparsity"], record["cost"]
-    names = {"weight_sparsity": "weights", "node_sparsity": "nodes"}
-    names["effective_sparsity"] = "effective"
-    found = [record["quality"][name] for name in QUALITIES]
+def _numbers(record: Record) -> list[float | None]:
+    known = quantities_of(record)
+    found = [record["quality"]["test"], record["quality"]["validation"]]
     for key in NUMBERS:
-        value = sparsity.get(names[key]) if key in names else cost.get(key)
+        value = known[key]
         found.append(None if value is None else QUANTITIES[key].scale * value)
     return [None if value is None else _five_digits(value) for value in found]
 
 
-def _unmeasured(record: Mapping[str, Any]) -> str:
-    """Return what was not measured, and why, each reason once."""
+def _unmeasured(record: Record) -> str:
+    """Return which quantities were not measured, and why; each reason occurs once."""
     together: dict[str, list[str]] = {}
+    known = quantities_of(record)
     for key, reason in record["cost"].get("reasons", {}).items():
-        if key in QUANTITIES and record["cost"].get(key) is None:
+        if key in QUANTITIES and known[key] is None:
             together.setdefault(without_paths(reason), []).append(QUANTITIES[key].label)
     return "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in together.items())
 
 
-def _disturbed(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the costs whose measurement was disturbed, with the share of time that this took."""
-    shares = record["cost"].get("disturbed") or {}
-    return {
-        key: _five_digits(share) if isinstance(share, int | float) else None
-        for key, share in shares.items()
-    }
+def _disturbed(record: Record) -> dict[str, float | None]:
+    """Return the costs whose measurement was disturbed, each with the share of the disturbance."""
+    shares = record["cost"].get("disturbed", {})
+    return {key: None if share is None else _five_digits(share) for key, share in shares.items()}
 
 
 def _five_digits(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def details(record: Mapping[str, Any], failure: str | None) -> dict[str, Any]:
-    """Return what is shown of one run: command, seed, numbers, commit, machine, versions, log."""
+def details(record: Record, failure: str | None) -> dict[str, Any]:
+    """Return what is shown of one run: command, seed, numbers, commit, machine, versions, log.
+
+    Args:
+        record: of the run.
+        failure: the traceback of a run that failed.
+    """
     provenance = record["provenance"]
-    git = provenance.get("git") or {}
-    commit = git.get("commit")
+    git = provenance.get("git")
+    commit = git["commit"] if git else None
     return {
         "status": record["status"],
         "reason": None if record["reason"] is None else without_paths(record["reason"]),
@@ -103,14 +100,16 @@ def details(record: Mapping[str, Any], failure: str | None) -> dict[str, Any]:
         "estimated": not str(record["cost"].get("energy_method") or "").startswith("measured"),
         "disturbed": _disturbed(record),
         "unmeasured": _unmeasured(record),
-        "commit": f"{commit[:12]}{' with changes' if git.get('dirty') else ''}" if commit else None,
+        "commit": f"{commit[:12]}{' with changes' if git and git.get('dirty') else ''}"
+        if commit
+        else None,
         "environment": environment(record),
         "log": "\n".join(log(record, failure).splitlines()[-TAIL:]),
     }
 
 
-def environment(record: Mapping[str, Any]) -> str:
-    """Return machine, versions and data in a few lines, which many runs have in common."""
+def environment(record: Record) -> str:
+    """Return the machine, versions and data in a few lines, which are equal for many runs."""
     provenance = record["provenance"]
     lines = []
     if "device" in provenance:
@@ -122,12 +121,12 @@ def environment(record: Mapping[str, Any]) -> str:
     lines.append(", ".join(f"{name} {version}" for name, version in versions.items() if version))
     data = record["data"]
     if data["source"] is not None:
-        lines.append(f"data: {data['source']}, {data['name']}, sha256 {data['sha256'][:12]}")
+        lines.append(f"data: {data['source']}, {data['name']}, sha256 {str(data['sha256'])[:12]}")
     return without_paths("\n".join(line for line in lines if line))
 
 
-def log(record: Mapping[str, Any], failure: str | None) -> str:
-    """Return the traceback of a run that failed, of others what happened epoch by epoch."""
+def log(record: Record, failure: str | None) -> str:
+    """Return the traceback of a run that failed; for others, what happened epoch by epoch."""
     if failure is not None:
         return failure
     return summarise_events(record) if record["events"] else ""

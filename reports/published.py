@@ -1,4 +1,7 @@
-"""Published tables beside ours, and whether results have to do with the talk at all."""
+"""The published tables of the paper next to our numbers.
+
+The paper is Rachwan et al., ICML 2022 (arXiv:2206.10451), on EarlyCroP.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,30 @@ import csv
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from reports.claims import CLAIMS
 from reports.groups import Group, Section
 from reports.tables import NONE, Block, Cell, Table, number, signed
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "benchmarks" / "published"
+PUBLISHED = resources.files("reports") / "published"
 
 
 @dataclass(frozen=True)
-class Beside:
+class Reference:
     """A published table with our numbers, from one section."""
 
     table: Table
     source: str
     comparable: bool
-    """Whether ours was run with the published data and settings."""
+    """Whether our runs used the published data and settings."""
     remark: str
 
 
-def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside]:
-    """Return every published table of which a row was run, next to each section it was run in."""
+def references(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> list[Reference]:
+    """Return each published table with our numbers, for each section with runs of its rows."""
     made = []
     for description in _tables(folder):
         rows = _rows(description, folder)
@@ -38,15 +42,15 @@ def beside(sections: Sequence[Section], folder: Path = PUBLISHED) -> list[Beside
         else:
             found = [(home, _by_title(description, rows, home)) for home in candidates]
         made += [
-            _beside(description, rows, home, groups)
+            _reference(description, rows, home, groups)
             for home, groups in found
             if home is not None and any(group is not None and group.tested for group in groups)
         ]
     return made
 
 
-def of_the_talk(sections: Sequence[Section], folder: Path = PUBLISHED) -> bool:
-    """Return whether any method of the talk was run, or any task of its tables."""
+def concern_the_paper(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> bool:
+    """Return whether any method of the paper was run, or any task of its tables."""
     tables = _tables(folder)
     titles = {row[table["name"]].casefold() for table in tables for row in _rows(table, folder)} | {
         row["method"].casefold() for table in tables for row in table.get("rows", ())
@@ -69,22 +73,22 @@ def of_the_talk(sections: Sequence[Section], folder: Path = PUBLISHED) -> bool:
     )
 
 
-def _tables(folder: Path) -> Sequence[Mapping[str, Any]]:
+def _tables(folder: Traversable) -> Sequence[Mapping[str, Any]]:
     tables: Sequence[Mapping[str, Any]] = tomllib.loads(
         (folder / "tables.toml").read_text(encoding="utf-8")
     )["table"]
     return tables
 
 
-def _rows(description: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
-    with (folder / description["file"]).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def _rows(description: Mapping[str, Any], folder: Traversable) -> list[dict[str, str]]:
+    content = (folder / description["file"]).read_text(encoding="utf-8")
+    return list(csv.DictReader(content.splitlines()))
 
 
 def _by_title(
     description: Mapping[str, Any], rows: Sequence[Mapping[str, str]], section: Section
 ) -> list[Group | None]:
-    """Return for each published row our group of the same title, at the table's sparsity."""
+    """Return our group of the same title for each published row, at the table's sparsity."""
     groups = {
         group.title.casefold(): group
         for group in section.groups
@@ -96,7 +100,7 @@ def _by_title(
 def _by_row(
     description: Mapping[str, Any], sections: Sequence[Section]
 ) -> tuple[Section | None, list[Group | None]]:
-    """Return for each published row the group of its method and settings, in any section."""
+    """Return the group of the same method and settings for each published row, in any section."""
     found: list[Group | None] = []
     home: Section | None = None
     for row in description["rows"]:
@@ -113,12 +117,12 @@ def _by_row(
     return home, found
 
 
-def _beside(
+def _reference(
     description: Mapping[str, Any],
     rows: Sequence[Mapping[str, str]],
     section: Section,
     groups: Sequence[Group | None],
-) -> Beside:
+) -> Reference:
     columns = description["columns"]
     blocks: dict[str, list[list[Cell]]] = {}
     for row, group in zip(rows, groups, strict=True):
@@ -127,13 +131,13 @@ def _beside(
         for column in columns:
             cells += _three(row[column["published"]], group, column)
         blocks.setdefault(row.get("group", "").capitalize(), []).append(cells)
-    parts = (", talk", ", ours", ", difference")
+    parts = (", published", ", ours", ", difference")
     header = [f"{column['title']}{part}" for column in columns for part in parts]
     comparable = section.profile == "paper" and section.source == "official"
-    return Beside(
+    return Reference(
         Table(
             slug=f"published-{description['slug']}-{section.slug}",
-            title=f"{description['title']} beside {section.name}",
+            title=f"{description['title']}, next to {section.name}",
             columns=["Method", *header],
             blocks=[Block(title, rows) for title, rows in blocks.items()],
             stamp=section.stamp,
@@ -147,10 +151,10 @@ def _beside(
 
 def _remark(comparable: bool) -> str:
     if comparable:
-        return "Ours was run with official data and the settings of the paper."
+        return "Our runs used the official data and the settings of the paper."
     return (
-        "Ours was run with other data or settings: the difference is no failure to reproduce, "
-        "and no success."
+        "Our runs used other data or settings, so the difference shows neither success nor "
+        "failure in reproducing the paper."
     )
 
 

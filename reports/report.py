@@ -1,4 +1,4 @@
-"""A results folder in, a report folder out."""
+"""Write a report on a results folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.figures import draw_all
 from reports.groups import sections as sections_of
 from reports.moments import moments
 from reports.page import render
-from reports.published import beside, of_the_talk
+from reports.published import concern_the_paper, references
 from reports.ranking import outside, rankings
 from reports.results import UNTRIED, read
 from reports.tables import Table, matrix, ranking_table, result_table
@@ -26,30 +26,30 @@ def write(results_folder: Path, out: Path) -> Path:
     """Write the report on a results folder and return its page.
 
     Args:
-        results_folder: is only read.
-        out: made if need be; files of the same names are replaced.
+        results_folder: the results, which are only read.
+        out: the report's folder; it is created if necessary, and files in it are replaced.
 
     Raises:
-        RequestError: there are no results, or no folder can be made.
-        RunFailed: a file cannot be written, to a full disk say.
+        RequestError: there are no results, or the folder cannot be created.
+        RunFailed: a file cannot be written, for example because the disk is full.
     """
     results = read(results_folder)
     sections = sections_of(results)
     tables = {section.slug: result_table(section) for section in sections}
     front = matrix(sections)
-    published = beside(sections)
+    published = references(sections)
     ranked = rankings(sections)
     unranked = outside(sections)
     order = [ranking_table(ranking) for ranking in ranked]
     order = [replace(table, notes=[*table.notes, *unranked]) for table in order]
-    verdicts = judge(sections) if of_the_talk(sections) else []
+    verdicts = judge(sections) if concern_the_paper(sections) else []
     _make(out, out / "tables", out / "figures")
     checked = [claims_table(verdicts)] if verdicts else []
-    beside_ours = [each.table for each in published]
-    for table in (front, *order, *tables.values(), *checked, *beside_ours):
+    of_paper = [reference.table for reference in published]
+    for table in (front, *order, *tables.values(), *checked, *of_paper):
         _write_table(table, out / "tables")
     tried = {name: r for name, r in results.records.items() if r["status"] not in UNTRIED}
-    runs = exports.runs_to_csv(tried, set(results.runs.get("run_id", ())))
+    runs = exports.runs_to_csv(tried, {run.run_id for run in results.runs})
     files.write(out / "runs.csv", runs.encode())
     looks = methods(sections)
     charts = {section.slug: chart_data(section, results) for section in sections}

@@ -1,64 +1,132 @@
-"""Records in, one data frame with a row per run out."""
+"""The runs of a results folder, and which of them a report counts."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from harness.errors import RequestError
-from harness.matrix.plan import matrix_files, read_matrix
+from harness.errors import DamagedFile, RequestError
+from harness.matrix.manifest import manifest_files, read_manifest
+from harness.record import FIRST_ENGINE, TESTED, WITH_RESULT, Number, Record, check
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
-    FIRST_ENGINE,
     OBSERVATIONS,
     disturbed,
     is_observed,
     machine,
     not_comparable,
 )
-from harness.storage.damage import damage
-from harness.storage.store import SCHEMA, Record, Store
+from harness.settings import as_text
+from harness.storage.store import Store
 from reports.provenance import details, without_paths
-from reports.quantities import COSTS, ENERGY
-
-READINGS = (
-    "kernel_change",
-    "kernel_alignment",
-    "kernel_drift_at_trigger",
-    "kernel_alignment_at_trigger",
+from reports.quantities import (
+    ENERGY,
+    PAPER_ONLY,
+    READINGS,
+    epochs,
+    missing_readings,
+    prunings,
+    quantities_of,
 )
-"""What only an observed run has."""
 
 VARIANTS = ("masks",)
-"""Conditions that make another method of a method, where others make another task of a task."""
-
-TESTED = ("done", "collapsed")
-"""How runs end that have a result."""
+"""Conditions that define a variant of the method; all others define a variant of the task."""
 
 UNTRIED = ("skipped", "missing")
-"""What is said of runs that nobody began, or that cannot be carried out."""
+"""The statuses of runs that have not been carried out or cannot be."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the report sees it.
+
+    Attributes:
+        kind: of the method: dense, structured, unstructured or control.
+        versions: of "engine", "task" and "pruner".
+        overrides: settings that differ from their defaults, without observations.
+        settings: the names of all settings.
+        sparsity: the fraction of weights to remove.
+        stands_in: whether real data stand in for published ones.
+        metrics: on the test data, "test" being the main one, and "validation".
+        quantities: as of `reports.quantities.quantities_of`; None if they cannot be compared.
+        reasons: why a quantity is missing, by quantity.
+        disturbed: quantities whose measurement other programs disturbed.
+        recorded: whether the folder holds the run's record; otherwise a matrix asked for the run.
+        machine: runs of the same machine have comparable times, memory and energy.
+        pruned_after: the epochs after which it pruned.
+        setting: the overrides that make another task of a task, as text.
+        variant: the overrides that make another method of a method, as text.
+        section: what it shares with all runs that it can be compared with.
+    """
+
+    run_id: str
+    status: str
+    reason: str | None
+    task: str
+    task_title: str
+    profile: str
+    pruner: str
+    pruner_title: str
+    kind: str
+    versions: Mapping[str, int | str]
+    overrides: Mapping[str, Any]
+    settings: frozenset[str]
+    sparsity: float
+    seed: int
+    source: str | None
+    data_name: str | None
+    data_sha256: str | None
+    stands_in: bool
+    metric: str
+    goal: str
+    baseline: float | None
+    metrics: Mapping[str, Number | None]
+    quantities: Mapping[str, Number | None]
+    reasons: Mapping[str, str]
+    disturbed: frozenset[str]
+    observed: bool
+    energy_measured: bool
+    recorded: bool
+    started: str
+    machine: str | None
+    pruned_after: Sequence[float]
+    setting: str = ""
+    variant: str = ""
+    section: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The pruner with its variant."""
+        return f"{self.pruner} ({self.variant})" if self.variant else self.pruner
+
+    @property
+    def method_title(self) -> str:
+        """The same as people write it."""
+        return f"{self.pruner_title} ({self.variant})" if self.variant else self.pruner_title
+
+    @property
+    def tested(self) -> bool:
+        """Whether its network was tested."""
+        return self.status in TESTED
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a results folder holds.
+    """The content of a results folder.
 
     Attributes:
-        runs: a row for each run that counts, with the columns of `flatten` and the section, the
-            setting and the method that it belongs to. What a matrix asked for and the folder does
-            not hold is among them: "missing", or "skipped" if it was left out.
-        records: all of them, by run.
-        details: what is shown of each, by run, as `reports.provenance.details` gives it.
-        notes: what is not counted, and why.
+        runs: those that count. A run that a matrix asked for and that the folder does not hold is
+            among them: as "missing", or as "skipped" if it was left out.
+        records: the records of all runs, by name.
+        details: what is shown of each run, by name, as `reports.provenance.details` gives it.
+        notes: which runs do not count, and why.
     """
 
-    runs: pd.DataFrame
+    runs: Sequence[Run]
     records: Mapping[str, Record]
     details: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str] = ()
@@ -75,43 +143,44 @@ def read(folder: Path) -> Results:
     store = Store(folder)
     records: dict[str, Record] = {}
     shown: dict[str, Mapping[str, Any]] = {}
-    rows: list[dict[str, Any]] = []
+    runs: list[Run] = []
     unread: dict[str, str] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         run_id = path.name
         try:
             record = store.record(run_id) or store.failure(run_id)
-            if record is None:
-                if (path / "journal.jsonl").exists():
-                    unread[run_id] = "is not finished, and not counted"
-                continue
-            record = {**record, "run_id": run_id}
-            row, shown[run_id] = flatten(record), details(record, _traceback(record, store))
         except RequestError as error:
             unread[run_id] = str(error).removeprefix(f"{path}/")
             continue
-        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
-            unread[run_id] = f"the record is damaged ({type(error).__name__}: {error})"
+        if record is None:
+            if (path / "journal.jsonl").exists():
+                unread[run_id] = "is not finished, and not counted"
             continue
-        rows.append(row)
-        records[run_id] = record
+        record = {**record, "run_id": run_id}
+        try:
+            run, about = run_of(record), details(record, _traceback(run_id, record, store))
+        except (ArithmeticError, ValueError) as error:
+            unread[run_id] = f"has numbers that cannot be used ({error})"
+            continue
+        runs.append(run)
+        records[run_id], shown[run_id] = record, about
     asked, damaged = _asked_for(folder)
     for run_id, record in asked.items():
         if run_id not in records:
-            why = record["reason"] or unread.get(run_id, "asked for, and not run yet")
+            why = record["reason"] or unread.get(run_id, "requested, not run yet")
             records[run_id] = {**record, "reason": why}
-            rows.append({**flatten(records[run_id]), "recorded": False})
+            runs.append(run_of(records[run_id], recorded=False))
             shown[run_id] = details(records[run_id], None)
     notes = [*(f"{run_id}: {reason}" for run_id, reason in unread.items()), *damaged]
-    if not rows and not notes:
+    if not runs and not notes:
         raise RequestError(f"results folder {folder}: holds no run")
-    runs, superseded = _those_that_count(_with_sections(pd.DataFrame(rows, dtype=object)))
-    return Results(runs, records, shown, [*notes, *superseded])
+    counted, superseded = _those_that_count(_with_sections(runs))
+    return Results(counted, records, shown, [*notes, *superseded])
 
 
-def _traceback(record: Record, store: Store) -> str | None:
-    """Return what a failed run left."""
-    left = store.failure_details(record["run_id"]) if record["status"] == "failed" else ""
+def _traceback(run_id: str, record: Record, store: Store) -> str | None:
+    """Return the traceback of a failed run, if it left one."""
+    left = store.failure_details(run_id) if record["status"] == "failed" else ""
     return without_paths(left) if left else None
 
 
@@ -119,79 +188,75 @@ def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
     """Return what matrices asked for, by run, and which of them cannot be read."""
     asked: dict[str, Record] = {}
     damaged = []
-    for path in matrix_files(folder):
+    for path in manifest_files(folder):
         try:
-            matrix = read_matrix(path)
+            matrix = read_manifest(path)
             for record in (*matrix.runs.values(), *matrix.left_out.values()):
-                flatten(record)
-                asked[record["run_id"]] = record
-        except RequestError:
+                asked[check(record)["run_id"]] = record
+        except DamagedFile:
             damaged.append(f"{path.relative_to(folder)}: is damaged; what it asked for is unknown")
     return asked, damaged
 
 
-def flatten(record: Record) -> dict[str, Any]:
-    """Return a record as one row.
+def run_of(record: Record, *, recorded: bool = True) -> Run:
+    """Return what the report uses of a record.
 
-    Raises:
-        RequestError: its schema is older than what can be read, or it is damaged.
+    Args:
+        record: the record of a run, or the placeholder of a run that has none.
+        recorded: whether it is the record of a run.
     """
-    if record["schema"] < SCHEMA:
-        raise RequestError(
-            f"has schema {record['schema']}, older than {SCHEMA}, the oldest that can be read"
-        )
-    if (what := damage(record)) is not None:
-        raise RequestError(f"the record is damaged: {what}")
-    spec, quality, sparsity = record["spec"], record["quality"], record["sparsity"]
-    settings = record["settings"]
-    reasons = {**not_comparable(record), **_reasons_of_readings(record)}
-    return {
-        "run_id": record["run_id"],
-        "status": record["status"],
-        "reason": None if record["reason"] is None else without_paths(record["reason"]),
-        "task": spec["task"],
-        "task_title": record["task"]["title"] or spec["task"],
-        "profile": spec["profile"],
-        "pruner": spec["pruner"],
-        "pruner_title": record["pruner"]["title"] or spec["pruner"],
-        "group": record["pruner"]["group"],
-        "engine_version": record.get("engine", FIRST_ENGINE),
-        "task_version": record["task"]["version"],
-        "pruner_version": record["pruner"]["version"],
-        "overrides": {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS},
-        "options": frozenset(settings),
-        "sparsity": float(spec["sparsity"]),
-        "seed": int(spec["seed"]),
-        "source": record["data"]["source"],
-        "data_name": record["data"]["name"],
-        "stands_in": _stands_in(record),
-        "data_sha256": record["data"]["sha256"],
-        "metric": quality["metric"],
-        "goal": quality["goal"],
-        "test": quality["test"],
-        "validation": quality["validation"],
-        "baseline": None if quality["baseline"] is None else float(quality["baseline"]),
-        "further": dict(quality["further"]),
-        "weight_sparsity": sparsity.get("weights"),
-        "node_sparsity": sparsity.get("nodes"),
-        "effective_sparsity": sparsity.get("effective"),
-        "compression": _compression(sparsity.get("weights")),
-        "observed": is_observed(record),
-        "disturbed": disturbed(record),
-        "recorded": True,
-        "started": record["provenance"].get("started") or "",
-        "device": machine(record["provenance"]),
-        **_costs(record, reasons),
-        **_events(record),
-        "reasons": {key: without_paths(why) for key, why in reasons.items()},
-    }
+    spec, quality, data = record["spec"], record["quality"], record["data"]
+    reasons = {**not_comparable(record), **missing_readings(record)}
+    if "parameters" in reasons:
+        reasons |= dict.fromkeys(PAPER_ONLY, reasons["parameters"])
+    further = {f"further:{name}": value for name, value in quality["further"].items()}
+    return Run(
+        run_id=record["run_id"],
+        status=record["status"],
+        reason=None if record["reason"] is None else without_paths(record["reason"]),
+        task=spec["task"],
+        task_title=record["task"]["title"] or spec["task"],
+        profile=spec["profile"],
+        pruner=spec["pruner"],
+        pruner_title=record["pruner"]["title"] or spec["pruner"],
+        kind=record["pruner"]["group"],
+        versions={
+            "engine": record.get("engine", FIRST_ENGINE),
+            "task": record["task"]["version"],
+            "pruner": record["pruner"]["version"],
+        },
+        overrides={k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS},
+        settings=frozenset(record["settings"]),
+        sparsity=float(spec["sparsity"]),
+        seed=spec["seed"],
+        source=data["source"],
+        data_name=data["name"],
+        data_sha256=data["sha256"],
+        stands_in=_stands_in(record),
+        metric=quality["metric"],
+        goal=quality["goal"],
+        baseline=None if quality["baseline"] is None else float(quality["baseline"]),
+        metrics={"test": quality["test"], "validation": quality["validation"], **further},
+        quantities={
+            name: None if name in reasons else value
+            for name, value in quantities_of(record).items()
+        },
+        reasons={key: without_paths(why) for key, why in reasons.items()},
+        disturbed=disturbed(record),
+        observed=is_observed(record),
+        energy_measured=(record["cost"].get("energy_method") or "").startswith("measured"),
+        recorded=recorded,
+        started=record["provenance"].get("started", ""),
+        machine=machine(record["provenance"]),
+        pruned_after=[epochs(event["spent"], record) for event in prunings(record)],
+    )
 
 
 def _stands_in(record: Record) -> bool:
     """Return whether real data stand in for published ones.
 
-    Records from before that was declared say it of no data. Then those of a built-in task, whose
-    version is a number, do; those of a plug-in, whose version is a hash, are its user's own.
+    Older records do not say so. There, the real data of a built-in task, whose version is a number,
+    stand in; those of a plug-in, whose version is a hash, are its user's own.
     """
     data = record["data"]
     if data["source"] != "real":
@@ -201,261 +266,157 @@ def _stands_in(record: Record) -> bool:
     return isinstance(record["task"]["version"], int)
 
 
-def _compression(removed: float | None) -> float | None:
-    return None if removed is None or removed >= 1 else 1 / (1 - removed)
-
-
-def _costs(record: Record, reasons: Mapping[str, str]) -> dict[str, Any]:
-    cost = record["cost"]
-    layers = record["sparsity"].get("per_layer")
-    row = {key: None if key in reasons else cost.get(key) for key in COSTS}
-    row["energy_measured"] = str(cost.get("energy_method") or "").startswith("measured")
-    row["energy_method"] = cost.get("energy_method")
-    if layers and row["parameters"] is not None:
-        row["paper_disk"] = paper_disk(layers)
-        masked = any(layer["kept"] < math.prod(layer["shape"]) for layer in layers)
-        # Weights, gradients, two Adam moments and the mask; masked weights are copied once more.
-        row["current_allocation"] = cost["parameters"] * 4 * (6 if masked else 5) / 1e6
-    return row
-
-
-def paper_disk(layers: Sequence[Mapping[str, Any]]) -> float:
-    """Return the size on disk by the official code's formula, in its "MB".
-
-    A weight of m rows and n columns takes 34 for each entry that is left and
-    2 (min(m, n) + 1) besides: bits rather than bytes. Norms are left out here.
-    """
-    total = 0
-    for layer in layers:
-        rows, *rest = layer["shape"]
-        total += 34 * layer["kept"] + 2 * (min(rows, math.prod(rest)) + 1)
-    return total / 1e6
-
-
-def _events(record: Record) -> dict[str, Any]:
-    """Return what the paper's argument rests on, from the moments of pruning."""
-    events = record["events"]
-    prunings = [event for event in events if event["verb"] == "prune"]
-    flow = prunings[0].get("gradient_flow") if prunings else None
-    pruning = _pruning_with_kernel(record)
-    kernel = pruning["kernel"] if pruning else {}
-    epoch = _epoch_of_trigger(record)
-    return {
-        "pruned_after": [_epochs(event["spent"], record) for event in prunings],
-        "gradient_flow_change": _relative_change(flow),
-        "kernel_change": kernel.get("change", _change_from_the_first(pruning)),
-        "kernel_alignment": kernel.get("alignment"),
-        "kernel_drift_at_trigger": epoch.get("drift"),
-        "kernel_alignment_at_trigger": epoch.get("alignment"),
-    }
-
-
-def _pruning_with_kernel(record: Record) -> Mapping[str, Any] | None:
-    """Return the first pruning, if the kernel was measured there."""
-    first = next((event for event in record["events"] if event["verb"] == "prune"), None)
-    return first if first and first.get("kernel") else None
-
-
-def _change_from_the_first(pruning: Mapping[str, Any] | None) -> float | None:
-    """Return the change of a record that knows the distances to the first kernel only.
-
-    Just at the start of training are they the distance that the pruning itself makes.
-    """
-    if pruning is None or pruning["spent"]:
-        return None
-    after = pruning["kernel"].get("after")
-    change: float | None = after.get("change") if isinstance(after, Mapping) else None
-    return change
-
-
-def _epoch_of_trigger(record: Record) -> Mapping[str, Any]:
-    """Return what was read of the kernel in the epoch in which the first trigger fired."""
-    for event in record["events"]:
-        if event["verb"] == "train" and event["ended_by"] == "trigger" and event["epochs"]:
-            kernel: Mapping[str, Any] = event["epochs"][-1].get("kernel") or {}
-            return kernel
-    return {}
-
-
-def _reasons_of_readings(record: Record) -> dict[str, str]:
-    """Return why a record that was observed lacks a reading."""
-    reasons = {}
-    pruning, epoch = _pruning_with_kernel(record), _epoch_of_trigger(record)
-    if pruning and "change" not in pruning["kernel"] and pruning["spent"]:
-        reasons["kernel_change"] = "the record holds distances to the first kernel only"
-    if epoch and "drift" not in epoch:
-        reasons["kernel_drift_at_trigger"] = "the record holds distances to the first kernel only"
-    return reasons
-
-
-def _relative_change(flow: Mapping[str, float | None] | None) -> float | None:
-    if not flow or not flow["before"] or flow["after"] is None:
-        return None
-    return abs(flow["after"] - flow["before"]) / flow["before"]
-
-
-def _epochs(steps: int, record: Record) -> float:
-    cost = record["cost"]
-    return float(steps * cost["epochs"] / cost["steps"]) if cost["steps"] else 0.0
-
-
-def _with_sections(runs: pd.DataFrame) -> pd.DataFrame:
-    """Say for each run which others it can be compared with, and which method it is.
+def _with_sections(runs: Iterable[Run]) -> list[Run]:
+    """Return runs with their setting, variant and section, sorted.
 
     A setting that not every method of the task has belongs to the method.
     """
-    if runs.empty:
-        return runs
-    settings, variants, methods = [], [], []
+    runs = list(runs)
+    by_task: dict[str, list[Run]] = {}
+    for run in runs:
+        by_task.setdefault(run.task, []).append(run)
     common = {
-        task: frozenset.intersection(*together["options"])
-        for task, together in runs.groupby("task")
+        task: frozenset.intersection(*(run.settings for run in together))
+        for task, together in by_task.items()
     }
-    for run in runs.itertuples():
-        own = {
-            name: value
-            for name, value in run.overrides.items()
-            if name in VARIANTS or name not in common[run.task]
-        }
-        setting = _as_text({k: v for k, v in run.overrides.items() if k not in own})
-        variant = _as_text(own)
-        settings.append(setting)
-        variants.append(variant)
-        methods.append(f"{run.pruner} ({variant})" if variant else run.pruner)
-    titles = [
-        f"{title} ({variant})" if variant else title
-        for title, variant in zip(runs["pruner_title"], variants, strict=True)
-    ]
-    places = list(zip(runs["task"], runs["profile"], settings, strict=True))
-    # Nobody knows the data of what was left out: they are those of the others, if there are any.
-    known = {place: sha for place, sha in zip(places, runs["data_sha256"], strict=True) if sha}
-    sections = [
-        (task, profile, sha or known.get((task, profile, setting), ""), setting)
-        for (task, profile, setting), sha in zip(places, runs["data_sha256"], strict=True)
-    ]
-    return runs.assign(
-        setting=settings, section=sections, method=methods, method_title=titles
-    ).sort_values(["task", "profile", "setting", "method", "sparsity", "seed"], ignore_index=True)
+    divided = [_divided(run, common[run.task]) for run in runs]
+    # The data of what was left out are unknown: they are those of the other runs, if there are any.
+    places = {(run.task, run.profile, run.setting): run.data_sha256 for run in divided}
+    places |= {
+        (run.task, run.profile, run.setting): run.data_sha256 for run in divided if run.data_sha256
+    }
+    placed = []
+    for run in divided:
+        data = run.data_sha256 or places[run.task, run.profile, run.setting] or ""
+        placed.append(replace(run, section=(run.task, run.profile, data, run.setting)))
+    return sorted(
+        placed,
+        key=lambda run: (run.task, run.profile, run.setting, run.method, run.sparsity, run.seed),
+    )
+
+
+def _divided(run: Run, common: frozenset[str]) -> Run:
+    """Return a run with its overrides divided into those of the task and those of the method."""
+    own = {k: v for k, v in run.overrides.items() if k in VARIANTS or k not in common}
+    rest = {k: v for k, v in run.overrides.items() if k not in own}
+    return replace(run, setting=_as_text(rest), variant=_as_text(own))
 
 
 def _as_text(overrides: Mapping[str, Any]) -> str:
-    return without_paths(", ".join(f"{k}={v}" for k, v in sorted(overrides.items())))
+    return without_paths(", ".join(f"{k}={as_text(v)}" for k, v in sorted(overrides.items())))
 
 
-def _those_that_count(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Leave the runs of the newest versions, and of each seed the least observed, begun last."""
-    if runs.empty:
-        return runs, []
+def _those_that_count(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Return one run for each seed, of the newest versions, and why the others do not count."""
     notes = []
-    places = {"engine": ["section"], "task": ["section"], "pruner": ["section", "pruner"]}
-    for what, place in places.items():
-        older = _older(runs, f"{what}_version", place)
-        runs = runs[~runs["run_id"].isin(older)]
+    for what in ("engine", "task", "pruner"):
+        older = _older(runs, what)
+        runs = [run for run in runs if run.run_id not in older]
         whose = "the" if what == "engine" else "its"
-        notes += [f"{run}: is of an older version of {whose} {what}" for run in older]
-    together: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for run in runs.to_dict("records"):
-        key = tuple(run[name] for name in ("section", "method", "sparsity", "seed"))
+        notes += [f"{run}: is of an older version of {whose} {what}" for run in sorted(older)]
+    together: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        key = run.section, run.method, run.sparsity, run.seed
         together.setdefault(key, []).append(run)
     kept = []
     for same in together.values():
         *others, counts = sorted(same, key=_precedence)
         kept.append(_with_readings(counts, others[::-1]))
         notes += [
-            f"{run['run_id']}: another run of the same seed counts in its place"
+            f"{run.run_id}: another run of the same seed counts in its place"
             for run in others
-            if run["recorded"]
+            if run.recorded
         ]
-    return pd.DataFrame(kept, columns=runs.columns, dtype=object), sorted(notes)
+    return kept, sorted(notes)
 
 
-def _precedence(run: Row) -> tuple[Any, ...]:
-    """Return what a run is sorted by among those of its seed: the last one counts.
+def _precedence(run: Run) -> tuple[Any, ...]:
+    """Return the key by which runs of one seed are sorted: the last one counts.
 
-    A result comes before none, and a run without observations before one with them.
+    Runs with a result follow those without; runs without observations follow those with them.
     """
-    has_result = run["recorded"] and run["status"] != "failed"
-    return run["recorded"], has_result, not run["observed"], run["started"], run["run_id"]
+    has_result = run.recorded and run.status != "failed"
+    return run.recorded, has_result, not run.observed, run.started, run.run_id
 
 
-def _with_readings(run: dict[str, Any], others: Iterable[Row]) -> dict[str, Any]:
+def _with_readings(run: Run, others: Iterable[Run]) -> Run:
     """Return a run with the readings, and nothing else, of an observed run of the same seed."""
-    if run["observed"] or run["status"] not in TESTED:
+    if run.observed or not run.tested:
         return run
-    observed = next((o for o in others if o["observed"] and o["status"] in TESTED), None)
+    observed = next((other for other in others if other.observed and other.tested), None)
     if observed is None:
         return run
-    readings = {key: observed[key] for key in READINGS}
-    reasons = {key: why for key, why in observed["reasons"].items() if key in READINGS}
-    return {**run, **readings, "reasons": {**run["reasons"], **reasons}}
+    readings = {key: observed.quantities[key] for key in READINGS}
+    reasons = {key: why for key, why in observed.reasons.items() if key in READINGS}
+    return replace(
+        run, quantities={**run.quantities, **readings}, reasons={**run.reasons, **reasons}
+    )
 
 
-def _older(runs: pd.DataFrame, version: str, place: list[str]) -> list[str]:
-    """Return the runs that another of the same place has a newer version than.
+def _older(runs: Sequence[Run], what: str) -> set[str]:
+    """Return the runs of which another run in the same place has a newer version.
 
-    Of the versions of a plug-in, which are hashes, that of the run begun last is the newest.
+    Versions of a plug-in are hashes: the one of the run that started last is the newest.
     """
-    together: dict[tuple[Any, ...], list[Row]] = {}
-    for run in runs.to_dict("records"):
-        if run["recorded"]:
-            together.setdefault(tuple(run[key] for key in place), []).append(run)
-    older = []
+    together: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if run.recorded:
+            place = (run.section, run.pruner) if what == "pruner" else (run.section,)
+            together.setdefault(place, []).append(run)
+    older: set[str] = set()
     for same in together.values():
-        newest = max(same, key=lambda run: (_number(run[version]), run["started"]))[version]
-        older += [run["run_id"] for run in same if run[version] != newest]
-    return sorted(older)
+        newest = max(same, key=lambda run: (_number(run.versions[what]), run.started))
+        version = newest.versions[what]
+        older |= {run.run_id for run in same if run.versions[what] != version}
+    return older
 
 
 def _number(version: int | str) -> int:
     return version if isinstance(version, int) else 0
 
 
-Row = Mapping[str, Any]
-"""A run, as `flatten` gives it."""
-
-
-def majority_device(runs: Iterable[Row]) -> str | None:
+def majority_machine(runs: Iterable[Run]) -> str | None:
     """Return the machine that most of the runs were measured on."""
-    counted = Counter(run["device"] for run in runs if run["device"] is not None)
-    return min(counted, key=lambda device: (-counted[device], device)) if counted else None
+    counted = Counter(run.machine for run in runs if run.machine is not None)
+    return min(counted, key=lambda name: (-counted[name], name)) if counted else None
 
 
-def values(runs: Sequence[Row], key: str, device: str | None) -> tuple[dict[int, float], str]:
-    """Return a quantity of runs by seed; where there is none, why.
+def values(runs: Sequence[Run], key: str, place: str | None) -> tuple[dict[int, float], str]:
+    """Return a quantity of runs by seed; if there is none, why.
 
     Args:
         runs: of one method, sparsity and section.
-        key: a quantity, or another numerical column.
-        device: measurements of other machines are not pooled with this one's.
+        key: the quantity.
+        place: a machine; measurements of other machines are not pooled with those of this one.
     """
     by_machine = key in DEPENDS_ON_MACHINE
-    usable = [run for run in runs if run["device"] == device] if by_machine else runs
-    found = finite(usable, key)
+    usable = [run for run in runs if run.machine == place] if by_machine else runs
+    found = finite((run.seed, run.quantities[key]) for run in usable)
     return found, "" if found else _reason(runs, usable, key)
 
 
-def undisturbed(runs: Iterable[Row], key: str) -> list[Row]:
+def undisturbed(runs: Iterable[Run], key: str) -> list[Run]:
     """Return the runs in which nothing disturbed the measurement of a quantity."""
-    return [run for run in runs if key not in run["disturbed"]]
+    return [run for run in runs if key not in run.disturbed]
 
 
-def finite(runs: Iterable[Row], key: str) -> dict[int, float]:
-    """Return the numbers of a column by seed, without those that are none."""
-    numbers = {run["seed"]: run[key] for run in runs if run[key] is not None}
-    return {seed: float(value) for seed, value in numbers.items() if math.isfinite(value)}
+def finite(pairs: Iterable[tuple[int, Number | None]]) -> dict[int, float]:
+    """Return values by seed, without those that are missing or not finite."""
+    known = {seed: float(value) for seed, value in pairs if value is not None}
+    return {seed: value for seed, value in known.items() if math.isfinite(value)}
 
 
-def _reason(runs: Sequence[Row], usable: Sequence[Row], key: str) -> str:
-    if not any(run["status"] in (*TESTED, "diverged") for run in runs):
+def _reason(runs: Sequence[Run], usable: Sequence[Run], key: str) -> str:
+    if not any(run.status in WITH_RESULT for run in runs):
         return "no run came to its end"
     if not usable:
-        return f"measured on another machine: {next(r['device'] for r in runs if r['device'])}"
+        return f"measured on another machine: {next(run.machine for run in runs if run.machine)}"
     for run in usable:
-        if key in run["reasons"]:
-            return str(run["reasons"][key])
+        if key in run.reasons:
+            return run.reasons[key]
     return "no nodes are removed" if key == "node_sparsity" else "not measured"
 
 
-def energy_is_estimated(runs: Iterable[Row], key: str) -> bool:
-    """Return whether a quantity is an estimate here, which is never ranked."""
-    return key in ENERGY and not all(run["energy_measured"] for run in runs)
+def energy_is_estimated(runs: Iterable[Run], key: str) -> bool:
+    """Return whether a quantity is only an estimate for these runs; it is not ranked then."""
+    return key in ENERGY and not all(run.energy_measured for run in runs)

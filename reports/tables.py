@@ -1,4 +1,4 @@
-"""Tables that know nothing of how they are written."""
+"""Tables, independent of the format in which they are written."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.matrix.plan import first_of
 from harness.results.intervals import Interval
-from reports.best import best_of
+from harness.text import first_of
 from reports.groups import Group, Section
-from reports.quantities import COSTS, QUANTITIES, SPARSITY
-from reports.ranking import Ranking
+from reports.quantities import COSTS, IN_RECORD, OWN_COSTS, QUANTITIES
+from reports.ranking import Ranking, best_of
 
 NONE = "\N{EN DASH}"
-"""Stands where there is no number; its note says why."""
+"""Replaces a number that is not known; the note of the cell says why."""
 
 MINUS = "\N{MINUS SIGN}"
 
-UNASKED = "no sparsity asked"
-"""Of methods that have theirs by nature, as narrow dense networks do."""
-
-TALK_ONLY = ("paper_disk", "current_allocation")
-"""Shown beside the talk, and nowhere else."""
+UNASKED = "no sparsity requested"
+"""Said of methods whose sparsity is not a parameter, such as narrow dense networks."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +26,16 @@ class Cell:
     """One entry of a table.
 
     Attributes:
-        text: what it says.
-        note: what explains it.
-        order: what it is sorted by.
-        rank: whether it is the best of its block, or not told apart from it.
+        text: its content.
+        note: an explanation.
+        order: the value by which it is sorted.
+        rank: whether it is the best of its block, or not distinguishable from the best.
         state: of a cell of the matrix: better, worse, level, few, failed, skipped ...
         symbol: the state as a shape.
-        target: the run that it leads to.
+        target: the run that it links to.
         detail: a second line.
-        low, high: the ends of its interval, in the unit of the text.
+        low: the lower end of its interval, in the unit of the text.
+        high: the upper end.
     """
 
     text: str
@@ -55,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that are ranked among themselves."""
+    """Rows that are ranked among each other."""
 
     title: str
     rows: Sequence[Sequence[Cell]]
@@ -68,8 +65,8 @@ class Table:
     Attributes:
         slug: a name for files.
         columns: the header.
-        theoretical: numbers of the columns that no clock or meter shows.
-        stamp: what is said of data that are not the published ones.
+        theoretical: the places of columns that are counted or computed, not measured.
+        stamp: a warning if the data are not the published ones.
     """
 
     slug: str
@@ -82,11 +79,11 @@ class Table:
 
 
 ROUNDING = 1e-9
-"""A difference that is smaller is one of rounding."""
+"""Smaller differences are due to rounding."""
 
 
 def number(value: float) -> str:
-    """Return a number with four digits and a true minus."""
+    """Return a number with four digits and a typographic minus sign."""
     size = abs(value)
     text = f"{value:,.0f}" if size >= 1000 or value == int(value) else f"{value:#.4g}"
     if size >= 1e7 or 0 < size < 1e-4:
@@ -113,7 +110,7 @@ def percent(fraction: float) -> str:
 
 
 def between(interval: Interval, write: Callable[[float], str] = number, scale: float = 1) -> str:
-    """Return the ends of an interval, and how many seeds it is of."""
+    """Return the ends of an interval and its number of seeds."""
     if interval.low is None or interval.high is None:
         return f"{interval.n} seed, no interval"
     ends = f"{write(scale * interval.low)} to {write(scale * interval.high)}"
@@ -121,9 +118,8 @@ def between(interval: Interval, write: Callable[[float], str] = number, scale: f
 
 
 def result_table(section: Section) -> Table:
-    """Return the talk's table of a section with our numbers."""
-    keys = [*SPARSITY, *(key for key in COSTS if key not in TALK_ONLY)]
-    keys = [key for key in keys if key != "compression"]
+    """Return the table of all methods of a section: metric, sparsities and costs."""
+    keys = [*IN_RECORD, *OWN_COSTS]
     blocks = [
         _ranked(
             Block(_block_title(kind, sparsity), _rows(section, groups, keys)), section, groups, keys
@@ -137,9 +133,7 @@ def result_table(section: Section) -> Table:
         columns=[*columns, *(QUANTITIES[key].title for key in keys)],
         blocks=blocks,
         theoretical=frozenset(
-            len(columns) + index
-            for index, key in enumerate(keys)
-            if QUANTITIES[key].origin == "theoretical"
+            len(columns) + index for index, key in enumerate(keys) if QUANTITIES[key].theoretical
         ),
         stamp=section.stamp,
         notes=[*_table_notes(section), *_endings([section])],
@@ -147,7 +141,7 @@ def result_table(section: Section) -> Table:
 
 
 def _endings(sections: Sequence[Section]) -> list[str]:
-    """Say why methods have no whole result, each reason once."""
+    """Return why methods have no complete result; each reason occurs once."""
     together: dict[tuple[str, str], list[str]] = {}
     for section in sections:
         where = f" on {section.name}" if len(sections) > 1 else ""
@@ -165,12 +159,13 @@ def _endings(sections: Sequence[Section]) -> list[str]:
 def _table_notes(section: Section) -> list[str]:
     better = "higher" if section.higher_is_better else "lower"
     notes = [
-        f"{section.metric_title}: {better} is better. Means over the seeds with their 95 % "
-        "intervals. To dense: paired by seed.",
-        "Bold: the best of its block and all that cannot be told from it (paired by seed, else "
-        "Welch's test, corrected by Holm; equal arithmetic counts as equal time and memory of a "
-        "step); nothing is bold where nothing is told apart, with fewer than three seeds, or in a "
-        "metric of collapsed or incomplete runs.",
+        f"{section.metric_title}: {better} is better. Numbers are means over the seeds, with 95 % "
+        "intervals. Differences to dense are paired by seed.",
+        "Bold: the best of its block and all methods that are not distinguishable from it (paired "
+        "by seed, otherwise Welch's test; corrected by Holm; networks with equal arithmetic count "
+        "as equal in time and memory of a step). Nothing is bold if no methods are "
+        "distinguishable or if there are fewer than three seeds; metrics of collapsed or "
+        "incomplete runs are never bold.",
     ]
     if section.stamp is None and section.data_name:
         notes.append(f"Data: {section.data_name} ({section.source}).")
@@ -179,23 +174,23 @@ def _table_notes(section: Section) -> list[str]:
             f"The best predictor that ignores its input has {section.metric_title} "
             f"{number(section.baseline)}."
         )
-    if section.device:
-        notes.append(f"Times, memory and energy were measured on {section.device}.")
-    if len(section.devices) > 1:
-        others = "; ".join(device for device in section.devices if device != section.device)
-        notes.append(f"Those of other machines are not pooled with them: {others}.")
+    if section.machine:
+        notes.append(f"Times, memory and energy were measured on {section.machine}.")
+    if len(section.machines) > 1:
+        others = "; ".join(name for name in section.machines if name != section.machine)
+        notes.append(f"Measurements of other machines are not pooled with them: {others}.")
     if any(group.estimated & group.intervals.keys() for group in section.groups):
         notes.append("Energy and emissions marked ~ are estimates and are not ranked.")
     if any(group.disturbed & group.intervals.keys() for group in section.groups):
         notes.append(
-            "Times marked * were disturbed by other work on the machine; they are not ranked and "
-            "decide no claim."
+            "Costs marked * were disturbed by other programs on the machine; they are not ranked "
+            "and decide no claim."
         )
     return notes
 
 
 def ranking_table(ranking: Ranking) -> Table:
-    """Return the methods across tasks, the best first."""
+    """Return the table of a ranking, best method first."""
     rows = []
     for row in ranking.ranked:
         score, over = row.score, row.over_next
@@ -205,7 +200,7 @@ def ranking_table(ranking: Ranking) -> Table:
             Cell(f"{row.middle:.3f}", order=row.middle),
         ]
         if over is None or row.beats_next is None:
-            cells += [Cell(NONE, "the last has no next")] * 2
+            cells += [Cell(NONE, "there is no next method")] * 2
         else:
             ahead = f"{signed(over.mean)} [{_range(over, 3)}]"
             cells += [
@@ -228,16 +223,17 @@ def ranking_table(ranking: Ranking) -> Table:
 
 def _ranking_notes(ranking: Ranking) -> Iterator[str]:
     yield (
-        f"Over {'; '.join(ranking.cells)}. 0 is the best predictor that ignores its input, 1 the "
-        "mean of the dense network; what is worse than 0, or diverged, scores 0. Score: the mean "
-        "of the tasks' means. Intervals: Student's t over the seeds within each task "
-        "(Satterthwaite), which takes the tasks as given; they know no failure that is too rare to "
-        "have happened. Verdict: two-sided, paired by seed, corrected by Holm over the table."
+        f"Over {'; '.join(ranking.cells)}. A score of 0 is the best predictor that ignores its "
+        "input, 1 is the mean of the dense network; a run that is worse than 0 or diverged scores "
+        "0. Score: the mean of the tasks' means. Intervals: Student's t over the seeds within each "
+        "task (Satterthwaite); they treat the tasks as fixed and do not account for failures too "
+        "rare to occur in these seeds. Verdict: two-sided, paired by seed, corrected by Holm over "
+        "the table."
     )
     if ranking.failed:
-        yield f"Runs that failed are no result and have no score: {'; '.join(ranking.failed)}."
+        yield f"Failed runs are not results and have no score: {'; '.join(ranking.failed)}."
     if ranking.left_out:
-        yield f"Not ranked here, since not everywhere with a result: {', '.join(ranking.left_out)}."
+        yield f"Not ranked here, for lack of a result in some cell: {', '.join(ranking.left_out)}."
 
 
 def _range(interval: Interval, digits: int) -> str:
@@ -291,7 +287,7 @@ def _quality(section: Section, group: Group) -> tuple[Cell, Cell]:
     )
     difference = group.differences.get("test")
     if group.kind == "dense":
-        return value, Cell(NONE, "the reference itself")
+        return value, Cell(NONE, "this is the reference")
     if difference is None:
         return value, Cell(NONE, "no dense run of the same seed")
     return value, Cell(
@@ -322,7 +318,7 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
         estimated = key in group.estimated
         note = between(interval, scale=scale)
         if key in group.disturbed:
-            note = f"disturbed by other work on the machine, not ranked; {note}"
+            note = f"disturbed by other programs on the machine, not ranked; {note}"
         cells.append(
             Cell(
                 f"{'~' if estimated else ''}{number(value)}{'*' if key in group.disturbed else ''}",
@@ -336,7 +332,7 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
 
 
 def _ranked(block: Block, section: Section, groups: Sequence[Group], keys: Sequence[str]) -> Block:
-    """Mark the best of each column, of the metric and of the costs, and what is like it."""
+    """Mark the best of each column, and what is not distinguishable from it."""
     rows = [list(row) for row in block.rows]
     columns = {2: ("test", not section.higher_is_better)}
     columns |= {4 + index: (key, True) for index, key in enumerate(keys) if key in COSTS}
@@ -349,22 +345,22 @@ def _ranked(block: Block, section: Section, groups: Sequence[Group], keys: Seque
 STATES: Mapping[str, tuple[str, str]] = {
     "better": ("\N{BLACK UP-POINTING TRIANGLE}", "better than dense"),
     "worse": ("\N{BLACK DOWN-POINTING TRIANGLE}", "worse than dense"),
-    "level": ("\N{ALMOST EQUAL TO}", "not told apart from dense"),
-    "few": ("\N{WHITE CIRCLE}", "too few seeds to tell"),
+    "level": ("\N{ALMOST EQUAL TO}", "not distinguishable from dense"),
+    "few": ("\N{WHITE CIRCLE}", "too few seeds"),
     "alone": ("\N{BULLET}", "no dense run to compare with"),
     "collapsed": ("\N{BLACK SQUARE}", "collapsed: the output ignores the input"),
     "diverged": ("\N{INFINITY}", "diverged: no finite loss"),
-    "failed": ("\N{MULTIPLICATION X}", "failed: an error, no result"),
-    "skipped": ("\N{EMPTY SET}", "skipped: cannot be done"),
+    "failed": ("\N{MULTIPLICATION X}", "failed: an error, not a result"),
+    "skipped": ("\N{EMPTY SET}", "skipped: not possible"),
     "unknown": ("?", "no finite result"),
-    "missing": ("\N{HORIZONTAL ELLIPSIS}", "missing: asked for, no result yet"),
-    "unasked": ("\N{MIDDLE DOT}", "not run, and no matrix asked for it"),
+    "missing": ("\N{HORIZONTAL ELLIPSIS}", "missing: requested, no result yet"),
+    "unasked": ("\N{MIDDLE DOT}", "not run, and not requested by a matrix"),
 }
 """The symbol and the meaning of each state of a cell of the matrix."""
 
 
 def matrix(sections: Sequence[Section]) -> Table:
-    """Return methods x tasks, each cell the difference to dense."""
+    """Return the table of methods x tasks; a cell is the difference to dense."""
     columns = [(section, sparsity) for section in sections for sparsity in _asked(section)]
     methods: dict[str, tuple[str, str]] = {}
     for section in sections:
@@ -393,7 +389,7 @@ def matrix(sections: Sequence[Section]) -> Table:
 
 
 def _asked(section: Section) -> Sequence[float]:
-    """Return what was asked of its methods; last comes that nothing was."""
+    """Return the requested sparsities in order; 0, which stands for none, comes last."""
     asked = {group.sparsity for group in section.groups if group.kind != "dense"}
     return sorted(asked, key=lambda sparsity: (not sparsity, sparsity))
 
@@ -411,7 +407,7 @@ def _matrix_cell(section: Section, sparsity: float, method: str) -> Cell:
     own = [group for group in section.groups if group.method == method]
     found = [group for group in own if group.sparsity == sparsity]
     if own and all(bool(group.sparsity) != bool(sparsity) for group in own):
-        return Cell(NONE, "another column has it")
+        return Cell(NONE, "shown in another column")
     if not found:
         return _state_cell("unasked", "not run", "")
     group = found[0]
@@ -442,7 +438,7 @@ def _state_cell(state: str, text: str, note: str, target: str = "") -> Cell:
 
 
 def matrix_state(section: Section, group: Group, difference: Interval) -> str:
-    """Return what a group's difference to dense says; a run that ended badly outweighs it."""
+    """Return the state of a cell: that of the difference to dense, or of a run that is not done."""
     if group.status != "done":
         return group.status
     if not difference.decides or difference.low is None or difference.high is None:
@@ -453,5 +449,5 @@ def matrix_state(section: Section, group: Group, difference: Interval) -> str:
 
 
 def _culprit(group: Group) -> str:
-    """Return the run to look at: the first that ended as the group's status says."""
-    return str(next(row["run_id"] for row in group.rows if row["status"] == group.status))
+    """Return the first run that has the status of its group."""
+    return next(run.run_id for run in group.members if run.status == group.status)

@@ -1,4 +1,4 @@
-"""Verdicts on comparisons of methods, and on claims that need several of them."""
+"""Verdicts on comparisons of methods, and on claims that consist of several comparisons."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from harness.results.intervals import BySeed, Estimate, holm, stratified
 
 SIGNIFICANCE = 0.05
-"""Of two-sided p-values: half of it on either side of the threshold."""
+"""The level of two-sided tests: half of it on either side of the threshold."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What an effect has to be above or below.
+    """A value that an effect is claimed to be above or below.
 
     Attributes:
         value: on the scale on which effects are averaged.
-        above: whether the claimed side is above.
-        smallest: how far beyond it on the other side an effect has to be to contradict.
+        above: whether the effect is claimed to be above.
+        smallest: how far on the other side of the value an effect contradicts the claim.
     """
 
     value: float
@@ -31,16 +31,19 @@ class Threshold:
         return effect > self.value if self.above else effect < self.value
 
     def is_far(self, effect: float) -> bool:
-        """Return whether an effect is on the other side, and not too small to matter."""
+        """Return whether an effect is on the other side, and far enough to matter."""
         beyond = self.value - effect if self.above else effect - self.value
         return beyond > self.smallest
 
 
 def over_tasks(cells: Iterable[tuple[str, BySeed]]) -> Estimate | None:
-    """Return the mean over tasks of the mean over the cells of each; None without a cell.
+    """Return the mean over tasks of the mean over the cells of each task; None without cells.
 
-    The inference is about these tasks and not about a population of tasks: the error is what
-    other seeds would change.
+    The inference is about these tasks, not about a population of tasks: the error is the
+    variation over seeds.
+
+    Args:
+        cells: pairs of a task and its values by seed.
     """
     strata: dict[str, list[BySeed]] = defaultdict(list)
     for task, by_seed in cells:
@@ -50,12 +53,13 @@ def over_tasks(cells: Iterable[tuple[str, BySeed]]) -> Estimate | None:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a comparison says.
+    """The result of a comparison.
 
     Attributes:
         verdict: supported, contradicted or undecided.
-        p: two-sided, that the true effect is just the threshold; None with too few seeds.
-        corrected: of the opposite of what is claimed, by Holm over the claim.
+        p: two-sided p-value of the hypothesis that the true effect is the threshold; None with
+            too few seeds.
+        corrected: p-value of the opposite of the claim, corrected by Holm over the claim.
     """
 
     verdict: str
@@ -66,15 +70,15 @@ class Judgement:
 def judgements(
     comparisons: Sequence[tuple[Estimate | None, Threshold]],
 ) -> list[Judgement]:
-    """Return what each comparison of a claim says.
+    """Return the result of each comparison of a claim.
 
-    A comparison is supported if its one-sided test passes: a claim needs all of them (an
-    intersection-union test, Berger 1982), which takes no correction. It is contradicted if the
-    opposite survives Holm's correction over all comparisons of the claim, since one is enough, and
-    if the effect is not too small to matter.
+    A comparison is supported if its one-sided test passes. A claim needs all of its comparisons
+    (an intersection-union test, Berger 1982), so no correction is necessary. A comparison is
+    contradicted if the opposite survives Holm's correction over all comparisons of the claim, since
+    one is enough, and if the effect is large enough to matter.
 
     Args:
-        comparisons: the effect, None where there are too few seeds, and what it is held against.
+        comparisons: pairs of an effect, None with too few seeds, and the threshold for it.
     """
     known = [
         (place, estimate, threshold)
@@ -104,11 +108,11 @@ def _judged(estimate: Estimate, threshold: Threshold, corrected: float) -> Judge
 
 
 def together(found: Sequence[str], *, complete: bool = True) -> str:
-    """Return the verdict of a claim from those of its comparisons.
+    """Return the verdict on a claim from those on its comparisons.
 
     Args:
         found: verdicts.
-        complete: whether every comparison that the claim names could be made.
+        complete: whether all comparisons that the claim names could be made.
     """
     if "contradicted" in found:
         return "contradicted"

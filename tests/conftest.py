@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""What all tests share: threads, a cache folder, and disks that can be filled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 
 torch.set_num_threads(1)
 settings.register_profile("shared_machine", deadline=None)
@@ -19,7 +19,7 @@ settings.load_profile("shared_machine")
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of these tests, in place of the user's."""
+    """A cache folder for the tests, in place of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(folder))
@@ -28,7 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
-    """Let the processor compute with denormals again: a run flushes them, and hypothesis minds."""
+    """Compute with denormals again after a test: a run flushes them, which hypothesis refuses."""
     yield
     torch.set_flush_denormal(False)
 
@@ -42,14 +42,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True
     )
     if mounted.returncode != 0:
-        pytest.skip("a disk of a certain size can only be made by root")
+        pytest.skip("only root can mount a disk of a given size")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
 def remount() -> Callable[[Path, str], None]:
-    """Mount a disk again with another option: ``ro``, say."""
+    """Return a function that mounts a disk again with another option, such as ``ro``."""
     return lambda folder, option: subprocess.run(
         ["mount", "-o", f"remount,{option}", str(folder)], check=True
     ).check_returncode()

@@ -11,19 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from harness.record import check
 from harness.registry import Registry
+from harness.results.example import example
 from harness.spec import plan
 from harness.storage.store import Store
-from tests.harness.records import record
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDERS = ("harness", "tasks", "pruners", "reports", "benchmarks")
 
 FORBIDDEN = {
-    "harness": {"tasks", "pruners", "reports", "benchmarks"},
-    "tasks": {"pruners", "reports", "benchmarks"},
-    "pruners": {"tasks", "reports", "benchmarks"},
-    "reports": {"torch", "tasks", "pruners", "benchmarks"},
+    "harness": {"tasks", "pruners", "reports", "benchmarks", "tests"},
+    "tasks": {"pruners", "reports", "benchmarks", "tests"},
+    "pruners": {"tasks", "reports", "benchmarks", "tests"},
+    "reports": {"torch", "tasks", "pruners", "benchmarks", "tests"},
+    "benchmarks": {"tests"},
 }
 """What the files of a folder may not import: the rest reaches them through the registry only."""
 
@@ -54,9 +56,9 @@ def sources(folder: str) -> list[Path]:
 CONTRACTS = {
     f"harness.{name}"
     for name in (
-        *("data.decoded", "data.description", "data.download", "data.loading"),
-        *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds", "task"),
-        *("trigger", "units"),
+        *("data.cache", "data.decoded", "data.description", "data.download", "data.loading"),
+        *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds"),
+        *("settings", "task", "trigger", "units"),
     )
 }
 """All of the harness that tasks and pruners see."""
@@ -77,13 +79,17 @@ def test_tasks_and_pruners_know_the_contracts_only(folder: str) -> None:
 
 
 def test_a_domain_does_not_reach_into_another() -> None:
-    """What all the tasks share is in the harness."""
+    """What all the tasks share is in the harness, and what tasks on images share in one domain."""
     domains = [path.name for path in (PROJECT / "tasks").iterdir() if path.is_dir()]
     for domain in domains:
-        others = {f"tasks.{other}" for other in domains if other != domain}
+        others = {f"tasks.{other}" for other in domains if other not in (domain, "images")}
         for file in sources(f"tasks/{domain}"):
             reached = {".".join(module.split(".")[:2]) for module in imported(file.read_text())}
             assert not reached & others, file
+    for file in sources("tasks/images"):
+        assert not {m for m in imported(file.read_text()) if m.startswith("tasks.")} - {
+            m for m in imported(file.read_text()) if m.startswith("tasks.images")
+        }, file
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -129,10 +135,13 @@ WITHOUT_TORCH = """
 import contextlib, io, json, sys
 from harness.command_line import main
 
-def loaded(*words):
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        main(list(words))
-    return "torch" in sys.modules
+def carried_out(*words):
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(list(words))
+        except SystemExit as error:
+            code = error.code
+    return [code, "torch" in sys.modules]
 
 run = ["run", "--task", "digits", "--pruner", "dense"]
 requests = {
@@ -147,15 +156,15 @@ requests = {
     "compare": ["compare", "digits", "digits"],
     "report": ["report"],
 }
-print(json.dumps({name: loaded(*words) for name, words in requests.items()}))
+print(json.dumps({name: carried_out(*words) for name, words in requests.items()}))
 """
 
 
 def test_what_needs_no_torch_does_not_wait_for_it(tmp_path: Path) -> None:
-    run_id = plan(Registry(), "digits", "dense").run_id
+    wanted = plan(Registry(), "digits", "dense")
     store = Store(tmp_path / "results")
-    store.open_run(run_id)
-    store.save(record(run_id=run_id))
+    store.open_run(wanted.run_id)
+    store.save(check(example(run_id=wanted.run_id, spec=wanted.spec.as_dict())))
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH],
         cwd=tmp_path,
@@ -163,8 +172,18 @@ def test_what_needs_no_torch_does_not_wait_for_it(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    imported_torch = json.loads(ended.stdout)
-    assert imported_torch == dict.fromkeys(imported_torch, False)
-    assert f"{run_id} was done before" in ended.stderr
+    found = json.loads(ended.stdout)
+    assert found.pop("a wrong request") == [2, False]
+    assert found == {words: [0, False] for words in found}
+    assert f"{wanted.run_id} was done before" in ended.stderr
     assert "seed -1 is negative" in ended.stderr
     assert len(ended.stderr.splitlines()) == 2
+
+
+def test_listing_does_not_wait_for_pandas() -> None:
+    code = (
+        "import sys; from harness.command_line import main; main(['list', 'pruners', '--json']); "
+        "sys.exit(any(name in sys.modules for name in ('pandas', 'torch', 'matplotlib')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    assert ended.returncode == 0

@@ -1,4 +1,4 @@
-"""What the README tells a stranger to type can be typed."""
+"""What README and guide tell a stranger to type can be typed, and their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -6,78 +6,125 @@ import configparser
 import re
 import shlex
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from harness.command_line import main, parse
 from harness.commands.run import requested
-from harness.registry import Registry
+from harness.conditions import Conditions
+from harness.registry import Kind, Registry
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-CODE = [
-    textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n+(?=    ))+", README, re.M)
+GUIDE = {path.name: path.read_text(encoding="utf-8") for path in PROJECT.glob("docs/guide/*.md")}
+PAGES = [
+    PROJECT / name
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")
 ]
-LINES = [line.partition("  #")[0] for block in CODE for line in block.splitlines()]
+
+INDENTED = r"(?:^    .*\n|^\n+(?=    ))+"
+FENCED = r"^```\w+\n(.*?)^```$"
+CODE = [
+    *(textwrap.dedent(block).strip() for block in re.findall(INDENTED, README, re.MULTILINE)),
+    *re.findall(FENCED, "\n".join(GUIDE.values()), re.MULTILINE | re.DOTALL),
+]
+"""The blocks of code of the README and of the guide."""
+LINES = [line.partition("  #")[0].strip() for block in CODE for line in block.splitlines()]
+HARNESS = [
+    line.partition("-m harness ")[2] for line in LINES if line.startswith("python -m harness ")
+]
 
 
-def environments() -> set[str]:
-    """Return the names of the tox environments, those of the factors written out."""
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read(PROJECT / "tox.ini", encoding="utf-8")
-    names = {name.partition(":")[2] for name in parser}
-    (pairings,) = [name for name in names if name.startswith("{")]
-    tasks, pruners = (factor.split(",") for factor in re.findall(r"{(.*?)}", pairings))
-    return names | {f"{task}-{pruner}" for task in tasks for pruner in pruners}
+def own(kind: Kind) -> list[str]:
+    """Return what this project registers, whatever else is installed."""
+    entries = Registry().of_kind(kind).values()
+    return [e.name for e in entries if (e.module or "").partition(".")[0] in ("tasks", "pruners")]
 
 
-def test_its_tox_environments_exist() -> None:
-    named = set(re.findall(r"tox -e ([\w-]+)", README))
+def test_the_tox_environments_exist() -> None:
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read(PROJECT / "tox.ini", encoding="utf-8")
+    known = {section.partition(":")[2] for section in ini}
+    known |= {f"{task}-{pruner}" for task in own("task") for pruner in own("pruner")}
+    text = "\n".join([README, *GUIDE.values(), *(page.read_text() for page in PAGES)])
+    named = set(re.findall(r"tox -e ([\w-]+)", text))
     assert {"demo", "tests", "run"} <= named
-    assert named <= environments()
+    assert named <= known
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if "-m harness " in line])
-def test_its_commands_are_understood(line: str) -> None:
-    arguments = parse(shlex.split(line.partition("-m harness ")[2]))
+@pytest.mark.parametrize("line", HARNESS)
+def test_the_commands_are_understood(line: str) -> None:
+    words = shlex.split(line)
+    arguments = parse(words)
+    if "--plugin" in words:
+        return
     if arguments.command == "run":
         requested(arguments, Registry())
-    if arguments.command == "check":
+    if arguments.command == "check" and arguments.name.islower():
         Registry().find(arguments.kind, arguments.name)
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if " -e run -- " in line])
-def test_what_it_hands_to_tox_is_understood(line: str) -> None:
+def test_what_is_handed_to_tox_is_understood(line: str) -> None:
     requested(parse(["run", *shlex.split(line.partition(" -- ")[2])]), Registry())
 
 
-def test_it_has_commands_of_both_sorts() -> None:
-    assert any("-m harness run" in line for line in LINES)
+def test_there_are_commands_of_both_sorts() -> None:
+    assert any(line.startswith("run ") for line in HARNESS)
     assert any(" -e run -- " in line for line in LINES)
 
 
-def test_its_table_names_the_tasks() -> None:
-    (table,) = re.findall(r"^\| task \|.*?\n\n", README, re.MULTILINE | re.DOTALL)
-    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    ours = [
-        e.name for e in Registry().of_kind("task").values() if (e.module or "").startswith("tasks.")
-    ]
-    assert sorted(named) == ours
+def test_the_continuous_integration_runs_the_two_commands() -> None:
+    demo, tests = CODE[0].splitlines()
+    workflow = (PROJECT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert demo in workflow
+    assert "run: .ci/run\n" in workflow
+    assert tests in (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_its_folders_exist() -> None:
-    named = re.findall(r"^    (\w+)/ ", README, re.MULTILINE)
-    assert {"harness", "tasks", "pruners", "tests"} <= set(named)
-    assert all((PROJECT / name).is_dir() for name in named)
+def test_the_citation_agrees_with_the_package() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {project['version']}\n" in citation
+    assert f"license: {project['license']}\n" in citation
+    assert f"- name: {project['authors'][0]['name']}\n" in citation
 
 
-def test_its_plug_in_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = [block for block in CODE if "@pruner(" in block]
-    assert len(example.strip().splitlines()) <= 15
+def test_the_readme_counts_methods_and_tasks() -> None:
+    assert f"{len(own('pruner'))} methods on {len(own('task'))} tasks" in README
+
+
+def test_the_table_of_data_names_the_tasks() -> None:
+    (table,) = re.findall(r"^\| task \|.*?\n\n", GUIDE["data.md"], re.MULTILINE | re.DOTALL)
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == own("task")
+
+
+def test_the_page_of_settings_names_the_conditions() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", GUIDE["settings.md"], re.MULTILINE)
+    assert sorted(named) == sorted(Conditions.declared())
+
+
+def test_the_plug_in_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example, in_guide = [block for block in CODE if "@pruner(" in block]
+    assert example.strip() == in_guide.strip()
     plugin = tmp_path / "example.py"
     plugin.write_text(example)
     assert main(["list", "pruners", "--plugin", str(plugin)]) == 0
     assert "late_magnitude" in capsys.readouterr().out
-    entry = Registry([plugin]).find("pruner", "late_magnitude")
-    assert callable(entry.load())
+    assert callable(Registry([plugin]).find("pruner", "late_magnitude").load())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_the_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert missing == []
+
+
+def test_the_links_of_the_example_report_lead_to_files() -> None:
+    folder = PROJECT / "reports" / "example"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    targets = re.findall(r'(?:href|src)="([^"#:]+)"', page)
+    assert [target for target in targets if not (folder / target).exists()] == []

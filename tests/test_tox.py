@@ -1,11 +1,14 @@
-"""Every pairing has a tox environment by its name."""
+"""Every pairing of a task and a pruner has a tox environment of its name."""
 
 from __future__ import annotations
 
 import configparser
 import itertools
-import re
+import runpy
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -13,50 +16,62 @@ from harness.command_line import parse
 from harness.commands.run import requested
 from harness.registry import Kind, Registry
 
-TOX = Path(__file__).resolve().parent.parent / "tox.ini"
+PROJECT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def tox() -> configparser.ConfigParser:
+def environments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the environments that the toxfile.py in a folder adds; tox is not installed here."""
+    plugin = SimpleNamespace(impl=lambda function: function)
+    monkeypatch.setitem(sys.modules, "tox", ModuleType("tox"))
+    monkeypatch.setitem(sys.modules, "tox.plugin", plugin)
+    return list(runpy.run_path(str(folder / "toxfile.py"))["tox_extend_envs"]())
+
+
+@pytest.fixture
+def ini() -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
-    parser.read(TOX, encoding="utf-8")
+    parser.read(PROJECT / "tox.ini", encoding="utf-8")
     return parser
 
 
-@pytest.fixture(scope="module")
-def factors(tox: configparser.ConfigParser) -> list[list[str]]:
-    """The two lists in braces, tasks and pruners."""
-    (section,) = [name for name in tox if name.startswith("testenv:{")]
-    return [factor.split(",") for factor in re.findall(r"{(.*?)}", section)]
-
-
-def own(kind: Kind) -> set[str]:
+def own(kind: Kind) -> list[str]:
     """Return what this project registers, whatever else is installed."""
     entries = Registry().of_kind(kind).values()
-    return {e.name for e in entries if (e.module or "").partition(".")[0] in ("tasks", "pruners")}
+    return [e.name for e in entries if (e.module or "").partition(".")[0] in ("tasks", "pruners")]
 
 
-@pytest.mark.parametrize(("position", "kind"), [(0, "task"), (1, "pruner")])
-def test_the_factors_are_what_is_registered(
-    factors: list[list[str]], position: int, kind: Kind
+def test_the_environments_are_the_pairings_of_what_is_registered(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert len(factors) == 2
-    assert sorted(factors[position]) == sorted(own(kind))
+    pairings = [f"{task}-{pruner}" for task in own("task") for pruner in own("pruner")]
+    assert sorted(environments(PROJECT, monkeypatch)) == sorted(pairings)
 
 
-def test_the_name_of_an_environment_asks_for_its_run(
-    tox: configparser.ConfigParser, factors: list[list[str]]
+def test_a_new_pruner_has_environments_without_an_edit_of_tox_ini(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (section,) = [name for name in tox if name.startswith("testenv:{")]
-    assert "harness run --pairing {env_name} {posargs}" in tox[section]["commands"]
+    shutil.copy(PROJECT / "toxfile.py", tmp_path)
+    for folder, text in (
+        ("tasks", '@task("words", title="Words")\nclass Words: ...\n'),
+        ("pruners", '@pruner(\n    "mine",\n    title="Mine",\n)\ndef mine(run): ...\n'),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "new.py").write_text(text)
+    assert environments(tmp_path, monkeypatch) == ["words-mine"]
+
+
+def test_the_name_of_an_environment_is_its_run(ini: configparser.ConfigParser) -> None:
+    assert ini["testenv"]["commands"] == "python -m harness run --pairing {env_name} {posargs}"
     registry = Registry()
-    for task, pruner in itertools.product(*factors):
+    for task, pruner in itertools.product(own("task"), own("pruner")):
         wanted = requested(parse(["run", "--pairing", f"{task}-{pruner}"]), registry)
         assert (wanted.spec.task, wanted.spec.pruner) == (task, pruner)
 
 
-def test_no_pairing_hides_another_environment(
-    tox: configparser.ConfigParser, factors: list[list[str]]
+def test_every_other_environment_has_commands_of_its_own(
+    ini: configparser.ConfigParser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairings = {f"{task}-{pruner}" for task, pruner in itertools.product(*factors)}
-    assert not pairings & {name.partition(":")[2] for name in tox}
+    sections = {name for name in ini if name.startswith("testenv:")}
+    assert all("commands" in ini[name] for name in sections)
+    names = {name.partition(":")[2] for name in sections}
+    assert not names & set(environments(PROJECT, monkeypatch))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from benchmarks.zoo.trial import Outcome, Result
@@ -16,22 +17,23 @@ SCORED: tuple[Outcome, ...] = tuple(o for o in get_args(Outcome) if o != "not bu
 INTRODUCTION = """\
 # Which networks can be cut
 
-Structured pruning here has no code for any architecture: `trace_channels` follows the operations
-of a forward pass. This is what it makes of networks that others wrote, with random weights in
+Structured pruning contains no code for any architecture: `trace_channels` follows the operations of
+a forward pass. This page shows how it fares on networks of other libraries, with random weights in
 double precision (`python -m benchmarks.zoo --write docs/channels.md`, in the environment of
-`tox -e zoo`). Each is traced, cut to half and to one channel of each group, compared with the
-network whose other channels are held at zero ({tolerance:g}), trained for a step, traced and cut
-again with its optimiser, compared, and trained for another step.
+`tox -e zoo`). Each network is traced and cut, to half of the channels and to one channel of each
+group. Its outputs are compared with those of the network whose other channels are held at zero
+(tolerance {tolerance:g}). Then it is trained for a step, traced and cut again together with its
+optimizer, compared again, and trained for another step.
 
-- **right**: all of that.
-- **counts channels**: the cut network differs from the masked one by nature, since an operation
-  takes a mean or the like over channels; permuting the channels of each group changes nothing.
-- **wrong**: a graph came back, and the cut network fails or computes something else.
-- **refused**: with the operation and the reason, before anything is cut.
+- **right**: all of that succeeded.
+- **counts channels**: the cut network differs from the masked one by nature, because an operation
+  takes a mean or the like over channels. Permuting the channels of each group changes nothing.
+- **wrong**: tracing succeeded, but the cut network fails or computes something else.
+- **refused**: tracing named an operation and a reason, before anything was cut.
 
-*Cuttable* is the share of the weights (parameters of two axes or more) with a channel that can be
-removed; *left* is the share of all parameters when each group is halved. *What stops the others*
-says why weights cannot be cut, with their share.
+*Cuttable* is the share of the weights (parameters of two axes or more) that have a channel that can
+be removed. *Left* is the share of all parameters when each group is halved. *What stops the others*
+gives the reasons why weights cannot be cut, with their share.
 """
 
 
@@ -119,8 +121,6 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _median(values: object) -> float:
-    import statistics
-
-    found = list(values)  # type: ignore[call-overload]
+def _median(values: Iterable[float]) -> float:
+    found = list(values)
     return statistics.median(found) if found else 0.0

@@ -1,1 +1,1 @@
-"""The commands of ``python -m harness``, one file each."""
+"""The commands: each module adds its options to a parser and executes the parsed arguments."""

@@ -1,4 +1,4 @@
-"""``compare``: two runs, or two results folders, side by side."""
+"""The command ``compare``: two runs, or two results folders, side by side."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import argparse
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
 from harness.errors import RequestError
+from harness.record import COSTS, Record
 from harness.results.comparable import (
     DEPENDS_ON_MACHINE,
     disturbed,
@@ -17,47 +20,100 @@ from harness.results.comparable import (
     not_comparable,
 )
 from harness.results.intervals import Interval, difference
-from harness.results.summary import COSTS
+from harness.results.summary import label, written
+from harness.settings import as_text
 from harness.storage import files
 from harness.storage.store import OF_RUNS, Store
 from harness.text import number, percent, table
 
-Record = Mapping[str, Any]
+Pair = tuple[float | None, float | None]
+"""A value of A, and the same of B."""
 
-BY_CHANCE = "about one in twenty is called more than noise"
+
+JSON_HELP = """\
+--json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
+and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
+"over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = JSON_HELP
+    parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
+    parser.add_argument("second", metavar="B", help="another run or results folder")
+    options.add_json(parser, "print one object instead")
+    options.add_results(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print what differs."""
     first, second = arguments.first, arguments.second
-    folders = [name for name in (first, second) if _is_results_folder(Path(name))]
-    if len(folders) == 1:
-        raise RequestError(f"{folders[0]} is a results folder; the other is not one")
-    if folders:
-        before, after = _by_request(Path(first)), _by_request(Path(second))
-        if not before and not after:
-            raise RequestError(f"neither {first} nor {second} holds a run that is done")
-        if arguments.json:
-            print(json.dumps(_folders_as_object(first, before, second, after), indent=1))
-        else:
-            print(_compare_folders(Path(first), before, Path(second), after))
-        return 0
-    store = Store(arguments.results)
-    one, other = store.find(first), store.find(second)
     if arguments.json:
-        print(json.dumps(_runs_as_object(one, other), indent=1))
+        found = compare_results(first, second, results=arguments.results)
+        print(json.dumps(found, indent=1))
+    elif _are_results_folders(first, second):
+        before, after = _both(first, second)
+        print(_compare_folders(Path(first), before, Path(second), after))
     else:
-        print(_compare_runs(one, other))
+        store = Store(arguments.results)
+        print(_compare_runs(store.find(first), store.find(second)))
     return 0
 
 
+def compare_results(
+    first: str | Path, second: str | Path, *, results: str | Path = "results"
+) -> dict[str, Any]:
+    """Compare two runs, or two results folders.
+
+    Args:
+        first: a run's folder, its name, the beginning of its name or its hash; or a results
+            folder.
+        second: another of the same kind.
+        results: folder of the runs, if they are given by name.
+
+    Returns:
+        What ``compare --json`` prints; ``compare --help`` describes it.
+
+    Raises:
+        RequestError: there is no such run or folder, or one is a run and the other a folder.
+    """
+    first, second = str(first), str(second)
+    if _are_results_folders(first, second):
+        before, after = _both(first, second)
+        return _folders_as_object(first, before, second, after)
+    store = Store(Path(results))
+    return _runs_as_object(store.find(first), store.find(second))
+
+
+def _are_results_folders(first: str, second: str) -> bool:
+    folders = [name for name in (first, second) if _is_results_folder(Path(name))]
+    if len(folders) == 1:
+        raise RequestError(f"{folders[0]} is a results folder; the other is not")
+    return bool(folders)
+
+
+def _both(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Return the runs of two folders by their requests.
+
+    Raises:
+        RequestError: neither folder has any.
+    """
+    before, after = _by_request(Path(first)), _by_request(Path(second))
+    if not before and not after:
+        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+    return before, after
+
+
 def _is_results_folder(path: Path) -> bool:
-    """Return whether it is a folder, and not that of a run."""
+    """Return whether a path is that of a folder, but not of a run's folder."""
     return os.path.isdir(path) and not any(files.is_there(path / name) for name in OF_RUNS)
 
 
 def _by_request(folder: Path) -> dict[str, Record]:
-    """Return the runs of a folder by what was asked for."""
+    """Return the runs of a folder by their requests."""
     return {_request(record): record for record in Store(folder).records()}
 
 
@@ -76,7 +132,7 @@ def _compare_runs(first: Record, second: Record) -> str:
 
 
 def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
-    """Return the comparison of two runs; the keys are explained by ``compare --help``."""
+    """Return the comparison of two runs for JSON; `JSON_HELP` explains the keys."""
 
     def pair(before: float | None, after: float | None) -> dict[str, float | None]:
         ratio = after / before if before and after is not None else None
@@ -92,53 +148,64 @@ def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
         },
         "metric": first["quality"]["metric"] if same_metric else None,
         "quality": {
-            part: pair(first["quality"][part], second["quality"][part])
-            for part in ("test", "validation")
-            if same_metric
-        },
+            "test": pair(first["quality"]["test"], second["quality"]["test"]),
+            "validation": pair(first["quality"]["validation"], second["quality"]["validation"]),
+        }
+        if same_metric
+        else {},
         "sparsity": {
-            key: pair(first["sparsity"][key], second["sparsity"][key])
-            for key in ("weights", "effective")
+            "weights": pair(first["sparsity"]["weights"], second["sparsity"]["weights"]),
+            "effective": pair(first["sparsity"]["effective"], second["sparsity"]["effective"]),
         },
-        "costs": {
-            key: pair(first["cost"].get(key), second["cost"].get(key))
-            for key in COSTS
-            if key not in DEPENDS_ON_MACHINE or same_machine
-        },
+        "costs": {key: pair(*figures) for key, figures in _compared_costs(first, second)},
         "not_compared": [] if same_machine else sorted(DEPENDS_ON_MACHINE),
     }
 
 
 def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]]:
-    """Go through what was asked for differently, and how it ended."""
+    """Go through the differences between two requests, and how both runs ended."""
+    asked: tuple[Mapping[str, Any], ...] = first["spec"], second["spec"]
     for key in ("task", "pruner", "sparsity", "seed", "profile"):
-        if first["spec"][key] != second["spec"][key]:
-            yield key, str(first["spec"][key]), str(second["spec"][key])
-    for key in sorted({**first["spec"]["overrides"], **second["spec"]["overrides"]}):
-        before, after = (str(record["settings"].get(key, "-")) for record in (first, second))
+        before, after = (str(spec[key]) for spec in asked)
         if before != after:
             yield key, before, after
-    if first["data"]["sha256"] != second["data"]["sha256"]:
-        yield "data", first["data"]["sha256"][:8], second["data"]["sha256"][:8]
+    for key in sorted({**first["spec"]["overrides"], **second["spec"]["overrides"]}):
+        before, after = (as_text(record["settings"].get(key, "-")) for record in (first, second))
+        if before != after:
+            yield key, before, after
+    data = str(first["data"]["sha256"]), str(second["data"]["sha256"])
+    if data[0] != data[1]:
+        yield "data", data[0][:8], data[1][:8]
     yield "status", first["status"], second["status"]
 
 
 def _quality(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
     before, after = first["quality"], second["quality"]
     if before["metric"] == after["metric"]:
-        for part in ("test", "validation"):
-            figures = before[part], after[part]
+        for part, *figures in (
+            ("test", before["test"], after["test"]),
+            ("validation", before["validation"], after["validation"]),
+        ):
             yield f"{part} {before['metric']}", *map(number, figures), _ratio(*figures)
-    for key, name in (("weights", "weights removed"), ("effective", "without effect")):
-        yield name, *(percent(record["sparsity"][key]) for record in (first, second)), ""
+    removed = [record["sparsity"] for record in (first, second)]
+    yield "weights removed", *(percent(each["weights"]) for each in removed), ""
+    yield "without effect", *(percent(each["effective"]) for each in removed), ""
 
 
 def _costs(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
     unfit = {key for each in (first, second) for key in (*not_comparable(each), *disturbed(each))}
-    for key, (name, text) in COSTS.items():
+    for key, figures in _compared_costs(first, second):
+        ratio = "" if key in unfit else _ratio(*figures)
+        texts = (written(figure, COSTS[key].unit) for figure in figures)
+        yield label(COSTS[key]), *texts, ratio
+
+
+def _compared_costs(first: Record, second: Record) -> Iterator[tuple[str, Pair]]:
+    """Go through the costs of two runs, without those that their machines decide if they differ."""
+    costs: tuple[Mapping[str, Any], ...] = first["cost"], second["cost"]
+    for key in COSTS:
         if key not in DEPENDS_ON_MACHINE or _same_machine(first, second):
-            figures = first["cost"][key], second["cost"][key]
-            yield name, *map(text, figures), _ratio(*figures) if key not in unfit else ""
+            yield key, (costs[0].get(key), costs[1].get(key))
 
 
 def _ratio(before: float | None, after: float | None) -> str:
@@ -149,46 +216,78 @@ def _same_machine(first: Record, second: Record) -> bool:
     return machine(first["provenance"]) == machine(second["provenance"]) is not None
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """A request that a run of either folder answers, with the run of each."""
+
+    request: str
+    first: Record | None
+    second: Record | None
+
+    @property
+    def metric(self) -> str:
+        """The metric of the run of A, if there is one, or else of that of B."""
+        record = self.first or self.second
+        assert record is not None
+        return record["quality"]["metric"]
+
+    @property
+    def verdict(self) -> str:
+        """Whether both runs have the same outcome."""
+        if self.first is None or self.second is None:
+            return "only in B" if self.first is None else "only in A"
+        return "equal" if _outcome(self.first) == _outcome(self.second) else "differs"
+
+
+def _by_both(before: Mapping[str, Record], after: Mapping[str, Record]) -> list[_Compared]:
+    requests = sorted(before.keys() | after.keys())
+    return [_Compared(request, before.get(request), after.get(request)) for request in requests]
+
+
 def _compare_folders(
     first: Path, before: Mapping[str, Record], second: Path, after: Mapping[str, Record]
 ) -> str:
     rows = [("run", "metric", "A", "B", "")]
-    for request in sorted(before.keys() | after.keys()):
-        one, other = before.get(request), after.get(request)
-        metric = (one or other or {})["quality"]["metric"]
-        rows.append((request, metric, _result(one), _result(other), _verdict(one, other)))
+    for each in _by_both(before, after):
+        results = _result(each.first), _result(each.second)
+        rows.append((each.request, each.metric, *results, each.verdict))
     lines = [f"A  {first}", f"B  {second}", "", table(rows, left=2)]
-    over_seeds = list(_over_seeds(before, after))
-    if over_seeds:
+    changes = [
+        (setting, metric, *_noise(interval))
+        for setting, metric, interval in _differences_over_seeds(before, after)
+    ]
+    if changes:
         header = ("over the seeds", "metric", "B - A", "95 % interval", "seeds", "")
-        lines += ["", table([header, *over_seeds], left=2)]
-    if len(over_seeds) > 1:
-        lines += ["", f"Each interval is for itself: without any change, {BY_CHANCE}."]
+        lines += ["", table([header, *changes], left=2)]
+    if len(changes) > 1:
+        lines += [
+            "",
+            "Intervals are not corrected for their number: "
+            "if nothing has changed, about one in twenty is called more than noise.",
+        ]
     return "\n".join(lines)
 
 
 def _folders_as_object(
     first: str, before: Mapping[str, Record], second: str, after: Mapping[str, Record]
 ) -> dict[str, Any]:
-    """Return the comparison of two results folders; see ``compare --help`` for the keys."""
+    """Return the comparison of two folders for JSON; `JSON_HELP` explains the keys."""
 
     def ended(record: Record | None) -> dict[str, Any] | None:
         if record is None:
             return None
         return {"status": record["status"], "test": record["quality"]["test"]}
 
-    runs = []
-    for request in sorted(before.keys() | after.keys()):
-        one, other = before.get(request), after.get(request)
-        runs.append(
-            {
-                "run": request,
-                "metric": (one or other or {})["quality"]["metric"],
-                "a": ended(one),
-                "b": ended(other),
-                "verdict": _verdict(one, other),
-            }
-        )
+    runs = [
+        {
+            "run": each.request,
+            "metric": each.metric,
+            "a": ended(each.first),
+            "b": ended(each.second),
+            "verdict": each.verdict,
+        }
+        for each in _by_both(before, after)
+    ]
     over_seeds = [
         {
             "run": setting,
@@ -204,25 +303,17 @@ def _folders_as_object(
     return {"a": first, "b": second, "runs": runs, "over_seeds": over_seeds}
 
 
-def _over_seeds(
-    before: Mapping[str, Record], after: Mapping[str, Record]
-) -> Iterator[tuple[str, ...]]:
-    """Go through what changed, paired by seed, and say whether it is more than noise."""
-    for setting, metric, interval in _differences_over_seeds(before, after):
-        yield setting, metric, *_noise(interval)
-
-
 def _differences_over_seeds(
     before: Mapping[str, Record], after: Mapping[str, Record]
 ) -> Iterator[tuple[str, str, Interval]]:
-    """Go through the settings of which a run has changed, with the mean difference."""
+    """Go through the settings with a changed run: name, metric, mean difference paired by seed."""
     settings: dict[tuple[str, str], tuple[dict[int, float], dict[int, float]]] = {}
     for request in sorted(before.keys() & after.keys()):
         one, other = before[request]["quality"], after[request]["quality"]
         if one["test"] is None or other["test"] is None or one["metric"] != other["metric"]:
             continue
         seed = before[request]["spec"]["seed"]
-        key = request.replace(f" seed {seed} ", " ", 1), str(one["metric"])
+        key = request.replace(f" seed {seed} ", " ", 1), one["metric"]
         tests = settings.setdefault(key, ({}, {}))
         tests[0][seed], tests[1][seed] = one["test"], other["test"]
     for (setting, metric), (old, new) in settings.items():
@@ -246,7 +337,7 @@ def _noise(change: Interval) -> tuple[str, str, str, str]:
 
 def _request(record: Record) -> str:
     spec = record["spec"]
-    overrides = " ".join(f"{name}={value}" for name, value in spec["overrides"].items())
+    overrides = " ".join(f"{name}={as_text(value)}" for name, value in spec["overrides"].items())
     words = (spec["task"], spec["pruner"], f"{spec['sparsity']:g}", f"seed {spec['seed']}")
     return " ".join(word for word in (*words, spec["profile"], overrides) if word)
 
@@ -256,12 +347,6 @@ def _result(record: Record | None) -> str:
         return "-"
     test = record["quality"]["test"]
     return record["status"] if test is None else number(test)
-
-
-def _verdict(one: Record | None, other: Record | None) -> str:
-    if one is None or other is None:
-        return "only in B" if one is None else "only in A"
-    return "equal" if _outcome(one) == _outcome(other) else "differs"
 
 
 def _outcome(record: Record) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""``data``: what data the tasks use, whether they are there, and how they get there."""
+"""``data``: lists, fetches and checks the data of the tasks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.commands.run import overrides
+from harness.commands import options
 from harness.data.download import download, extract
 from harness.errors import RequestError, nearest
 from harness.output import Progress
 from harness.registry import Entry, Registry
-from harness.spec import describe_data, parse_setting
+from harness.spec import describe_data, where_settings_are_listed
 from harness.text import columns
 
 ACTIONS = ("list", "fetch", "check")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "action",
+        metavar="list|fetch|check",
+        help="list what each profile uses, download official files, or verify that data are usable",
+    )
+    parser.add_argument(
+        "task", nargs="?", metavar="TASK", help="a task; list takes all if none is given"
+    )
+    options.add_set(parser)
+    options.add_data(parser)
+    options.add_plugin(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -29,9 +44,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if name is None and action != "list":
         raise RequestError(f"data {action} needs a task{nearest('', tasks)}")
     chosen = list(tasks.values()) if name is None else [registry.find("task", name)]
-    changes = overrides(arguments.set)
+    changes = options.parse_settings(arguments.set)
     if changes and (name is None or action == "fetch"):
-        raise RequestError("--set belongs to data list TASK and data check TASK")
+        raise RequestError("--set is for data list TASK and data check TASK only")
     if action == "fetch":
         _fetch(chosen[0], folder)
         return 0
@@ -42,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _list(tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str]) -> list[str]:
-    """Print what each profile's data are; return why some cannot be used."""
+    """Print the data of each profile, and return why some cannot be used."""
     rows, problems = [("task", "profile", "source", "sha256", "data")], []
     for task in tasks:
         for profile in task.arguments["profiles"]:
@@ -58,19 +73,22 @@ def _list(tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str]) -> l
     return list(dict.fromkeys(problems))
 
 
-def _settings(task: Entry, profile: str, changes: Mapping[str, str]) -> dict[str, Any]:
-    """Return a profile's settings, some of them changed."""
-    settings = {**task.arguments["settings"], **task.arguments["profiles"][profile]}
-    choices = task.arguments.get("choices") or {}
+def _settings(task: Entry, profile: str, changes: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the settings of a profile with changes applied."""
+    declared = task.settings_in(profile)
+    values = {name: setting.default for name, setting in declared.items()}
     for name, text in changes.items():
-        if name not in settings:
-            raise RequestError(f"unknown setting {name!r} of {task.name}{nearest(name, settings)}")
-        settings[name] = parse_setting(name, text, settings[name], choices.get(name))
-    return settings
+        if name not in declared:
+            raise RequestError(
+                f"unknown setting {name!r} of {task.name}{nearest(name, declared)}"
+                f"{where_settings_are_listed(task.name)}"
+            )
+        values[name] = declared[name].parse(text)
+    return task.build_settings(values)
 
 
 def _fetch(task: Entry, data_folder: Path) -> None:
-    """Download the official files of a task and unpack them; say which the user has to get."""
+    """Download and unpack the official files of a task, and name those to get by hand."""
     downloads = task.arguments.get("downloads") or {}
     by_hand = task.arguments.get("by_hand", ())
     if not downloads and not by_hand:
@@ -78,10 +96,10 @@ def _fetch(task: Entry, data_folder: Path) -> None:
     progress = Progress(sys.stderr)
     folder = data_folder / task.name
     for line in by_hand:
-        print(f"by hand, below {folder}: {line}")
+        print(f"to get by hand, below {folder}: {line}")
     for name, (url, checksum, *wanted) in downloads.items():
         is_new = download(url, folder / name, checksum, progress.update)
         if "unpack" in wanted:
             is_new |= extract(folder / name, folder, progress.update)
         progress.clear()
-        print(f"{folder / name} {'is there now' if is_new else 'was there before'}", flush=True)
+        print(f"{folder / name} {'was downloaded' if is_new else 'exists already'}", flush=True)

@@ -1,4 +1,4 @@
-"""``list``: the names and titles of what there is, without importing torch."""
+"""``list``: names and titles, or all settings of one task or pruner, without importing torch."""
 
 from __future__ import annotations
 
@@ -8,32 +8,150 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.commands import options
+from harness.conditions import Conditions
 from harness.errors import RequestError, nearest
 from harness.matrix.estimates import Estimates, duration
-from harness.matrix.plan import first_of
 from harness.matrix.suite import own_suites, read_suite, requests
 from harness.registry import Entry, Kind, Registry
+from harness.settings import Setting, as_text
 from harness.storage.store import Store
-from harness.text import columns, several
+from harness.text import columns, first_of, several
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"
+CONDITIONS = "conditions"
+
+_SINGULAR: dict[str, Kind] = {"task": "task", "pruner": "pruner"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "kind",
+        nargs="?",
+        metavar="KIND",
+        help="tasks, pruners, suites or conditions (default: all but conditions)",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="after task or pruner: list what can be set for it"
+    )
+    options.add_json(parser, "print one array of objects instead")
+    options.add_results(parser, "results from which the duration of suites is estimated")
+    options.add_plugin(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print one kind, or all."""
-    kinds = (*KINDS, SUITES)
-    if arguments.kind is not None and arguments.kind not in kinds:
-        raise RequestError(f"cannot list {arguments.kind!r}{nearest(arguments.kind, kinds)}")
+    """Print one kind, all kinds, or everything that can be set for one task or pruner."""
+    kind, name = arguments.kind, arguments.name
+    kinds = (*KINDS, SUITES, *_SINGULAR, CONDITIONS)
+    if kind is not None and kind not in kinds:
+        raise RequestError(f"cannot list {kind!r}{nearest(kind, kinds)}")
+    if name is not None and kind not in {**KINDS, **_SINGULAR}:
+        raise RequestError(f"list {kind} takes no name; did you mean: list task {name}")
     registry = Registry(arguments.plugin)
-    chosen = [arguments.kind] if arguments.kind else list(kinds)
+    if kind == CONDITIONS:
+        _print_settings([], {"condition": Conditions.declared()}, {}, arguments.json)
+        return 0
+    if kind in _SINGULAR and name is None:
+        raise RequestError(
+            f"list {kind} needs a name{nearest('', registry.of_kind(_SINGULAR[kind]))}"
+        )
+    if name is not None:
+        _print_entry(registry.find({**KINDS, **_SINGULAR}[kind], name), arguments.json)
+        return 0
+    chosen = [kind] if kind else [*KINDS, SUITES]
     found = {kind: _objects(kind, registry, arguments.results) for kind in chosen}
     if arguments.json:
         objects = [{"kind": kind, **each} for kind, all_ in found.items() for each in all_]
         print(json.dumps(objects, indent=1))
     else:
         print("\n\n".join(f"{kind}\n{columns(list(_rows(found[kind])))}" for kind in chosen))
+        if not {*chosen}.isdisjoint(KINDS):
+            print("\nwhat can be set: list task NAME, list pruner NAME, list conditions")
     return 0
+
+
+def _print_entry(entry: Entry, as_json: bool) -> None:
+    """Print the settings of a task or the options of a pruner, and the conditions."""
+    arguments = entry.arguments
+    head = [f"{entry.name}: {entry.title}", *filter(None, [entry.summary])]
+    profiles: Mapping[str, Mapping[str, Any]] = {}
+    if entry.kind == "task":
+        head.append(f"metric {arguments['metric']}, {arguments['goal']} is better")
+        profiles = arguments["profiles"]
+    elif arguments.get("paper"):
+        head.append(f"paper {arguments['paper']}")
+    own = "setting" if entry.kind == "task" else "option"
+    groups = {own: entry.declared, "condition": Conditions.declared()}
+    _print_settings(head, groups, profiles, as_json)
+
+
+def _print_settings(
+    head: Sequence[str],
+    groups: Mapping[str, Mapping[str, Setting]],
+    profiles: Mapping[str, Mapping[str, Any]],
+    as_json: bool,
+) -> None:
+    """Print settings with their meanings, defaults and permitted values.
+
+    Args:
+        head: lines that come first.
+        groups: settings by the kind of setting.
+        profiles: the values in which each profile differs.
+        as_json: whether to print one array of objects.
+    """
+    if as_json:
+        objects = [
+            _setting_object(kind, setting, profiles)
+            for kind, settings in groups.items()
+            for setting in settings.values()
+        ]
+        print(json.dumps(objects, indent=1))
+        return
+    sections = ["\n".join(head)] if head else []
+    titles = {
+        "setting": "settings of the task",
+        "option": "options of the pruner",
+        "condition": "conditions of every run",
+    }
+    for kind, settings in groups.items():
+        rows = [row for setting in settings.values() for row in _setting_rows(setting, profiles)]
+        body = columns([("name", "default", "meaning"), *rows]) if rows else "  none"
+        sections.append(f"{titles[kind]} (--set NAME=VALUE)\n{body}")
+    print("\n\n".join(sections))
+
+
+def _setting_rows(
+    setting: Setting, profiles: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield a line for the meaning of a setting, and a line for the values that it takes."""
+    yield setting.name, as_text(setting.default), setting.help or "-"
+    changed = [
+        f"{profile}: {as_text(changes[setting.name])}"
+        for profile, changes in profiles.items()
+        if setting.name in changes
+    ]
+    yield "", "", "; ".join([setting.permitted, *changed])
+
+
+def _setting_object(
+    kind: str, setting: Setting, profiles: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "name": setting.name,
+        "title": setting.help,
+        "default": setting.default,
+        "permitted": setting.permitted,
+        "choices": setting.choices,
+        "interval": None if setting.interval is None else str(setting.interval),
+        "profiles": {
+            profile: changes[setting.name]
+            for profile, changes in profiles.items()
+            if setting.name in changes
+        },
+    }
 
 
 def _objects(kind: str, registry: Registry, results: Path) -> list[dict[str, Any]]:
@@ -65,7 +183,7 @@ def _object(entry: Entry) -> dict[str, Any]:
 
 
 def _suite(path: Path, registry: Registry, estimates: Estimates) -> dict[str, Any]:
-    """Return a suite with its size, and how long it takes by the results that there are."""
+    """Return a suite with its size, and its duration as estimated from the results."""
     try:
         suite = read_suite(path)
         wanted = requests(suite, registry)

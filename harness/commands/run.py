@@ -6,153 +6,140 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from typing import Any
 
+from harness.api import plan_pairing, run_pairing
+from harness.commands import options
 from harness.errors import RequestError, RunFailed, nearest
-from harness.matrix.look import would_run
+from harness.matrix.state import preview
 from harness.registry import Registry
 from harness.results.summary import summarise
-from harness.signals import Stop
-from harness.spec import Plan, plan
-from harness.storage.store import Record, Store, outcome
+from harness.spec import Plan
+from harness.storage.store import Store
+
+EXAMPLES = """\
+examples:
+  python -m harness run --task ptb --pruner earlycrop_u
+  python -m harness run --task digits --pruner snip --sparsity 0.995 --seed 1 --set epochs=20
+  python -m harness run --task digits --pruner mine --plugin mine.py
+
+A run that is done is not repeated, except with --again. The same command resumes a run that was
+interrupted.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.usage = f"{parser.prog} --task NAME --pruner NAME [option ...]"
+    parser.epilog = EXAMPLES
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--task", metavar="NAME", help="see: python -m harness list tasks")
+    what.add_argument("--pruner", metavar="NAME", help="see: python -m harness list pruners")
+    what.add_argument(
+        "--pairing", metavar="TASK-PRUNER", help="both in one word, as in ptb-earlycrop_u"
+    )
+    what.add_argument(
+        "--sparsity",
+        type=options.number,
+        metavar="S",
+        help="fraction of the prunable weights to remove (default: the task's own, usually 0.98)",
+    )
+    what.add_argument(
+        "--seed",
+        type=options.whole_number,
+        default=0,
+        metavar="N",
+        help="0, 1, 2 ... (default: 0)",
+    )
+    options.add_profile(what, default="embedded")
+    options.add_set(what)
+    options.add_plugin(what)
+    where = parser.add_argument_group("where and how")
+    options.add_where(where)
+    options.add_again(where, "the run")
+    options.add_json(where, "also print the record, as the last line")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Carry out the run, or show it if it was done before."""
-    registry = Registry(arguments.plugin)
-    wanted = requested(arguments, registry)
-    store = Store(arguments.results)
     if arguments.dry_run:
-        return _tell(arguments, wanted, store)
-    record = None if arguments.again else store.record(wanted.run_id)
-    if record is not None:
-        print(f"{wanted.run_id} was done before", file=sys.stderr)
-    elif arguments.again and wanted.run_id in store.run_ids():
-        record = _carry_out_again(arguments, registry, wanted, store)
-    else:
-        record = _carry_out(arguments, registry, wanted, store)
+        return _preview(arguments)
+    try:
+        record = run_pairing(
+            **_request(arguments),
+            device=arguments.device,
+            again=arguments.again,
+            checkpoint_every=arguments.checkpoint_every,
+            progress=sys.stderr,
+        )
+    except RunFailed:
+        if arguments.json:
+            _print_failure(arguments)
+        raise
     print(summarise(record))
     if arguments.json:
         print(json.dumps(record))
     return 0
 
 
-def _tell(arguments: argparse.Namespace, wanted: Plan, store: Store) -> int:
-    """Say what would be run, and do nothing."""
-    state, why = would_run([wanted.run_id], store, arguments.again)[wanted.run_id]
-    print(f"{state:<8}  {wanted.run_id}{f'  ({why})' if why else ''}")
-    if arguments.json:
-        print(json.dumps({"runs": {wanted.run_id: state}}))
-    return 0
+def requested(arguments: argparse.Namespace, registry: Registry | None = None) -> Plan:
+    """Return the plan of the run that the arguments describe.
 
-
-def _carry_out_again(
-    arguments: argparse.Namespace, registry: Registry, wanted: Plan, store: Store
-) -> Record:
-    """Carry out a run that is done; its new result takes the place of the old one at the end."""
-    try:
-        before = store.record(wanted.run_id)
-    except RequestError as error:
-        print(f"{error}; it is replaced", file=sys.stderr)
-        before = None
-    record = _carry_out(arguments, registry, wanted, store.again())
-    store.replace(wanted.run_id)
-    if before is not None:
-        is_equal = outcome(before) == outcome(record)
-        verdict = "equal to" if is_equal else "different from"
-        print(f"the new result is {verdict} the old one, costs aside", file=sys.stderr)
-    return record
-
-
-def _carry_out(
-    arguments: argparse.Namespace, registry: Registry, wanted: Plan, store: Store
-) -> Record:
-    stop = Stop()
-    try:
-        with stop.listening():
-            # Importing torch takes seconds: only now, when the request is known to be good.
-            from harness.device import find_device
-            from harness.engine.run_plan import run_plan
-
-            device = find_device(arguments.device)
-            for entry in (wanted.task, wanted.pruner):
-                entry.load()
-            return run_plan(
-                wanted,
-                registry,
-                store,
-                device,
-                lambda line: print(line, file=sys.stderr, flush=True),
-                stop,
-                arguments.checkpoint_every,
-            )
-    except RunFailed:
-        if arguments.json:
-            _print_failure(wanted, store)
-        raise
-
-
-def _print_failure(wanted: Plan, store: Store) -> None:
-    """Print what a failed run has left for a record, if it could leave anything."""
-    with contextlib.suppress(RequestError):
-        if (failure := store.failure(wanted.run_id)) is not None:
-            print(json.dumps(failure))
-
-
-def requested(arguments: argparse.Namespace, registry: Registry) -> Plan:
-    """Return the plan that the arguments ask for."""
-    task, pruner = _pairing(arguments, registry)
-    return plan(
-        registry,
-        task,
-        pruner,
-        sparsity=arguments.sparsity,
-        seed=arguments.seed,
-        profile=arguments.profile,
-        overrides=overrides(arguments.set),
-        plugins=[plugin.name for plugin in arguments.plugin],
-        data_folder=arguments.data,
-        results=arguments.results,
-    )
-
-
-def overrides(items: Sequence[str]) -> dict[str, str]:
-    """Return what ``--set`` changes, by name.
+    Args:
+        arguments: of the command.
+        registry: finds tasks and pruners; None for a new one.
 
     Raises:
-        RequestError: an item is not of the form KEY=VALUE.
+        RequestError: a name or a value is unknown or not permitted.
     """
-    changes: dict[str, str] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise RequestError(f"--set {item}: is not of the form KEY=VALUE, as in epochs=20")
-        changes[name] = value
-    return changes
+    return plan_pairing(**_request(arguments), registry=registry)[1]
 
 
-def _pairing(arguments: argparse.Namespace, registry: Registry) -> tuple[str, str]:
+def _request(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return which run is wanted, as `plan_pairing` takes it."""
+    task, pruner = _pairing(arguments)
+    return {
+        "task": task,
+        "pruner": pruner,
+        "sparsity": arguments.sparsity,
+        "seed": arguments.seed,
+        "profile": arguments.profile,
+        "settings": options.parse_settings(arguments.set),
+        "results": arguments.results,
+        "data": arguments.data,
+        "plugins": arguments.plugin,
+    }
+
+
+def _pairing(arguments: argparse.Namespace) -> tuple[str, str]:
     task, pruner = arguments.task, arguments.pruner
     if arguments.pairing is not None:
         if task or pruner:
             raise RequestError("--pairing replaces --task and --pruner")
-        task, pruner = split_pairing(arguments.pairing)
+        task, pruner = options.split_pairing(arguments.pairing)
     if not task:
-        raise RequestError(f"--task is missing{nearest('', registry.of_kind('task'))}")
+        known = Registry(arguments.plugin).of_kind("task")
+        raise RequestError(f"--task is missing{nearest('', known)}")
     if not pruner:
-        raise RequestError(f"--pruner is missing{nearest('', registry.of_kind('pruner'))}")
+        known = Registry(arguments.plugin).of_kind("pruner")
+        raise RequestError(f"--pruner is missing{nearest('', known)}")
     return task, pruner
 
 
-def split_pairing(text: str) -> tuple[str, str]:
-    """Return the task and the pruner that ``--pairing`` names.
+def _preview(arguments: argparse.Namespace) -> int:
+    """Show what would be run."""
+    plan = requested(arguments)
+    store = Store(arguments.results)
+    state, why = preview([plan.run_id], store, arguments.again)[plan.run_id]
+    print(f"{state:<8}  {plan.run_id}{f'  ({why})' if why else ''}")
+    if arguments.json:
+        print(json.dumps({"runs": {plan.run_id: state}}))
+    return 0
 
-    Raises:
-        RequestError: it is not of the form TASK-PRUNER.
-    """
-    task, dash, pruner = text.partition("-")
-    if not dash:
-        raise RequestError(
-            f"--pairing {text}: is not of the form TASK-PRUNER, as in ptb-earlycrop_u"
-        )
-    return task, pruner
+
+def _print_failure(arguments: argparse.Namespace) -> None:
+    """Print the record of a failed run, if it could leave one."""
+    with contextlib.suppress(RequestError):
+        plan = requested(arguments)
+        if (failure := Store(arguments.results).failure(plan.run_id)) is not None:
+            print(json.dumps(failure))

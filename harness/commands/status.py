@@ -1,4 +1,4 @@
-"""``status``: how far the runs of a results folder are, wherever they run."""
+"""The command ``status``: progress of the runs of a results folder, wherever they run."""
 
 from __future__ import annotations
 
@@ -7,19 +7,43 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from harness.commands import options
 from harness.errors import RequestError, warn
-from harness.matrix.board import counted
-from harness.matrix.look import counts, endings, left_out, look, states
-from harness.matrix.plan import Written, matrix_files, read_matrix, reasons
+from harness.matrix.dispatch import Tally
+from harness.matrix.manifest import MatrixManifest, manifest_files, read_manifest
+from harness.matrix.state import (
+    counted,
+    counts,
+    find_states,
+    left_out_lines,
+    outcome_lines,
+    reasons,
+    states,
+)
 from harness.storage.store import Store
+
+JSON_HELP = """\
+--json prints one object. "matrices" is an array; each has "name", "command", "counts" by status,
+"runs" and "left_out" (reasons by run). "other_runs" belong to no matrix. "again" are runs that
+--again has not completed yet; "damaged" lists matrix files that cannot be read. A run has a
+"status" (done, collapsed, diverged, failed, skipped, damaged, running, interrupted or waiting) and
+a "reason", which may be null.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.epilog = JSON_HELP
+    options.add_json(parser, "print one object instead")
+    options.add_results(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print what is known of every matrix that was begun in the folder, and of other runs."""
+    """Print the state of each matrix in the folder, and of the runs of no matrix."""
     store = Store(arguments.results)
     matrices, damaged = _matrices(store)
-    in_some = {run_id for matrix in matrices for run_id in matrix.runs}
-    others = [run_id for run_id in store.folders() if run_id not in in_some]
+    asked_for = {run_id for matrix in matrices for run_id in matrix.runs}
+    others = [run_id for run_id in store.folders() if run_id not in asked_for]
     again = store.again().folders()
     if not (matrices or others or again):
         raise RequestError(damaged[0] if damaged else f"{_name(store)}: holds no runs")
@@ -30,9 +54,9 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     parts = [_describe(matrix, store) for matrix in matrices]
     if others:
-        parts.append(_describe(_unnamed("other runs", others), store))
+        parts.append(_describe_runs("other runs", others, store))
     if again:
-        parts.append(_describe(_unnamed("once more", again), store.again()))
+        parts.append(_describe_runs("repeated runs", again, store.again()))
     print("\n\n".join(parts))
     return 0
 
@@ -41,42 +65,45 @@ def _name(store: Store) -> str:
     return f"results folder {store.folder}"
 
 
-def _matrices(store: Store) -> tuple[list[Written], list[str]]:
-    """Return the matrices, and a complaint for each that cannot be read."""
+def _matrices(store: Store) -> tuple[list[MatrixManifest], list[str]]:
+    """Return the matrices, and an error message for each that cannot be read."""
     matrices, damaged = [], []
-    for path in matrix_files(store.folder):
+    for path in manifest_files(store.folder):
         try:
-            matrices.append(read_matrix(path))
+            matrices.append(read_manifest(path))
         except RequestError as error:
             damaged.append(str(error))
     return matrices, damaged
 
 
-def _unnamed(name: str, runs: list[str]) -> Written:
-    return Written(name, "", {run_id: {} for run_id in runs}, {})
-
-
-def _describe(matrix: Written, store: Store) -> str:
-    tally = look(matrix.runs, store)
-    lines = [f"{matrix.name}: {counted(tally)}"]
-    lines += [f"  running: {run_id}" for run_id in tally.at_work]
-    lines += endings(tally, "failed", "damaged", "skipped", "interrupted")
-    lines += left_out(matrix.left_out)
+def _describe(matrix: MatrixManifest, store: Store) -> str:
+    tally = find_states(matrix.runs, store)
+    lines = [*_lines(matrix.name, tally), *left_out_lines(matrix.left_out)]
     ended = tally.count()
-    if matrix.command and tally.waiting + ended["failed"] + ended["interrupted"]:
+    if tally.waiting + ended["failed"] + ended["interrupted"]:
         lines.append(f"  to continue: {matrix.command}")
     return "\n".join(lines)
 
 
+def _describe_runs(name: str, runs: list[str], store: Store) -> str:
+    return "\n".join(_lines(name, find_states(runs, store)))
+
+
+def _lines(name: str, tally: Tally) -> list[str]:
+    running = [f"  running: {run_id}" for run_id in tally.running]
+    ended = outcome_lines(tally, "failed", "damaged", "skipped", "interrupted")
+    return [f"{name}: {counted(tally)}", *running, *ended]
+
+
 def _as_object(
     store: Store,
-    matrices: list[Written],
+    matrices: list[MatrixManifest],
     others: list[str],
     again: list[str],
     damaged: list[str],
 ) -> dict[str, Any]:
     def found(runs: list[str], store: Store) -> Mapping[str, Mapping[str, Any]]:
-        return states(runs, look(runs, store))
+        return states(runs, find_states(runs, store))
 
     parts = []
     for matrix in matrices:

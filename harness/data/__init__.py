@@ -1,1 +1,1 @@
-"""What a run's data are, and official data: fetched, checked, unpacked."""
+"""Data of tasks: described, downloaded, checked, decoded once, and loaded in batches."""

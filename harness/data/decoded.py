@@ -1,4 +1,4 @@
-"""Arrays that are decoded once and mapped into memory ever after."""
+"""Arrays that are decoded on first use and memory-mapped from then on."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import platformdirs
 from filelock import FileLock
 
+from harness.data.cache import REMEDY
 from harness.errors import RequestError
 
+if TYPE_CHECKING:  # the command line uses this module, and importing numpy takes long
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+else:
+    Array = Any
+
 Item = TypeVar("Item")
-Array = npt.NDArray[Any]
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""What file systems answer that cannot lock."""
+"""Errors of file systems that cannot lock files."""
 _UNFINISHED = ".unfinished"
 
 
 class Save(Protocol):
-    """Writes one array, of what is read item after item: memory holds one at a time."""
+    """Writes an array item by item, so that memory holds one item at a time."""
 
     def __call__(
         self, name: str, read: Callable[[Item], Array | np.generic], items: Sequence[Item]
     ) -> None:
-        """Write an array (items, ...).
+        """Write an array of shape (items, ...).
 
         Args:
-            name: of the array; a slash makes a folder.
-            read: returns what an item gives, of one shape and type for all of them.
+            name: of the array; a slash makes a subfolder.
+            read: returns the values of an item, of the same shape and type for all items.
             items: at least one.
         """
 
 
 def decoded(folder: Path, names: Sequence[str], decode: Callable[[Save], None]) -> dict[str, Array]:
-    """Return arrays by their names, decoding them if they are missing or damaged.
+    """Return memory-mapped arrays by name, decoding them if they are missing or damaged.
 
-    The folder appears whole or not at all; of several processes one decodes, and the others wait
-    for it. Where the file system cannot lock, each decodes, and the first one's folder stays.
-    Pages of the arrays are read when they are used, and writing to an array does not change its
-    file, since torch wants arrays that could be written.
+    The folder appears whole or not at all. Of several processes one decodes while the others wait;
+    on a file system without locks each decodes, and the first folder is kept. Pages are read on
+    first use. The arrays are writable, as torch requires, but writing does not change the file.
 
     Args:
-        folder: where the arrays lie. What is decoded, and how, has to be in its name.
+        folder: holds the arrays. Its name has to identify the data and the decoding.
         names: of all the arrays.
-        decode: saves them with the function that it is given.
+        decode: writes all arrays with the function that it receives.
 
     Raises:
         RequestError: the folder cannot be read or written, or the disk is full.
@@ -61,7 +65,7 @@ def decoded(folder: Path, names: Sequence[str], decode: Callable[[Save], None]) 
     arrays = _mapped(folder, names)
     if arrays is None:
         with _exclusive_lock(folder) as is_locked:
-            # Another process may have decoded them meanwhile.
+            # Another process may have decoded them while this one waited.
             arrays = _mapped(folder, names)
             if arrays is None:
                 if is_locked:
@@ -74,7 +78,9 @@ def decoded(folder: Path, names: Sequence[str], decode: Callable[[Save], None]) 
 
 
 def _mapped(folder: Path, names: Sequence[str]) -> dict[str, Array] | None:
-    """Return the arrays, None if any is missing or damaged: systems clear caches file by file."""
+    """Return the arrays; None if any is missing or damaged, as systems clear caches by file."""
+    import numpy as np
+
     try:
         return {name: np.load(_file(folder, name), mmap_mode="c") for name in names}
     except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
@@ -85,14 +91,14 @@ def _mapped(folder: Path, names: Sequence[str]) -> dict[str, Array] | None:
 
 @contextlib.contextmanager
 def _exclusive_lock(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder; False if its file system has no locks."""
-    with _told(folder):
+    """Lock a folder; the value is False if its file system has no locks."""
+    with _reporting_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         lock.acquire()
     except NotImplementedError:
-        pass  # filelock's word for a file system without locks
+        pass  # filelock raises this for a file system without locks
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise _cannot_write(folder, error) from error
@@ -103,35 +109,35 @@ def _exclusive_lock(folder: Path) -> Iterator[bool]:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed left half-written."""
+    """Remove the half-written folders of processes that were killed."""
     for left in folder.parent.glob(f"{glob.escape(folder.name)}{_UNFINISHED}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(folder: Path, decode: Callable[[Save], None]) -> None:
-    """Decode into a folder beside the place, and move it there."""
+    """Decode into a temporary folder, then move it into place."""
     unfinished = _beside(folder)
-    with _told(folder):
+    with _reporting_errors(folder):
         unfinished.mkdir()
 
     def save(name: str, read: Callable[[Item], Array | np.generic], items: Sequence[Item]) -> None:
         path = _file(unfinished, name)
-        with _told(folder):
+        with _reporting_errors(folder):
             path.parent.mkdir(exist_ok=True)
         _write(path, read, items, folder)
 
     try:
         decode(save)
         _move(unfinished, folder)
-    except OSError as error:  # of what is read; what is written tells by itself
+    except OSError as error:  # raised by reading; errors of writing are RequestErrors already
         raise RequestError(f"cannot decode into {folder}: {_reason(error)}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _move(unfinished: Path, folder: Path) -> None:
-    """Put a finished folder into its place, where a damaged one may be."""
-    with _told(folder):
+    """Move a finished folder into place, replacing a damaged one."""
+    with _reporting_errors(folder):
         if folder.is_dir():
             damaged = _beside(folder)
             folder.replace(damaged)
@@ -139,13 +145,13 @@ def _move(unfinished: Path, folder: Path) -> None:
         try:
             unfinished.replace(folder)
         except OSError as error:
-            # Without locks another process may have been faster; its folder is as good.
+            # Without locks another process may have been faster; its folder is just as good.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
 
 
 def _beside(folder: Path) -> Path:
-    """Return a name that no other process uses."""
+    """Return a path in the same folder that no other process uses."""
     return folder.with_name(f"{folder.name}{_UNFINISHED}-{uuid.uuid4().hex}")
 
 
@@ -159,13 +165,16 @@ def _write(
     items: Sequence[Item],
     folder: Path,
 ) -> None:
+    import numpy as np
+
+    # Not np.lib.format.open_memmap: a full disk would end the process by SIGBUS, without a word.
     first = _item(read, items[0])
     header = {
         "descr": np.lib.format.dtype_to_descr(first.dtype),
         "fortran_order": False,
         "shape": (len(items), *first.shape),
     }
-    with _told(folder), path.open("wb") as file:
+    with _reporting_errors(folder), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.write(first.tobytes())
         for item in items[1:]:
@@ -178,12 +187,12 @@ def _item(read: Callable[[Item], Array | np.generic], item: Item) -> Array | np.
     try:
         return read(item)
     except OSError as error:
-        raise RequestError(f"cannot read what is decoded: {_reason(error)}") from error
+        raise RequestError(f"cannot read the data to decode: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Say in one line which folder the system would not write, and what to do."""
+def _reporting_errors(folder: Path) -> Iterator[None]:
+    """Raise a `RequestError` that names the folder and the remedy if it cannot be written."""
     try:
         yield
     except OSError as error:
@@ -195,41 +204,6 @@ def _cannot_write(folder: Path, error: OSError) -> RequestError:
 
 
 def _reason(error: OSError) -> str:
-    """Return a line: what the system says, and of which file if it says so."""
+    """Return the system's message in one line, with the file if it names one."""
     what = error.strerror or " ".join(str(error).split())
     return f"{error.filename}: {what}" if error.filename else what
-
-
-VARIABLE = "PRUNING_BENCHMARK_CACHE"
-"""The environment variable that names the folder; processes that a run starts inherit it."""
-
-REMEDY = f"--cache DIR, or the environment variable {VARIABLE}, names another folder"
-
-
-def use_cache(folder: Path) -> None:
-    """Let this process, and those that it starts, keep decoded copies in a folder.
-
-    Raises:
-        RequestError: there is something there that is no folder.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise RequestError(f"--cache {folder}: is not a folder")
-    os.environ[VARIABLE] = str(folder.resolve())
-
-
-def cache_folder() -> Path:
-    """Return the folder for decoded copies, which need not be there.
-
-    It is what `use_cache` or the environment variable names, or else this project's part of the
-    cache folder that the system gives each user.
-
-    Raises:
-        RequestError: the user has no home folder, and no folder is named.
-    """
-    named = os.environ.get(VARIABLE)
-    folder = Path(named) if named else platformdirs.user_cache_path("pruning-benchmark")
-    if not folder.is_absolute():
-        if not named:
-            raise RequestError(f"there is no home folder for decoded copies of data: {REMEDY}")
-        folder = folder.absolute()
-    return folder

@@ -1,4 +1,4 @@
-"""What a run's data are, said without importing torch."""
+"""Descriptions of data, without importing torch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ Source = Literal["official", "real", "synthetic"]
 
 @dataclass(frozen=True)
 class DataDescription:
-    """Where the data come from, and their fingerprint, which is part of a run's identity.
+    """The origin of data, and their hash, which is part of a run's identity.
 
     Attributes:
-        source: ``official`` are the published data of the task's name, ``real`` are other measured
-            or written data, ``synthetic`` are made by this project or by a simulator.
-        name: what the data are, for people.
-        sha256: a fingerprint; data with the same one are compared with each other.
-        stands_in_for: the published data set that real data are used in place of, as English text
-            is for the Penn Treebank; reports stamp these STAND-IN. None, the default, where the
-            data are what the task is about, as with a user's own data: these have no stamp.
+        source: ``official`` for the published data set that the task is named after, ``real`` for
+            other measured or written data, ``synthetic`` for data made by this project or by a
+            simulator.
+        name: describes the data to people.
+        sha256: a hash; results on data with the same hash are compared with each other.
+        stands_in_for: the published data set that real data replace, as English text replaces
+            the Penn Treebank; reports stamp the results STAND-IN. None, the default, if the data
+            are what the task is about, such as a user's own.
 
     Raises:
-        RequestError: the source is none of the three, or a part is no text.
+        RequestError: the source is none of the three, or name or hash is not a string.
     """
 
     source: Source
@@ -34,7 +35,7 @@ class DataDescription:
     stands_in_for: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what a record could not say."""
+        """Check the values."""
         sources = get_args(Source)
         if self.source not in sources:
             raise RequestError(
@@ -43,7 +44,7 @@ class DataDescription:
             )
         for part in (self.name, self.sha256):
             if not isinstance(part, str):
-                raise RequestError(f"of the data, name and sha256 are texts, not {part!r}")
+                raise RequestError(f"name and sha256 of the data are strings, not {part!r}")
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the ``data`` part of a record."""
@@ -51,19 +52,19 @@ class DataDescription:
 
 
 APPLE_DOUBLE = b"\x00\x05\x16\x07"
-"""How the ``._NAME`` begins in which macOS keeps the attributes of NAME on other disks."""
+"""First bytes of ``._NAME``, in which macOS keeps the attributes of NAME on other disks."""
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Tell a name, or a folder on the way to it, that begins with a dot: ``._0001.png``, say."""
+    """Return whether the name of a file or of a folder above it begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
-    """Return what matches a pattern in a folder, ordered by path, hidden files left out.
+    """Return the files in a folder that match a pattern, sorted by path, without hidden ones.
 
     Args:
-        folder: where to look; it need not be there.
+        folder: may be missing.
         pattern: as `Path.glob` takes it.
     """
     found = folder.glob(pattern)

@@ -1,4 +1,8 @@
-"""Files from the network: gone on with after an interruption, and checked before they are used."""
+"""Official data files: downloaded, resumed after an interruption, verified and unpacked.
+
+Own code, since pooch and torchvision start an interrupted download again from the beginning, and
+one of these files has 2.8 GB.
+"""
 
 from __future__ import annotations
 
@@ -19,73 +23,72 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path, PureWindowsPath
 
-from harness.data.decoded import cache_folder
+from harness.data.cache import cache_folder
 from harness.errors import RequestError, RunFailed
 from harness.text import size
 
-PIECE = 1 << 16
+CHUNK = 1 << 16
 """Bytes between two lines of progress."""
 TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as lost."""
+"""Seconds without data after which a connection counts as lost."""
 
-Report = Callable[[str], None]
-"""Receives lines of progress that say how far a download has come."""
+ReportProgress = Callable[[str], None]
+"""Receives lines of progress."""
 
 
-def download(url: str, path: Path, expected: str, report: Report) -> bool:
-    """Download a file, unless it is there; return whether it was not.
+def download(url: str, path: Path, checksum: str, report: ReportProgress) -> bool:
+    """Download a file unless it exists, and return whether it was downloaded.
 
-    It grows in ``NAME.part``, where the next attempt goes on, and is moved to its place when it is
-    whole and right.
+    The content is collected in ``NAME.part``, where the next attempt resumes, and moved to `path`
+    once it is complete and has the right checksum.
 
     Args:
-        url: its address.
-        path: its place.
-        expected: its MD5 or SHA-256.
-        report: takes lines of progress.
+        url: the address.
+        path: the destination.
+        checksum: the published MD5 or SHA-256, in hexadecimal digits.
+        report: receives lines of progress.
 
     Raises:
-        RequestError: another file is in its place, or nothing can be written there.
-        RunFailed: it cannot be downloaded now, or is not the right file.
+        RequestError: another file exists at `path`, or nothing can be written there.
+        RunFailed: the download failed, or gave a file with another checksum.
     """
+    algorithm = checksum_algorithm(checksum)
     if path.exists():
-        if not path.is_file() or _checksum_of(path, kind(expected)) != expected:
+        if not path.is_file() or _checksum_of_existing(path, algorithm) != checksum:
             raise RequestError(
-                f"{path} is there, but it is not the official file: "
-                f"its {kind(expected)} is not {expected}; remove it to fetch it"
+                f"{path} exists, but it is not the official file: "
+                f"its {algorithm} is not {checksum}; remove it to download it"
             )
         return False
     part = path.with_name(f"{path.name}.part")
     start = part.stat().st_size if part.exists() else 0
-    response = _ask(url, start)
+    response = _request(url, start)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if response is not None:
             with response, part.open("ab") as file:
                 if response.status != http.client.PARTIAL_CONTENT:
                     start = file.truncate(0)
-                for piece in _pieces(response, url, path.name, start, report):
-                    file.write(piece)
-        if checksum(part, kind(expected)) != expected:
+                for chunk in _chunks(response, url, path.name, start, report):
+                    file.write(chunk)
+        if file_checksum(part, algorithm) != checksum:
             part.unlink()
-            raise RunFailed(
-                f"{url} is not the official file: its {kind(expected)} is not {expected}"
-            )
+            raise RunFailed(f"{url} is not the official file: its {algorithm} is not {checksum}")
         part.replace(path)
     except OSError as error:
         raise RequestError(f"cannot write {part}: {error.strerror}") from error
     return True
 
 
-def _checksum_of(path: Path, kind: str) -> str:
+def _checksum_of_existing(path: Path, algorithm: str) -> str:
     try:
-        return checksum(path, kind)
+        return file_checksum(path, algorithm)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _ask(url: str, start: int) -> HTTPResponse | None:
-    """Ask for a file from a byte on; None if there are no further bytes."""
+def _request(url: str, start: int) -> HTTPResponse | None:
+    """Request a file from a byte position on; None if the file ends there."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -101,44 +104,45 @@ def _ask(url: str, start: int) -> HTTPResponse | None:
     return response
 
 
-def _pieces(
-    response: HTTPResponse, url: str, name: str, start: int, report: Report
+def _chunks(
+    response: HTTPResponse, url: str, name: str, start: int, report: ReportProgress
 ) -> Iterator[bytes]:
-    """Go through what comes.
+    """Yield the content of a response.
 
     Raises:
         RunFailed: it ends too early.
     """
     announced = response.headers["Content-Length"]
-    whole = None if announced is None else start + int(announced)
-    have, reason = start, ""
+    total = None if announced is None else start + int(announced)
+    received, reason = start, ""
     try:
-        while piece := response.read(PIECE):
-            yield piece
-            have += len(piece)
-            report(f"{name}: {size(have)}" + ("" if whole is None else f" of {size(whole)}"))
+        while chunk := response.read(CHUNK):
+            yield chunk
+            received += len(chunk)
+            report(f"{name}: {size(received)}" + ("" if total is None else f" of {size(total)}"))
     except (OSError, http.client.HTTPException) as error:
         reason = f": {error}"
-    if reason or (whole is not None and have < whole):
+    if reason or (total is not None and received < total):
         raise RunFailed(
-            f"the connection was lost after {size(have)} of {url}{reason}; "
-            "the same command goes on from there"
+            f"the connection was lost after {size(received)} of {url}{reason}; "
+            "the same command resumes from there"
         )
 
 
-_KINDS = {32: "MD5", 64: "SHA-256"}
-"""By the number of digits, in hexadecimal."""
+_ALGORITHMS = {32: "MD5", 64: "SHA-256"}
+"""By the number of hexadecimal digits."""
 
 
 def require_checksum(path: Path, expected: str, task: str, *, note: bool = False) -> None:
-    """See to it that a file is the published one, before anything in it is believed.
+    """Check that a file is the published one.
 
     Args:
         path: the file.
-        expected: its published MD5 or SHA-256, by which of these its publisher identifies it.
-        task: whose ``data fetch`` gets it.
-        note: write down in the user's cache folder that it was right at this size and time, and
-            believe that the next time: for gigabytes that can do no harm.
+        expected: the checksum its publisher gives, MD5 or SHA-256.
+        task: the task whose ``data fetch`` downloads the file.
+        note: remember in the user's cache folder that the file was right with this size and
+            modification time, and do not read it again while both stay the same. For files of
+            gigabytes that cannot do harm if they are changed on purpose.
 
     Raises:
         RequestError: it is missing, truncated or changed.
@@ -147,28 +151,29 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
         f"put the official {path.name} into {path.parent}, "
         f"or let python -m harness data fetch {task} do it"
     )
+    algorithm = checksum_algorithm(expected)
     noted = _note_of(path) if note else None
     try:
         status = path.stat()
         seen = f"{expected} {status.st_size} {status.st_mtime_ns}".encode()
         if noted is not None and _content(noted) == seen:
             return
-        found = checksum(path, kind(expected))
+        found = file_checksum(path, algorithm)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}; {remedy}") from None
     if found != expected:
         raise RequestError(
-            f"{path} is truncated or changed: its {kind(expected)} is {found} and not {expected}; "
+            f"{path} is truncated or changed: its {algorithm} is {found} and not {expected}; "
             f"remove it, and {remedy}"
         )
     if noted is not None:
-        with contextlib.suppress(OSError):  # without the note it is checked again
+        with contextlib.suppress(OSError):  # without the note, the file is read again next time
             noted.parent.mkdir(parents=True, exist_ok=True)
             noted.write_bytes(seen)
 
 
 def _note_of(path: Path) -> Path | None:
-    """Return where a note on a file lies; None if there is no place for it."""
+    """Return the path of the note about a file; None if there is no cache folder."""
     place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     with contextlib.suppress(RequestError):
         return cache_folder() / "checked" / f"{path.name}-{place}"
@@ -181,31 +186,31 @@ def _content(path: Path) -> bytes | None:
     return None
 
 
-def kind(expected: str) -> str:
-    """Return what a published checksum is: ``MD5`` or ``SHA-256``."""
-    return _KINDS[len(expected)]
+def checksum_algorithm(checksum: str) -> str:
+    """Return the algorithm of a checksum by its length: ``MD5`` or ``SHA-256``."""
+    return _ALGORITHMS[len(checksum)]
 
 
-def checksum(path: Path, kind: str) -> str:
+def file_checksum(path: Path, algorithm: str) -> str:
     """Return the checksum of a file, in hexadecimal digits.
 
     Args:
         path: the file.
-        kind: ``MD5`` or ``SHA-256``.
+        algorithm: ``MD5`` or ``SHA-256``.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     status = path.stat()
-    return _checksum(path, kind, status.st_size, status.st_mtime_ns)
+    return _file_checksum(path, algorithm, status.st_size, status.st_mtime_ns)
 
 
 @functools.cache
-def _checksum(path: Path, kind: str, size: int, modified: int) -> str:
-    algorithm = kind.replace("-", "").lower()
+def _file_checksum(path: Path, algorithm: str, size: int, modified: int) -> str:
+    name = algorithm.replace("-", "").lower()
     with path.open("rb") as file:
         return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+            file, lambda: hashlib.new(name, usedforsecurity=False)
         ).hexdigest()
 
 
@@ -215,22 +220,22 @@ _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError),
     *(RuntimeError, ValueError),
 )
-"""What the standard library raises for an archive that is cut short, encrypted or no archive."""
+"""Raised by the standard library for archives that are truncated, encrypted or no archives."""
 
 
-def extract(archive: Path, folder: Path, report: Report) -> bool:
-    """Unpack an archive into a folder, unless all of it is there; return whether it was not.
+def extract(archive: Path, folder: Path, report: ReportProgress) -> bool:
+    """Unpack an archive unless all its files exist, and return whether it was unpacked.
 
-    Each file appears whole or not at all; what is there already is left alone.
+    Each file appears whole or not at all, and existing files are kept.
 
     Args:
-        archive: a zip file or a tar file, compressed or not.
-        folder: where its content goes.
-        report: takes lines of progress.
+        archive: a zip or tar file, compressed or not.
+        folder: the destination.
+        report: receives lines of progress.
 
     Raises:
-        RequestError: it is damaged, or a member would be written outside of the folder, or is
-            neither a file nor a folder.
+        RequestError: the archive is damaged, or has a member that would be written outside the
+            folder or is neither a file nor a folder.
     """
     try:
         if not _missing(archive, folder):
@@ -245,7 +250,7 @@ def extract(archive: Path, folder: Path, report: Report) -> bool:
 
 
 def _missing(archive: Path, folder: Path) -> bool:
-    """Return whether a file of the archive is not in the folder."""
+    """Return whether any file of the archive is missing from the folder."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zip_file:
             names = [name for name in zip_file.namelist() if not name.endswith("/")]
@@ -263,38 +268,38 @@ def _move(unpacked: Path, folder: Path) -> None:
             file.replace(place)
 
 
-def _unpack(archive: Path, folder: Path, report: Report) -> None:
+def _unpack(archive: Path, folder: Path, report: ReportProgress) -> None:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zip_file:
             for number, member in enumerate(zip_file.infolist(), start=1):
                 kind = stat.S_IFMT(member.external_attr >> 16)
                 _require_safe(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
                 zip_file.extract(member, folder)
-                _say(archive, number, report)
+                _report_count(archive, number, report)
     else:
         with tarfile.open(archive) as tar_file:
             tar_file.extractall(folder, _safe_members(archive, tar_file, report), filter="data")
 
 
 def _safe_members(
-    archive: Path, tar_file: tarfile.TarFile, report: Report
+    archive: Path, tar_file: tarfile.TarFile, report: ReportProgress
 ) -> Iterator[tarfile.TarInfo]:
-    """Go through the members one by one: each is looked at before it is written."""
+    """Yield the members, each checked just before it is unpacked."""
     for number, member in enumerate(tar_file, start=1):
         _require_safe(archive, member.name, member.isfile() or member.isdir())
         yield member
-        _say(archive, number, report)
+        _report_count(archive, number, report)
 
 
 def _require_safe(archive: Path, name: str, is_plain: bool) -> None:
-    """Refuse what could be written elsewhere; links, too, since they lead there."""
-    path = PureWindowsPath(name)  # knows both kinds of slashes, and drives
+    """Refuse a member that could write outside the folder; links could, too."""
+    path = PureWindowsPath(name)  # understands both kinds of slashes, and drives
     if path.anchor or ".." in path.parts:
         raise RequestError(f"{archive} is refused: its member {name!r} leaves the folder")
     if not is_plain:
-        raise RequestError(f"{archive} is refused: its member {name!r} is no plain file")
+        raise RequestError(f"{archive} is refused: its member {name!r} is not a plain file")
 
 
-def _say(archive: Path, number: int, report: Report) -> None:
+def _report_count(archive: Path, number: int, report: ReportProgress) -> None:
     if number % MEMBERS_BETWEEN_LINES == 0:
         report(f"{archive.name}: {number:,} files unpacked")

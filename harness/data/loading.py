@@ -1,4 +1,4 @@
-"""What batches are made of, read while an accelerator is still at work on those before."""
+"""Reads the content of batches ahead, while a GPU works on the previous ones."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4
-"""Batches that are read while one is used, each by a thread of its own: files, decoders and copies
-leave Python free."""
+"""Batches read ahead, each by its own thread: reading, decoding and copying release the GIL."""
 
 
 def loaded(
     read: Callable[[Item], tuple[Tensor, ...]], items: Iterable[Item], device: torch.device
 ) -> Iterator[tuple[Item, tuple[Tensor, ...]]]:
-    """Go through items, each with its tensors on a device.
+    """Yield items, each with its tensors on a device.
 
-    A GPU gets them from pinned memory, read ahead. The CPU that would read ahead is busy itself
-    if it is the device: there they are read when they are asked for.
+    For a GPU, tensors are read ahead into pinned memory. If the device is the CPU, which would be
+    too busy to read ahead, each item is read when it is requested.
 
     Args:
-        read: returns tensors on the CPU.
+        read: returns the tensors of an item, on the CPU.
         items: may be endless.
-        device: where the tensors are wanted.
+        device: of the yielded tensors.
     """
     if device.type != "cuda":
         for item in items:
@@ -44,7 +43,7 @@ def loaded(
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Go through a function's results in the order of the items; threads work on the next ones."""
+    """Yield a function's results in the order of the items, computing the next ones in threads."""
     coming: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(AHEAD) as threads:
         for item in items:

@@ -76,8 +76,8 @@ class Engine:
         batches = trainer.task.scoring_batches(plan.spec.seed)
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
         self._kernel: TangentKernel | None = None
-        if plan.conditions["kernel"] == "on":
-            batch_statistics = plan.conditions["statistics"] == "batch"
+        if plan.conditions.kernel:
+            batch_statistics = plan.conditions.statistics == "batch"
             self._kernel = TangentKernel(trainer.task, batches[0], plan.spec.seed, batch_statistics)
             self._kernel.start(trainer.model, trainer.masks())
 
@@ -172,7 +172,7 @@ class Engine:
             return
         if not self._plan.pruner.arguments.get("exceeds_budget", False):
             raise RunFailed(
-                f"the budget of {self._plan.settings['epochs']} epochs is spent; a method that by "
+                f"the budget of {self._plan.recipe.epochs} epochs is spent; a method that by "
                 "nature needs more says so: @pruner(..., exceeds_budget=True)"
             )
 
@@ -225,7 +225,7 @@ class Engine:
         except ScoreError as error:
             finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
             raise (RunFailed if finite else Diverged)(str(error)) from error
-        if self._plan.conditions["weights"] == "redrawn":
+        if self._plan.conditions.weights == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
         with self._meter.instrument():

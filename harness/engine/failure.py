@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.plugin_code import OURS
-from harness.results.head import without_result
+from harness.results.records import record_without_result
 from harness.signals import raised_by_code
 from harness.spec import Plan
 from harness.storage.store import Store
@@ -38,7 +38,7 @@ def failure_recorded(plan: Plan, store: Store) -> Iterator[None]:
         reason = str(error) if isinstance(error, RunFailed) else _in_one_line(plan, error)
         with contextlib.suppress(RunFailed):
             details = "".join(traceback.format_exception(error))
-            store.save_failure(without_result(plan, "failed", reason), details)
+            store.save_failure(record_without_result(plan, "failed", reason), details)
         if isinstance(error, RunFailed):
             raise
         raise RunFailed(reason) from error

@@ -24,33 +24,22 @@ from harness.costs.timing import Stopwatch, time_call
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
+from harness.record import Cost, fields
 from harness.registry import Registry
-from harness.signals import Stop, deaf
+from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser
 from harness.training.precision import Precision
 from harness.training.trainer import update
 from harness.units import all_masks
 
-MEASURED = (
-    "step_ms",
-    "step_ms_iqr",
-    "step_cpu_ms",
-    "inference_ms",
-    "inference_ms_iqr",
-    "inference_cpu_ms",
-    "peak_step_bytes",
-    "peak_step_method",
-    "peak_inference_bytes",
-    "disk_bytes",
-    "macs",
-    "macs_effective",
-    "macs_dense",
-    "parameters",
-)
+MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
+"""The costs of a finished network, by their keys in the record."""
 
+Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
+"""Returns the costs of a finished network, as `final_costs` does."""
 
 OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
 """In which process the network was measured."""
@@ -105,7 +94,7 @@ def measure_elsewhere(
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
-    with deaf():
+    with block_signals():
         process.start()
     try:
         answer.close()
@@ -239,7 +228,8 @@ def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[s
 
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
     """Time a network with batches of another size; a reason if the task has none of that size."""
-    resized = replace(plan, settings={**plan.settings, "batch_size": size})
+    settings = plan.task.build_settings({**plan.settings, "batch_size": size})
+    resized = replace(plan, settings=settings)
     try:
         task = build_task(resized, network.task.device)
         batch = task.scoring_batches(plan.spec.seed)[0]
@@ -319,9 +309,9 @@ STEPS = 2
 
 def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
     """Return a function that takes one training step, on the same batch each time."""
-    optimiser = build_optimiser(network.model.parameters(), plan.settings)
+    optimiser = build_optimiser(network.model.parameters(), plan.recipe)
     units = tuple(network.units.values())
-    clip = float(plan.settings["clip"])
+    clip = float(plan.recipe.clip)
     precision = Precision.of(plan.conditions)
 
     def step() -> None:

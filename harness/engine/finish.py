@@ -1,125 +1,142 @@
-"""The end of a run: test its network, measure it, and assemble the record."""
+"""Finish a run: test the final network, measure its costs and assemble the record."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine
-from harness.engine.final_costs import final_costs
+from harness.engine.final_costs import Measure
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
-from harness.results import provenance
-from harness.results.head import head, no_quality
+from harness.record import Cost, Git, Layer, Provenance, Quality, Record, Sparsity, Status
+from harness.results.provenance import command, commit, environment
+from harness.results.records import new_record, untested_quality
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.journal import Attempts, Journal
+from harness.task import Batch
 from harness.training.evaluation import evaluate, require_number
 from harness.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run whose method has ended, before it is tested and measured."""
+    """A run whose method has ended; its network is still to be tested and measured."""
 
     plan: Plan
     folder: Path
-    """The run's folder; the network is saved there already."""
+    """The run's folder, in which the network has been saved."""
     engine: Engine
-    """Its trainer holds the last weights."""
+    """Its trainer holds the final weights."""
     journal: Journal
     meter: CostMeter
     attempts: Attempts
     diverged: str | None
-    """Why training ended early; None if it did not."""
+    """Why the training ended early; None if it did not."""
 
 
-def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop) -> dict[str, Any]:
-    """Test the last weights, once, measure the final network, and return the record.
+def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop, measure: Measure) -> Record:
+    """Test the final weights, once, measure the final network and return the record.
 
     Args:
         finished: the run.
         plugins: plug-in files that the measuring process needs.
         stop: ends the measurement.
+        measure: returns the costs of the final network.
 
     Raises:
         Interrupted: the process was asked to stop.
     """
-    plan, trainer, attempts = finished.plan, finished.engine.trainer, finished.attempts
-    device = trainer.task.device
+    plan, trainer = finished.plan, finished.engine.trainer
     costs = finished.meter.close()
-    status, reason, quality = "diverged", finished.diverged, no_quality(plan.task)
+    status: Status = "diverged"
+    reason, quality = finished.diverged, untested_quality(plan.task)
     if finished.diverged is None:
-        status, reason = _status(plan, trainer)
+        batches = trainer.task.scoring_batches(plan.spec.seed)
+        model = trainer.model.eval()
+        status, reason = final_status(partial(trainer.task.outputs, model), batches)
     if status != "diverged":
         quality, infinite = _quality(plan, trainer)
         if infinite:
             status, reason = "diverged", infinite
-    final = final_costs(finished.folder, plan, plugins, device, stop)
+    final = measure(finished.folder, plan, plugins, trainer.task.device, stop)
+    return new_record(
+        plan,
+        status,
+        reason,
+        quality=quality,
+        sparsity=_sparsity(plan, finished.engine),
+        cost=_cost(costs, final, trainer),
+        events=[entry.event for entry in finished.journal.entries],
+        provenance=_provenance(finished),
+    )
+
+
+def _cost(costs: Mapping[str, Any], final: Mapping[str, Any], trainer: Trainer) -> Cost:
+    """Return the costs of the run and of its final network, which have some keys in common."""
+    both = {key: {**costs[key], **final.get(key, {})} for key in ("load", "disturbed", "reasons")}
+    trained = {"epochs": trainer.spent / trainer.task.steps_per_epoch, "steps": trainer.spent}
+    return cast(Cost, {**costs, **trained, **final, **both})
+
+
+def _provenance(finished: Finished) -> Provenance:
+    attempts = finished.attempts.entries
     return {
-        **head(plan, status, reason),
-        "quality": quality,
-        "sparsity": _sparsity(plan, finished.engine),
-        "cost": {
-            **costs,
-            "epochs": trainer.spent / trainer.task.steps_per_epoch,
-            "steps": trainer.spent,
-            **final,
-            **{
-                key: {**costs[key], **final.get(key, {})}
-                for key in ("load", "disturbed", "reasons")
-            },
-        },
-        "events": [entry.event for entry in finished.journal.entries],
-        "provenance": {
-            "git": provenance.commit(),
-            **provenance.environment(device),
-            "runs_on_device": max(attempt["runs_on_device"] for attempt in attempts.entries),
-            "command": provenance.command(plan.spec),
-            "started": attempts.entries[0]["started"],
-            "resumed": attempts.entries[1:],
-            "initial_weights_sha256": finished.engine.initial_digest,
-        },
+        "git": cast(Git, commit()),
+        **cast(Provenance, environment(finished.engine.trainer.task.device)),
+        "runs_on_device": max(attempt["runs_on_device"] for attempt in attempts),
+        "command": command(finished.plan.spec),
+        "started": attempts[0]["started"],
+        "resumed": attempts[1:],
+        "initial_weights_sha256": finished.engine.initial_digest,
     }
 
 
-def _quality(plan: Plan, trainer: Trainer) -> tuple[dict[str, Any], str | None]:
-    """Return the metrics, and the reason why there are none if the main one is infinite."""
+def _quality(plan: Plan, trainer: Trainer) -> tuple[Quality, str | None]:
+    """Return the metrics; if the test metric is infinite, none of them, and why."""
     metric = plan.task.arguments["metric"]
     validation = evaluate(trainer.task, trainer.model, "validation", metric)
     test = evaluate(trainer.task, trainer.model, "test", metric)
     require_number(trainer.task, validation, metric, "validation")
     require_number(trainer.task, test, metric, "test")
     if math.isinf(test[metric]):
-        return no_quality(plan.task), f"the test {metric} is {test[metric]}"
-    further = {name: _finite(value) for name, value in test.items() if name != metric}
-    return {
-        **no_quality(plan.task),
-        "validation": _finite(validation[metric]),
-        "test": test[metric],
-        "baseline": _finite(trainer.task.baseline()),
-        "further": further,
-    }, None
+        return untested_quality(plan.task), f"the test {metric} is {test[metric]}"
+    quality = untested_quality(plan.task)
+    quality["validation"] = _finite(validation[metric])
+    quality["test"] = test[metric]
+    quality["baseline"] = _finite(trainer.task.baseline())
+    quality["further"] = {name: _finite(value) for name, value in test.items() if name != metric}
+    return quality, None
 
 
 def _finite(value: float) -> float | None:
-    """Return a number that JSON can represent, or None."""
+    """Return a number, or None for one that JSON cannot express."""
     return value if math.isfinite(value) else None
 
 
-def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
-    task, model = trainer.task, trainer.model.eval()
-    first, second, *_ = task.scoring_batches(plan.spec.seed)
+def final_status(
+    outputs_of: Callable[[Batch], Tensor], batches: Sequence[Batch]
+) -> tuple[Status, str | None]:
+    """Return whether a trained network is done, has collapsed or has diverged, and why.
+
+    Args:
+        outputs_of: the network, in evaluation mode.
+        batches: at least two.
+    """
+    first, second, *_ = batches
     with torch.no_grad():
-        outputs = task.outputs(model, first)
-        if len(outputs) == 1:  # collapse shows only between samples
-            outputs = torch.cat([outputs, task.outputs(model, second)])
+        outputs = outputs_of(first)
+        if len(outputs) == 1:  # a collapse shows only between samples
+            outputs = torch.cat([outputs, outputs_of(second)])
     if not outputs.isfinite().all():
         return "diverged", "the outputs are not finite at the end of training"
     if is_collapsed(outputs):
@@ -127,7 +144,7 @@ def _status(plan: Plan, trainer: Trainer) -> tuple[str, str | None]:
     return "done", None
 
 
-def _sparsity(plan: Plan, engine: Engine) -> dict[str, Any]:
+def _sparsity(plan: Plan, engine: Engine) -> Sparsity:
     counts, trainer = engine.layers(), engine.trainer
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
@@ -138,5 +155,5 @@ def _sparsity(plan: Plan, engine: Engine) -> dict[str, Any]:
         "nodes": next((n for u in trainer.units.values() if (n := u.nodes()) is not None), None),
         "effective": 1 - working / sum(layer["weights"] for layer in counts),
         "emptied_layers": emptied_layers(masks),
-        "per_layer": counts,
+        "per_layer": cast(list[Layer], counts),
     }

@@ -17,11 +17,11 @@ from harness.costs.timing import BUSY, Stopwatch
 from harness.engine.final_costs import measure_elsewhere
 from harness.errors import Interrupted, RunFailed
 from harness.network import plan_of
+from harness.record import Record
 from harness.registry import Registry
 from harness.results import provenance
 from harness.signals import Stop
 from harness.storage.measurements import save_measurement
-from harness.storage.store import Record
 
 BATCH_SIZES = (1, 8, 64)
 """Batch sizes that are timed unless others are asked for."""

@@ -12,12 +12,13 @@ from harness.costs.meter import CostMeter
 from harness.costs.timing import Stopwatch
 from harness.engine.engine import Engine
 from harness.engine.failure import failure_recorded
-from harness.engine.final_costs import warm_up
+from harness.engine.final_costs import Measure, final_costs, warm_up
 from harness.engine.finish import Finished, assemble
 from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
 from harness.prunable import weight_sparsity
+from harness.record import Record
 from harness.registry import Registry
 from harness.results import provenance
 from harness.run import Run
@@ -27,7 +28,7 @@ from harness.storage import files
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.files import exclusive_lock
 from harness.storage.journal import Attempts, Journal
-from harness.storage.store import Record, Store
+from harness.storage.store import Store
 from harness.training.precision import Precision
 from harness.training.trainer import Trainer
 from harness.units import UnreachableSparsity
@@ -48,6 +49,7 @@ def run_plan(
     stop: Stop,
     checkpoint_interval: float = CHECKPOINT_INTERVAL,
     runs_on_device: int = 1,
+    measure: Measure | None = None,
 ) -> Record:
     """Return the record of a plan, running it unless it was run before.
 
@@ -60,6 +62,7 @@ def run_plan(
         stop: says when to save and end.
         checkpoint_interval: seconds between two checkpoints.
         runs_on_device: the number of runs, this one included, that may share the device.
+        measure: returns the costs of the final network; None stands for `final_costs`.
 
     Raises:
         Skip: the method does not apply to this network, or cannot reach the sparsity.
@@ -76,7 +79,15 @@ def run_plan(
         else:
             with failure_recorded(plan, store):
                 record = _run(
-                    plan, registry, folder, checkpoints, device, report, stop, runs_on_device
+                    plan,
+                    registry,
+                    folder,
+                    checkpoints,
+                    device,
+                    report,
+                    stop,
+                    runs_on_device,
+                    measure or final_costs,
                 )
                 store.save(record)
         checkpoints.clear()
@@ -92,6 +103,7 @@ def _run(
     report: Report,
     stop: Stop,
     runs_on_device: int,
+    measure: Measure,
 ) -> Record:
     # Pruned networks produce denormal numbers, which are slow on a CPU.
     torch.set_flush_denormal(True)
@@ -105,10 +117,10 @@ def _run(
     trainer = Trainer(
         task,
         plan.spec.seed,
-        plan.conditions["schedule"],
+        plan.conditions.schedule,
         Precision.of(plan.conditions),
         plan.start,
-        plan.conditions["warmup"],
+        plan.conditions.warmup,
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
     engine = Engine(plan, registry, trainer, checkpoints, meter, report)
@@ -122,7 +134,7 @@ def _run(
         replay.forget_uncovered()
     diverged = None
     try:
-        run = Run(plan.spec, int(plan.settings["epochs"]), task.steps_per_epoch, replay)
+        run = Run(plan.spec, plan.recipe.epochs, task.steps_per_epoch, replay)
         method(run, **plan.options)
         _check(plan, replay, engine)
         replay.save()
@@ -135,7 +147,7 @@ def _run(
     with meter.instrument():
         save_network(folder, trainer.model, trainer.units)
     finished = Finished(plan, folder, engine, journal, meter, attempts, diverged)
-    return assemble(finished, registry.plugins, stop)
+    return assemble(finished, registry.plugins, stop, measure)
 
 
 def _check(plan: Plan, replay: Replay, engine: Engine) -> None:

@@ -1,1 +1,1 @@
-"""Executors: one file each, found through their entry points."""
+"""The executors of this project; the contract is in `harness.matrix.executor`."""

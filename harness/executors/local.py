@@ -1,4 +1,8 @@
-"""This machine: one fresh process for each run, from a fork server that has run nothing."""
+"""This machine: a fresh process for each run, forked from a server that has run nothing.
+
+No library bounds the memory of its workers, names the signal that ended one, and lets a worker
+save itself first; so this is own code.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,10 +27,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RequestError
-from harness.matrix import pressure
-from harness.matrix.executor import Order, Outcome, Report, Resources
-from harness.matrix.slots import BYTES_PER_RUN, Slot, divide, too_large, visible_gpus
-from harness.matrix.worker import carry_out_order
+from harness.executors.local_resources import (
+    BYTES_PER_RUN,
+    Slot,
+    available_memory,
+    divide,
+    memory_of,
+    visible_gpus,
+    why_too_large,
+)
+from harness.matrix.executor import Job, Outcome, Report, Resources
+from harness.matrix.worker import run_job
 from harness.output import unbreakable
 from harness.signals import Stop
 from harness.text import several, size
@@ -33,8 +45,8 @@ from harness.text import several, size
 GRACE = 20.0
 """Seconds that a run has to save itself when it is asked to stop."""
 
-_TICK = 0.2
-"""Seconds between two looks at a run."""
+_POLL_SECONDS = 0.2
+"""Between two checks of a run."""
 
 
 @dataclass
@@ -42,29 +54,29 @@ class _Attempt:
     """A process that carries out a run, and why it was asked to stop, if it was."""
 
     process: BaseProcess
-    answers: Connection
-    since: float = field(default_factory=time.monotonic)
-    asked_at: float | None = None
-    because: Outcome | None = None
+    messages: Connection
+    started: float = field(default_factory=time.monotonic)
+    stopped: float | None = None
+    stop_outcome: Outcome | None = None
 
     @property
     def seconds(self) -> float:
-        """How long it has been at work."""
-        return time.monotonic() - self.since
+        """Time since the start."""
+        return time.monotonic() - self.started
 
-    def ask_to_stop(self, because: Outcome) -> None:
-        """Let the run save itself and end."""
-        if self.asked_at is None:
-            self.asked_at, self.because = time.monotonic(), because
+    def stop(self, outcome: Outcome) -> None:
+        """Ask the run to save itself and end, which then counts as this outcome."""
+        if self.stopped is None:
+            self.stopped, self.stop_outcome = time.monotonic(), outcome
             self._send(signal.SIGTERM)
 
     @property
-    def is_stubborn(self) -> bool:
-        """Whether it was asked to stop and does not."""
-        return self.asked_at is not None and time.monotonic() - self.asked_at > GRACE
+    def ignores_stop(self) -> bool:
+        """Whether it was asked to stop and has not done so in time."""
+        return self.stopped is not None and time.monotonic() - self.stopped > GRACE
 
-    def end(self) -> None:
-        """End it and all that it has started."""
+    def kill(self) -> None:
+        """End the process and everything that it has started."""
         self._send(signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
@@ -80,17 +92,17 @@ class _Attempt:
 
 
 class Local:
-    """Carries out one run at a time in each slot of this machine.
+    """Runs one job at a time in each slot of this machine.
 
     Args:
-        resources: what may be used.
-        report: takes what the runs say.
-        folder: is not needed.
+        resources: what it may use.
+        report: receives the progress of the runs.
+        folder: not used.
     """
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["harness.matrix.preload"])
+        self._context.set_forkserver_preload(["harness.executors.local_preload"])
         self._resources, self._report = resources, report
         gpus = [] if resources.device == "cpu" else visible_gpus(self._count_gpus())
         slots = divide(resources, gpus)
@@ -100,117 +112,117 @@ class Local:
             self._free.put(slot)
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="slot")
         self._starting = threading.Lock()
-        self._at_work: list[_Attempt] = []
+        self._attempts: list[_Attempt] = []
         self._stopping = threading.Event()
-        self._ending = threading.Event()
+        self._killing = threading.Event()
 
-    def submit(self, order: Order) -> Future[Outcome]:
-        """Let a run be carried out when a slot is free."""
-        return self._threads.submit(self._carry_out, order)
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Queue a job until a slot is free."""
+        return self._threads.submit(self._run, job)
 
     def shutdown(self, *, now: bool = False) -> None:
-        """Begin nothing new; asked for the second time to stop now, end what is at work."""
+        """Start no further jobs; the second call with `now` kills the current runs."""
         if now and self._stopping.is_set():
-            self._ending.set()
+            self._killing.set()
         if now:
             self._stopping.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _carry_out(self, order: Order) -> Outcome:
-        """Wait for memory, carry out the run, and do so again if it had to make room."""
-        if refusal := too_large(self._needed(order)):
+    def _run(self, job: Job) -> Outcome:
+        """Wait for memory and run the job, repeatedly if it has to make room for others."""
+        if refusal := why_too_large(_bytes_needed(job)):
             return Outcome("failed", refusal)
         slot = self._free.get()
         try:
             while True:
-                self._wait_for_memory(order)
+                self._wait_for_memory(job)
                 if self._stopping.is_set():
                     return Outcome("interrupted")
-                outcome = self._attempt(order, slot)
+                outcome = self._attempt(job, slot)
                 if outcome != _MAKES_ROOM:
                     return outcome
         finally:
             self._free.put(slot)
 
-    def _needed(self, order: Order) -> int:
-        return BYTES_PER_RUN if order.bytes_expected is None else order.bytes_expected
+    def _wait_for_memory(self, job: Job) -> None:
+        needed = _bytes_needed(job)
+        while available_memory() < needed and self._attempts and not self._stopping.is_set():
+            self._report(job.run_id, f"waits for {size(needed)} of memory")
+            time.sleep(5 * _POLL_SECONDS)
 
-    def _wait_for_memory(self, order: Order) -> None:
-        needed = self._needed(order)
-        while pressure.available() < needed and self._at_work and not self._stopping.is_set():
-            self._report(order.run_id, f"waits for {size(needed)} of memory")
-            time.sleep(5 * _TICK)
-
-    def _attempt(self, order: Order, slot: Slot) -> Outcome:
-        """Carry out the run in a new process."""
-        # It has no name, so that nothing is left of it, whatever happens to this process.
+    def _attempt(self, job: Job, slot: Slot) -> Outcome:
+        """Run the job in a new process."""
+        # The file has no name, so that nothing is left of it if this process is killed.
         with tempfile.TemporaryFile() as output:
-            attempt = self._begin(order, slot, output.fileno())
+            attempt = self._start(job, slot, output.fileno())
             try:
-                outcome = self._watch(attempt, order)
+                outcome = self._watch(attempt, job)
             finally:
-                attempt.end()
+                attempt.kill()
                 with self._starting:
                     attempt.process.join()
-                    self._at_work.remove(attempt)
+                    self._attempts.remove(attempt)
             if outcome is None:
                 output.seek(0)
                 details = output.read().decode(errors="replace")
-                outcome = Outcome("lost", _ending(attempt.process.exitcode), details)
+                outcome = Outcome("lost", _describe_exit(attempt.process.exitcode), details)
             return outcome
 
-    def _begin(self, order: Order, slot: Slot, output: int) -> _Attempt:
-        answers, answer = self._context.Pipe(duplex=False)
-        # A connection hands an open file on to the process, whatever kind of file it is.
-        arguments = (order, slot, answer, Connection(os.dup(output)))
-        process = self._context.Process(target=_work, args=arguments, name=order.run_id)
-        # Starting and joining look at all processes, so that only one thread at a time may.
-        with self._starting:
+    def _start(self, job: Job, slot: Slot, output: int) -> _Attempt:
+        messages, sender = self._context.Pipe(duplex=False)
+        # A Connection passes an open file of any kind on to the new process.
+        arguments = (job, slot, sender, Connection(os.dup(output)))
+        process = self._context.Process(target=_work, args=arguments, name=job.run_id)
+        # Starting and joining look at all child processes, so only one thread at a time may.
+        with self._starting, _without_main_module():
             process.start()
-            answer.close()
-            attempt = _Attempt(process, answers)
-            self._at_work.append(attempt)
-        self._report(order.run_id, "starts")
+            sender.close()
+            attempt = _Attempt(process, messages)
+            self._attempts.append(attempt)
+        self._report(job.run_id, "starts")
         return attempt
 
-    def _watch(self, attempt: _Attempt, order: Order) -> Outcome | None:
-        """Return how the run ended; None if its process ended without a word."""
-        said: str | Outcome | None = ""
-        while isinstance(said, str):
-            if attempt.answers.poll(_TICK):
-                said = _heard(attempt.answers)
-                if isinstance(said, str):
-                    self._report(order.run_id, said)
-            self._hold_to_limits(attempt)
-            if attempt.is_stubborn or self._ending.is_set():
-                return attempt.because or Outcome("interrupted")
-        if said in (None, Outcome("interrupted")) and attempt.because is not None:
-            return attempt.because
-        return said
+    def _watch(self, attempt: _Attempt, job: Job) -> Outcome | None:
+        """Return how the run ended; None if its process ended without a message."""
+        message: str | Outcome | None = ""
+        while isinstance(message, str):
+            if attempt.messages.poll(_POLL_SECONDS):
+                message = _receive(attempt.messages)
+                if isinstance(message, str):
+                    self._report(job.run_id, message)
+            self._enforce_limits(attempt)
+            if attempt.ignores_stop or self._killing.is_set():
+                return attempt.stop_outcome or Outcome("interrupted")
+        if message in (None, Outcome("interrupted")) and attempt.stop_outcome is not None:
+            return attempt.stop_outcome
+        return message
 
-    def _hold_to_limits(self, attempt: _Attempt) -> None:
+    def _enforce_limits(self, attempt: _Attempt) -> None:
         seconds, most = self._resources.time_limit, self._resources.memory_limit
         if self._stopping.is_set():
-            attempt.ask_to_stop(Outcome("interrupted"))
+            attempt.stop(Outcome("interrupted"))
         elif seconds is not None and attempt.seconds > seconds:
             reason = f"did not end within {several(seconds, 'second')}, the limit for a run"
-            attempt.ask_to_stop(Outcome("failed", reason))
-        elif most is not None and (held := pressure.in_use(attempt.process.pid or 0)) > most:
-            reason = f"held {size(held)} of memory, and the limit for a run is {size(most)}"
-            attempt.ask_to_stop(Outcome("failed", reason))
-        elif pressure.available() == 0 and attempt is self._at_work[-1] is not self._at_work[0]:
-            attempt.ask_to_stop(_MAKES_ROOM)
+            attempt.stop(Outcome("failed", reason))
+        elif most is not None and (used := memory_of(attempt.process.pid or 0)) > most:
+            reason = f"used {size(used)} of memory; the limit for a run is {size(most)}"
+            attempt.stop(Outcome("failed", reason))
+        elif available_memory() == 0 and attempt is self._attempts[-1] is not self._attempts[0]:
+            attempt.stop(_MAKES_ROOM)
 
     def _count_gpus(self) -> int:
         """Ask torch in another process, because a process that has used a GPU must not fork."""
-        answers, answer = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_tell_gpus, args=(answer,))
-        process.start()
-        answer.close()
+        messages, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_send_gpu_count, args=(sender,))
+        with _without_main_module():
+            process.start()
+        sender.close()
         try:
-            count: int = answers.recv()
+            count: int = messages.recv()
         except EOFError:
-            raise RequestError("looking for GPUs ended without an answer; --device cpu") from None
+            raise RequestError(
+                "the search for GPUs crashed; --device cpu runs without one"
+            ) from None
         process.join()
         return count
 
@@ -218,34 +230,53 @@ class Local:
 _MAKES_ROOM = Outcome("interrupted", "the machine was running out of memory")
 
 
-def _heard(answers: Connection) -> str | Outcome | None:
+def _bytes_needed(job: Job) -> int:
+    return BYTES_PER_RUN if job.bytes_expected is None else job.bytes_expected
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keep new processes from importing the user's script.
+
+    multiprocessing imports it again in each process, which would start the matrix anew from a
+    script without ``if __name__ == "__main__"``. No run needs anything from it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        said: str | Outcome = answers.recv()
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _receive(messages: Connection) -> str | Outcome | None:
+    try:
+        message: str | Outcome = messages.recv()
     except (EOFError, OSError):
         return None
-    return said
+    return message
 
 
-def _ending(code: int | None) -> str:
-    """Say how a process ended that did not say so itself."""
+def _describe_exit(code: int | None) -> str:
+    """Describe how a process ended that has sent no outcome."""
     if code is None or code >= 0:
         return f"its process exited with code {code} without a message"
     try:
         name = signal.Signals(-code).name
-    except ValueError:  # one of the real-time signals, which have no names
+    except ValueError:  # real-time signals have no names
         name = f"signal {-code}"
     return f"its process was ended by {name} ({signal.strsignal(-code)})"
 
 
-def _tell_gpus(answer: Connection) -> None:
+def _send_gpu_count(sender: Connection) -> None:
     import torch
 
-    answer.send(torch.cuda.device_count())
+    sender.send(torch.cuda.device_count())
 
 
-def _work(order: Order, slot: Slot, answer: Connection, output: Connection) -> None:
-    """Carry out a run: what the new process does."""
-    os.setsid()  # a terminal's Ctrl-C is for the matrix, which then decides
+def _work(job: Job, slot: Slot, sender: Connection, output: Connection) -> None:
+    """Run a job: the whole life of a worker process."""
+    os.setsid()  # Ctrl-C at the terminal reaches the matrix only, which then decides
     os.environ.update(slot.environment)
     with output:
         for stream in (sys.stdout, sys.stderr):
@@ -257,20 +288,20 @@ def _work(order: Order, slot: Slot, answer: Connection, output: Connection) -> N
     torch.set_num_threads(slot.threads)
     stop = Stop()
     with unbreakable(), stop.listening(), _stopping_when_orphaned(stop):
-        outcome = carry_out_order(
-            order, slot.device, slot.runs_on_device, lambda line: _say(answer, line), stop
+        outcome = run_job(
+            job, slot.device, slot.runs_on_device, lambda line: _send(sender, line), stop
         )
-        _say(answer, outcome)
+        _send(sender, outcome)
 
 
-def _say(answer: Connection, what: Any) -> None:
+def _send(sender: Connection, message: Any) -> None:
     with contextlib.suppress(OSError):
-        answer.send(what)
+        sender.send(message)
 
 
 @contextlib.contextmanager
 def _stopping_when_orphaned(stop: Stop) -> Iterator[None]:
-    """Save the run and end it when nobody waits for it any more."""
+    """Save the run and stop when the parent process has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,7 +1,7 @@
-"""A Ray cluster: each run a task, which the node that gets it carries out as `Local` does.
+"""A Ray cluster: each run is a task, which its node carries out with the `Local` executor.
 
-So a run that segfaults, hangs or holds too much memory ends there as on this machine, and one
-whose worker is gone saves itself.
+A run that crashes, hangs or uses too much memory therefore ends as it does on this machine, and a
+run whose Ray worker is gone saves itself.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ import ray
 
 from harness.errors import RequestError
 from harness.executors.local import Local
-from harness.matrix.executor import Order, Outcome, Report, Resources
+from harness.matrix.executor import Job, Outcome, Report, Resources
 
 ANSWER_SECONDS = 30
-"""After which a cluster that does not answer is given up."""
+"""Give up if the cluster has not answered after this time."""
 
 
 class Ray:
-    """Hands runs to the cluster that ``RAY_ADDRESS`` names, or else to one on this machine.
+    """Submits runs to the cluster in ``RAY_ADDRESS``, or to a new one on this machine.
+
+    Every node has to see the results folder.
 
     Args:
         resources: what each run gets.
-        report: takes what becomes of the runs.
-        folder: is not needed; the results folder has to be seen by every node.
+        report: receives the progress of the runs.
+        folder: not used.
     """
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
@@ -43,51 +45,51 @@ class Ray:
         needed: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": resources.threads or 1}
         if resources.memory_limit is not None:
             needed["memory"] = resources.memory_limit
-        # The matrix itself decides what is tried again.
+        # The matrix itself decides about retries.
         self._task = ray.remote(max_retries=0, **needed)(_work)
         self._share = dataclasses.replace(
             resources, jobs=1, device="auto" if gpus else "cpu", threads=resources.threads or 1
         )
         self._report = report
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Order, Future[Outcome]]] = []
-        self._at_work: dict[Future[Outcome], Any] = {}
+        self._waiting: list[tuple[Job, Future[Outcome]]] = []
+        self._running: dict[Future[Outcome], Any] = {}
         self._is_closing = False
 
-    def submit(self, order: Order) -> Future[Outcome]:
-        """Let a run be carried out when the cluster has room."""
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Queue a job until the cluster has room."""
         future: Future[Outcome] = Future()
         with self._lock:
-            self._waiting.append((order, future))
-            self._hand_over()
+            self._waiting.append((job, future))
+            self._submit_waiting()
         return future
 
     def shutdown(self, *, now: bool = False) -> None:
-        """Take back what has not been handed over; if it is urgent, end the rest, too."""
+        """Cancel the jobs that have not been submitted; with `now`, end the others as well."""
         with self._lock:
             self._is_closing = True
             for _, future in self._waiting:
                 future.cancel()
                 future.set_running_or_notify_cancel()
             self._waiting.clear()
-            references = list(self._at_work.values()) if now else []
+            references = list(self._running.values()) if now else []
         for reference in references:
             ray.cancel(reference, force=True)
 
-    def _hand_over(self) -> None:
-        """Give the cluster as many runs as may be at work at once."""
-        while self._waiting and len(self._at_work) < self.slots:
-            order, future = self._waiting.pop(0)
-            reference = self._task.remote(order, self._share)
-            self._at_work[future] = reference
-            self._report(order.run_id, "handed to the cluster")
+    def _submit_waiting(self) -> None:
+        """Submit jobs until all slots are taken."""
+        while self._waiting and len(self._running) < self.slots:
+            job, future = self._waiting.pop(0)
+            reference = self._task.remote(job, self._share)
+            self._running[future] = reference
+            self._report(job.run_id, "handed to the cluster")
             reference.future().add_done_callback(functools.partial(self._end, future))
 
     def _end(self, future: Future[Outcome], ended: concurrent.futures.Future[Outcome]) -> None:
         error = ended.exception()
         with self._lock:
-            del self._at_work[future]
-            self._hand_over()
+            del self._running[future]
+            self._submit_waiting()
         if error is None:
             future.set_result(ended.result())
         else:
@@ -96,7 +98,11 @@ class Ray:
 
 
 def _connect() -> None:
-    """Join the cluster, or say why that is not possible."""
+    """Connect to the cluster.
+
+    Raises:
+        RequestError: it cannot be reached.
+    """
     if ray.is_initialized():
         return
     failure: list[Exception] = []
@@ -104,10 +110,10 @@ def _connect() -> None:
     def join() -> None:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        except Exception as error:  # whatever the cluster says
+        except Exception as error:  # any error of the cluster is reported
             failure.append(error)
 
-    # It waits for ever for a cluster that is gone.
+    # ray.init waits forever for a cluster that is gone.
     joining = threading.Thread(target=join, daemon=True)
     joining.start()
     joining.join(ANSWER_SECONDS)
@@ -117,9 +123,9 @@ def _connect() -> None:
         raise RequestError(f"executor 'ray': the cluster {address}: {why}")
 
 
-def _work(order: Order, resources: Resources) -> Outcome:
-    """Carry out a run on the worker's node, in a process of its own, as on a machine of its own."""
-    here = Local(resources, lambda run_id, line: None, order.results)
-    outcome = here.submit(order).result()
-    here.shutdown()
+def _work(job: Job, resources: Resources) -> Outcome:
+    """Run a job on the worker's node, in a process of its own."""
+    local = Local(resources, lambda run_id, line: None, job.results)
+    outcome = local.submit(job).result()
+    local.shutdown()
     return outcome

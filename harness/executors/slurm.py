@@ -1,7 +1,7 @@
-"""A Slurm cluster, through submitit: what is submitted together is one array, a task for each run.
+"""A Slurm cluster, through submitit: jobs that are submitted together form one array.
 
-A run that is out of time or preempted saves itself and ends; the matrix submits it again, and it
-goes on from its own checkpoint. submitit's requeueing is not needed for that.
+A run that is out of time or preempted saves itself and ends. The matrix submits it again, and it
+resumes from its own checkpoint, so submitit's requeueing is not needed.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from typing import Any
 import submitit
 
 from harness.errors import RequestError
-from harness.matrix.executor import Order, Outcome, Report, Resources
-from harness.matrix.worker import carry_out_order
+from harness.matrix.executor import Job, Outcome, Report, Resources
+from harness.matrix.worker import run_job
 from harness.signals import Stop
 
-INSTALL = "it belongs to Slurm: on a login node, `module load slurm` or its like may bring it"
+INSTALL = "it is part of Slurm; on a login node, try `module load slurm`"
 DEFAULT_SECONDS = 24 * 3600.0
 DEFAULT_BYTES = 8 * 10**9
 WARNING_SECONDS = 60.0
-"""How long before the end of its time a run is told to save itself, or a quarter of its time."""
+"""How long before the end of its time a run is told to save itself; at most a quarter of it."""
 
-_GATHERING = 1.0
-"""Seconds without a further order after which the array is submitted."""
+_GATHERING_SECONDS = 1.0
+"""An array is submitted when no further job has come for this long."""
 
-_TICK = 2.0
-"""Seconds between two looks at the queue."""
+_POLL_SECONDS = 2.0
+"""Between two looks at the queue."""
 
 
 @dataclass
 class _Task:
-    """A run in the queue."""
+    """A job in Slurm's queue."""
 
-    order: Order
+    job: Job
     future: Future[Outcome]
-    job: Any
+    slurm_job: Any
     submitted: float
     """By the monotonic clock."""
 
@@ -53,9 +53,9 @@ class Slurm:
     """Submits runs to a cluster and waits for them.
 
     Args:
-        resources: what each run gets, and how many are at work at once.
-        report: takes what becomes of the runs.
-        folder: submitit's files are in its folder ``slurm``; every node has to see it.
+        resources: what each run gets, and how many run at a time.
+        report: receives the progress of the runs.
+        folder: submitit's files go into its folder ``slurm``; every node has to see it.
     """
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
@@ -65,112 +65,116 @@ class Slurm:
         self._executor = submitit.SlurmExecutor(folder=folder.resolve() / "slurm")
         self._executor.update_parameters(**_parameters(resources))
         self._lock = threading.Lock()
-        self._gathered: list[tuple[Order, Future[Outcome]]] = []
-        self._last = 0.0
+        self._gathered: list[tuple[Job, Future[Outcome]]] = []
+        self._last_submit = 0.0
         self._tasks: list[_Task] = []
         self._closing = threading.Event()
         self._stopping = threading.Event()
         threading.Thread(target=self._work, daemon=True).start()
 
-    def submit(self, order: Order) -> Future[Outcome]:
-        """Let a run be part of the next array."""
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Add a job to the next array."""
         future: Future[Outcome] = Future()
         with self._lock:
-            self._gathered.append((order, future))
-            self._last = time.monotonic()
+            self._gathered.append((job, future))
+            self._last_submit = time.monotonic()
         return future
 
     def shutdown(self, *, now: bool = False) -> None:
-        """Take back what has not begun; if it is urgent, let the rest save itself, too."""
+        """Cancel the jobs that have not started; with `now`, let the others save themselves."""
         self._closing.set()
         if now:
             self._stopping.set()
 
     def _work(self) -> None:
-        """Submit and look at the queue until nothing is left of either."""
+        """Submit jobs and watch the queue until the executor is closed and both are empty."""
         while not (self._closing.is_set() and not self._gathered and not self._tasks):
             self._submit_gathered()
             if self._closing.is_set():
-                self._take_back()
+                self._cancel_pending()
             for task in list(self._tasks):
-                self._look_at(task)
-            time.sleep(_TICK if self._tasks else 0.1)
+                self._check(task)
+            time.sleep(_POLL_SECONDS if self._tasks else 0.1)
 
     def _submit_gathered(self) -> None:
         with self._lock:
-            if time.monotonic() - self._last < _GATHERING:
+            if time.monotonic() - self._last_submit < _GATHERING_SECONDS:
                 return
             gathered, self._gathered = self._gathered, []
         if self._closing.is_set():
             for _, future in gathered:
                 _cancel(future)
         elif gathered:
-            runs = [Carry(order, self._resources.device) for order, _ in gathered]
+            calls = [Call(job, self._resources.device) for job, _ in gathered]
             now = time.monotonic()
             try:
-                jobs = self._executor.map_array(_call, runs)
-            except Exception as error:  # whatever sbatch says
+                slurm_jobs = self._executor.map_array(_call, calls)
+            except Exception as error:  # any error of sbatch is reported
                 for _, future in gathered:
                     future.set_exception(error)
                 return
-            pairs = zip(gathered, jobs, strict=True)
-            self._tasks += [_Task(order, future, job, now) for (order, future), job in pairs]
+            pairs = zip(gathered, slurm_jobs, strict=True)
+            self._tasks += [_Task(job, future, each, now) for (job, future), each in pairs]
 
-    def _look_at(self, task: _Task) -> None:
-        state = str(task.job.state)
-        if task.job.done():
-            self._settle(task, _outcome(task.job, state))
+    def _check(self, task: _Task) -> None:
+        state = str(task.slurm_job.state)
+        if task.slurm_job.done():
+            self._finish(task, _outcome(task.slurm_job, state))
         elif state == "RUNNING":
-            self._report(task.order.run_id, f"runs as job {task.job.job_id}")
+            self._report(task.job.run_id, f"runs as job {task.slurm_job.job_id}")
         elif time.monotonic() - task.submitted > self._resources.patience:
-            task.job.cancel()
+            task.slurm_job.cancel()
             reason = (
                 f"the cluster has not started it within {self._resources.patience:.0f} s ({state})"
             )
-            self._settle(task, Outcome("failed", reason))
+            self._finish(task, Outcome("failed", reason))
 
-    def _settle(self, task: _Task, outcome: Outcome) -> None:
+    def _finish(self, task: _Task, outcome: Outcome) -> None:
         self._tasks.remove(task)
         task.future.set_result(outcome)
 
-    def _take_back(self) -> None:
-        """Cancel what waits, and tell what is at work to stop if that is urgent."""
+    def _cancel_pending(self) -> None:
+        """Cancel pending jobs; if the stop is urgent, signal the running ones."""
         for task in list(self._tasks):
-            if str(task.job.state) == "PENDING":
-                task.job.cancel()
+            if str(task.slurm_job.state) == "PENDING":
+                task.slurm_job.cancel()
                 self._tasks.remove(task)
                 _cancel(task.future)
             elif self._stopping.is_set():
-                _scancel("--signal=USR2", task.job.job_id)
+                _scancel("--signal=USR2", task.slurm_job.job_id)
         self._stopping.clear()
 
 
 @dataclass(frozen=True)
-class Carry:
-    """A run, to be called on the node that gets it."""
+class Call:
+    """A job to be run on the node that gets it."""
 
-    order: Order
+    job: Job
     device: str
 
     def __call__(self) -> Outcome:
-        """Carry out the run."""
+        """Run the job."""
         stop = Stop()
 
         def receive(number: int, frame: object) -> None:
             stop.requested = True
 
         with stop.listening():
-            # Slurm's warning before the end of the time, which submitit asks it for.
+            # submitit makes Slurm send this signal before the time is over.
             signal.signal(signal.SIGUSR2, receive)
-            return carry_out_order(self.order, self.device, 1, print, stop)
+            return run_job(self.job, self.device, 1, print, stop)
 
 
-def _call(run: Carry) -> Outcome:
-    return run()
+def _call(call: Call) -> Outcome:
+    return call()
 
 
 def _check_cluster() -> None:
-    """Raise a `RequestError` unless a cluster answers that tells what became of its jobs."""
+    """Check that a cluster answers and keeps accounts of its jobs.
+
+    Raises:
+        RequestError: there is none.
+    """
     if shutil.which("sbatch") is None:
         raise RequestError(f"executor 'slurm': there is no sbatch here; {INSTALL}")
     try:
@@ -178,10 +182,10 @@ def _check_cluster() -> None:
             ["sacct", "--noheader", "--parsable2"], capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired):
-        raise RequestError("executor 'slurm': the cluster does not answer sacct") from None
+        raise RequestError("executor 'slurm': sacct gets no answer from the cluster") from None
     if answer.returncode:
         why = answer.stderr.strip().partition("\n")[0]
-        raise RequestError(f"executor 'slurm': needs the cluster's accounting: {why}")
+        raise RequestError(f"executor 'slurm': the accounting of jobs is not available: {why}")
 
 
 def _parameters(resources: Resources) -> dict[str, Any]:
@@ -206,7 +210,7 @@ def _parameters(resources: Resources) -> dict[str, Any]:
 
 
 def _outcome(job: Any, state: str) -> Outcome:
-    """Return how a task ended."""
+    """Return how a job ended."""
     if state.startswith("TIMEOUT"):
         return Outcome(
             "failed", "did not end within the limit for a run, and did not stop when told to"
@@ -215,7 +219,7 @@ def _outcome(job: Any, state: str) -> Outcome:
         outcome: Outcome = job.result()
     except submitit.core.utils.FailedJobError as error:
         return Outcome("lost", f"job {job.job_id} raised", str(error))
-    except Exception as error:  # submitit has an exception for each way in which a job is lost
+    except Exception as error:  # submitit has one exception for each way of losing a job
         return Outcome("lost", f"job {job.job_id} was lost ({state})", str(error))
     return outcome
 

@@ -1,1 +1,1 @@
-"""Many runs: suites are planned, orders go out to an executor, outcomes come back."""
+"""Many runs: a suite is planned, an executor runs its jobs, and their outcomes are collected."""

@@ -1,4 +1,4 @@
-"""What runs took that are done, and so what runs like them will take."""
+"""Time and memory that a run will take, estimated from similar runs that are done."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
-from harness.spec import Plan, Spec
-from harness.storage.store import Record
+from harness.record import Record
+from harness.spec import Plan
 
 PROCESS_BYTES = 400_000_000
-"""What a process holds that has torch imported and no network yet."""
+"""Memory of a process that has imported torch and built no network yet."""
 
 Kind = tuple[str, ...]
 
 
 class Estimates:
-    """Durations and memory by task, profile and pruner.
+    """Duration and memory by task, profile and pruner.
 
     Args:
         records: runs that are done.
@@ -24,7 +24,7 @@ class Estimates:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._seconds: dict[Kind, list[float]] = defaultdict(list)
-        self._bytes: dict[Kind, list[int]] = defaultdict(list)
+        self._bytes: dict[Kind, list[float]] = defaultdict(list)
         for record in records:
             spec, cost = record["spec"], record["cost"]
             for kind in _kinds(spec["task"], spec["profile"], spec["pruner"]):
@@ -35,31 +35,28 @@ class Estimates:
                     self._bytes[kind].append(most)
 
     def seconds(self, task: str, profile: str, pruner: str) -> float | None:
-        """Return the median training time of the runs most like it, None if there are none."""
+        """Return the median training time of the most similar runs; None if there are none."""
         for kind in _kinds(task, profile, pruner):
             if kind in self._seconds:
                 return statistics.median(self._seconds[kind])
         return None
 
     def bytes(self, plan: Plan) -> int | None:
-        """Return the most memory that runs like it needed, None if there are none."""
-        for kind in _of(plan.spec):
+        """Return the most memory that similar runs needed; None if there are none."""
+        spec = plan.spec
+        for kind in _kinds(spec.task, spec.profile, spec.pruner):
             if kind in self._bytes:
-                return max(self._bytes[kind]) + PROCESS_BYTES
+                return int(max(self._bytes[kind])) + PROCESS_BYTES
         return None
 
 
-def _of(spec: Spec) -> tuple[Kind, Kind]:
-    return _kinds(spec.task, spec.profile, spec.pruner)
-
-
 def _kinds(task: str, profile: str, pruner: str) -> tuple[Kind, Kind]:
-    """Return what a run is alike in to others, the closest first."""
+    """Return what similar runs have in common, the closest first."""
     return (task, profile, pruner), (task, profile)
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in words."""
+    """Return a duration in the unit that suits it, as in ``12 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -1,7 +1,7 @@
-"""Where runs are carried out: the contract of an executor, which is one file and an entry point.
+"""The contract of an executor: it takes jobs and answers each with a future.
 
-An executor takes orders and answers each with a future. It is registered in the group
-``pruning_benchmark.executors`` by the name that ``--executor`` takes.
+An executor is one class, registered as an entry point in the group
+``pruning_benchmark.executors`` under the name that ``--executor`` takes.
 """
 
 from __future__ import annotations
@@ -13,31 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from harness import record
 from harness.errors import RequestError, nearest
 from harness.spec import Plan
 
 ENTRY_POINT_GROUP = "pruning_benchmark.executors"
+"""Where executors are registered."""
 
-Status = Literal[
-    "done",
-    "collapsed",
-    "diverged",
-    "skipped",
-    "failed",
-    "damaged",
-    "interrupted",
-    "elsewhere",
-    "lost",
-]
-"""How a run ended: with a record in the first three cases.
 
-``skipped``: the method has no meaning here. ``damaged``: its record cannot be read.
-``interrupted``: it was asked to stop, and saved itself. ``elsewhere``: another process is carrying
-it out. ``lost``: its process or machine is gone.
+Status = record.Status | Literal["damaged", "interrupted", "elsewhere", "lost"]
+"""How a run ended; in the first three cases it left a record.
+
+``skipped``: the method does not apply here. ``damaged``: its record cannot be read.
+``interrupted``: it was asked to stop and saved itself. ``elsewhere``: another process is running
+it. ``lost``: its process or machine is gone.
 """
 
 Report = Callable[[str, str], None]
-"""Takes a run's name and a line about how far it is; called from any thread."""
+"""Receives a run's name and a line about its progress, from any thread."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +40,12 @@ class Outcome:
     status: Status
     reason: str | None = None
     details: str = ""
-    """What else its process said."""
+    """Whatever else its process printed."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """A run to be carried out: all that a process needs to know, wherever it is."""
+class Job:
+    """A run, with everything that a process needs to carry it out on any machine."""
 
     plan: Plan
     plugins: tuple[Path, ...]
@@ -60,11 +53,11 @@ class Order:
     checkpoint_every: float
     """Seconds between two checkpoints."""
     bytes_expected: int | None = None
-    """What such a run needed before, None if that is not known."""
+    """Memory that similar runs needed before; None if unknown."""
     cache: Path | None = None
-    """Folder for decoded copies of data; None for that of the machine itself."""
+    """Folder for decoded copies of data; None for the machine's own."""
     again: bool = False
-    """Whether it was done before, and is carried out once more (`Store.again`)."""
+    """Whether a finished run is repeated (`Store.again`)."""
 
     @property
     def run_id(self) -> str:
@@ -72,57 +65,61 @@ class Order:
         return self.plan.run_id
 
 
+Order = Job
+"""The former name of `Job`; executors of other projects import it."""
+
+
 @dataclass(frozen=True)
 class Resources:
-    """What may be used, and what one run may use of it."""
+    """What an executor may use, and what one run may use of it."""
 
     jobs: int | None = None
-    """Runs at once; None for as many as there is room for."""
+    """Runs at a time; None for as many as fit."""
     device: str = "auto"
     exclusive: bool = False
     """One run at a time, so that nothing disturbs its timings."""
     time_limit: float | None = None
-    """Seconds for one run."""
+    """Seconds per run."""
     memory_limit: int | None = None
-    """Bytes for one run."""
+    """Bytes per run."""
     threads: int | None = None
-    """Threads of one run; None to divide the machine's."""
+    """Threads per run; None to divide the machine's cores."""
     partition: str | None = None
-    """Of a cluster."""
+    """Partition of the cluster."""
     patience: float = 24 * 3600.0
-    """Seconds after which a cluster that lets nothing begin is given up."""
+    """Give up if the cluster starts no job for this many seconds."""
 
 
 class Executor(Protocol):
-    """Carries out orders, some at a time."""
+    """Runs jobs, several at a time."""
 
     slots: int
-    """How many at a time, as far as it is known."""
+    """Jobs at a time, as far as it is known."""
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
-        """Get ready.
+        """Prepare the executor.
 
         Args:
-            resources: what may be used.
-            report: takes what the runs say.
-            folder: for files of its own.
+            resources: what it may use.
+            report: receives the progress of the runs.
+            folder: for the executor's own files.
 
         Raises:
-            RequestError: these resources are not there.
+            RequestError: these resources are not available.
         """
 
-    def submit(self, order: Order) -> Future[Outcome]:
-        """Let a run be carried out when its turn comes.
+    def submit(self, job: Job, /) -> Future[Outcome]:
+        """Queue a job.
 
-        The future is cancelled if that did not come before the `shutdown`. What it raises counts
-        as a run that was lost.
+        The future is cancelled if a `shutdown` comes before the job starts. A future that raises
+        counts as a lost run.
         """
 
     def shutdown(self, *, now: bool = False) -> None:
-        """Begin nothing new, and return at once.
+        """Start no further jobs, and return at once.
 
         Args:
-            now: ask what is being carried out to save itself and stop; end what does not.
+            now: also ask the current jobs to save themselves and stop, and end those that do not.
         """
 
 
@@ -130,7 +127,7 @@ def find_executor(name: str) -> type[Executor]:
     """Return the executor of that name.
 
     Raises:
-        RequestError: there is none, or what it needs is not installed.
+        RequestError: there is none, or a package that it needs is not installed.
     """
     points = {
         point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)

@@ -1,26 +1,28 @@
-"""Suites: files that say which runs a matrix consists of.
+"""Suites: TOML files that list the runs of a matrix.
 
     title = "Every pairing on embedded data"
     profile = "embedded"              # smoke, embedded (the default) or paper
     plugins = ["../mine.py"]          # as --plugin; relative to this file
 
     [[runs]]                          # every combination of its axes; there may be several
-    tasks = "all"                     # all that are registered; or ["digits", "ptb"];
-    pruners = {all_except = ["ltr"]}  # or all but some
-    sparsities = [0.9, 0.98]          # default: as the task says
+    tasks = "all"                     # every registered one; or a list, ["digits", "ptb"];
+    pruners = {all_except = ["ltr"]}  # or every one except some
+    sparsities = [0.9, 0.98]          # default: the task's own
     seeds = [0, 1, 2]                 # or "0-4"; default: 0
-    set = [{}, {epochs = 40}]         # as --set; one table where all runs have the same
+    set = [{}, {epochs = 40}]         # as --set; a single table applies to all runs
 
-    [resources]                       # of one run; options of the command line replace them
+    [resources]                       # per run; options of the command line take precedence
     hours = 2.0                       # stop a run that takes longer
     gigabytes = 8.0                   # stop a run that needs more memory
     threads = 1
 
-This project's own suites are in ``benchmarks/suites``.
+The suites of this project are package data, in ``harness/suites``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.resources
 import itertools
 import math
 import re
@@ -34,22 +36,23 @@ from harness.errors import RequestError, nearest
 from harness.registry import Kind, Registry
 from harness.spec import PROFILES, as_text
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
+FOLDER = Path(str(importlib.resources.files("harness") / "suites"))
+"""The suites of this project."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """An axis of tasks or pruners."""
+    """An axis of tasks or pruners: the listed names, or all others."""
 
     listed: tuple[str, ...] = ()
     all_except: bool = False
-    """Whether the listed ones are left out of all that are registered."""
+    """Whether the axis is every registered name except the listed ones."""
 
-    def among(self, kind: Kind, registry: Registry) -> list[str]:
-        """Return the names, in their order.
+    def resolve(self, kind: Kind, registry: Registry) -> list[str]:
+        """Return the names, in order.
 
         Raises:
-            RequestError: one of them is not registered.
+            RequestError: a listed name is not registered.
         """
         for name in self.listed:
             registry.find(kind, name)
@@ -63,20 +66,20 @@ ALL = Names(all_except=True)
 
 @dataclass(frozen=True)
 class Axes:
-    """Some runs: every combination of these."""
+    """A part of a suite: every combination of these values."""
 
     tasks: Names
     pruners: Names
     sparsities: tuple[float | None, ...] = (None,)
-    """None for the task's own."""
+    """None stands for the task's own default."""
     seeds: tuple[int, ...] = (0,)
     options: tuple[Mapping[str, str], ...] = ({},)
-    """As ``--set`` takes them."""
+    """Settings by name, as ``--set`` takes them."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A matrix as it is asked for."""
+    """A request for a matrix."""
 
     name: str
     title: str
@@ -101,7 +104,7 @@ class Request:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from others."""
+        """What distinguishes this run from the others."""
         options = tuple(sorted(self.overrides.items()))
         return self.task, self.pruner, self.sparsity, self.seed, self.profile, options
 
@@ -112,7 +115,7 @@ class Request:
 
 
 def requests(suite: Suite, registry: Registry) -> list[Request]:
-    """Return the runs of a suite, each once: a method that prunes nothing runs once per seed.
+    """Return the runs of a suite, each once; a method that prunes nothing runs once per seed.
 
     Raises:
         RequestError: a name is not registered, or the suite has no runs.
@@ -126,13 +129,41 @@ def requests(suite: Suite, registry: Registry) -> list[Request]:
 
 
 def _combine(axes: Axes, suite: Suite, registry: Registry) -> Iterator[Request]:
-    """Go through the combinations, seeds first: one of everything comes before two of anything."""
-    tasks, pruners = axes.tasks.among("task", registry), axes.pruners.among("pruner", registry)
+    """Yield the combinations, all of the first seed before any of the second."""
+    tasks, pruners = axes.tasks.resolve("task", registry), axes.pruners.resolve("pruner", registry)
     for seed, options, sparsity, task, pruner in itertools.product(
         axes.seeds, axes.options, axes.sparsities, tasks, pruners
     ):
         prunes = registry.find("pruner", pruner).arguments.get("prunes", True)
         yield Request(task, pruner, sparsity if prunes else None, seed, suite.profile, options)
+
+
+def select_runs(
+    suite: str | None, axes: Mapping[str, Any], profile: str | None, name: str, title: str
+) -> Suite:
+    """Return a suite with some of its axes replaced, or a new one made of these axes.
+
+    Args:
+        suite: a suite's name or file; None for a new one, which needs tasks and pruners.
+        axes: lists of ``tasks``, ``pruners``, ``sparsities`` and ``seeds``, as in a file.
+        profile: replaces that of the suite; None to keep it.
+        name: of a new suite.
+        title: of a new suite.
+
+    Raises:
+        RequestError: the suite is unknown, or an axis is missing or wrong.
+    """
+    given = _parse_axes(axes)
+    if profile is not None:
+        check_profile(profile)
+    if suite is not None:
+        found = find_suite(suite)
+        parts = tuple(dataclasses.replace(part, **given) for part in found.axes)
+        return dataclasses.replace(found, axes=parts, profile=profile or found.profile)
+    for axis in ("tasks", "pruners"):
+        if axis not in given:
+            raise RequestError(f"--suite or --{axis} is missing (--{axis} all means every one)")
+    return Suite(name, title, (Axes(**given),), profile or "embedded")
 
 
 def own_suites() -> list[Path]:
@@ -141,10 +172,10 @@ def own_suites() -> list[Path]:
 
 
 def find_suite(name: str) -> Suite:
-    """Return a suite by its file, or by its name if it is one of this project.
+    """Return one of this project's suites by name, or the suite in a file.
 
     Raises:
-        RequestError: there is none, or it is not one.
+        RequestError: there is none, or the file is not a suite.
     """
     known = {path.stem: path for path in own_suites()}
     if name in known:
@@ -155,10 +186,10 @@ def find_suite(name: str) -> Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """Return the suite that a file describes.
+    """Return the suite in a file.
 
     Raises:
-        RequestError: it does not describe one.
+        RequestError: the file is not a suite.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -214,7 +245,21 @@ def _axes(table: Mapping[str, Any]) -> Axes:
     for axis in ("tasks", "pruners"):
         if axis not in table:
             raise RequestError(f"the axis {axis!r} is missing from [[runs]]")
-    axes: dict[str, Any] = {axis: _names(axis, table[axis]) for axis in ("tasks", "pruners")}
+    axes = _parse_axes(table)
+    if {"set", _OLD_SET} <= table.keys():
+        raise RequestError(f"set and {_OLD_SET} are the same; write set only")
+    for key in {"set", _OLD_SET} & table.keys():
+        value = table[key]
+        tables = _values(key, [value] if isinstance(value, dict) else value, dict)
+        axes["options"] = tuple(map(_changes, tables))
+    return Axes(**axes)
+
+
+def _parse_axes(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the axes in a table, except ``set``, after checking their values."""
+    axes: dict[str, Any] = {
+        axis: _names(axis, table[axis]) for axis in ("tasks", "pruners") if axis in table
+    }
     if "sparsities" in table:
         axes["sparsities"] = _values("sparsities", table["sparsities"], float)
         check_sparsities(axes["sparsities"])
@@ -223,13 +268,7 @@ def _axes(table: Mapping[str, Any]) -> Axes:
         is_text = isinstance(seeds, str)
         axes["seeds"] = _seeds(seeds) if is_text else _values("seeds", seeds, int)
         check_seeds(axes["seeds"])
-    if {"set", _OLD_SET} <= table.keys():
-        raise RequestError(f"set and {_OLD_SET} are the same; write set only")
-    for key in {"set", _OLD_SET} & table.keys():
-        value = table[key]
-        tables = _values(key, [value] if isinstance(value, dict) else value, dict)
-        axes["options"] = tuple(map(_changes, tables))
-    return Axes(**axes)
+    return axes
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -240,26 +279,26 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 _OLD_SET = "options"
-"""What ``set`` was called in earlier suites."""
+"""The former name of ``set``."""
 
 
 def _changes(table: Mapping[str, Any]) -> dict[str, str]:
-    """Return what ``--set`` would change, as text."""
+    """Return settings as ``--set`` takes them."""
     for name, value in table.items():
         if not isinstance(value, bool | int | float | str):
-            raise RequestError(f"set: {name}: {value!r} is not a number, a text, true or false")
+            raise RequestError(f"set: {name}: {value!r} is not a number, a string, true or false")
     return {name: as_text(value) for name, value in table.items()}
 
 
 MOST_SEEDS = 10_000
-"""In one range."""
+"""Longest range of seeds."""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return the seeds of a text: ``0,1,2``, ``0-4`` or ``0-2,7``.
+    """Return the seeds in a text such as ``0,1,2``, ``0-4`` or ``0-2,7``.
 
     Raises:
-        RequestError: it is no such text, or names a seed twice.
+        RequestError: the text has another form, or names a seed twice.
     """
     seeds: list[int] = []
     for word in filter(None, map(str.strip, text.split(","))):
@@ -275,12 +314,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds:
         raise RequestError(f"{text}: is empty")
     if len(set(seeds)) < len(seeds):
-        raise RequestError(f"{text}: has a value twice")
+        raise RequestError(f"{text}: names a seed twice")
     return tuple(seeds)
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse seeds that cannot be used.
+    """Check seeds.
 
     Raises:
         RequestError: one is negative.
@@ -291,10 +330,10 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def check_sparsities(sparsities: Sequence[float]) -> None:
-    """Refuse sparsities that mean nothing.
+    """Check sparsities.
 
     Raises:
-        RequestError: one is no fraction of weights to remove.
+        RequestError: one is outside [0, 1).
     """
     for sparsity in sparsities:
         if not 0 <= sparsity < 1:
@@ -322,7 +361,7 @@ def _known(table: Mapping[str, Any], keys: Sequence[str]) -> None:
 
 
 _KINDS: Mapping[type, str] = {
-    str: "a text",
+    str: "a string",
     int: "a whole number",
     float: "a number",
     dict: "a table",
@@ -331,7 +370,7 @@ _KINDS: Mapping[type, str] = {
 
 
 def _value(key: str, value: Any, kind: type) -> Any:
-    """Return a value of that type; a whole number is a number, and true is not."""
+    """Return a value of that type; a whole number counts as a number, a bool does not."""
     accepted = (int, float) if kind is float else kind
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise RequestError(f"{key}: {value!r} is not {_KINDS[kind]}")
@@ -340,12 +379,12 @@ def _value(key: str, value: Any, kind: type) -> Any:
 
 def _positive(key: str, value: Any, kind: type) -> Any:
     if not 0 < _value(key, value, kind) < math.inf:
-        raise RequestError(f"{key}: {value!r} is not more than 0")
+        raise RequestError(f"{key}: {value!r} is not greater than 0")
     return value
 
 
 def _values(axis: str, values: Any, kind: type) -> tuple[Any, ...]:
-    """Return an axis of values of one type."""
+    """Return the values of an axis, which have one type and are distinct."""
     checked = tuple(_value(axis, value, kind) for value in _value(axis, values, list))
     if not checked:
         raise RequestError(f"the axis {axis!r} is empty")
@@ -356,7 +395,7 @@ def _values(axis: str, values: Any, kind: type) -> tuple[Any, ...]:
 
 
 def _refuse_duplicates(axes: Sequence[Axes]) -> None:
-    """Refuse parts that overlap, as far as they name their tasks and pruners."""
+    """Refuse parts that overlap, unless they say "all"."""
     seen: set[tuple[Any, ...]] = set()
     for part in axes:
         if part.tasks.all_except or part.pruners.all_except:
@@ -366,5 +405,5 @@ def _refuse_duplicates(axes: Sequence[Axes]) -> None:
         ):
             request = Request(task, pruner, sparsity, seed, "", options)
             if request.key in seen:
-                raise RequestError(f"has this run twice: {request}")
+                raise RequestError(f"lists this run twice: {request}")
             seen.add(request.key)

@@ -1,40 +1,40 @@
-"""What a process does that carries out one run, wherever it is.
+"""Entry point of a worker process: runs one job, on this machine or on a cluster.
 
-This module imports torch only when there is something to do.
+torch is imported only when there is a job to run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.data.decoded import use_cache
+from harness.data.cache import use_cache
 from harness.errors import Interrupted, RequestError, RunFailed, Skip
-from harness.matrix.executor import Order, Outcome
+from harness.matrix.executor import Job, Outcome
 from harness.registry import Registry
 from harness.signals import Stop
 from harness.storage.files import is_held
 from harness.storage.store import Store
 
 
-def carry_out_order(
-    order: Order, device: str, runs_on_device: int, report: Callable[[str], None], stop: Stop
+def run_job(
+    job: Job, device: str, runs_on_device: int, report: Callable[[str], None], stop: Stop
 ) -> Outcome:
-    """Carry out a run, or go on with it, and return how that ended.
+    """Run a job, resuming it if it was interrupted, and return how it ended.
 
     Args:
-        order: what to run.
-        device: where, as ``--device`` takes it.
-        runs_on_device: how many runs may be at work there meanwhile.
-        report: takes lines of progress.
-        stop: says when to save and end.
+        job: what to run.
+        device: where to run it, as ``--device`` takes it.
+        runs_on_device: how many runs may share the device.
+        report: receives lines of progress.
+        stop: says when to save and stop.
     """
     from harness.device import find_device
     from harness.engine.run_plan import run_plan
 
-    if order.cache is not None:
-        use_cache(order.cache)
-    plan, store = order.plan, Store(order.results)
-    if order.again:
+    if job.cache is not None:
+        use_cache(job.cache)
+    plan, store = job.plan, Store(job.results)
+    if job.again:
         store = store.again()
     if is_held(store.folder / plan.run_id):
         return Outcome("elsewhere")
@@ -43,12 +43,12 @@ def carry_out_order(
             entry.load()
         record = run_plan(
             plan,
-            Registry(order.plugins),
+            Registry(job.plugins),
             store,
             find_device(device),
             report,
             stop,
-            order.checkpoint_every,
+            job.checkpoint_every,
             runs_on_device,
         )
     except Skip as error:
@@ -58,3 +58,7 @@ def carry_out_order(
     except Interrupted:
         return Outcome("interrupted")
     return Outcome(record["status"], record["reason"])
+
+
+carry_out_order = run_job
+"""The former name of `run_job`; executors of other projects import it."""

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.errors import Skip, nearest
-from harness.places import place
+from harness.conditions import Conditions
+from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
@@ -42,13 +42,13 @@ class PruningEvents:
     Args:
         trainer: holds the network, its optimizer and its target networks.
         batches: the scoring batches, equal for all methods of a seed.
-        conditions: those of `harness.conditions`.
+        conditions: those of the run.
         instrument: a context that is left out of the method's costs.
     """
 
     trainer: Trainer
     batches: Sequence[Batch]
-    conditions: Mapping[str, Any]
+    conditions: Conditions
     instrument: Instrument
 
     def prune(
@@ -79,7 +79,7 @@ class PruningEvents:
             for target in targets:
                 kept, stay = self.select(units, criterion, target, scope, generator)
                 whole |= stay
-                if self.conditions["masks"] == "shuffled":
+                if self.conditions.masks == "shuffled":
                     kept = units.shuffled(kept, generator)
                 units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
             with self.instrument():
@@ -90,7 +90,7 @@ class PruningEvents:
             "kept_sha256": kept_sha256,
             "scoring": {
                 "batches": len(self._scored_batches),
-                "statistics": self.conditions["statistics"],
+                "statistics": self.conditions.statistics,
             },
             **({"frozen": sorted(whole)} if whole else {}),
         }
@@ -121,10 +121,10 @@ class PruningEvents:
         frozen &= alive.keys()
         try:
             scores = _checked(scores, alive)
-            if self.conditions["masks"] == "inverted":
+            if self.conditions.masks == "inverted":
                 scores = {name: -each for name, each in scores.items()}
             scores = _above_all(scores, frozen)
-            kept = units.select(scores, target, scope, self.conditions["floor"])
+            kept = units.select(scores, target, scope, self.conditions.floor)
         except ScoreError as error:
             raise ScoreError(f"{error}: {where}") from error
         _require_whole(kept, alive, frozen, target)
@@ -132,12 +132,12 @@ class PruningEvents:
 
     @property
     def _batch_statistics(self) -> bool:
-        return bool(self.conditions["statistics"] == "batch")
+        return self.conditions.statistics == "batch"
 
     @property
     def _scored_batches(self) -> Sequence[Batch]:
         half = len(self.batches) // 2
-        return self.batches[:half] if self.conditions["scoring"] == "half" else self.batches
+        return self.batches[:half] if self.conditions.scoring == "half" else self.batches
 
     def _gradient_flow(self) -> float | None:
         """Measure the gradient flow for the record; None if the network has no gradient."""

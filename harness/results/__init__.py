@@ -1,1 +1,1 @@
-"""What runs leave behind: records, the folder that holds them, and their summary for people."""
+"""Records: new ones, summaries, comparisons, and frames of whole results folders."""

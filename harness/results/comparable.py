@@ -2,69 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from harness.storage.store import Record
+from harness.record import COSTS, Provenance, Record
 
-DEPENDS_ON_MACHINE = frozenset(
-    {
-        *("train_seconds", "step_ms", "inference_ms"),
-        *("peak_run_bytes", "peak_step_bytes"),
-        *("energy_kwh", "emissions_g"),
-    }
+DEPENDS_ON_MACHINE = frozenset(name for name, cost in COSTS.items() if cost.by_device)
+"""Costs that are compared only between runs on the same machine."""
+
+OF_WHOLE_RUN = tuple(
+    name for name in COSTS if name in DEPENDS_ON_MACHINE and COSTS[name].of == "run"
 )
-"""Costs that are compared only between runs of the same machine."""
-
-FIRST_ENGINE = 1
-"""The engine of records that do not say which they are of."""
-
-COSTS = DEPENDS_ON_MACHINE | {"epochs", "disk_bytes", "macs", "macs_effective", "parameters"}
-
-OF_WHOLE_RUN = ("train_seconds", "peak_run_bytes", "energy_kwh", "emissions_g")
-"""Costs that may contain what an observation costs."""
+"""Costs to which an observation may contribute."""
 
 OBSERVATIONS = ("kernel",)
-"""Conditions that add readings to a run and do not change its result, though they may its costs."""
+"""Conditions that add readings to a run without changing its result; they may change its costs."""
 
 
 def is_observed(record: Record) -> bool:
-    """Return whether a run carried an instrument that others do not."""
+    """Return whether a run was observed by an instrument that other runs do without."""
     overrides = record["spec"]["overrides"]
-    return any(overrides.get(name, "off") != "off" for name in OBSERVATIONS)
+    return any(overrides.get(name, False) not in (False, "off") for name in OBSERVATIONS)
 
 
 def not_comparable(record: Record) -> dict[str, str]:
-    """Return why costs of a record are missing, or are not those of its method, by cost."""
-    cost: Mapping[str, Any] = record["cost"]
+    """Return the costs that are missing or are not those of the method alone, each with why."""
     if record["status"] == "diverged":
         return dict.fromkeys(COSTS, "diverged: a run that ended early has no costs to compare")
+    cost = record["cost"]
     reasons = dict(cost.get("reasons", {}))
     if is_observed(record) and "instrument_seconds" not in cost:
-        why = f"measured with {' and '.join(OBSERVATIONS)}=on, whose own cost it contains"
+        why = f"measured with {' and '.join(OBSERVATIONS)}=true, whose own cost it contains"
         reasons |= dict.fromkeys(OF_WHOLE_RUN, why)
     return reasons
 
 
 def disturbed(record: Record) -> frozenset[str]:
-    """Return the costs whose measurement other work on the machine disturbed: they rank nothing."""
+    """Return the costs whose measurement other programs disturbed; they are not ranked."""
     return frozenset(record["cost"].get("disturbed") or ())
 
 
-def machine(provenance: Mapping[str, Any]) -> str | None:
-    """Return what runs have in common whose costs can be compared; None if it is not known.
+def machine(provenance: Provenance) -> str | None:
+    """Return a description that is equal for runs whose costs can be compared; None if unknown.
 
-    That is the processor or the GPU, the number of threads, how many runs shared the device, the
-    version of torch, and those of its settings that differ from the usual ones; last comes the hash
-    in which the provenance sums up these and the host. Older records have none.
+    It names the processor or the GPU, the number of threads, how many runs shared the device, the
+    version of torch, and those of torch's settings that differ from the usual ones. It ends with
+    the hash in which the provenance summarises these and the host. Older records have no hash.
     """
     if "device" not in provenance:
         return None
     return ", ".join(_parts(provenance))
 
 
-def _parts(provenance: Mapping[str, Any]) -> Iterator[str]:
-    yield str(provenance["device"])
+def _parts(provenance: Provenance) -> Iterator[str]:
+    yield provenance["device"]
     threads = provenance["threads"]
     yield f"{threads} thread{'s' * (threads != 1)}"
     together = provenance.get("runs_on_device", 1)

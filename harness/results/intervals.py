@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is, and the difference of two methods paired by seed."""
+"""Confidence intervals of means over seeds, and of differences between methods paired by seed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from scipy.special import stdtr, stdtrit
 CONFIDENCE = 0.95
 
 FEWEST_SEEDS = 3
-"""With fewer an interval may be shown, but decides nothing."""
+"""With fewer seeds, an interval may be shown but decides nothing."""
 
 ROUNDING = 1e-12
-"""A distance that is smaller is one of rounding, however small its error."""
+"""Smaller distances are due to rounding, however small their error is."""
 
 BySeed = Mapping[int, float]
-"""The values of a method in one cell, by seed."""
+"""The values of a method in one cell (a task at a sparsity), by seed."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % confidence interval, which one value alone does not have."""
+    """A mean of n values with its 95 % confidence interval; one value alone has no interval."""
 
     mean: float
     low: float | None
@@ -34,19 +34,19 @@ class Interval:
 
     @property
     def decides(self) -> bool:
-        """Whether there are seeds enough for the interval to decide anything."""
+        """Whether there are enough seeds for the interval to decide anything."""
         return self.n >= FEWEST_SEEDS
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean whose error follows Student's t.
+    """A mean with an error that follows Student's t.
 
     Attributes:
         mean: the estimate.
-        error: its standard error; None of one value alone.
-        degrees: of freedom.
-        n: how many values the smallest sample had that it was made from.
+        error: its standard error; None for a single value.
+        degrees: degrees of freedom.
+        n: the size of the smallest sample that it is computed from.
     """
 
     mean: float
@@ -64,7 +64,7 @@ class Estimate:
 
     @property
     def ratio(self) -> Interval:
-        """The interval of a mean of logarithms, as the ratio it stands for."""
+        """The interval of the ratio of which this is the mean logarithm."""
         logarithms = self.interval
         low, high = logarithms.low, logarithms.high
         return Interval(
@@ -75,7 +75,7 @@ class Estimate:
         )
 
     def p_value(self, value: float) -> float:
-        """Return the two-sided p-value of the hypothesis that the true mean is this one."""
+        """Return the two-sided p-value of the hypothesis that the true mean is this value."""
         distance = abs(self.mean - value)
         if self.error is None or distance < ROUNDING:
             return 1.0
@@ -83,21 +83,21 @@ class Estimate:
 
 
 def _exp(logarithm: float) -> float:
-    """Return the exponential, or the largest number where it is beyond all numbers."""
+    """Return the exponential, or the largest float if it overflows."""
     return math.exp(min(logarithm, math.log(sys.float_info.max)))
 
 
 def stratified(strata: Iterable[Sequence[BySeed]]) -> Estimate:
-    """Return the mean over strata of the mean over their cells, each stratum weighing the same.
+    """Return the mean over strata of the mean over their cells; all strata have the same weight.
 
-    The strata are the tasks, and are taken as given: the error is that of other seeds on these
-    tasks, not that of other tasks. Cells of a stratum are its sparsities, whose runs of one seed
-    have much in common, so that a seed's deviations are summed over the cells of a stratum before
-    they are squared. The strata may vary by different amounts; the degrees of freedom are those
-    of Satterthwaite (1946), where a stratum has those of its smallest cell.
+    The strata are the tasks, which are treated as fixed: the error is the variation over seeds on
+    these tasks, not over other tasks. The cells of a stratum are its sparsities. Runs of one seed
+    are correlated, so the deviations of a seed are summed over the cells of a stratum before they
+    are squared. Strata may have different variances; the degrees of freedom are those of
+    Satterthwaite (1946), where a stratum has those of its smallest cell.
 
     Args:
-        strata: at least one, each with at least one cell, of at least one finite value.
+        strata: at least one, each with at least one cell of at least one finite value.
     """
     means, deviations, sizes = [], [], []
     for cells in strata:
@@ -112,7 +112,7 @@ def stratified(strata: Iterable[Sequence[BySeed]]) -> Estimate:
         sizes.append(min(map(len, cells)))
     if min(sizes) < 2:
         return Estimate(_mean(means), None, 0, min(sizes))
-    # Squares of huge numbers overflow, those of tiny ones vanish.
+    # Without scaling, squares of huge numbers overflow and those of tiny numbers vanish.
     scale = max(abs(each) for of_stratum in deviations for each in of_stratum) or 1.0
     variances = [math.fsum((each / scale) ** 2 for each in of_stratum) for of_stratum in deviations]
     error = scale * math.sqrt(math.fsum(variances)) / len(means)
@@ -128,7 +128,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of independent values and the interval of Student's t.
+    """Return the mean of independent values with the interval of Student's t.
 
     Args:
         values: at least one, all finite.
@@ -137,14 +137,14 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def ratio_interval(ratios: Sequence[float]) -> Interval:
-    """Return the geometric mean of positive ratios and its interval, symmetric in logarithms."""
+    """Return the geometric mean of positive ratios with its interval, symmetric in logarithms."""
     return stratified([[dict(enumerate(map(math.log, ratios)))]]).ratio
 
 
 def paired(
     first: BySeed, second: BySeed, by: Callable[[float, float], float] = sub
 ) -> dict[int, float]:
-    """Return what two numbers of each seed give, for the seeds that have both."""
+    """Return a function of two values of each seed, for the seeds that have both."""
     return {seed: by(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
 
 
@@ -154,20 +154,20 @@ def log_ratio(first: float, second: float) -> float:
 
 
 def positive(*values: BySeed) -> bool:
-    """Return whether all of the numbers have a logarithm."""
+    """Return whether all values are positive."""
     return all(value > 0 for each in values for value in each.values())
 
 
 def difference(first: BySeed, second: BySeed) -> Interval | None:
-    """Return how much larger the first is, paired by seed; None without a seed of both."""
+    """Return the mean difference first - second, paired by seed; None without common seeds."""
     pairs = paired(first, second)
     return stratified([[pairs]]).interval if pairs else None
 
 
 def ratio(first: BySeed, second: BySeed) -> Interval | None:
-    """Return how many times the second the first is, paired by seed, in the geometric mean.
+    """Return the geometric mean of the ratio first / second, paired by seed.
 
-    None without a seed of both, or where any of the numbers of such a seed is not positive.
+    None without common seeds, or if a value of a common seed is not positive.
     """
     shared = first.keys() & second.keys()
     if not shared or not positive(*({s: each[s] for s in shared} for each in (first, second))):
@@ -176,15 +176,17 @@ def ratio(first: BySeed, second: BySeed) -> Interval | None:
 
 
 Strata = Sequence[Sequence[BySeed]]
-"""The values of a method: for each task its cells."""
+"""The values of a method: the cells of each task."""
 
 
 def contrast(first: Strata, second: Strata) -> Estimate:
-    """Return how much larger the first is: paired by seed where enough are shared, else Welch's.
+    """Return the mean difference first - second.
+
+    It is paired by seed if every cell has enough common seeds, and computed as by Welch otherwise.
 
     Args:
-        first: the same strata and cells as of the second, each with at least one value.
-        second: likewise.
+        first: values in the same strata and cells as the second, at least one in each cell.
+        second: the values to subtract.
     """
     pairs = [
         [paired(a, b) for a, b in zip(cells, others, strict=True)]
@@ -203,13 +205,13 @@ def contrast(first: Strata, second: Strata) -> Estimate:
 
 
 def satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:
-    """Return the degrees of freedom of a sum of variances that are estimated independently."""
+    """Return the degrees of freedom of a sum of independently estimated variances."""
     squares = math.fsum(v * v / d for v, d in zip(variances, degrees, strict=True))
     return math.fsum(variances) ** 2 / squares if squares else math.fsum(degrees)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979): their order stays."""
+    """Return p-values corrected for their number (Holm 1979), in the same order."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     corrected = [1.0] * len(p_values)
     largest = 0.0

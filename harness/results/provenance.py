@@ -1,4 +1,4 @@
-"""Where and with what a run was carried out: nothing that names a person, a host or a folder."""
+"""Where and with what a run was carried out. No person, host or folder is named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import os
 import platform
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ from harness.spec import Spec, as_text
 if TYPE_CHECKING:
     import torch
 
+_PROJECT = Path(__file__).resolve().parents[2]
+
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "gymnasium", "codecarbon")
 
 
 _OPENMP = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
-"""Settings of the environment that decide what threads do while they wait."""
+"""Environment variables that control what threads do while they wait."""
 
 
 def describe_device(device: torch.device) -> str:
@@ -45,11 +48,11 @@ def _processor() -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what may change the last bits of a result, and every cost.
+    """Return everything that may change the last bits of a result, or a cost.
 
-    ``machine`` is short and the same for two runs whose times may be compared: the processor or
-    GPU, its host (`host`), the number of threads, torch and its settings agree. How many runs
-    shared the device is told apart.
+    ``machine`` is a short hash that is equal for two runs with comparable times: processor or GPU,
+    host (see `host`), number of threads, torch and its settings are equal. The number of runs that
+    shared the device is not part of it.
     """
     import torch
 
@@ -80,11 +83,14 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
-    """Return a pseudonym of this host, None where the system keeps no identifier for it.
+    """Return a pseudonym of this host; None if the system has no identifier for it.
 
-    It is a hash that is keyed with that identifier, as systemd recommends for applications. So
-    it tells two hosts apart, and nobody can get from it to the host or link it to what other
-    programs report. (Containers of one image may share the identifier, and so the pseudonym.)
+    It is a hash keyed with that identifier, as systemd recommends for applications. It
+    distinguishes hosts, but does not reveal the host and cannot be linked to what other programs
+    report. Containers of one image may share the identifier and therefore the pseudonym.
+
+    Args:
+        machine_id: the file with the identifier.
     """
     try:
         identifier = machine_id.read_bytes().strip()
@@ -96,12 +102,12 @@ def host(machine_id: Path = Path("/etc/machine-id")) -> str | None:
 
 
 def _settings(device: torch.device) -> dict[str, Any]:
-    """Return what else decides how fast torch is."""
+    """Return the settings that influence the speed of torch."""
     import torch
 
     settings: dict[str, Any] = {
         "torch": torch.__version__,
-        # Its compiler, its libraries (MKL, OpenBLAS, oneDNN) and the processor's instructions.
+        # The compiler, the libraries (MKL, OpenBLAS, oneDNN) and the instructions of the processor.
         "build": _short_hash(torch.__config__.show()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "onednn": bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled),
@@ -111,7 +117,7 @@ def _settings(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         settings |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-        # Torch refuses to answer where its old and its new interface were mixed.
+        # Torch raises if its old and its new interface were both used.
         with contextlib.suppress(RuntimeError):
             settings |= {
                 "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -131,22 +137,34 @@ def _version(package: str) -> str | None:
         return None
 
 
-def commit() -> dict[str, Any]:
-    """Return the project's commit and whether files differ from it; None outside a checkout."""
-    project = Path(__file__).resolve().parents[2]
-    if not (project / ".git").exists():
-        return {"commit": None, "dirty": None, "reason": "not run from a checkout"}
+def version() -> str:
+    """Return the version of this project, also in a checkout that is not installed."""
     try:
-        head = _git(project, "rev-parse", "HEAD")
-        changes = _git(project, "status", "--porcelain")
+        return importlib.metadata.version("pruning-benchmark")
+    except importlib.metadata.PackageNotFoundError:
+        try:
+            project = tomllib.loads((_PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+        except OSError:
+            return "unknown"
+        return str(project["project"]["version"])
+
+
+def commit() -> dict[str, Any]:
+    """Return the project's commit and whether files differ from it, or why there is none."""
+    if not (_PROJECT / ".git").exists():
+        reason = f"version {version()}, not run from a checkout"
+        return {"commit": None, "dirty": None, "reason": reason}
+    try:
+        head = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None, "reason": "git did not answer"}
     return {"commit": head, "dirty": bool(changes)}
 
 
-def _git(project: Path, *arguments: str) -> str:
+def _git(*arguments: str) -> str:
     answer = subprocess.run(
-        ["git", "-C", str(project), *arguments], capture_output=True, text=True, check=True
+        ["git", "-C", str(_PROJECT), *arguments], capture_output=True, text=True, check=True
     )
     return answer.stdout.strip()
 

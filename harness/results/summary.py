@@ -1,43 +1,52 @@
-"""Records in a few lines, for people."""
+"""A record in a few lines of text."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
+from harness.record import (
+    COSTS,
+    Cost,
+    Event,
+    Number,
+    Provenance,
+    Quality,
+    Quantity,
+    Record,
+    Sparsity,
+)
+from harness.settings import as_text
 from harness.text import WIDTH, count, number, percent, several, size, table
 
-Record = Mapping[str, Any]
-
-
 ENDINGS = {"trigger": "the trigger fired", "cap": "the cap was reached"}
-"""Why a training ended that something could end early."""
+"""Why training ended before its limit."""
 
 
-def _with_unit(unit: str, scale: float = 1) -> Callable[[float | None], str]:
-    return lambda value: "-" if value is None else f"{number(scale * value)} {unit}"
+def label(cost: Quantity) -> str:
+    """Return the label of a cost as it reads within a line."""
+    return cost.label[0].lower() + cost.label[1:]
 
 
-COSTS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "train_seconds": ("training time", _with_unit("s")),
-    "peak_run_bytes": ("peak memory of the run", size),
-    "energy_kwh": ("energy", _with_unit("Wh", 1000)),
-    "emissions_g": ("emissions", _with_unit("g CO2e")),
-    "step_ms": ("training step", _with_unit("ms")),
-    "inference_ms": ("inference of a batch", _with_unit("ms")),
-    "peak_step_bytes": ("peak memory of a step", size),
-    "disk_bytes": ("size on disk", size),
-    "macs": ("multiply-accumulates", count),
-    "macs_effective": ("of weights that are left", count),
-    "parameters": ("parameters", count),
-}
-"""What each cost of a record is called, and how its values are written."""
+def written(value: Number | None, unit: str) -> str:
+    """Return a cost with its unit; a dash if it is not known."""
+    if value is None:
+        return "-"
+    match unit:
+        case "bytes":
+            return size(value)
+        case "kWh":
+            return f"{number(1000 * value)} Wh"
+        case "g":
+            return f"{number(value)} g CO2e"
+        case "operations" | "parameters":
+            return count(value)
+    return f"{number(value)} {unit}".rstrip()
 
 
 def summarise(record: Record) -> str:
-    """Return the outcome of a run in a few lines."""
+    """Return the result of a run in a few lines."""
     lines = [f"{record['run_id']}: {record['status']}"]
     for name, text in _rows(record):
         lines += textwrap.wrap(
@@ -51,17 +60,21 @@ def summarise(record: Record) -> str:
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str]]:
-    cost = {name: text(record["cost"][name]) for name, (_, text) in COSTS.items()}
+    costs: Mapping[str, Number | None] = record["cost"]  # type: ignore[assignment]
+    cost = {name: written(costs.get(name), each.unit) for name, each in COSTS.items()}
     if record["reason"]:
         yield "because", record["reason"]
     yield record["quality"]["metric"], _quality(record["quality"])
     stamp = "SYNTHETIC" if record["data"]["source"] == "synthetic" else record["data"]["source"]
     yield "data", f"{stamp}: {record['data']['name']}"
     if record["spec"]["overrides"]:
-        yield "settings", ", ".join(f"{k}={v}" for k, v in record["spec"]["overrides"].items())
+        yield (
+            "settings",
+            ", ".join(f"{k}={as_text(v)}" for k, v in record["spec"]["overrides"].items()),
+        )
     yield "weights removed", _sparsity(record["sparsity"])
-    for before, event in pairwise([{}, *record["events"]]):
-        if event["verb"] == "prune":
+    for before, event in pairwise([None, *record["events"]]):
+        if event is not None and event["verb"] == "prune":
             yield "pruned", _pruning(event, before, record)
     yield (
         "training",
@@ -69,12 +82,12 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         f"in {cost['train_seconds']}, peak memory {cost['peak_run_bytes']}",
     )
     if interruptions := len(record["provenance"]["resumed"]):
-        yield "interrupted", f"{several(interruptions, 'time')}; costs are of all attempts together"
+        yield "interrupted", f"{several(interruptions, 'time')}; costs cover all attempts"
     if record["cost"]["energy_kwh"] is not None:
-        method, scope = (record["cost"].get(key) for key in ("energy_method", "energy_scope"))
+        method, scope = record["cost"].get("energy_method"), record["cost"].get("energy_scope")
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
     yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
-    yield "inference", f"{cost['inference_ms']} a batch"
+    yield "inference", f"{cost['inference_ms']} per batch"
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
     yield "operations", _operations(record)
     if disturbed := record["cost"].get("disturbed"):
@@ -85,45 +98,45 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _operations(record: Record) -> str:
-    """Say what a sample takes, and how much less that is than in the dense network."""
+    """Return the operations per sample, also in percent of the dense network's."""
     cost = record["cost"]
-    macs, dense, effective = (cost.get(f"macs{part}") for part in ("", "_dense", "_effective"))
-    text = f"{count(macs)} multiply-accumulates a sample"
+    macs, dense, effective = cost["macs"], cost.get("macs_dense"), cost["macs_effective"]
+    text = f"{count(macs)} multiply-accumulates per sample"
     if macs and dense and macs < dense:
         text += f", {number(100 * macs / dense)} % of the dense network's {count(dense)}"
-    if macs != effective:  # weights that are zero and still there
-        text += f", {count(effective)} of them by weights that are left (which is no speed-up)"
+    if macs != effective:  # some weights are zero and still multiplied
+        text += f", {count(effective)} of them with weights left (this is no speed-up)"
     return text
 
 
-def _quality(quality: Mapping[str, Any]) -> str:
+def _quality(quality: Quality) -> str:
     if quality["test"] is None:
         return "not tested"
     better = "higher" if quality["goal"] == "max" else "lower"
     return (
         f"{number(quality['test'])} test, {number(quality['validation'])} validation; "
-        f"{better} is better, ignoring the input gives {number(quality['baseline'])}"
+        f"{better} is better, ignoring the input scores {number(quality['baseline'])}"
     )
 
 
-def _sparsity(sparsity: Mapping[str, Any]) -> str:
+def _sparsity(sparsity: Sparsity) -> str:
     weights = sum(layer["weights"] for layer in sparsity["per_layer"])
     emptied = ", ".join(sparsity["emptied_layers"])
-    asked = f"{percent(sparsity['requested'])} were asked for"
+    requested = f"{percent(sparsity['requested'])} requested"
     if sparsity["weights"] > 0 and sparsity["requested"] == 0:
-        asked = "no sparsity was asked for"
+        requested = "no sparsity requested"
     return (
-        f"{percent(sparsity['weights'])} of {count(weights)}, {asked}; "
-        f"{percent(sparsity['effective'])} no longer have an effect"
+        f"{percent(sparsity['weights'])} of {count(weights)}, {requested}; "
+        f"{percent(sparsity['effective'])} have no effect"
         + (f"; nothing is left of {emptied}" if emptied else "")
     )
 
 
-def _pruning(event: Mapping[str, Any], before: Mapping[str, Any], record: Record) -> str:
+def _pruning(event: Event, before: Event | None, record: Record) -> str:
     when = "before training"
     if event["spent"]:
         when = f"after {several(_epochs(event['spent'], record), 'epoch')}"
-    why = ENDINGS.get(before.get("ended_by", ""))
+    why = ENDINGS.get(before.get("ended_by", "")) if before else None
     flow = event.get("gradient_flow") or {"before": None, "after": None}
     return (
         f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
@@ -131,16 +144,16 @@ def _pruning(event: Mapping[str, Any], before: Mapping[str, Any], record: Record
     )
 
 
-def _reached(event: Mapping[str, Any]) -> str:
-    """Say what a pruning event has left, and what it was asked for, where that is not the same."""
+def _reached(event: Event) -> str:
+    """Return the sparsity that a pruning reached, and its target if that differs."""
     target, of = event["target"], event.get("target_of")
-    # Records of earlier versions do not say what was reached.
+    # Older records do not say which sparsity was reached.
     reached = event.get("sparsity", target)
     if of is not None:
-        return f"to {percent(reached)} of the weights, to lose {percent(target)} of the {of}"
+        return f"to {percent(reached)} of the weights, to remove {percent(target)} of the {of}"
     if percent(reached) == percent(target):
         return f"to {percent(reached)}"
-    return f"to {percent(reached)}, where {percent(target)} were the target,"
+    return f"to {percent(reached)} (target: {percent(target)})"
 
 
 def _epochs(steps: int, record: Record) -> float:
@@ -149,36 +162,40 @@ def _epochs(steps: int, record: Record) -> float:
     return float(steps * cost["epochs"] / cost["steps"]) if cost["steps"] else 0.0
 
 
-def _not_measured(cost: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Go through the reasons why costs could not be measured, and the costs of each."""
+def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
+    """Go through the reasons why costs could not be measured, each with these costs."""
     for reason in dict.fromkeys(cost["reasons"].values()):
         missing = [name for name, why in cost["reasons"].items() if why == reason]
-        names = [COSTS[name][0] for name in COSTS if name in missing]
+        names = [label(each) for name, each in COSTS.items() if name in missing]
         if names:
             yield reason, names
 
 
-def _disturbance(disturbed: Mapping[str, float], cost: Mapping[str, Any]) -> str:
-    """Return for how long what was timed had no processor, and what else worked meanwhile."""
-    shares = {name: percent(round(share, 2)) for name, share in disturbed.items()}
+def _disturbance(disturbed: Mapping[str, float | None], cost: Cost) -> str:
+    """Return for how much of a measurement the run had no processor, and what else was running."""
+    shares = {
+        name: percent(round(share or 0.0, 2)) for name, share in disturbed.items() if name in COSTS
+    }
     others = shares.pop("energy_kwh", None)
-    loads = [cost.get("load", {}).get(name, {}).get("during") for name in shares]
+    load = cost.get("load", {})
+    loads = [load[name].get("during") for name in shares if name in load]
     parts = [
-        f"without a processor for {share} of {COSTS[name][0]}" for name, share in shares.items()
+        f"without a processor for {share} of the {label(COSTS[name])}"
+        for name, share in shares.items()
     ]
     if busiest := max((load for load in loads if load is not None), default=0):
-        parts.append(f"other work kept {several(busiest, 'processor')} busy")
+        parts.append(f"other programs kept {several(busiest, 'processor')} busy")
     if others is not None:
-        parts.append(f"{others} of the energy may be that of other work")
+        parts.append(f"{others} of the energy may belong to other programs")
     return "; ".join(parts)
 
 
-def _machine(provenance: Mapping[str, Any]) -> str:
+def _machine(provenance: Provenance) -> str:
     return f"{provenance['device']}, {several(provenance['threads'], 'thread')}"
 
 
 def summarise_events(record: Record) -> str:
-    """Return what happened, a line for each epoch and for what came between."""
+    """Return what happened: a line for each epoch, and one for each other event."""
     metric = record["quality"]["metric"]
     header = ("epoch", "step", "loss", f"validation {metric}", "trigger")
     rows: list[Sequence[str]] = [header]
@@ -199,12 +216,12 @@ def summarise_events(record: Record) -> str:
     return table(rows)
 
 
-def _happening(event: Mapping[str, Any]) -> Iterator[str]:
+def _happening(event: Event) -> Iterator[str]:
     match event["verb"]:
         case "train" if event["ended_by"] in ENDINGS:
             yield ENDINGS[event["ended_by"]]
         case "prune":
-            yield f"pruned {event['units']} {_reached(event).rstrip(',')}"
+            yield f"pruned {event['units']} {_reached(event)}"
         case "snapshot":
             yield "took a snapshot"
         case "rewind":

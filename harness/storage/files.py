@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and locks on folders."""
+"""Atomic writes: a file appears whole or not at all. And locks on folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +15,90 @@ from filelock import FileLock, Timeout
 
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.signals import Stop
-from harness.storage import files
 
 LONGEST_NAME = 255
-"""Bytes that the name of a file or a folder may have."""
+"""Bytes that the name of a file or folder may take."""
+
+UNFINISHED = ".unfinished"
+"""Suffix of a file that is being written."""
 
 _DIGEST_BYTES = 32
-UNFINISHED = ".unfinished"
-"""Ends the name of a file that is being written."""
+
+
+class Disk:
+    """The operations that change files, so that a test can let one of them fail."""
+
+    def write(self, path: Path, mode: str, content: bytes) -> None:
+        """Write a file, or append to it with the mode ``ab``, and wait until it is on the disk."""
+        with path.open(mode) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def move(self, source: Path, target: Path) -> None:
+        """Move a file to another path, whatever is there."""
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if it exists."""
+        path.unlink(missing_ok=True)
+
+
+disk = Disk()
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there.
+    """Write a file under a temporary name, then move it into place.
 
-    One process at a time may write a path.
+    Only one process at a time may write a path.
 
     Raises:
-        RunFailed: the disk is full, the folder is read-only, and the like.
+        RunFailed: the file cannot be written: the disk is full or the folder is read-only.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with _told(path):
-            _put(unfinished, "wb", content)
-            os.replace(unfinished, path)
+        with _reporting_errors(path):
+            disk.write(unfinished, "wb", content)
+            disk.move(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            disk.remove(unfinished)
         raise
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to the end of a file; it is on the disk when this returns.
+    """Append to a file; the content is on the disk when this returns.
 
     Raises:
-        RunFailed: the disk is full, the folder is read-only, and the like.
+        RunFailed: the file cannot be written: the disk is full or the folder is read-only.
     """
-    with _told(path):
-        _put(path, "ab", content)
+    with _reporting_errors(path):
+        disk.write(path, "ab", content)
 
 
 def remove(path: Path) -> None:
-    """Remove a file that may be there.
+    """Remove a file if it exists.
 
     Raises:
         RunFailed: it cannot be removed.
     """
-    with _told(path):
-        path.unlink(missing_ok=True)
+    with _reporting_errors(path):
+        disk.remove(path)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed left half-written."""
+    """Remove the half-written files of a process that was killed."""
     for file in folder.glob(f"*{UNFINISHED}"):
         remove(file)
 
 
 def shortened(name: str, most: int) -> str:
-    """Return the beginning of a name that takes at most so many bytes on the disk."""
+    """Return the longest prefix of a name that takes at most `most` bytes on the disk."""
     return os.fsencode(name)[:most].decode(errors="ignore")
 
 
 def is_there(path: Path) -> bool:
-    """Return whether something has this name, be it a broken link or something unreadable."""
+    """Return whether a path exists, even as a broken link or an unreadable file."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -86,8 +108,22 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """Return each file once, by its first name, even if links or spellings differ."""
+    return list({_identity(path): path for path in reversed(list(paths))}.values())[::-1]
+
+
+def _identity(path: Path) -> tuple[int, int] | str:
+    """Return what all names of a file have in common."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Save tensors, numbers, strings and containers of these, with their checksum."""
+    """Save tensors, numbers, strings and containers of these, with a checksum."""
     import torch
 
     buffer = io.BytesIO()
@@ -97,7 +133,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Return what `save_state` saved, on the CPU; None if the file is damaged or missing."""
+    """Load what `save_state` saved, on the CPU; None if the file is damaged or missing."""
     import torch
 
     try:
@@ -111,16 +147,9 @@ def load_state(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def _put(path: Path, mode: str, content: bytes) -> None:
-    with path.open(mode) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say in one line which file the system would not write."""
+def _reporting_errors(path: Path) -> Iterator[None]:
+    """Raise a `RunFailed` that names the file if it cannot be written."""
     try:
         yield
     except OSError as error:
@@ -129,14 +158,14 @@ def _told(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path, report: Callable[[str], None], stop: Stop) -> Iterator[None]:
-    """Hold a run's folder; if another process has it, say which and wait for it to end.
+    """Lock a run's folder, waiting until any other process has released it.
 
-    The system frees the lock of a process that was killed.
+    The system releases the lock of a process that is killed.
 
     Args:
         folder: the run's folder.
-        report: takes the line that says who has it.
-        stop: ends the waiting.
+        report: receives a line that names the process which holds the lock.
+        stop: ends the wait.
 
     Raises:
         RequestError: the folder cannot be written.
@@ -144,23 +173,23 @@ def exclusive_lock(folder: Path, report: Callable[[str], None], stop: Stop) -> I
     """
     lock, owner = FileLock(folder / "lock"), folder / "owner"
     if not _acquired(lock, seconds=0):
-        report(f"{folder.name} is being carried out by {_name(owner)}; waiting for it to end")
+        report(f"{folder.name} is being run by {_name(owner)}; waiting for it to end")
         while not _acquired(lock, seconds=0.5):
             if stop.requested:
                 raise Interrupted
     try:
-        files.write(owner, f"process {os.getpid()}".encode())
+        write(owner, f"process {os.getpid()}".encode())
         yield
     finally:
         with contextlib.suppress(OSError):
-            owner.unlink(missing_ok=True)
+            disk.remove(owner)
         lock.release()
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether another process is carrying out the run of this folder.
+    """Return whether another process holds the lock of this folder.
 
-    Where this process may not write, it cannot tell, and the answer is no.
+    The answer is no if this process may not write there and so cannot try the lock.
     """
     if not os.path.isfile(folder / "lock"):
         return False

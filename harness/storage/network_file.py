@@ -48,7 +48,9 @@ _MOST_THINGS = 1 << 20
 _GAPS: Mapping[str, np.dtype[Any]] = {"gaps8": np.dtype("<u1"), "gaps16": np.dtype("<u2")}
 
 Kept = NDArray[np.bool_]
+"""For each element of a weight, whether it was kept."""
 Bytes = NDArray[np.uint8]
+"""An encoding of places."""
 States = Mapping[str, Mapping[str, Any]]
 """The state of each kind of units by name: tensors, or values that JSON can represent."""
 

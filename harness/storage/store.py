@@ -1,45 +1,38 @@
-"""The results folder: one folder per run, done when its record exists."""
+"""The results folder: it has a folder for each run, which is done once it has a record."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.errors import DamagedFile, RequestError, enumerated, nearest, warn
+from harness.record import Record, decode, encode
 from harness.storage import files
-from harness.storage.damage import damage
 from harness.storage.files import is_held
-
-SCHEMA = 1
-"""Version of the record's layout."""
 
 RECORD, WEIGHTS = "record.json", "network.safetensors"
 FAILURE, DETAILS = "failure.json", "failure.txt"
-"""In a run's folder."""
+"""Names of files in a run's folder."""
 
 OF_RUNS = (RECORD, FAILURE, DETAILS, "journal.jsonl", "lives.json", "owner")
-"""A folder that has any of these files is that of a run."""
+"""A folder with any of these files belongs to a run."""
 
 AGAIN = "again"
-"""The folder, within a results folder, of runs that are carried out once more."""
-
-Record = Mapping[str, Any]
+"""The folder, within a results folder, of finished runs that are being repeated."""
 
 
 class Store:
-    """Records by run, in a folder.
+    """A results folder.
 
     Args:
-        folder: is made when the first run needs it.
+        folder: its path; the folder is created when the first run needs it.
 
     Raises:
-        RequestError: it cannot be one.
+        RequestError: the path is that of a file, or cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,10 +45,10 @@ class Store:
         self.folder = folder
 
     def open_run(self, run_id: str) -> Path:
-        """Return the folder of a run, made if need be.
+        """Return the folder of a run, creating it if necessary.
 
         Raises:
-            RequestError: it cannot be made.
+            RequestError: it cannot be created.
         """
         folder = self.folder / run_id
         try:
@@ -65,36 +58,35 @@ class Store:
         return folder
 
     def record(self, run_id: str) -> Record | None:
-        """Return the record of a run that is done, None otherwise.
+        """Return the record of a run; None if the run is not done.
 
         Raises:
-            DamagedFile: it cannot be read, or is damaged.
-            RequestError: it is of a newer schema.
+            DamagedFile: the record cannot be read, or is damaged.
+            RequestError: its schema is not supported.
         """
         return _read(self.folder / run_id / RECORD, "to run again")
 
     def save(self, record: Record) -> None:
-        """Write a record: the last thing that a run does."""
-        path = self.folder / str(record["run_id"]) / RECORD
-        files.write(path, _as_json(record))
+        """Write a record, which is the last step of a run."""
+        files.write(self.folder / record["run_id"] / RECORD, encode(record))
 
     def save_failure(self, record: Record, details: str) -> None:
-        """Leave a failed run's record and its traceback, which do not count as a result."""
-        folder = self.folder / str(record["run_id"])
+        """Write the record of a failed run and its traceback, which do not count as a result."""
+        folder = self.folder / record["run_id"]
         files.write(folder / DETAILS, details.encode(errors="backslashreplace"))
-        files.write(folder / FAILURE, _as_json(record))
+        files.write(folder / FAILURE, encode(record))
 
     def failure(self, run_id: str) -> Record | None:
-        """Return the record of a run whose last attempt failed, None otherwise.
+        """Return the record of a run whose last attempt failed; None if it did not fail.
 
         Raises:
-            DamagedFile: it cannot be read, or is damaged.
-            RequestError: it is of a newer schema.
+            DamagedFile: the record cannot be read, or is damaged.
+            RequestError: its schema is not supported.
         """
         return _read(self.folder / run_id / FAILURE, "or run again")
 
     def failure_details(self, run_id: str) -> str:
-        """Return what a failed run has left besides its record, its traceback, if anything."""
+        """Return the traceback of a failed run; empty if it left none."""
         path = self.folder / run_id / DETAILS
         try:
             return path.read_text(encoding="utf-8", errors="replace")
@@ -104,16 +96,16 @@ class Store:
             return f"{path.name} cannot be read: {_why(error)}"
 
     def forget_failure(self, run_id: str) -> None:
-        """Remove what `save_failure` left: the run is tried again."""
+        """Remove what `save_failure` wrote, since the run is tried again."""
         for name in (FAILURE, DETAILS):
             files.remove(self.folder / run_id / name)
 
     def run_ids(self) -> list[str]:
-        """Return the runs that have a record, in alphabetical order."""
+        """Return the names of the runs that are done, in alphabetical order."""
         return [name for name in self.folders() if files.is_there(self.folder / name / RECORD)]
 
     def folders(self) -> list[str]:
-        """Return the folders of all runs, whatever became of them, in alphabetical order.
+        """Return the names of the folders of all runs, done or not, in alphabetical order.
 
         Raises:
             RequestError: the results folder cannot be read.
@@ -131,35 +123,35 @@ class Store:
             if any(files.is_there(self.folder / name / file) for file in OF_RUNS)
         ]
 
-    def records(self, told: Callable[[str], None] = warn) -> Iterator[Record]:
+    def records(self, complain: Callable[[str], None] = warn) -> Iterator[Record]:
         """Go through the records of the runs that are done.
 
         Args:
-            told: takes a line for each that cannot be read, which costs the others nothing.
+            complain: receives a line for each record that cannot be read, which is skipped.
         """
         for run_id in self.run_ids():
             try:
                 record = self.record(run_id)
             except RequestError as error:
-                told(str(error))
+                complain(str(error))
             else:
                 if record is not None:
                     yield record
 
     def again(self) -> Store:
-        """Return the folder of runs that are carried out once more.
+        """Return the folder of the runs that are being repeated.
 
-        A run stays there until it is done, so that its old result is there until then.
+        A repeated run stays there until it is done, so its old result remains until then.
         """
         return Store(self.folder / AGAIN)
 
     def replace(self, run_id: str) -> None:
-        """Put a run that was carried out once more, and is done, in place of the old one.
+        """Replace a run with its repetition, which is done.
 
-        Whatever ends the process meanwhile, one of them is there; the same call goes on.
+        If the process ends at any moment, one of the two is in place; repeat the call to continue.
 
         Raises:
-            RequestError: the system does not let it.
+            RequestError: the system does not permit it.
         """
         old, new = self.folder / run_id, self.folder / AGAIN / run_id
         aside = self.folder / AGAIN / "replaced" / run_id
@@ -177,10 +169,13 @@ class Store:
                 emptied.rmdir()
 
     def find(self, name: str) -> Record:
-        """Return the record of a run by its folder, its name, the beginning of it, or its hash.
+        """Return the record of a run.
+
+        Args:
+            name: the run's folder, its name, the beginning of its name, or its hash.
 
         Raises:
-            RequestError: none fits, or several do.
+            RequestError: no run that is done fits, or several do.
         """
         folder = self.locate(name)
         record = Store(folder.parent).record(folder.name)
@@ -191,7 +186,7 @@ class Store:
         """Return the folder of a run that is done, named as for `find`.
 
         Raises:
-            RequestError: none fits, or several do.
+            RequestError: no run that is done fits, or several do.
         """
         folder = Path(os.path.realpath(name))
         if files.is_there(folder / RECORD):
@@ -201,7 +196,7 @@ class Store:
         return self.folder / self._complete(name)
 
     def _complete(self, name: str) -> str:
-        """Return the whole name of a run that is done."""
+        """Return the full name of a run that is done."""
         folders = self.folders()
         known = [run for run in folders if files.is_there(self.folder / run / RECORD)]
         fitting = _fitting(name, known)
@@ -223,7 +218,7 @@ class Store:
         )
 
     def why_not_done(self, run_id: str) -> str:
-        """Return why a run that was begun has no record: it failed, say, and for what reason."""
+        """Return why a run that has begun has no record, such as the reason why it failed."""
         folder = self.folder / run_id
         if is_held(folder):
             return f"{run_id} is not done: it is running"
@@ -240,22 +235,27 @@ class Store:
 
 
 def outcome(record: Record) -> dict[str, Any]:
-    """Return the part of a record that two runs of one identity have in common."""
-    return {key: record[key] for key in ("status", "quality", "sparsity", "events")}
+    """Return the part of a record that is equal for two runs of the same identity."""
+    return {
+        "status": record["status"],
+        "quality": record["quality"],
+        "sparsity": record["sparsity"],
+        "events": record["events"],
+    }
 
 
 def _fitting(name: str, known: list[str]) -> list[str]:
-    """Return the runs that a name, the beginning of one, or a hash may mean."""
+    """Return the known runs that a name, the beginning of a name, or a hash may refer to."""
     exact = [name] if name in known else []
     return exact or [run for run in known if run.startswith(name) or run.endswith(name)]
 
 
 def _read(path: Path, remove_it: str) -> Record | None:
-    """Return the record in a file, None if there is no file.
+    """Return the record in a file; None if there is no file.
 
     Args:
-        path: where it is.
-        remove_it: what removing the file is good for, if it is damaged.
+        path: the file.
+        remove_it: what a user gains by removing a damaged file, as in "to run again".
     """
     try:
         content = path.read_bytes()
@@ -267,35 +267,24 @@ def _read(path: Path, remove_it: str) -> Record | None:
         if not files.is_there(path):
             return None
         raise DamagedFile(f"{path}: cannot be read: {_why(error)}") from None
-    remedy = f"remove it {remove_it}"
     try:
-        record: dict[str, Any] = _from_json(content)
-        schema = int(record["schema"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedFile(f"{path}: is damaged; {remedy}") from None
-    if schema > SCHEMA:
-        raise RequestError(
-            f"{path}: has schema {schema}, newer than {SCHEMA}, the newest known here; "
-            "use the version of the project that wrote it"
-        )
-    if (what := damage(record)) is not None:
-        raise DamagedFile(f"{path}: is damaged: {what}; {remedy}")
+        record = decode(content)
+    except DamagedFile as error:
+        what = f": {error}" if str(error) else ""
+        raise DamagedFile(f"{path}: is damaged{what}; remove it {remove_it}") from None
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+    _spell_switches(record)
     return record
+
+
+def _spell_switches(record: Record) -> None:
+    """Turn the switches of older records, which are ``on`` and ``off``, into true and false."""
+    for values in (record["settings"], record["spec"]["overrides"]):
+        for name in ("kernel", "channels_last", "augmentation"):
+            if values.get(name) in ("on", "off"):
+                values[name] = values[name] == "on"
 
 
 def _why(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _from_json(text: bytes) -> Any:
-    """Return what a file holds; what is no finite number is None, as in a record written here."""
-    return json.loads(text, parse_constant=lambda name: None, parse_float=_finite)
-
-
-def _finite(text: str) -> float | None:
-    value = float(text)
-    return value if math.isfinite(value) else None
-
-
-def _as_json(record: Record) -> bytes:
-    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from harness.errors import RunFailed, nearest
-from harness.places import place
+from harness.errors import RunFailed, nearest, place
 from harness.task import Split, Task
 
 

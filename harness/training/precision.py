@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from harness.conditions import Conditions
 from harness.task import Batch
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -25,12 +25,12 @@ class Precision:
     """
 
     dtype: str = "float32"
-    channels_last: str = "off"
+    channels_last: bool = False
 
     @classmethod
-    def of(cls, conditions: Mapping[str, str]) -> Precision:
+    def of(cls, conditions: Conditions) -> Precision:
         """Return the precision that the conditions ask for."""
-        return cls(conditions["precision"], conditions["channels_last"])
+        return cls(conditions.precision, conditions.channels_last)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Return a context for computing the loss of a step."""
@@ -44,7 +44,7 @@ class Precision:
         Layers pass the layout on. Weights keep their own, so that cutting and restoring them need
         not know about it.
         """
-        if self.channels_last == "off":
+        if not self.channels_last:
             return batch
         return tree_map_only(Tensor, _channels_last, batch)
 

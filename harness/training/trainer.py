@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import Diverged, RunFailed
+from harness.errors import Diverged, RunFailed, place
 from harness.initial_network import InitialNetwork
 from harness.operations import Penalty
-from harness.places import place
 from harness.seeds import derive
 from harness.task import Batch, Task
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser, build_schedule
 from harness.training.precision import FLOAT32, Precision
-from harness.training.schedule import build_schedule
 from harness.units import Kept, Units, all_masks
 
 AfterBackward = Callable[[nn.Module], None]
@@ -36,7 +34,7 @@ class Trainer:
     Args:
         task: gives model, data and recipe.
         seed: the run's seed.
-        schedule: a name in `harness.training.schedule.SCHEDULES`.
+        schedule: a name in `harness.training.optimization.SCHEDULES`.
         precision: precision and layout of a step.
         initial: the trained network to start from; None for new weights drawn from the seed.
         warmup: the share of the budget over which the learning rate rises.
@@ -54,16 +52,16 @@ class Trainer:
         initial: InitialNetwork | None = None,
         warmup: float = 0.0,
     ) -> None:
-        settings = task.settings
+        recipe = task.recipe
         self.task = task
         self.seed = seed
         self._initial = initial
         self._begin()
-        steps = settings["epochs"] * task.steps_per_epoch
-        self.schedule = build_schedule(schedule, settings["learning_rate"], steps, warmup)
+        steps = recipe.epochs * task.steps_per_epoch
+        self.schedule = build_schedule(schedule, recipe.learning_rate, steps, warmup)
         self.spent = 0
         self.anchor: int | None = None
-        self._clip = float(settings["clip"])
+        self._clip = float(recipe.clip)
         self._precision = precision
 
     def _begin(self) -> None:
@@ -74,7 +72,7 @@ class Trainer:
         if self._initial is not None:
             self._initial.load_into(self.model)
         self.stream = task.stream(self.model, self.seed)
-        self.optimiser = build_optimiser(self.model.parameters(), task.settings)
+        self.optimiser = build_optimiser(self.model.parameters(), task.recipe)
         self.units: dict[str, Units] = {}
         self.position = 0
         self._loss_sum = torch.zeros((), device=task.device)

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from harness.errors import RequestError
@@ -246,6 +244,10 @@ class LabelSets:
 
     def _components(self, pairs: Sequence[tuple[Labels, Labels]]) -> Labels:
         """Return a number for each label, equal for labels that pairs connect."""
+        # Importing scipy takes a while, and methods that cut no channels do without.
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
         graph = coo_array(
             (np.ones(len(first), np.int8), (first, second)), shape=(self._count, self._count)

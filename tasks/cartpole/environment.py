@@ -1,4 +1,4 @@
-"""CartPole-v0 as gymnasium has it, several at a time, and what happens in it."""
+"""Gymnasium's CartPole-v0, several environments at a time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ACTIONS = 2
 """Push to the left, push to the right."""
 
 Policy = Callable[[Tensor], Tensor]
-"""From observations (samples, 4) to actions (samples,)."""
+"""Maps observations (samples, 4) to actions (samples,)."""
 
 
 class Transitions(NamedTuple):
-    """Steps of environments; the first axis of every tensor is the sample."""
+    """Steps of environments; the first axis of every tensor counts samples."""
 
     observations: Tensor
     """Before the step (samples, 4)."""
     actions: Tensor
     rewards: Tensor
     next_observations: Tensor
-    """After the step (samples, 4), and before any reset."""
+    """After the step and before any reset (samples, 4)."""
     terminated: Tensor
     """The pole fell or the cart left the track: no reward can follow."""
     truncated: Tensor
@@ -44,12 +44,12 @@ class Transitions(NamedTuple):
 
 
 class Environments:
-    """Environments side by side; one whose episode ends starts the next at once.
+    """Several environments; when an episode ends, the next starts at once.
 
-    Every step of every environment is a real transition: a reset takes no step and makes none.
-    Single environments in a loop are faster than gymnasium's vector environment up to about
-    eight of them, and give each its own random numbers: how one policy fares in one of them does
-    not change the initial states of the others.
+    Every step of every environment is a real transition: a reset takes no step. Up to about eight,
+    single environments in a loop are faster than gymnasium's vector environment. Each also has its
+    own random numbers: what a policy does in one does not change the initial states of the
+    others.
 
     Args:
         seeds: one for each environment.
@@ -62,7 +62,7 @@ class Environments:
             for environment, seed in zip(self._environments, seeds, strict=True)
         ]
         self.observations = torch.from_numpy(np.stack(first))
-        """What each environment shows now (environments, 4)."""
+        """The current observation of each environment (environments, 4)."""
         self._steps = torch.zeros(len(seeds), dtype=torch.long)
 
     def step(self, actions: Tensor) -> Transitions:
@@ -88,7 +88,7 @@ class Environments:
         return transitions
 
     def state(self) -> dict[str, Any]:
-        """Return where every environment is, and its random generator."""
+        """Return the state of every environment, with its random generator."""
         return {
             "observations": self.observations.clone(),
             "steps": self._steps.clone(),
@@ -110,7 +110,7 @@ class Environments:
 
 
 def episode_returns(policy: Policy, seeds: Sequence[int]) -> Tensor:
-    """Return the undiscounted return (episodes,) of one episode for each seed."""
+    """Return the undiscounted return of one episode for each seed (episodes,)."""
     environments = Environments(seeds)
     returns = torch.zeros(len(seeds))
     running = torch.ones(len(seeds), dtype=torch.bool)
@@ -122,7 +122,7 @@ def episode_returns(policy: Policy, seeds: Sequence[int]) -> Tensor:
 
 
 def _make() -> gymnasium.Env[NDArray[np.float32], int]:
-    """Return the bare environment, whose time limit `Environments` keeps."""
+    """Return the environment without its time limit, which `Environments` enforces."""
     with warnings.catch_warnings():
         # The benchmark is defined on version 0; gymnasium recommends version 1.
         warnings.filterwarnings("ignore", f".*{NAME} is out of date", DeprecationWarning)

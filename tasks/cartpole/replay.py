@@ -1,4 +1,4 @@
-"""The experience of the agent, and the stream of batches that is drawn from it."""
+"""The agent's experience, and the stream of batches drawn from it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.seeds import derive
 from tasks.cartpole.environment import ACTIONS, OBSERVATION_SIZE, Environments, Transitions
+from tasks.cartpole.settings import CartPoleSettings
 
 
 class Batch(NamedTuple):
@@ -18,15 +19,17 @@ class Batch(NamedTuple):
 
     transitions: Transitions
     targets: Tensor | None
-    """What the values of the taken actions should be (samples,); None: what the network that is
-    trained says itself."""
+    """Targets for the values of the taken actions (samples,).
+
+    None for targets that the trained network computes itself.
+    """
 
 
 class Replay:
     """A ring of the latest transitions.
 
     Args:
-        capacity: how many it holds; a newer one takes the place of the oldest.
+        capacity: how many it holds; a new transition replaces the oldest.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -45,7 +48,7 @@ class Replay:
         return min(self._added, self._capacity)
 
     def add(self, transitions: Transitions) -> None:
-        """Remember transitions."""
+        """Add transitions."""
         count = len(transitions.actions)
         places = torch.arange(self._added, self._added + count) % self._capacity
         for kept, new in zip(self._ring, transitions, strict=True):
@@ -61,7 +64,7 @@ class Replay:
         return self.at(torch.randint(len(self), (count,), generator=generator))
 
     def state(self) -> dict[str, Any]:
-        """Return everything that is remembered."""
+        """Return all transitions."""
         ring = {name: kept.clone() for name, kept in self._ring._asdict().items()}
         return {"added": self._added, "ring": ring}
 
@@ -72,41 +75,47 @@ class Replay:
             kept.copy_(state["ring"][name])
 
 
-def warm_up(settings: Mapping[str, Any], seed: int) -> Replay:
-    """Return a replay filled with a random policy's transitions: a function of the seed alone."""
+def warm_up(settings: CartPoleSettings, seed: int) -> Replay:
+    """Return a replay with transitions of a random policy, a function of the seed alone."""
     generator = torch.Generator().manual_seed(derive(seed, "warm-up actions"))
     environments = make_environments(settings, seed, "warm-up environment")
-    replay = Replay(settings["replay_capacity"])
-    shape = (settings["environments"],)
-    for _ in range(-(-settings["warm_up_transitions"] // settings["environments"])):
+    replay = Replay(settings.replay_capacity)
+    shape = (settings.environments,)
+    for _ in range(-(-settings.warm_up_transitions // settings.environments)):
         replay.add(environments.step(torch.randint(ACTIONS, shape, generator=generator)))
     return replay
 
 
-def make_environments(settings: Mapping[str, Any], seed: int, purpose: str) -> Environments:
-    """Return as many environments as one optimiser step takes environment steps."""
-    return Environments([derive(seed, purpose, i) for i in range(settings["environments"])])
+def make_environments(settings: CartPoleSettings, seed: int, purpose: str) -> Environments:
+    """Return the environments that take a step for each optimizer step.
+
+    Args:
+        settings: those of the task.
+        seed: the run's seed.
+        purpose: distinguishes the random streams of training and warm-up.
+    """
+    return Environments([derive(seed, purpose, i) for i in range(settings.environments)])
 
 
 class Experience:
     """The batches of deep Q-learning (Mnih et al. 2015, Algorithm 1); a `harness.task.Stream`.
 
     For every batch the agent takes one step in each environment. Deviations: the target network
-    follows gradually (Lillicrap et al. 2016) where the paper copies it now and then, rewards are
-    scaled and not clipped, and an episode cut off by the time limit is bootstrapped like any
+    follows gradually (Lillicrap et al. 2016), where the paper copies it at intervals; rewards are
+    scaled instead of clipped; and an episode cut off by the time limit is bootstrapped like any
     other step.
 
     Args:
-        model: the initial network, which the target network starts from.
+        model: the initial network, of which the target network is a copy.
         settings: those of the task.
         seed: the run's seed.
-        device: where batches go.
+        device: the device of the batches.
     """
 
     companions: Sequence[nn.Module]
 
     def __init__(
-        self, model: nn.Module, settings: Mapping[str, Any], seed: int, device: torch.device
+        self, model: nn.Module, settings: CartPoleSettings, seed: int, device: torch.device
     ) -> None:
         self._settings = settings
         self._device = device
@@ -120,32 +129,32 @@ class Experience:
 
     @torch.no_grad()
     def next(self, model: nn.Module) -> Batch:
-        """Act, remember, let the target network follow, and return a batch with its targets."""
+        """Act, store the transitions, update the target network and return a batch."""
         actions = self._epsilon_greedy(model, self._environments.observations)
         self._replay.add(self._environments.step(actions))
         for target, online in zip(self._target.parameters(), model.parameters(), strict=True):
-            target.lerp_(online, self._settings["target_rate"])
+            target.lerp_(online, self._settings.target_rate)
         self._position += 1
-        sample = self._replay.sample(self._settings["batch_size"], self._sampling)
+        sample = self._replay.sample(self._settings.batch_size, self._sampling)
         transitions = to_device(sample, self._device)
         return Batch(transitions, td_targets(self._target, transitions, self._settings))
 
     @property
     def exploration_rate(self) -> float:
-        """The probability of a random action: falls linearly, then stays."""
-        start, end = self._settings["exploration_start"], self._settings["exploration_end"]
-        progress = min(1.0, self._position / self._settings["exploration_steps"])
+        """The probability of a random action, which falls linearly and then stays."""
+        start, end = self._settings.exploration_start, self._settings.exploration_end
+        progress = min(1.0, self._position / self._settings.exploration_steps)
         return float(start + (end - start) * progress)
 
     def _epsilon_greedy(self, model: nn.Module, observations: Tensor) -> Tensor:
         greedy = model(observations.to(self._device)).argmax(dim=1).cpu()
-        # Both draws are made in any case: all pruners meet the same random numbers.
+        # Both draws are made in every step, so that all pruners get the same random numbers.
         explore = torch.rand(greedy.shape, generator=self._exploration) < self.exploration_rate
         random = torch.randint(ACTIONS, greedy.shape, generator=self._exploration)
         return torch.where(explore, random, greedy)
 
     def state(self) -> dict[str, Any]:
-        """Return environments, replay, target network and random generators."""
+        """Return the state of environments, replay, target network and random generators."""
         target = self._target.state_dict()
         return {
             "position": self._position,
@@ -167,12 +176,11 @@ class Experience:
 
 
 @torch.no_grad()
-def td_targets(network: nn.Module, transitions: Transitions, settings: Mapping[str, Any]) -> Tensor:
-    """Return scaled reward plus discounted best next value (samples,); none after a fall."""
+def td_targets(network: nn.Module, transitions: Transitions, settings: CartPoleSettings) -> Tensor:
+    """Return scaled reward plus discounted best next value (samples,); after a fall that is 0."""
     best: Tensor = network(transitions.next_observations).amax(dim=1)
-    reward_scale: float = settings["reward_scale"]
-    discount: float = settings["discount"]
-    return reward_scale * transitions.rewards + discount * best * ~transitions.terminated
+    future = settings.discount * best * ~transitions.terminated
+    return settings.reward_scale * transitions.rewards + future
 
 
 def to_device(transitions: Transitions, device: torch.device) -> Transitions:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +14,11 @@ from harness.seeds import derive
 from harness.task import Split, Task, scoring_indices
 from tasks.cartpole.environment import ACTIONS, OBSERVATION_SIZE, Policy, episode_returns
 from tasks.cartpole.replay import Batch, Experience, td_targets, to_device, warm_up
+from tasks.cartpole.settings import CARTPOLE, PROFILES, CartPoleSettings
 
 EPISODES: dict[Split, int] = {"validation": 20, "test": 100}
 SOLVED = 195.0
-"""The mean return over 100 episodes from which CartPole-v0 counts as solved."""
+"""CartPole-v0 counts as solved from this mean return over 100 episodes."""
 
 
 @task(
@@ -26,60 +26,31 @@ SOLVED = 195.0
     title="CartPole-v0, MLP with DQN",
     metric="return",
     goal="max",
-    data="tasks.cartpole.data:describe",
-    settings={
-        "epochs": 32,
-        "steps_per_epoch": 500,
-        "batch_size": 128,
-        "optimiser": "adam",
-        "learning_rate": 1e-3,
-        "weight_decay": 0.0,
-        "clip": 10.0,
-        "hidden": 128,
-        "discount": 0.98,
-        "reward_scale": 0.02,
-        "target_rate": 0.1,
-        "environments": 8,
-        "replay_capacity": 130000,
-        "warm_up_transitions": 2000,
-        "exploration_start": 1.0,
-        "exploration_end": 0.05,
-        "exploration_steps": 5000,
-    },
-    profiles={
-        "smoke": {
-            "epochs": 2,
-            "steps_per_epoch": 20,
-            "batch_size": 32,
-            "environments": 4,
-            "replay_capacity": 1000,
-            "warm_up_transitions": 200,
-            "exploration_steps": 20,
-        },
-        "embedded": {},
-        "paper": {"epochs": 100},
-    },
+    data="tasks.cartpole.settings:describe",
+    settings=CARTPOLE,
+    profiles=PROFILES,
 )
 class CartPole(Task):
     """Balance a pole on a cart; the metric is the mean return of the greedy policy, at most 200.
 
     The EarlyCroP paper does not give its settings for this task; these are our own, chosen for
     the dense network alone. Rewards are scaled by 1 - discount, so that values lie between 0 and
-    1: unscaled ones exceed 1, where the Huber loss is linear, all but ignores the rare falls and
-    lets the values grow without bound. An epoch is a fixed number of optimiser steps, each with
-    one step in every environment. The replay keeps every transition of a run: with a short one, a
-    policy that no longer fails forgets what a failure is, and late in training some seeds did.
+    1. Unscaled values exceed 1, where the Huber loss is linear: it almost ignores the rare falls,
+    and the values grow without bound. An epoch is a fixed number of optimizer steps, each with
+    one step in every environment. The replay keeps every transition of a run. With a short
+    replay, a policy that never fails forgets what a failure is, and some seeds did so late in
+    training.
     """
 
-    def __init__(
-        self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
-    ) -> None:
+    settings: CartPoleSettings
+
+    def __init__(self, settings: CartPoleSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
-        self.steps_per_epoch = settings["steps_per_epoch"]
+        self.steps_per_epoch = settings.steps_per_epoch
 
     def model(self) -> nn.Module:
-        """Return the network: two hidden layers; the value of each action."""
-        hidden = self.settings["hidden"]
+        """Return the network, which has two hidden layers and returns the value of each action."""
+        hidden = self.settings.hidden
         return nn.Sequential(
             nn.Linear(OBSERVATION_SIZE, hidden),
             nn.ReLU(),
@@ -97,21 +68,21 @@ class CartPole(Task):
         return F.smooth_l1_loss(*self._values_and_targets(model, batch))
 
     def scoring_batches(self, seed: int) -> list[Batch]:
-        """Return batches of the random policy's transitions, which every run starts from."""
+        """Return batches of the random policy's transitions, with which every run starts."""
         replay = warm_up(self.settings, seed)
-        chosen = scoring_indices(len(replay), self.settings["batch_size"], seed)
+        chosen = scoring_indices(len(replay), self.settings.batch_size, seed)
         return [Batch(to_device(replay.at(indices), self.device), None) for indices in chosen]
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean squared temporal-difference error.
 
-        Where the Huber loss is linear it has no curvature, and second-order criteria would see
-        nothing; hence the square.
+        The Huber loss has no curvature where it is linear, so second-order criteria would score
+        those transitions with 0.
         """
         return F.mse_loss(*self._values_and_targets(model, batch))
 
     def _values_and_targets(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the values of the taken actions, and what they should be (samples,) each."""
+        """Return the values of the taken actions, and their targets, (samples,) each."""
         transitions, targets = batch
         if targets is None:
             targets = td_targets(model, transitions, self.settings)
@@ -119,9 +90,10 @@ class CartPole(Task):
         return values.gather(1, transitions.actions[:, None]).squeeze(1), targets
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return the greedy policy's mean return over the episodes of a split.
+        """Return the mean return of the greedy policy over the episodes of a split.
 
-        Also its standard deviation over the episodes, and 1 if the task counts as solved, else 0.
+        Also return its standard deviation over the episodes, and 1 if the task counts as solved,
+        else 0.
         """
 
         @torch.no_grad()
@@ -138,7 +110,7 @@ class CartPole(Task):
         }
 
     def baseline(self) -> float:
-        """Return the best mean return of always left, always right, and a coin."""
+        """Return the best mean return of always left, always right, and random actions."""
         generator = torch.Generator().manual_seed(derive(0, "cartpole baseline"))
         blind: list[Policy] = [
             lambda observations: torch.zeros(len(observations), dtype=torch.long),
@@ -160,18 +132,12 @@ class CartPole(Task):
 
     def one_sample(self) -> Batch:
         """Return one transition of a random policy."""
-        transitions = warm_up({**self.settings, "warm_up_transitions": 1}, seed=0).at(
+        transitions = warm_up(replace(self.settings, warm_up_transitions=1), seed=0).at(
             torch.tensor([0])
         )
         return Batch(to_device(transitions, self.device), None)
 
-    def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed values for an observation of ones."""
-        ones = torch.ones(1, OBSERVATION_SIZE, dtype=torch.double, device=self.device)
-        flow: Tensor = model(ones).sum()
-        return flow
-
 
 def evaluation_seeds(split: Split) -> list[int]:
-    """Return the seeds of a split's episodes: the same for all runs, and no run's own."""
+    """Return the seeds of a split's episodes, the same for all runs."""
     return [derive(0, f"cartpole {split}", episode) for episode in range(EPISODES[split])]

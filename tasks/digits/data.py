@@ -7,7 +7,7 @@ import importlib.util
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,19 @@ import numpy.typing as npt
 from harness.data.description import DataDescription
 from harness.errors import RequestError
 
+Part = Literal["train", "validation", "test"]
+
 TRAIN, VALIDATION, TEST = 898, 180, 719
 """Sizes of the three parts."""
 
+CLASSES = 10
+
 
 def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
-    """Return what the data are.
+    """Describe the data.
 
     Raises:
-        RequestError: scikit-learn or its file is not there.
+        RequestError: scikit-learn is not installed, or its file is missing.
     """
     try:
         content = _file().read_bytes()
@@ -37,7 +41,7 @@ def read() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return the images (1797, 1, 8, 8) with values from 0 to 16, and their labels (1797,).
 
     Raises:
-        RequestError: the file is not there, or damaged.
+        RequestError: the file is missing or damaged.
     """
     file = _file()
     try:
@@ -48,16 +52,16 @@ def read() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     if (
         table.shape != (TRAIN + VALIDATION + TEST, 65)
         or not ((pixels >= 0) & (pixels <= 16)).all()
-        or not np.isin(labels, range(10)).all()
+        or not np.isin(labels, range(CLASSES)).all()
     ):
         raise RequestError(f"digits: {file} is not the table of 1,797 digits")
     return pixels.reshape(-1, 1, 8, 8), labels[:, 0].astype(np.int64)
 
 
-def split() -> dict[str, npt.NDArray[np.int64]]:
-    """Return the image numbers of each part: the same for all seeds.
+def split() -> dict[Part, npt.NDArray[np.int64]]:
+    """Return the image numbers of each part, the same for all seeds.
 
-    Neighbouring images are by the same writers, so they are shuffled before they are divided.
+    Neighbouring images are by the same writers, so they are shuffled before they are split.
     """
     order = np.random.default_rng(0).permutation(TRAIN + VALIDATION + TEST)
     train, validation, test = np.split(order, [TRAIN, TRAIN + VALIDATION])
@@ -68,5 +72,5 @@ def _file() -> Path:
     """Return the file without importing scikit-learn, which takes a second."""
     specification = importlib.util.find_spec("sklearn")
     if specification is None or specification.origin is None:
-        raise RequestError("digits: they belong to scikit-learn, which is not installed")
+        raise RequestError("digits: the images come with scikit-learn, which is not installed")
     return Path(specification.origin).parent / "datasets" / "data" / "digits.csv.gz"

@@ -1,9 +1,9 @@
-"""Drawn objects that stand in for photographs: made in seconds, different for every number.
+"""Drawn objects that replace photographs, made in seconds.
 
-Each image shows one object on a patterned ground, at a random place, in a random size and
-direction, lit and noisy. Its class is its shape, then its colour, then its pattern: ten shapes
-make 10 classes, in ten colours 100, and plain or striped 200. What the class does not say is
-random.
+Each image shows one object on a patterned background, with random position, size, direction,
+lighting and noise. Its class is its shape, then its colour, then its pattern: ten shapes make 10
+classes, in ten colours 100, and plain or striped 200. Everything that the class does not determine
+is random.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
 Shape = Callable[[Array, Array], Array]
-"""From coordinates in which an object has radius 1 to its margin: positive inside, the distance
-to its edge near it."""
+"""Maps coordinates, in which an object has radius 1, to the signed distance from its edge.
+
+The distance is positive inside, and only exact near the edge.
+"""
 
 VERSION = 1
-"""Raised when other images are drawn."""
+"""Increased when the images change."""
 
 CHUNK = 256
-"""Images that are drawn at a time."""
+"""Images drawn at a time."""
 
 
 def _disc(x: Array, y: Array) -> Array:
@@ -93,21 +95,21 @@ COLOURS = 10
 def draw(
     count: int, classes: int, size: int, noise: float, seed: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Draw images of all classes, equally many of each where it comes out even.
+    """Draw images of all classes, as equal in number as possible.
 
     Args:
-        count: how many images.
+        count: number of images.
         classes: 10, 100 or 200.
-        size: of an image, in pixels.
-        noise: its standard deviation in a channel whose values go from 0 to 1.
-        seed: of everything random; parts with different seeds have no image in common.
+        size: pixels of a side.
+        noise: standard deviation of the noise in each channel, of 1.
+        seed: seed of everything random; parts with different seeds have no image in common.
 
     Returns:
         Images (count, 3, size, size) with values from 0 to 255, and their labels (count,).
     """
     random = np.random.Generator(np.random.PCG64(seed))
     labels = random.permutation(np.arange(count) % classes)
-    # Objects of one shape are drawn together; the chunks keep them in the processor's cache.
+    # Objects of one shape are drawn together, in chunks that fit the processor's cache.
     images = np.empty((count, 3, size, size), np.uint8)
     for number, shape in enumerate(SHAPES.values()):
         members = np.flatnonzero(labels % len(SHAPES) == number)
@@ -129,7 +131,7 @@ def _drawn(
     count = len(labels)
 
     def uniform(low: float, high: float) -> Array:
-        """Return a random number for each image, to be spread over its pixels."""
+        """Return a random number for each image (count, 1, 1)."""
         return random.uniform(low, high, (count, 1, 1)).astype(np.float32)
 
     pixels = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1)[None, :]
@@ -174,7 +176,7 @@ def _pattern(x: Array, y: Array, angle: Array, frequency: Array, phase: Array) -
 
 
 def _colour(hue: Array, saturation: Array) -> tuple[Array, Array, Array]:
-    """Return red, green and blue of a colour of full value (Smith, SIGGRAPH 1978)."""
+    """Return red, green and blue of a colour with full value (Smith, SIGGRAPH 1978)."""
 
     def channel(offset: int) -> Array:
         sector = (hue * 6 + offset) % 6

@@ -1,16 +1,97 @@
-"""Classify the images of CIFAR-10, CIFAR-100 and Tiny-ImageNet.
+"""The tasks CIFAR-10, CIFAR-100 and Tiny-ImageNet.
 
-The paper profile is the recipe of the EarlyCroP repository, from which it deviates in this: a
-tenth of the training images is kept for validation; CIFAR-100 is turned with bilinear and not
-nearest pixels; Tiny-ImageNet is moved by 4 pixels at its own 64, as in GraSP (arXiv:2002.07376),
-and not cut out at random and enlarged to 224.
+The paper profile deviates from the EarlyCroP repository in three points: a tenth of the training
+images is kept for validation; CIFAR-100 is rotated with bilinear interpolation instead of nearest
+pixels; Tiny-ImageNet is moved by 4 pixels at its own resolution of 64, as in GraSP
+(arXiv:2002.07376), instead of cropped at random and enlarged to 224.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from harness.errors import RequestError
 from harness.registry import task
-from tasks.images.classification import ImageClassification
-from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET
+from tasks.images import data, settings, transforms
+from tasks.images.classification import ImageClassification, Images, percentage
+from tasks.images.networks import NETWORKS
+from tasks.images.settings import PhotographSettings
+
+SMALLEST = 32
+"""Pixels of a side; VGG16 halves it five times."""
+
+
+class Photographs(ImageClassification):
+    """Photographs or drawings in several classes; the metric is the top-1 accuracy in percent."""
+
+    settings: PhotographSettings
+    largest_value = 255
+    evaluation_batch = 500
+    data_set: ClassVar[data.DataSet]
+
+    def __init__(
+        self, settings: PhotographSettings, data_folder: Path, device: torch.device
+    ) -> None:
+        arrays = self.data_set.arrays(settings, data_folder)
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        numbers = data.split(len(tensors["train_images"]), len(tensors["test_images"]), settings)
+        parts = {
+            part: Images(
+                tensors[f"{source}_images"],
+                tensors[f"{source}_labels"],
+                torch.from_numpy(numbers[part]).to(device),
+            )
+            for part, source in data.SOURCES.items()
+        }
+        super().__init__(settings, data_folder, device, parts)
+        self._require_sizes()
+
+    def _require_sizes(self) -> None:
+        resolution, size = self.settings.resolution, self.settings.batch_size
+        if resolution < SMALLEST:
+            raise RequestError(
+                f"resolution={resolution}: the networks need at least {SMALLEST} pixels"
+            )
+        if self._samples % size == 1 or size == 1:
+            raise RequestError(
+                f"batch_size={size}: leaves one of {self._samples:,} training images alone in a "
+                "batch, which batch normalisation cannot use"
+            )
+
+    def model(self) -> nn.Module:
+        """Return the network that the setting ``model`` names."""
+        build = NETWORKS[self.settings.model]
+        return build(width=self.settings.width, classes=self.data_set.classes)
+
+    def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
+        """Return moved, mirrored and rotated images, unless the settings say otherwise."""
+        if not self.settings.augmentation:
+            return self.prepared(self.scaled(stored))
+        stored = transforms.shifted(stored, self.settings.shift, generator)
+        values = self.scaled(transforms.flipped(stored, generator))
+        if self.settings.rotation > 0:
+            values = transforms.rotated(values, self.settings.rotation, generator)
+        return self.prepared(values)
+
+    def prepared(self, values: Tensor) -> Tensor:
+        """Return images resized to the network's resolution, and normalised."""
+        size = self.settings.resolution
+        if size != values.shape[-1]:
+            values = F.interpolate(values, (size, size), mode="bilinear", antialias=True)
+        return transforms.normalised(values, self.data_set.mean, self.data_set.deviation)
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return the top-1 and top-5 accuracy in percent."""
+        ranked = logits.topk(5).indices == labels[:, None]
+        return {
+            "top1_accuracy": percentage(ranked[:, 0]),
+            "top5_accuracy": percentage(ranked.any(1)),
+        }
 
 
 @task(
@@ -19,61 +100,14 @@ from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET
     metric="top1_accuracy",
     goal="max",
     data="tasks.images.data:describe_cifar10",
-    settings={
-        "epochs": 10,
-        "batch_size": 64,
-        "optimiser": "adam",
-        "learning_rate": 2e-3,
-        "weight_decay": 5e-5,
-        "clip": 10.0,
-        "model": "resnet18",
-        "width": 16,
-        "images": "drawn",
-        "train_images": 4000,
-        "test_images": 1000,
-        "resolution": 32,
-        "shift": 4,
-        "augmentation": "on",
-        "rotation": 0.0,
-    },
-    profiles={
-        "smoke": {"epochs": 2, "width": 4, "train_images": 150, "test_images": 50},
-        "embedded": {},
-        "paper": {
-            "epochs": 80,
-            "batch_size": 256,
-            "model": "resnet18_official",
-            "width": 64,
-            "images": "official",
-            "train_images": 0,
-            "test_images": 0,
-            "resolution": 64,
-        },
-    },
-    choices={
-        "model": (
-            "resnet18",
-            "resnet18_official",
-            "vgg16",
-            "vgg16_official",
-            "resnext101_32x16d",
-            "resnext101_32x48d",
-        ),
-        "images": ("drawn", "official"),
-        "augmentation": ("on", "off"),
-    },
-    downloads={
-        "cifar-10-python.tar.gz": (
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            "c58f30108f718f92721af3b95e74349a",
-            "unpack",
-        ),
-    },
+    settings=settings.CIFAR10,
+    profiles=settings.CIFAR10_PROFILES,
+    downloads=settings.CIFAR10_FILES,
 )
-class Cifar10(ImageClassification):
+class Cifar10(Photographs):
     """Ten classes of 32x32 pixels, 45,000 training images; in drawings, ten shapes."""
 
-    data_set = CIFAR10
+    data_set = data.CIFAR10
 
 
 @task(
@@ -82,61 +116,14 @@ class Cifar10(ImageClassification):
     metric="top1_accuracy",
     goal="max",
     data="tasks.images.data:describe_cifar100",
-    settings={
-        "epochs": 10,
-        "batch_size": 32,
-        "optimiser": "adam",
-        "learning_rate": 2e-3,
-        "weight_decay": 5e-5,
-        "clip": 10.0,
-        "model": "resnet18",
-        "width": 16,
-        "images": "drawn",
-        "train_images": 5000,
-        "test_images": 1000,
-        "resolution": 32,
-        "shift": 4,
-        "augmentation": "on",
-        "rotation": 0.0,
-    },
-    profiles={
-        "smoke": {"epochs": 2, "width": 4, "train_images": 150, "test_images": 50},
-        "embedded": {},
-        "paper": {
-            "epochs": 80,
-            "batch_size": 256,
-            "model": "resnet18_official",
-            "width": 64,
-            "images": "official",
-            "train_images": 0,
-            "test_images": 0,
-            "rotation": 15.0,
-        },
-    },
-    choices={
-        "model": (
-            "resnet18",
-            "resnet18_official",
-            "vgg16",
-            "vgg16_official",
-            "resnext101_32x16d",
-            "resnext101_32x48d",
-        ),
-        "images": ("drawn", "official"),
-        "augmentation": ("on", "off"),
-    },
-    downloads={
-        "cifar-100-python.tar.gz": (
-            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-            "eb9058c3a382ffc7106e4002c42a8d85",
-            "unpack",
-        ),
-    },
+    settings=settings.CIFAR100,
+    profiles=settings.CIFAR100_PROFILES,
+    downloads=settings.CIFAR100_FILES,
 )
-class Cifar100(ImageClassification):
+class Cifar100(Photographs):
     """100 classes of 32x32 pixels, 45,000 training images; in drawings, shapes in ten colours."""
 
-    data_set = CIFAR100
+    data_set = data.CIFAR100
 
 
 @task(
@@ -145,60 +132,15 @@ class Cifar100(ImageClassification):
     metric="top1_accuracy",
     goal="max",
     data="tasks.images.data:describe_tiny_imagenet",
-    settings={
-        "epochs": 10,
-        "batch_size": 32,
-        "optimiser": "adam",
-        "learning_rate": 2e-3,
-        "weight_decay": 5e-5,
-        "clip": 10.0,
-        "model": "resnet18",
-        "width": 16,
-        "images": "drawn",
-        "train_images": 6000,
-        "test_images": 1000,
-        "resolution": 32,
-        "shift": 4,
-        "augmentation": "on",
-        "rotation": 0.0,
-    },
-    profiles={
-        "smoke": {"epochs": 2, "width": 4, "train_images": 150, "test_images": 50},
-        "embedded": {},
-        "paper": {
-            "epochs": 80,
-            "batch_size": 128,
-            "model": "resnet18_official",
-            "width": 64,
-            "images": "official",
-            "train_images": 0,
-            "test_images": 0,
-            "resolution": 64,
-        },
-    },
-    choices={
-        "model": (
-            "resnet18",
-            "resnet18_official",
-            "vgg16",
-            "vgg16_official",
-            "resnext101_32x16d",
-            "resnext101_32x48d",
-        ),
-        "images": ("drawn", "official"),
-        "augmentation": ("on", "off"),
-    },
-    downloads={
-        "tiny-imagenet-200.zip": (
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            "90528d7ca1a48142e341f4ef8d21d0de",
-        ),
-    },
+    settings=settings.TINY_IMAGENET,
+    profiles=settings.TINY_IMAGENET_PROFILES,
+    downloads=settings.TINY_IMAGENET_FILES,
 )
-class TinyImageNet(ImageClassification):
-    """200 classes of 64x64 pixels, 90,000 training images; in drawings, some of them are striped.
+class TinyImageNet(Photographs):
+    """200 classes of 64x64 pixels, 90,000 training images; in drawings, some shapes are striped.
 
-    The official validation images are tested; the training images give those for validation.
+    The official validation images are the test images; a tenth of the training images is for
+    validation.
     """
 
-    data_set = TINY_IMAGENET
+    data_set = data.TINY_IMAGENET

@@ -1,66 +1,120 @@
-"""Which frames there are, and the parts into which they are divided."""
+"""The frames of the task and its three parts, decoded into arrays on disk.
+
+A frame is kept at half its resolution, by every second pixel, because the published networks see
+that. Depths of validation and test frames stay whole, since the official protocol compares all of
+their pixels.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from harness.data.decoded import cache_folder
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.cache import cache_folder
+from harness.data.decoded import Save, decoded
 from harness.data.description import DataDescription
 from harness.data.download import require_checksum
 from harness.errors import RequestError
-from tasks.nyu import labelled, rooms
-from tasks.nyu.frames import SingleFrames
-from tasks.nyu.parts import Collection, Part, decoded_parts
-from tasks.nyu.pretrained import require_weights
-
-OFFICIAL_MD5: Mapping[str, str] = {
-    labelled.FRAMES: "520609c519fba3ba5ac58c8fefcc3530",
-    labelled.SPLIT: "08e3c3aea27130ac7c01ffd739a4535f",
-}
-"""The labelled part of NYU Depth v2: 1,449 frames, 795 of them for training."""
+from tasks.nyu import rooms
+from tasks.nyu.readers import LabelledFrames, SingleFrames, official_split
+from tasks.nyu.settings import FILES, FRAMES, SPLIT, WEIGHTS, DepthSettings
 
 VALIDATION_SHARE = 0.1
-"""Of the training frames, at least; whole scenes."""
+"""The least share of the training frames that is for validation, in whole scenes."""
 
 CACHE_VERSION = 2
-"""Raised when frames are decoded otherwise."""
+"""Increased when frames are decoded differently."""
+
+HALF = np.s_[..., ::2, ::2]
+"""Every second pixel of maps, as published: 240x320 of 480x640."""
+
+PARTS = ("train", "validation", "test")
 
 
-def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
-    """Return what the data are.
+class Frames(Protocol):
+    """Frames as a reader returns them."""
 
-    The setting ``frames`` asks for ``rooms``, which are rendered here; for ``labelled``, the
-    official files in the folder ``nyu`` of the data folder; or for ``single``, the frames with a
-    file each in the folder ``nyu/nyudepthv2`` there. No checksum tells these from other pictures
-    in that format, so that they count as real, but not as official. An encoder's published weights
-    have to lie in the folder ``nyu``, too.
+    @property
+    def scenes(self) -> Sequence[str]:
+        """The scene of each frame."""
+
+    def image(self, number: int) -> npt.NDArray[np.uint8]:
+        """Return the image (3, height, width) of a frame."""
+
+    def depth(self, number: int) -> npt.NDArray[np.float32]:
+        """Return the depth (height, width) of a frame in metres, 0 where unknown."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Frames, and the numbers of the frames in each of the `PARTS`."""
+
+    frames: Frames
+    parts: Mapping[str, Sequence[int]]
+
+
+class Part(NamedTuple):
+    """Decoded frames: (frames, 3, height / 2, width / 2), and their depths in metres."""
+
+    images: npt.NDArray[np.uint8]
+    depths: npt.NDArray[np.float32]
+    """Half the resolution for training, full resolution otherwise; 0 where unknown."""
+
+
+def describe(profile: str, settings: DepthSettings, data_folder: Path) -> DataDescription:
+    """Describe the data.
+
+    The setting ``frames`` selects them: ``rooms`` are rendered here; ``labelled`` are the official
+    files in the folder ``nyu`` of the data folder; ``single`` are frames with a file each in its
+    folder ``nyu/nyudepthv2``. No checksum identifies the latter, so they count as real but not as
+    official. The published weights of an encoder belong in the folder ``nyu``, too.
 
     Raises:
-        RequestError: a file is missing or not the official one.
+        RequestError: a file is missing, or differs from the official one.
     """
     folder = data_folder / "nyu"
     description = _frames(settings, folder)
-    if settings["init"] == "pretrained":
-        require_weights(settings["encoder"], folder)
+    if settings.init == "pretrained":
+        require_weights(settings.encoder, folder)
     return description
 
 
-def _frames(settings: Mapping[str, Any], folder: Path) -> DataDescription:
-    match settings["frames"]:
+def require_weights(encoder: str, folder: Path) -> Path:
+    """Return the file of an encoder's published weights.
+
+    Args:
+        encoder: ``resnet18`` or ``resnet50``.
+        folder: the folder of the file.
+
+    Raises:
+        RequestError: the file is missing, or differs from the published one.
+    """
+    name = WEIGHTS[encoder]
+    _, checksum = FILES[name]
+    require_checksum(folder / name, checksum, "nyu")
+    return folder / name
+
+
+def _frames(settings: DepthSettings, folder: Path) -> DataDescription:
+    match settings.frames:
         case "rooms":
-            count, views = settings["rooms"], settings["views"]
+            count, views = settings.rooms, settings.views
             name = f"rendered rooms ({count} of {views} views); not NYU Depth v2"
             return DataDescription("synthetic", name, rooms.fingerprint(count, views))
         case "labelled":
-            for file, md5 in OFFICIAL_MD5.items():
+            checksums = {file: FILES[file][1] for file in (FRAMES, SPLIT)}
+            for file, md5 in checksums.items():
                 require_checksum(folder / file, md5, "nyu", note=True)
-            fingerprint = hashlib.sha256(" ".join(OFFICIAL_MD5.values()).encode()).hexdigest()
+            fingerprint = hashlib.sha256(" ".join(checksums.values()).encode()).hexdigest()
             return DataDescription("official", "NYU Depth v2, labelled", fingerprint)
         case _:
             found = SingleFrames(folder / "nyudepthv2")
@@ -68,29 +122,29 @@ def _frames(settings: Mapping[str, Any], folder: Path) -> DataDescription:
             return DataDescription("real", name, found.fingerprint(), "NYU Depth v2")
 
 
-def read(settings: Mapping[str, Any], data_folder: Path) -> dict[str, Part]:
-    """Return the parts train, validation and test, decoded into the cache folder if need be.
+def read(settings: DepthSettings, data_folder: Path) -> dict[str, Part]:
+    """Return the parts train, validation and test, decoded into the cache folder on first use.
 
     Raises:
         RequestError: a file is missing or damaged, or the cache folder cannot be written.
     """
     key = describe("", settings, data_folder).sha256
-    if settings["frames"] == "single":
+    if settings.frames == "single":
         key = SingleFrames(data_folder / "nyu" / "nyudepthv2").key()
     cache = cache_folder() / "nyu" / f"decoded-{CACHE_VERSION}-{key[:16]}"
     return decoded_parts(cache, partial(_opened, settings, data_folder / "nyu"))
 
 
 @contextmanager
-def _opened(settings: Mapping[str, Any], folder: Path) -> Iterator[Collection]:
-    match settings["frames"]:
+def _opened(settings: DepthSettings, folder: Path) -> Iterator[Collection]:
+    match settings.frames:
         case "rooms":
             with tempfile.TemporaryDirectory() as temporary:
-                rooms.write(Path(temporary), settings["rooms"], settings["views"])
+                rooms.write(Path(temporary), settings.rooms, settings.views)
                 yield _single(Path(temporary))
         case "labelled":
-            frames = labelled.LabelledFrames(folder / labelled.FRAMES)
-            split = labelled.official_split(folder / labelled.SPLIT, len(frames.scenes))
+            frames = LabelledFrames(folder / FRAMES)
+            split = official_split(folder / SPLIT, len(frames.scenes))
             yield Collection(frames, parts(*split, frames.scenes))
         case _:
             yield _single(folder / "nyudepthv2")
@@ -104,13 +158,14 @@ def _single(folder: Path) -> Collection:
 def parts(
     train: Sequence[int], test: Sequence[int], scenes: Sequence[str]
 ) -> dict[str, Sequence[int]]:
-    """Cut whole scenes off the training frames for validation: the same for all seeds.
+    """Take whole scenes from the training frames for validation, the same for all seeds.
 
-    Frames of one scene look alike, so that a network would know what it is validated on.
+    Frames of one scene look alike: a network would recognise validation frames of a scene that
+    it was trained on.
 
     Args:
-        train: numbers of frames.
-        test: numbers of frames.
+        train: numbers of the training frames.
+        test: numbers of the test frames.
         scenes: the scene of every frame.
 
     Raises:
@@ -131,3 +186,33 @@ def parts(
         "validation": sorted(validation),
         "test": test,
     }
+
+
+def decoded_parts(
+    folder: Path, opened: Callable[[], AbstractContextManager[Collection]]
+) -> dict[str, Part]:
+    """Return the parts of a collection, decoding it if the folder does not exist.
+
+    Args:
+        folder: the folder of the arrays.
+        opened: opens the collection.
+
+    Raises:
+        RequestError: a frame is damaged, or the folder is damaged or cannot be written.
+    """
+
+    def decode(save: Save) -> None:
+        with opened() as collection:
+            frames = collection.frames
+            for name, numbers in collection.parts.items():
+                halved = name == "train"
+                save(f"{name}/images", lambda n: frames.image(n)[HALF], numbers)
+                save(
+                    f"{name}/depths",
+                    (lambda n: frames.depth(n)[HALF]) if halved else frames.depth,
+                    numbers,
+                )
+
+    names = [f"{part}/{field}" for part in PARTS for field in Part._fields]
+    arrays = decoded(folder, names, decode)
+    return {part: Part(*(arrays[f"{part}/{field}"] for field in Part._fields)) for part in PARTS}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from harness.errors import RequestError
+from tasks.nyu.data import require_weights
 
 Block = type[BasicBlock] | type[Bottleneck]
 
@@ -18,11 +20,10 @@ ENCODERS: Mapping[str, tuple[Block, Sequence[int]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
-"""The block of an encoder, and how many of them each of its four stages has."""
-
+"""The block of an encoder, and the number of blocks in each of its four stages."""
 
 _SMALLEST = 1 << 5
-"""Channels of the features, of which the bridge and the four up-projections each keep a half."""
+"""Least channels of the features: the bridge and the four up-projections each halve them."""
 
 
 class FCRN(nn.Module):
@@ -35,7 +36,8 @@ class FCRN(nn.Module):
       ones have it on the first 1x1): the sizes are the same, and its ImageNet weights fit;
     * the output is linear: a ReLU over a single map, once dead, would never recover, and heavy
       pruning kills it easily. Users of the depth clamp it;
-    * new layers begin like those of the encoder (He et al., arXiv:1502.01852), not at N(0, 0.01).
+    * new layers are initialised like the encoder's (He et al., arXiv:1502.01852), not from
+      N(0, 0.01).
 
     Args:
         encoder: a name in `ENCODERS`.
@@ -44,7 +46,7 @@ class FCRN(nn.Module):
         dropout: share of the last features that training drops.
 
     Raises:
-        RequestError: nothing would be left of so few channels.
+        RequestError: the width is too small to be halved five times.
     """
 
     def __init__(self, encoder: str, width: int, up: str = "fast", dropout: float = 0.0) -> None:
@@ -54,7 +56,7 @@ class FCRN(nn.Module):
         if features < _SMALLEST:
             raise RequestError(
                 f"nyu: width={width}: is too narrow for {encoder}, whose features are halved five "
-                f"times; {_SMALLEST // (8 * block.expansion)} is the least"
+                f"times; the least is {_SMALLEST // (8 * block.expansion)}"
             )
         self.encoder = residual_encoder(block, depths, width)
         self.bridge = nn.Sequential(
@@ -76,9 +78,14 @@ class FCRN(nn.Module):
 
 
 def residual_encoder(block: Block, depths: Sequence[int], width: int) -> nn.Sequential:
-    """Return a ResNet (He et al., arXiv:1512.03385) without its pooling and its classes.
+    """Return a ResNet (He et al., arXiv:1512.03385) without its pooling and its classifier.
 
     Its tensors have torchvision's names.
+
+    Args:
+        block: the residual block.
+        depths: the number of blocks in each stage.
+        width: channels of the stem.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(3, width, 7, 2, 3, bias=False),
@@ -102,6 +109,28 @@ def residual_encoder(block: Block, depths: Sequence[int], width: int) -> nn.Sequ
     return nn.Sequential(layers)
 
 
+def load_encoder(encoder: nn.Module, name: str, folder: Path) -> None:
+    """Load torchvision's ImageNet weights into an encoder of the published width.
+
+    Args:
+        encoder: a `residual_encoder`.
+        name: ``resnet18`` or ``resnet50``.
+        folder: the folder of the file.
+
+    Raises:
+        RequestError: the file is missing or differs, or the encoder has another width.
+    """
+    path = require_weights(name, folder)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        encoder.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
+    except RuntimeError:
+        raise RequestError(
+            f"nyu: the weights of {path.name} fit only a {name} with width=64; "
+            "train other widths from scratch, with init=scratch"
+        ) from None
+
+
 # Up-projections: (images, incoming, h, w) to (images, outgoing, 2 h, 2 w)
 
 
@@ -109,9 +138,9 @@ class UpProjection(nn.Module):
     """Up-projection: two branches from a map of twice the size, added (section 3.2, figure 2).
 
     Args:
-        larger: gives either branch its first map of twice the size, normalised.
-        incoming: channels.
-        outgoing: channels.
+        larger: the first layer of either branch, which doubles the size and normalises.
+        incoming: channels of the input.
+        outgoing: channels of the output.
     """
 
     def __init__(self, larger: type[nn.Module], incoming: int, outgoing: int) -> None:
@@ -149,9 +178,9 @@ class Unpooled(nn.Module):
 class Interleaved(nn.Module):
     """The same function without the products with zeros (section 3.2, figure 3).
 
-    What the 5x5 kernel k does at an even or odd row and column, only every second of its weights
-    takes part in: the four convolutions are k[0::2, 0::2], k[0::2, 1::2], k[1::2, 0::2] and
-    k[1::2, 1::2], and their results are interleaved. One norm follows, as published.
+    At an even or odd row and column of the output, only every second weight of the 5x5 kernel k
+    takes part. So the four convolutions k[0::2, 0::2], k[0::2, 1::2], k[1::2, 0::2] and
+    k[1::2, 1::2] are interleaved. One norm follows, as published.
     """
 
     KERNELS = ((3, 3), (3, 2), (2, 3), (2, 2))
@@ -182,12 +211,12 @@ class Interleaved(nn.Module):
 
 
 def fast(incoming: int, outgoing: int) -> nn.Module:
-    """Return an up-projection of four small convolutions in place of each 5x5 one."""
+    """Return an up-projection with four small convolutions instead of each 5x5 one."""
     return UpProjection(Interleaved, incoming, outgoing)
 
 
 def unpool(incoming: int, outgoing: int) -> nn.Module:
-    """Return an up-projection as it is defined, with unpooling."""
+    """Return an up-projection as published, with unpooling."""
     return UpProjection(Unpooled, incoming, outgoing)
 
 
@@ -210,10 +239,10 @@ def pixel_shuffle(incoming: int, outgoing: int) -> nn.Module:
     )
 
 
-UP_PROJECTIONS = {
+UP_PROJECTIONS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "fast": fast,
     "unpool": unpool,
     "deconvolution": deconvolution,
     "pixel_shuffle": pixel_shuffle,
 }
-"""What doubles the resolution."""
+"""Layers that double the resolution, by the values of the setting ``up``."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,19 +13,16 @@ from harness.data.loading import loaded
 from harness.errors import RequestError
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
+from tasks.images.transforms import normalised
 from tasks.nyu import data
-from tasks.nyu.augmentation import augmented
-from tasks.nyu.crop import HALF, centre_crop, cropped_size
-from tasks.nyu.losses import LOSSES, berhu, is_known
-from tasks.nyu.metrics import LEAST_DEPTH, averaged, image_sums, pooled
-from tasks.nyu.model import FCRN
-from tasks.nyu.pretrained import load_encoder
+from tasks.nyu.augmentation import augmented, centre_crop
+from tasks.nyu.data import HALF
+from tasks.nyu.errors import LEAST_DEPTH, LOSSES, averaged, berhu, image_sums, is_known, pooled
+from tasks.nyu.model import FCRN, load_encoder
+from tasks.nyu.settings import DEPTH, FILES, PROFILES, DepthSettings
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images (n, 3, height, width), and depths in metres (n, height, width)."""
-
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours, for which the published encoders were trained."""
 
 
 @task(
@@ -35,91 +31,36 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     metric="rmse",
     goal="min",
     data="tasks.nyu.data:describe",
-    settings={
-        "epochs": 24,
-        "batch_size": 16,
-        "optimiser": "adam",
-        "learning_rate": 2e-3,
-        "weight_decay": 5e-5,
-        "clip": 10.0,
-        "encoder": "resnet18",
-        "width": 16,
-        "init": "scratch",
-        "up": "fast",
-        "dropout": 0.0,
-        "zoom": 1.0,
-        "scoring_loss": "mean_squared_error",
-        "frames": "rooms",
-        "rooms": 160,
-        "views": 8,
-    },
-    profiles={
-        "smoke": {"epochs": 2, "width": 4, "rooms": 6, "views": 4},
-        "embedded": {},
-        "paper": {
-            "epochs": 60,
-            "learning_rate": 2e-4,
-            "weight_decay": 1e-4,
-            "encoder": "resnet50",
-            "width": 64,
-            "init": "pretrained",
-            "dropout": 0.5,
-            "zoom": 1.5,
-            "frames": "labelled",
-        },
-    },
-    choices={
-        "encoder": ("resnet18", "resnet50"),
-        "init": ("scratch", "pretrained"),
-        "up": ("fast", "unpool", "deconvolution", "pixel_shuffle"),
-        "scoring_loss": ("mean_squared_error", "berhu"),
-        "frames": ("rooms", "labelled", "single"),
-    },
-    downloads={
-        "nyu_depth_v2_labeled.mat": (
-            "http://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat",
-            "520609c519fba3ba5ac58c8fefcc3530",
-        ),
-        "splits.mat": (
-            "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat",
-            "08e3c3aea27130ac7c01ffd739a4535f",
-        ),
-        "resnet18-f37072fd.pth": (
-            "https://download.pytorch.org/models/resnet18-f37072fd.pth",
-            "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-        ),
-        "resnet50-0676ba61.pth": (
-            "https://download.pytorch.org/models/resnet50-0676ba61.pth",
-            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-        ),
-    },
+    settings=DEPTH,
+    profiles=PROFILES,
+    downloads=FILES,
 )
 class NYUDepth(Task):
     """Rooms indoors; the metric is the root mean squared error in metres.
 
-    Training minimises the reverse Huber loss. Scores do not: within a fifth of the largest error
-    it is linear and has no curvature, so that most pixels would say nothing about second
-    derivatives. They use the mean squared error (``scoring_loss=berhu`` for the other).
+    Training minimises the reverse Huber loss. It is linear up to a fifth of the largest error,
+    where most pixels contribute nothing to second derivatives. So pruning criteria use the mean
+    squared error (``scoring_loss=berhu`` lets them use the reverse Huber loss).
 
-    Networks see the middle of the image at half the resolution (228x304 pixels of 480x640), and
-    losses compare their depths, enlarged bilinearly, with that. ``evaluate`` gives the measures
-    in both published protocols. The first is that of Laina et al.: the prediction is enlarged to
-    the whole frame, though it was made from the middle, and all the pixels of all the images are
-    pooled. In the second (``..._per_image``), that of sparse-to-dense, the middle is compared,
-    and the images' own measures are averaged.
+    Networks see the centre of the image at half the resolution (228x304 pixels of 480x640), and
+    losses compare their depths, enlarged bilinearly, with that centre. ``evaluate`` returns the
+    measures in both published protocols. The first is that of Laina et al.: the prediction is
+    enlarged to the whole frame, although it was made from the centre, and all pixels of all
+    images are pooled. In the second (``..._per_image``), that of sparse-to-dense, the centre is
+    compared, and the measures of the images are averaged.
 
     The published recipe of the pruned network is not known. The ``paper`` profile has the data,
     network, batch size and epochs of the public re-implementation of Laina et al., and Adam.
     """
 
-    def __init__(
-        self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
-    ) -> None:
+    settings: DepthSettings
+
+    def __init__(self, settings: DepthSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
         self._parts = data.read(settings, data_folder)
         self._require_known_depths()
         self._samples = len(self._parts["train"].images)
-        self.steps_per_epoch = -(-self._samples // settings["batch_size"])
+        self.steps_per_epoch = -(-self._samples // settings.batch_size)
 
     def _require_known_depths(self) -> None:
         for name, part in self._parts.items():
@@ -131,30 +72,30 @@ class NYUDepth(Task):
     def model(self) -> nn.Module:
         """Return the network."""
         settings = self.settings
-        network = FCRN(settings["encoder"], settings["width"], settings["up"], settings["dropout"])
-        if settings["init"] == "pretrained":
-            load_encoder(network.encoder, settings["encoder"], self.data_folder / "nyu")
+        network = FCRN(settings.encoder, settings.width, settings.up, settings.dropout)
+        if settings.init == "pretrained":
+            load_encoder(network.encoder, settings.encoder, self.data_folder / "nyu")
         return network
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
-        """Return shuffled and varied batches."""
+        """Return shuffled and augmented batches."""
         return ShuffledBatches(
             self._samples,
-            self.settings["batch_size"],
+            self.settings.batch_size,
             seed,
-            self._varied,
+            self._augmented,
             lambda numbers, _: self._read(numbers),
             self.device,
         )
 
-    def _varied(self, frames: tuple[Tensor, Tensor], generator: torch.Generator) -> Batch:
+    def _augmented(self, frames: tuple[Tensor, Tensor], generator: torch.Generator) -> Batch:
         images, depths = frames
-        images, depths = augmented(_pixels(images), depths, self.settings["zoom"], generator)
-        return _normalised(images), depths
+        images, depths = augmented(_pixels(images), depths, self.settings.zoom, generator)
+        return normalised(images), depths
 
     def _batch(self, numbers: Tensor) -> Batch:
         images, depths = (frames.to(self.device) for frames in self._read(numbers))
-        return _normalised(centre_crop(_pixels(images))), centre_crop(depths)
+        return normalised(centre_crop(_pixels(images))), centre_crop(depths)
 
     def _read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return training images as they are stored, and their depths."""
@@ -162,8 +103,8 @@ class NYUDepth(Task):
         return torch.from_numpy(part.images[chosen]), torch.from_numpy(part.depths[chosen])
 
     def scoring_batches(self, seed: int) -> list[Batch]:
-        """Return five batches of the middles of training frames."""
-        chosen = scoring_indices(self._samples, self.settings["batch_size"], seed)
+        """Return five batches of the centres of training frames."""
+        chosen = scoring_indices(self._samples, self.settings.batch_size, seed)
         return [self._batch(numbers) for numbers in chosen]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -172,24 +113,24 @@ class NYUDepth(Task):
         return berhu(_enlarged(model(images), depths), depths)
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of the setting ``scoring_loss``."""
+        """Return the loss that the setting ``scoring_loss`` names."""
         images, depths = batch
-        return LOSSES[self.settings["scoring_loss"]](_enlarged(model(images), depths), depths)
+        return LOSSES[self.settings.scoring_loss](_enlarged(model(images), depths), depths)
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return the six measures in both protocols; the second one's end in ``_per_image``."""
-        whole, middle = [], []
+        """Return the six measures in both protocols; those of the second end in ``_per_image``."""
+        whole, centre = [], []
         for images, depths in self._held_out(split):
-            predicted = model(_normalised(centre_crop(images)))
+            predicted = model(normalised(centre_crop(images)))
             whole.append(image_sums(_enlarged(predicted, depths), depths))
             seen = centre_crop(depths[HALF])
-            middle.append(image_sums(_enlarged(predicted, seen), seen))
-        per_image = averaged(torch.cat(middle))
+            centre.append(image_sums(_enlarged(predicted, seen), seen))
+        per_image = averaged(torch.cat(centre))
         return pooled(torch.cat(whole)) | {f"{k}_per_image": v for k, v in per_image.items()}
 
     def _held_out(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give images at half the resolution, and whole depths."""
-        part, size = self._parts[split], self.settings["batch_size"]
+        """Yield images at half the resolution, and depths at full resolution."""
+        part, size = self._parts[split], self.settings.batch_size
 
         def read(start: int) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(array[start : start + size]) for array in part)
@@ -199,7 +140,7 @@ class NYUDepth(Task):
             yield _pixels(images), depths
 
     def baseline(self) -> float:
-        """Return the test RMSE of the mean depth that each pixel has in training."""
+        """Return the test RMSE of predicting the mean training depth of each pixel."""
         size = self._parts["train"].depths.shape[1:]
         total, known = torch.zeros(2, *size, device=self.device, dtype=torch.double)
         for numbers in torch.arange(self._samples).split(256):
@@ -219,19 +160,13 @@ class NYUDepth(Task):
         return depths.flatten(1)
 
     def inference(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return depths in metres, as large as the images."""
+        """Return depths in metres, of the size of the images."""
         images, depths = batch
         return _enlarged(model(images), depths).clamp(min=LEAST_DEPTH)
 
     def one_sample(self) -> Batch:
-        """Return the middle of one training frame."""
+        """Return the centre of one training frame."""
         return self._batch(torch.zeros(1, dtype=torch.long))
-
-    def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed depths for an image of ones."""
-        size = cropped_size(*self._parts["train"].images.shape[2:])
-        depths: Tensor = model(torch.ones(1, 3, *size, device=self.device, dtype=torch.double))
-        return depths.sum()
 
 
 def _pixels(images: Tensor) -> Tensor:
@@ -239,11 +174,6 @@ def _pixels(images: Tensor) -> Tensor:
     return images.float().div(255)
 
 
-def _normalised(images: Tensor) -> Tensor:
-    mean, deviation = (images.new_tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
-    return (images - mean) / deviation
-
-
 def _enlarged(predicted: Tensor, like: Tensor) -> Tensor:
-    """Return predictions (n, 1, h, w) as maps (n, height, width) of the size of others."""
+    """Return predictions (n, 1, h, w) as maps (n, height, width) of the size of ``like``."""
     return F.interpolate(predicted, size=like.shape[1:], mode="bilinear")[:, 0]

@@ -1,13 +1,15 @@
-"""The files of stereo data sets: colour images, and disparities as PFM or as 16-bit PNG."""
+"""Files of stereo data sets, single and in pairs: colour images, and disparities as PFM or PNG."""
 
 from __future__ import annotations
 
 import math
 import struct
 import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,38 +27,38 @@ Disparity = npt.NDArray[np.float32]
 Kind = Literal["PFM of one channel", "8-bit RGB PNG", "16-bit grey PNG"]
 
 KITTI_UNIT = np.float32(1 / 256)
-"""Pixels in a step of KITTI's disparity images."""
+"""Pixels of disparity per step of KITTI's 16-bit values."""
 
 _PNG_BEGINNING = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_KINDS: dict[tuple[int, int], Kind] = {(8, 2): "8-bit RGB PNG", (16, 0): "16-bit grey PNG"}
-"""By bits of a sample and colour type."""
+"""The kinds of PNG by bits per sample and colour type."""
 _DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
-"""What Pillow raises for a damaged image, or one that says to be enormous."""
+"""What Pillow raises for a damaged image, or for one that claims to be enormous."""
 _HEADER_BYTES = 128
-"""More than what stands before the pixels' values."""
+"""More than the length of any header."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the beginning of a file says."""
+    """The header of a file."""
 
     kind: Kind
     height: int
     width: int
     byte_order: str = ">"
     length: int = 0
-    """Bytes of a PFM's header."""
+    """Bytes of the header of a PFM."""
 
 
 def inspect(path: Path, *kinds: Kind) -> Header:
-    """Return the header of a file that has its full length, reading little of it.
+    """Return the header of a file, and check its length without reading all of it.
 
     Raises:
-        RequestError: it is missing, truncated or not of these kinds.
+        RequestError: the file is missing, truncated or not of these kinds.
     """
     try:
         with path.open("rb") as file:
@@ -67,7 +69,7 @@ def inspect(path: Path, *kinds: Kind) -> Header:
     except OSError as error:
         _refuse(path, f"cannot be read: {error.strerror}")
     if beginning.startswith(APPLE_DOUBLE):
-        _refuse(path, "is what macOS keeps beside a file")
+        _refuse(path, "is a metadata file of macOS")
     is_png = path.suffix == ".png"
     header = _png_header(path, beginning) if is_png else _pfm_header(path, beginning)
     if header.kind not in kinds:
@@ -84,7 +86,7 @@ def read_picture(path: Path) -> Picture:
     """Return a colour image.
 
     Raises:
-        RequestError: it is missing, damaged or not of 8-bit colours.
+        RequestError: the image is missing, damaged or not of 8-bit colours.
     """
     inspect(path, "8-bit RGB PNG")
     return _pixels(path).astype(np.uint8)
@@ -93,12 +95,12 @@ def read_picture(path: Path) -> Picture:
 def read_disparity(path: Path) -> Disparity:
     """Return the disparities of a PFM or of one of KITTI's images.
 
-    A PFM has its rows from the bottom up; some releases have negative disparities for the left
-    image. What is NaN or infinite there is unknown: SceneFlow has some of these, and Middlebury
-    marks occluded pixels so.
+    A PFM has its rows from the bottom up, and some releases have negative disparities for the left
+    image. NaN and infinite values are unknown: SceneFlow has some, and Middlebury marks occluded
+    pixels with them.
 
     Raises:
-        RequestError: it is missing, damaged or of another format.
+        RequestError: the file is missing, damaged or of another format.
     """
     header = inspect(path, "PFM of one channel", "16-bit grey PNG")
     if header.kind == "16-bit grey PNG":
@@ -129,7 +131,7 @@ def _pixels(path: Path) -> npt.NDArray[Any]:
 
 
 def _png_header(path: Path, beginning: bytes) -> Header:
-    """Read the signature and the IHDR chunk: width, height, bits of a sample, colour type."""
+    """Read the signature and the IHDR chunk: width, height, bits per sample, colour type."""
     if not beginning.startswith(_PNG_BEGINNING) or len(beginning) < len(_PNG_BEGINNING) + 10:
         _refuse(path, "is not a PNG")
     width, height = np.frombuffer(beginning, ">u4", count=2, offset=len(_PNG_BEGINNING))
@@ -141,7 +143,7 @@ def _png_header(path: Path, beginning: bytes) -> Header:
 
 
 def _pfm_header(path: Path, beginning: bytes) -> Header:
-    """Read three lines: the kind, width and height, and a scale, negative for little endian."""
+    """Read three lines: kind, width and height, and a scale, which is negative if little-endian."""
     lines = beginning.split(b"\n", 3)[:3]
     try:
         width, height = map(int, lines[1].split())
@@ -161,3 +163,77 @@ def _pfm_header(path: Path, beginning: bytes) -> Header:
 
 def _refuse(path: Path, reason: str) -> NoReturn:
     raise RequestError(f"psmnet: {path} {reason}")
+
+
+# Pairs
+
+
+class Pair(NamedTuple):
+    """Two images and the disparity of the left one, all of the same size."""
+
+    left: Picture
+    right: Picture
+    disparity: Disparity
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of a pair."""
+
+    left: Path
+    right: Path
+    disparity: Path
+
+    def check(self) -> None:
+        """Check lengths and headers.
+
+        Raises:
+            RequestError: a file is missing, truncated, of another format or of another size.
+        """
+        pictures = [inspect(path, "8-bit RGB PNG") for path in (self.left, self.right)]
+        disparity = inspect(self.disparity, "PFM of one channel", "16-bit grey PNG")
+        expected = pictures[0]
+        for path, header in ((self.right, pictures[1]), (self.disparity, disparity)):
+            if (header.height, header.width) != (expected.height, expected.width):
+                raise RequestError(
+                    f"psmnet: {path} has {header.width}x{header.height} pixels "
+                    f"and {self.left} has {expected.width}x{expected.height}"
+                )
+
+    def load(self) -> Pair:
+        """Read the files.
+
+        Raises:
+            RequestError: as for `check`, or a file is damaged.
+        """
+        self.check()
+        return Pair(
+            read_picture(self.left), read_picture(self.right), read_disparity(self.disparity)
+        )
+
+
+class Pairs(Protocol):
+    """Pairs by number: a list, or `PairsOnDisk`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Pair: ...
+
+
+@dataclass(frozen=True)
+class PairsOnDisk:
+    """Pairs that are read on access."""
+
+    files: Sequence[PairFiles]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int, /) -> Pair:
+        return self.files[number].load()
+
+
+def load_pairs(pairs: Pairs, numbers: Sequence[int]) -> list[Pair]:
+    """Return pairs by number, read in parallel: decoding a PNG releases the interpreter lock."""
+    with ThreadPoolExecutor(len(numbers)) as readers:
+        return list(readers.map(pairs.__getitem__, numbers))

@@ -1,7 +1,7 @@
 """The pyramid stereo matching network, PSMNet (Chang & Chen, arXiv:1803.08669).
 
-The layers are those of the authors' code, in both of its forms: `Basic`, with 3,672,896 parameters
-at the published size, and `StackedHourglass`, with 5,224,768.
+The layers are those of the two networks in the authors' code: `Basic`, with 3,672,896 parameters at
+the published size, and `StackedHourglass`, with 5,224,768.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 REDUCTION = 4
-"""Pixels of the images for each pixel of the features, in both directions and in disparity."""
+"""Pixels of the images per pixel of the features, in both directions and in disparity."""
 
 MULTIPLE = 4 * REDUCTION
-"""Of which images and disparity range are multiples: an hourglass halves the features twice."""
+"""Sides of images and the disparity range are multiples of it.
+
+An hourglass halves the features twice.
+"""
 
 
 class BasicBlock(nn.Module):
@@ -38,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class PyramidBranch(nn.Module):
-    """What a region looks like on average, at each of its pixels."""
+    """Features of the average of each region, at each of its pixels."""
 
     def __init__(self, incoming: int, outgoing: int, region: int) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class Features(nn.Module):
 
     Args:
         width: channels of the result; inner layers have up to ten times as many.
-        pooling: the side of the largest of four pooled regions, in pixels of the features.
+        pooling: side of the largest of four pooled regions, in pixels of the features.
     """
 
     def __init__(self, width: int, pooling: int) -> None:
@@ -86,7 +89,7 @@ class Features(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Down to a quarter of a volume's size and up again, with what earlier ones have seen."""
+    """Down to a quarter of a volume's size and up again, connected to earlier hourglasses."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -100,12 +103,12 @@ class Hourglass(nn.Module):
     def forward(
         self, x: Tensor, before: Tensor | None = None, after: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a volume like ``x``, and what the level of half the size was before and after.
+        """Return a volume like ``x``, and the level of half the size on the way down and up.
 
         Args:
             x: the volume.
-            before: that level of the first hourglass, on its way down.
-            after: that level of the previous hourglass, on its way up.
+            before: the level of half the size of the first hourglass, on its way down.
+            after: the level of half the size of the previous hourglass, on its way up.
         """
         level = self.level1(self.down1(x))
         down = F.relu(level if after is None else level + after)
@@ -117,14 +120,14 @@ class Hourglass(nn.Module):
 class PSMNet(nn.Module, ABC):
     """The disparity of each pixel of the left of two rectified images.
 
-    The paper takes the softmax of negative costs; as in its code, the network learns the sign.
-    Sizes are changed with ``align_corners``, as by the version of PyTorch that the code was
-    written for.
+    The paper takes the softmax of negative costs; here, as in its code, the network learns the
+    sign. Sizes are changed with ``align_corners``, the default of the PyTorch version of that
+    code.
 
     Args:
         width: channels of the features.
-        max_disparity: in pixels; disparities from 0 to one less are told apart.
-        pooling: the side of the largest pooled region, in pixels of the features.
+        max_disparity: in pixels; possible disparities are those below it.
+        pooling: side of the largest pooled region, in pixels of the features.
     """
 
     def __init__(self, width: int, max_disparity: int, pooling: int) -> None:
@@ -155,7 +158,7 @@ class PSMNet(nn.Module, ABC):
 
         Args:
             left: normalised images (pairs, 3, height, width) with sides that are multiples of 16.
-            right: their partners.
+            right: the right images, of the same shape.
         """
         return self._regress(self.costs(left, right)[-1], left.shape[2:])
 
@@ -183,7 +186,7 @@ class Basic(PSMNet):
 
 
 class StackedHourglass(PSMNet):
-    """Three hourglasses, each with an output that adds to the one before."""
+    """Three hourglasses; the costs of each are added to those of the one before."""
 
     def __init__(self, width: int, max_disparity: int, pooling: int) -> None:
         super().__init__(width, max_disparity, pooling)
@@ -208,18 +211,18 @@ class StackedHourglass(PSMNet):
 
 
 NETWORKS: dict[str, type[PSMNet]] = {"basic": Basic, "stacked_hourglass": StackedHourglass}
-"""The published forms, by the values of the setting ``model``."""
+"""The published networks, by the values of the setting ``model``."""
 
 
 def cost_volume(left: Tensor, right: Tensor, disparities: int) -> Tensor:
-    """Return the features of each left pixel beside those of its possible partners.
+    """Return the features of each left pixel, concatenated with those of its possible partners.
 
-    Where the partner of a disparity would lie outside the right image, both are zero.
+    Where the partner for a disparity would lie outside the right image, both are zero.
 
     Args:
-        left: features (pairs, channels, height, width).
-        right: the same.
-        disparities: how many, from 0.
+        left: features of the left images (pairs, channels, height, width).
+        right: features of the right images.
+        disparities: number of disparities, from 0.
 
     Returns:
         A volume (pairs, 2 * channels, disparities, height, width).
@@ -238,7 +241,7 @@ def cost_volume(left: Tensor, right: Tensor, disparities: int) -> Tensor:
 def convolution(
     incoming: int, outgoing: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """Return a convolution that keeps the size at stride 1, its norm and a ReLU."""
+    """Return a convolution that keeps the size at stride 1, batch normalisation and a ReLU."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(incoming, outgoing, kernel, stride, padding, dilation, bias=False),
@@ -248,7 +251,7 @@ def convolution(
 
 
 def convolution3d(incoming: int, outgoing: int, *, stride: int = 1) -> nn.Sequential:
-    """Return a convolution of volumes with its norm and a ReLU."""
+    """Return a convolution of volumes, batch normalisation and a ReLU."""
     return nn.Sequential(
         nn.Conv3d(incoming, outgoing, 3, stride, padding=1, bias=False),
         nn.BatchNorm3d(outgoing),
@@ -257,7 +260,7 @@ def convolution3d(incoming: int, outgoing: int, *, stride: int = 1) -> nn.Sequen
 
 
 def transposed_convolution3d(incoming: int, outgoing: int) -> nn.Sequential:
-    """Return what doubles the sides of a volume, with its norm."""
+    """Return a convolution that doubles the sides of a volume, and batch normalisation."""
     return nn.Sequential(
         nn.ConvTranspose3d(
             incoming, outgoing, 3, stride=2, padding=1, output_padding=1, bias=False
@@ -273,7 +276,7 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw the weights of convolutions as the authors' code does; transposed ones as PyTorch."""
+    """Initialise convolutions like the authors' code, and transposed ones like PyTorch."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

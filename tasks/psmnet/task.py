@@ -1,10 +1,10 @@
-"""Find the disparity of each pixel from two images with a pyramid stereo matching network."""
+"""Find the disparity of each pixel of two images with a pyramid stereo matching network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +15,20 @@ from harness.data.loading import loaded
 from harness.errors import RequestError
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
-from tasks.psmnet import data, motorcycle
-from tasks.psmnet.metrics import Errors
+from tasks.images.transforms import normalised
+from tasks.psmnet import data
+from tasks.psmnet.formats import Pair, Pairs, load_pairs
 from tasks.psmnet.model import MULTIPLE, NETWORKS, REDUCTION, PSMNet
-from tasks.psmnet.pairs import Pair, Pairs, load
+from tasks.psmnet.settings import BY_HAND, PROFILES, STEREO, StereoSettings
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Left and right images, normalised (pairs, 3, height, width), and disparities of the left ones."""
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the colours of ImageNet, from 0 to 1."""
-
 OUTPUT_WEIGHTS = (0.5, 0.7, 1.0)
-"""Of the losses of the outputs, as published; a network with one output has the last."""
+"""Weights of the losses of the outputs, as published; a network with one output has the last."""
 
 BASELINE_PAIRS = 200
-"""Training pairs at most, of whose disparities the median is the baseline."""
+"""The baseline is the median disparity of at most so many training pairs."""
 
 
 @task(
@@ -39,77 +37,25 @@ BASELINE_PAIRS = 200
     metric="end_point_error",
     goal="min",
     data="tasks.psmnet.data:describe",
-    settings={
-        "epochs": 16,
-        "batch_size": 2,
-        "optimiser": "adam",
-        "learning_rate": 2e-3,
-        "weight_decay": 0.0,
-        "clip": 0.0,
-        "dataset": "scenes",
-        "training_scenes": 160,
-        "test_scenes": 24,
-        "model": "basic",
-        "width": 8,
-        "max_disparity": 32,
-        "pooling": 16,
-        "crop_height": 64,
-        "crop_width": 128,
-    },
-    profiles={
-        "smoke": {
-            "epochs": 2,
-            "batch_size": 4,
-            "training_scenes": 21,
-            "test_scenes": 2,
-            "width": 4,
-            "pooling": 8,
-            "crop_height": 32,
-            "crop_width": 64,
-        },
-        "embedded": {},
-        "paper": {
-            "epochs": 10,
-            "batch_size": 12,
-            "learning_rate": 1e-3,
-            "dataset": "sceneflow",
-            "model": "stacked_hourglass",
-            "width": 32,
-            "max_disparity": 192,
-            "pooling": 64,
-            "crop_height": 256,
-            "crop_width": 512,
-        },
-    },
-    choices={
-        "dataset": ("scenes", "sceneflow", "kitti2012", "kitti2015"),
-        "model": ("basic", "stacked_hourglass"),
-    },
-    by_hand=(
-        "SceneFlow/FlyingThings3D, SceneFlow/Monkaa and SceneFlow/Driving with the folders "
-        "frames_cleanpass and disparity of the archives of that name, for research only, from "
-        "https://lmb.informatik.uni-freiburg.de/resources/datasets/SceneFlowDatasets.en.html",
-        "Kitti2012 with the folder training of data_stereo_flow.zip, after a registration, from "
-        "https://www.cvlibs.net/datasets/kitti/eval_stereo_flow.php?benchmark=stereo",
-        "Kitti2015 with the folder training of data_scene_flow.zip, after a registration, from "
-        "https://www.cvlibs.net/datasets/kitti/eval_scene_flow.php?benchmark=stereo",
-    ),
+    settings=STEREO,
+    profiles=PROFILES,
+    by_hand=BY_HAND,
     sparsity=0.9,
 )
 class Stereo(Task):
     """Pairs of rectified images; the metric is the end-point error in pixels.
 
-    Pixels count whose disparity is known and less than ``max_disparity``. Training sees random
-    crops, and evaluation whole images, made larger at the top and at the right where the network
-    needs it. With rendered scenes, the test includes a real pair, Middlebury's motorcycle.
+    Pixels count if their disparity is known and less than ``max_disparity``. Training uses random
+    crops. Evaluation uses whole images, padded at the top and at the right if the network needs
+    it. With rendered scenes, the test includes a real pair, Middlebury's motorcycle.
 
-    The ``paper`` profile is the authors' recipe for SceneFlow. For KITTI they begin with the
-    network that was trained there (``start=RUN``), for 300 epochs.
+    The ``paper`` profile is the authors' recipe for SceneFlow. For KITTI they train the resulting
+    network (``start=RUN``) for another 300 epochs.
     """
 
-    def __init__(
-        self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
-    ) -> None:
+    settings: StereoSettings
+
+    def __init__(self, settings: StereoSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
         self._require_sizes_that_fit()
         parts = data.read(settings, data_folder)
@@ -117,10 +63,10 @@ class Stereo(Task):
         self._held_out: dict[Split, Pairs] = {"validation": parts.validation, "test": parts.test}
         for name, pairs in (("training", parts.training), *self._held_out.items()):
             self._require_valid_pixels(name, pairs)
-        self.steps_per_epoch = -(-len(self._training) // settings["batch_size"])
+        self.steps_per_epoch = -(-len(self._training) // settings.batch_size)
 
     def _require_sizes_that_fit(self) -> None:
-        smallest = REDUCTION * self.settings["pooling"]
+        smallest = REDUCTION * self.settings.pooling
         for name, divisor, least in (
             ("pooling", 8, 8),
             ("max_disparity", MULTIPLE, MULTIPLE),
@@ -134,27 +80,27 @@ class Stereo(Task):
                 )
 
     def _require_valid_pixels(self, name: str, pairs: Pairs) -> None:
-        """Refuse a part that has no pixel to learn from or to be measured on.
+        """Refuse a part without any valid pixel.
 
-        Usually the first pair has one, and no further pair is read.
+        Usually the first pair has one, and no other pair is read.
         """
         if not any(self._valid(_disparity(pairs, number)).any() for number in range(len(pairs))):
             raise RequestError(
                 f"psmnet: none of the {len(pairs)} {name} pairs has a pixel of known disparity "
-                f"below max_disparity={self.settings['max_disparity']}"
+                f"below max_disparity={self.settings.max_disparity}"
             )
 
     def model(self) -> nn.Module:
         """Return the network."""
         settings = self.settings
-        network = NETWORKS[settings["model"]]
-        return network(settings["width"], settings["max_disparity"], settings["pooling"])
+        network = NETWORKS[settings.model]
+        return network(settings.width, settings.max_disparity, settings.pooling)
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return shuffled batches of random crops."""
         return ShuffledBatches(
             len(self._training),
-            self.settings["batch_size"],
+            self.settings.batch_size,
             seed,
             lambda stacked, _: self._batch(*stacked),
             self._random_crops,
@@ -164,23 +110,23 @@ class Stereo(Task):
     def _random_crops(self, numbers: Tensor, generator: torch.Generator) -> Batch:
         return self._crops(numbers, torch.rand(len(numbers), 2, generator=generator))
 
-    def _middles(self, numbers: Tensor) -> Batch:
+    def _centres(self, numbers: Tensor) -> Batch:
         return self._batch(*self._crops(numbers, torch.full((len(numbers), 2), 0.5)))
 
     def _crops(self, numbers: Tensor, places: Tensor) -> Batch:
         """Return crops as they are stored, stacked.
 
         Args:
-            numbers: of training pairs.
-            places: of the crops (pairs, 2): shares of the rows and columns that are left over.
+            numbers: the training pairs.
+            places: of the crops (pairs, 2), as shares of the largest row and column offset.
         """
-        pairs = load(self._training, numbers.tolist())
+        pairs = load_pairs(self._training, numbers.tolist())
         return _stacked(
             [self._crop(pair, *place) for pair, place in zip(pairs, places.tolist(), strict=True)]
         )
 
     def _crop(self, pair: Pair, down: float, across: float) -> Pair:
-        height, width = self.settings["crop_height"], self.settings["crop_width"]
+        height, width = self.settings.crop_height, self.settings.crop_width
         rows, columns = pair.disparity.shape
         if rows < height or columns < width:
             raise RequestError(
@@ -191,22 +137,19 @@ class Stereo(Task):
         return Pair(pair.left[window], pair.right[window], pair.disparity[window])
 
     def _batch(self, left: Tensor, right: Tensor, known: Tensor) -> Batch:
-        """Return what is stored as the network gets it."""
+        """Return stored pairs as the network takes them."""
         return self._normalised(left), self._normalised(right), known.to(self.device)
 
     def _normalised(self, pictures: Tensor) -> Tensor:
-        # Channels come first in memory too: with channels last, oneDNN (torch 2.14) writes past the
-        # end of a buffer in the backward pass of a 1x1 convolution of 4 channels with stride 2.
+        # Channels come first in memory, too: with channels last, oneDNN (torch 2.14) writes past
+        # the end of a buffer in the backward pass of a 1x1 convolution of 4 channels with stride 2.
         images = pictures.to(self.device).permute(0, 3, 1, 2).contiguous()
-        mean, deviation = (
-            torch.tensor(values, device=self.device).view(3, 1, 1) for values in (MEAN, DEVIATION)
-        )
-        return images.div(255).sub(mean).div(deviation)
+        return normalised(images.div(255))
 
     def scoring_batches(self, seed: int) -> list[Batch]:
-        """Return five batches of the middles of training images."""
-        chosen = scoring_indices(len(self._training), self.settings["batch_size"], seed)
-        return [self._middles(numbers) for numbers in chosen]
+        """Return five batches of the centres of training images."""
+        chosen = scoring_indices(len(self._training), self.settings.batch_size, seed)
+        return [self._centres(numbers) for numbers in chosen]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the smooth L1 loss in pixels, weighted over the outputs."""
@@ -215,9 +158,8 @@ class Stereo(Task):
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return half the squared error, weighted over the outputs.
 
-        It is the smooth L1 loss where that is curved, at errors below a pixel, continued to all
-        others: early in training most errors are larger, and second derivatives would see nothing
-        of what the loss does there.
+        It equals the smooth L1 loss for errors below a pixel. Early in training most errors are
+        larger; there the smooth L1 loss is linear, and its second derivatives are 0.
         """
         return self._over_outputs(model, batch, F.mse_loss) / 2
 
@@ -228,7 +170,7 @@ class Stereo(Task):
         left, right, known = batch
         valid = self._valid(known)
         outputs = _psmnet(model).disparities(left, right)
-        # An unknown disparity may be NaN, which 0 does not remove from a product.
+        # An unknown disparity may be NaN, and 0 * NaN is NaN.
         known = torch.where(valid, known, 0.0)
         sums = [(distance(output, known, reduction="none") * valid).sum() for output in outputs]
         means = torch.stack(sums) / valid.sum().clamp(min=1)
@@ -237,14 +179,14 @@ class Stereo(Task):
         return total
 
     def _valid(self, known: Tensor) -> Tensor:
-        valid: Tensor = (known > 0) & (known < self.settings["max_disparity"])
+        valid: Tensor = (known > 0) & (known < self.settings.max_disparity)
         return valid
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the end-point error in pixels, and the 3-pixel error in percent."""
         results = self._evaluate(model, self._held_out[split])
-        if split == "test" and self.settings["dataset"] == "scenes":
-            real = self._evaluate(model, [motorcycle.load()])
+        if split == "test" and self.settings.dataset == "scenes":
+            real = self._evaluate(model, [data.motorcycle()])
             results |= {f"motorcycle_{name}": value for name, value in real.items()}
         return results
 
@@ -268,12 +210,12 @@ class Stereo(Task):
         return disparities[:, top:, :width]
 
     def _missing(self, side: int) -> int:
-        """Return the pixels that a side lacks to be one that the network takes."""
-        enough: int = max(side, REDUCTION * self.settings["pooling"])
+        """Return the padding of a side that makes it fit the network."""
+        enough: int = max(side, REDUCTION * self.settings.pooling)
         return -(-enough // MULTIPLE) * MULTIPLE - side
 
     def baseline(self) -> float:
-        """Return the test error of the median disparity of training images, the best constant."""
+        """Return the test error of the best constant: the median disparity of training images."""
         step = -(-len(self._training) // BASELINE_PAIRS)
         numbers = range(0, len(self._training), step)
         known = torch.cat([_disparity(self._training, number).flatten() for number in numbers])
@@ -300,14 +242,50 @@ class Stereo(Task):
         return disparities
 
     def one_sample(self) -> Batch:
-        """Return the middle of one training pair."""
-        return self._middles(torch.zeros(1, dtype=torch.long))
+        """Return the centre of one training pair."""
+        return self._centres(torch.zeros(1, dtype=torch.long))
 
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed matching costs of the last output for two images of ones."""
-        side = REDUCTION * self.settings["pooling"]
+        side = REDUCTION * self.settings.pooling
         ones = torch.ones(1, 3, side, side, device=self.device, dtype=torch.double)
         return _psmnet(model).costs(ones, ones)[-1].sum()
+
+
+class Errors:
+    """Errors over all valid pixels of a set, not means over images."""
+
+    def __init__(self) -> None:
+        self._pixels = 0
+        self._distance = 0.0
+        self._wrong = 0
+
+    def add(self, predicted: Tensor, known: Tensor, valid: Tensor) -> None:
+        """Add one or more images.
+
+        Args:
+            predicted: predicted disparities in pixels.
+            known: true disparities, of the same shape.
+            valid: the pixels that count.
+        """
+        distance = (predicted - known).abs()[valid].double()
+        is_wrong = (distance >= 3) & (distance >= 0.05 * known[valid])
+        self._pixels += distance.numel()
+        self._distance += float(distance.sum())
+        self._wrong += int(torch.count_nonzero(is_wrong))
+
+    @property
+    def end_point_error(self) -> float:
+        """The mean error in pixels, NaN if no pixel counts."""
+        return self._distance / self._pixels if self._pixels else math.nan
+
+    @property
+    def three_pixel_error(self) -> float:
+        """Percentage of pixels that are wrong by at least 3 pixels and 5 %, as KITTI defines it.
+
+        NaN if no pixel counts.
+        """
+        return 100 * self._wrong / self._pixels if self._pixels else math.nan
 
 
 def _disparity(pairs: Pairs, number: int) -> Tensor:
@@ -315,7 +293,7 @@ def _disparity(pairs: Pairs, number: int) -> Tensor:
 
 
 def _stacked(pairs: Sequence[Pair]) -> Batch:
-    """Return pairs of one size as they are stored: bytes (pairs, height, width, 3)."""
+    """Return pairs of equal size as they are stored: bytes (pairs, height, width, 3)."""
     left, right, known = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
     return left, right, known
 

@@ -1,4 +1,4 @@
-"""The texts of this task as sequences of words, and the vocabulary of their training part."""
+"""The texts of this task as sequences of words, and their vocabulary."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ import codecs
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.data.description import DataDescription, Source
 from harness.data.download import require_checksum
 from harness.errors import RequestError, nearest
 from tasks.ptb import documentation
+from tasks.ptb.settings import FILES, TextSettings
 
 END_OF_SENTENCE = "<eos>"
 UNKNOWN = "<unk>"
 
 BYTE_ORDER_MARK = "\ufeff"
-"""With which some editors begin a text in UTF-8."""
-
-OFFICIAL_MD5: Mapping[str, str] = {
-    "ptb.train.txt": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
-    "ptb.valid.txt": "aa0affc06ff7c36e977d7cd49e3839bf",
-    "ptb.test.txt": "8b80168b89c18661a38ef683c0dc3721",
-}
-"""Mikolov's Penn Treebank: 929,589, 73,760 and 82,430 words, the ends of sentences included."""
+"""Some editors begin a text in UTF-8 with it."""
 
 
 @dataclass(frozen=True)
@@ -42,33 +35,33 @@ class Corpus:
     stands_in_for: str | None = None
 
     def description(self) -> DataDescription:
-        """Return what the text is; its fingerprint is that of the words of all three parts."""
+        """Describe the text; the fingerprint is that of the words of all three parts."""
         parts = (" ".join(part) for part in (self.train, self.validation, self.test))
         fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         return DataDescription(self.source, self.name, fingerprint, self.stands_in_for)
 
 
-def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
-    """Return what the data are.
+def describe(profile: str, settings: TextSettings, data_folder: Path) -> DataDescription:
+    """Describe the data.
 
     Raises:
-        RequestError: as `read`.
+        RequestError: as for `read`.
     """
     return read(settings, data_folder).description()
 
 
-def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
-    """Return the text that the setting ``text`` asks for.
+def read(settings: TextSettings, data_folder: Path) -> Corpus:
+    """Return the text that the setting ``text`` names.
 
-    It is ``documentation`` for that of CPython, ``official`` for the Penn Treebank, whose files
-    are expected in the folder ``ptb`` of the data folder, or else a folder with the files
-    ``train.txt``, ``valid.txt`` and ``test.txt``. Of each part at most ``words`` are used, or all
-    where that is 0.
+    ``documentation`` is that of CPython. ``official`` is the Penn Treebank, whose files belong
+    into the folder ``ptb`` of the data folder. Any other value is a folder with the files
+    ``train.txt``, ``valid.txt`` and ``test.txt``. At most ``words`` words of each part are used,
+    or all if that is 0.
 
     Raises:
-        RequestError: a file is missing, empty, not UTF-8 or not the official one.
+        RequestError: a file is missing, empty, not UTF-8, or differs from the official one.
     """
-    text, limit = settings["text"], settings["words"] or None
+    text, limit = settings.text, settings.words or None
     source: Source = "real"
     stands_in_for = None
     if text == "documentation":
@@ -78,11 +71,11 @@ def read(settings: Mapping[str, Any], data_folder: Path) -> Corpus:
         parts = [_words(lines) for lines in documentation.splits().values()]
     elif text == "official":
         source, name = "official", "Penn Treebank (Mikolov)"
-        parts = _official(data_folder / "ptb", settings["reader"])
+        parts = _official(data_folder / "ptb", settings.reader)
     else:
         if not Path(text).is_dir():
             raise RequestError(
-                f"ptb: text={text}: is no folder{nearest(text, ('documentation', 'official'))}"
+                f"ptb: text={text}: is not a folder{nearest(text, ('documentation', 'official'))}"
             )
         name = f"text of {Path(text).resolve().name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
@@ -96,18 +89,18 @@ def vocabulary(
     """Return the words of a training part, the most frequent first.
 
     Args:
-        words: the training part; words of other parts must stay unknown.
-        minimum_count: how often a word must be seen.
-        largest: size of the vocabulary, of which two are the end of a sentence and the unknown.
-        reader: ``own``, or ``torchtext`` for its `build_vocab_from_iterator`: the same words.
+        words: the training part only; words of other parts must stay unknown.
+        minimum_count: how often a word must occur.
+        largest: size of the vocabulary, including the end of sentence and the unknown word.
+        reader: ``own``, or ``torchtext`` for its `build_vocab_from_iterator`, with equal results.
 
     Raises:
-        RequestError: there is no room for a word.
+        RequestError: the vocabulary has no room for a word.
     """
     special = (END_OF_SENTENCE, UNKNOWN)
     if largest <= len(special):
         raise RequestError(
-            f"ptb: vocabulary={largest}: has no room for words beside {' and '.join(special)}"
+            f"ptb: vocabulary={largest}: has no room for words besides {' and '.join(special)}"
         )
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
@@ -120,9 +113,9 @@ def vocabulary(
 
 
 def _official(folder: Path, reader: str) -> list[list[str]]:
-    for name, md5 in OFFICIAL_MD5.items():
+    for name, (_, md5) in FILES.items():
         require_checksum(folder / name, md5, "ptb")
-    parts = [_lines(folder / name) for name in OFFICIAL_MD5]
+    parts = [_lines(folder / name) for name in FILES]
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
 
@@ -131,7 +124,7 @@ def _official(folder: Path, reader: str) -> list[list[str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a text, whichever system's editor wrote it."""
+    """Return the lines of a text with the line ends of any system."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -146,8 +139,8 @@ def _lines(path: Path) -> list[str]:
             f"which is 0x{content[error.start]:02x}; save it as UTF-8"
         ) from None
     if (place := text.find("\0")) >= 0:
-        raise RequestError(f"ptb: {path} has a NUL at character {place}; save it as plain UTF-8")
-    # A mark stands at the beginning of a file, and within one that was joined from several.
+        raise RequestError(f"ptb: {path} has a NUL character at {place}; save it as plain UTF-8")
+    # Joined files have byte-order marks within the text, too.
     text = text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise RequestError(f"ptb: {path} is empty")

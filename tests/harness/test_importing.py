@@ -1,4 +1,4 @@
-"""A user's modules called ``tasks`` or ``pruners`` do not stand in for this project's."""
+"""A user's modules named ``tasks`` or ``pruners`` do not hide those of this project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A user's folder, in which names are taken that this project uses."""
+    """A user's folder whose modules have the names of this project's packages."""
     for name in ("tasks.py", "reports.py", "benchmarks/__init__.py", "pruners/__init__.py"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def python(folder: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    """Run Python in a folder, where the project is found as if it were installed."""
+    """Run Python in a folder, with this project importable as if it were installed."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (path, str(PROJECT))))}
     environment.pop("PYTHONSAFEPATH", None)
     return subprocess.run(
@@ -44,7 +44,7 @@ def test_the_module_finds_its_own_tasks(folder: Path, path: str) -> None:
     assert "\n  snip " in ended.stdout
 
 
-def test_the_console_script_finds_them_beside_a_harness_of_the_users_own(folder: Path) -> None:
+def test_the_console_script_finds_them_beside_a_users_own_harness(folder: Path) -> None:
     (folder / "harness.py").write_text("raise ImportError('not this one')\n")
     script = folder / "bin" / "pruning-benchmark"
     script.parent.mkdir()
@@ -81,7 +81,7 @@ if __name__ == "__main__":
 """
 
 
-def test_the_processes_that_are_started_find_them_too(folder: Path) -> None:
+def test_child_processes_find_them_too(folder: Path) -> None:
     script = folder / "elsewhere" / "script.py"
     script.parent.mkdir()
     script.write_text(PROCESSES)

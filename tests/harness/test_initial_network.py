@@ -1,4 +1,4 @@
-"""Runs that begin from the dense network of another run."""
+"""Runs that start from the dense network of another run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import POINTS, Workbench
 
 import harness
 from harness.errors import RequestError
 from harness.pruning.event import digest
+from harness.record import Record
 from harness.spec import plan
 from harness.storage.network_file import load_weights, save_weights
-from harness.storage.store import RECORD, WEIGHTS, Record
+from harness.storage.store import RECORD, WEIGHTS
+from tests.helpers.workbench import POINTS, Workbench
 
 
 @pytest.fixture
-def dense(bench: Workbench) -> Record:
-    """A dense run that is done."""
+def dense(bench: Workbench) -> Any:
+    """A finished dense run."""
     return bench.run("dense")
 
 
@@ -49,13 +50,13 @@ def refusal(bench: Workbench, start: str) -> str:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Change a record that is done."""
+    """Change the record of a finished run."""
     record = json.loads((folder / RECORD).read_text())
     (folder / RECORD).write_text(json.dumps(record | changes))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_run_begins_with_the_weights_of_another(
+def test_a_run_starts_with_the_weights_of_another(
     bench: Workbench, dense: Record, seed: int
 ) -> None:
     folder = folder_of(bench, dense)
@@ -65,7 +66,7 @@ def test_a_run_begins_with_the_weights_of_another(
     assert begun_with != dense["provenance"]["initial_weights_sha256"]
 
 
-def test_the_record_says_what_it_began_from(bench: Workbench, dense: Record) -> None:
+def test_the_record_names_the_run_that_it_started_from(bench: Workbench, dense: Record) -> None:
     record = bench.run("crop_u", start=str(folder_of(bench, dense)))
     assert record["start"]["run"] == dense["run_id"]
     assert len(record["start"]["sha256"]) == 64
@@ -75,7 +76,7 @@ def test_the_record_says_what_it_began_from(bench: Workbench, dense: Record) -> 
     assert str(bench.folder) not in json.dumps(record)
 
 
-def test_the_content_decides_the_identity_and_not_how_it_is_named(
+def test_the_weights_decide_the_identity_and_the_name_does_not(
     bench: Workbench, dense: Record, tmp_path: Path
 ) -> None:
     folder = folder_of(bench, dense)
@@ -89,7 +90,9 @@ def test_the_content_decides_the_identity_and_not_how_it_is_named(
     assert identity(bench, str(copy)) != before
 
 
-def test_the_finished_network_needs_no_beginning(bench: Workbench, dense: Record) -> None:
+def test_a_finished_network_does_not_need_the_run_that_it_started_from(
+    bench: Workbench, dense: Record
+) -> None:
     record = bench.run("crop_u", start=str(folder_of(bench, dense)))
     shutil.rmtree(folder_of(bench, dense))
     network = harness.load(folder_of(bench, record), plugins=[POINTS])

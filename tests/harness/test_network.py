@@ -1,8 +1,7 @@
-"""Finished networks that are loaded again."""
+"""Loading the networks of finished runs."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from workbench import CPU, POINTS, Workbench
 
 import harness
 from harness.errors import RequestError, RunFailed
 from harness.network import FIRST_UNITS, load_network, save_network
+from harness.record import Record
 from harness.storage.files import save_state
 from harness.storage.network_file import load_weights
-from harness.storage.store import RECORD, WEIGHTS, Record
+from harness.storage.store import RECORD, WEIGHTS
 from pruners.channels.units import Channels
 from pruners.criteria import snip
 from pruners.weights import Weights
+from tests.helpers.first_format import write_first_format
+from tests.helpers.workbench import CPU, POINTS, Workbench
 
 
 def folder_of(bench: Workbench, record: Record) -> Path:
@@ -35,31 +35,18 @@ def refusal(folder: Path) -> str:
     return line
 
 
-def as_an_earlier_version_left_it(folder: Path, units: dict[str, Any]) -> None:
-    """Write the file of the weights in the first format, and the units beside it."""
+def rewrite_in_first_format(folder: Path, units: dict[str, Any]) -> None:
+    """Rewrite the weights in the first format, with the units in a file of their own."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         layout = json.loads(file.metadata()["network"])["layout"]
         stored = {name: file.get_tensor(name) for name in set(file.keys()) - {":units"}}
     del layout["units"]
-    text = json.dumps(layout)
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(stored):
-        tensor = stored[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    header = {
-        "format": "pruning-benchmark/1",
-        "layout": text,
-        "sha256": digest.hexdigest(),
-    }
-    save_file(stored, folder / WEIGHTS, header)
+    write_first_format(folder / WEIGHTS, layout, stored)
     save_state(folder / FIRST_UNITS, units)
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
-def test_a_network_needs_no_more_than_its_record_and_one_file(
-    bench: Workbench, pruner: str
-) -> None:
+def test_a_network_needs_only_its_record_and_one_file(bench: Workbench, pruner: str) -> None:
     folder = folder_of(bench, bench.run(pruner, sparsity=0.5))
     for path in folder.iterdir():
         if path.name not in (RECORD, WEIGHTS):
@@ -70,7 +57,7 @@ def test_a_network_needs_no_more_than_its_record_and_one_file(
 
 
 @pytest.mark.parametrize("kind", [Weights, Channels])
-def test_units_go_on_from_what_they_had_kept(
+def test_loaded_units_have_the_state_that_was_saved(
     bench: Workbench, tmp_path: Path, kind: type[Weights | Channels]
 ) -> None:
     begun = bench.begin(sparsity=0.5)
@@ -84,13 +71,13 @@ def test_units_go_on_from_what_they_had_kept(
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
-def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -> None:
+def test_a_network_of_an_earlier_version_is_loaded(bench: Workbench, pruner: str) -> None:
     record = bench.run(pruner, sparsity=0.5)
     folder = folder_of(bench, record)
     before = harness.load(folder, plugins=[POINTS]).state_dict()
     network = load_network(folder, bench.plan(pruner, sparsity=0.5), bench.registry, CPU)
     units = {name: each.state() for name, each in network.units.items()}
-    as_an_earlier_version_left_it(folder, units)
+    rewrite_in_first_format(folder, units)
     after = harness.load(folder, plugins=[POINTS]).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before | after)
     (folder / FIRST_UNITS).unlink()
@@ -100,7 +87,7 @@ def test_what_an_earlier_version_left_is_loaded(bench: Workbench, pruner: str) -
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
-def test_a_network_that_its_task_no_longer_builds_is_refused(
+def test_a_network_of_another_size_than_its_task_builds_is_refused(
     bench: Workbench, pruner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = bench.run(pruner, sparsity=0.5)
@@ -126,3 +113,22 @@ def test_a_network_with_another_buffer_is_refused(
     assert refusal(folder_of(bench, record)) == (
         f"{record['run_id']}: is another network: its 'scale' is missing, and here 3"
     )
+
+
+@pytest.mark.parametrize(("pruner", "width"), [("crop_s", 4), ("snip", 6)])
+def test_a_network_whose_task_has_changed_is_refused_and_a_comment_is_no_change(
+    tmp_path: Path, pruner: str, width: int
+) -> None:
+    source = POINTS.read_text()
+    plugin = tmp_path / "points.py"
+    plugin.write_text(source)
+    bench = Workbench(tmp_path, points=plugin)
+    folder = folder_of(bench, bench.run(pruner))
+    for unchanged in (source, f"# Only a comment.\n{source}"):
+        plugin.write_text(unchanged)
+        harness.load(folder, plugins=[plugin])
+    plugin.write_text(source.replace("= 6, 10, 2", f"= 6, {width}, 2"))
+    with pytest.raises(RunFailed) as refused:
+        harness.load(folder, plugins=[plugin])
+    (line,) = str(refused.value).splitlines()
+    assert "the task 'points' builds another network than the stored one: its code has" in line

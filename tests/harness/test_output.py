@@ -1,4 +1,4 @@
-"""Standard output that cannot take what is written costs a line, and never a run."""
+"""A standard output that cannot be written to costs a warning, and never a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from records import RECORD, record
 
 from harness.output import Output
 from harness.storage.store import Store
+from tests.helpers.records import RECORD, record
 
 
 class Full(io.StringIO):
@@ -23,7 +23,7 @@ class Full(io.StringIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_what_has_no_room_is_lost_and_told() -> None:
+def test_output_on_a_full_disk_is_lost_with_a_reason() -> None:
     out = Output(Full())
     print("ü", file=out, flush=True)
     assert out.failure is not None
@@ -31,7 +31,7 @@ def test_what_has_no_room_is_lost_and_told() -> None:
     assert not out.reader_left
 
 
-def test_what_cannot_be_encoded_is_replaced() -> None:
+def test_characters_that_cannot_be_encoded_are_replaced() -> None:
     raw = io.BytesIO()
     out = Output(io.TextIOWrapper(raw, encoding="ascii"))
     print("naïve → ß", file=out, flush=True)
@@ -39,7 +39,7 @@ def test_what_cannot_be_encoded_is_replaced() -> None:
     assert out.failure is None
 
 
-def test_a_reader_that_has_left_is_known() -> None:
+def test_a_reader_that_closed_the_pipe_is_noticed() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as stream:
@@ -51,7 +51,7 @@ def test_a_reader_that_has_left_is_known() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a results folder in which one run is done."""
+    """A folder with a results folder that holds two finished runs."""
     store = Store(tmp_path / "resültß")
     for run_id in (RECORD["run_id"], "naïve_ß"):
         store.open_run(run_id)
@@ -63,11 +63,17 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     """Carry out a line of shell, in which ``harness`` is this project's command."""
     script = f'harness() {{ "{sys.executable}" -m harness "$@"; }}\n{line}\n'
     words = ["bash", "-o", "pipefail", "-c", script]
-    # In buffered mode, in which a pipe is only found to be broken at the end.
+    # With a buffer, a broken pipe is noticed only at the end.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     return subprocess.run(
         words, cwd=folder, capture_output=True, text=True, env=environment, check=False
     )
+
+
+LOST = (
+    "warning: cannot write to standard output: No space left on device; "
+    "some of the output is lost\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         (
             "> /dev/full",
             1,
-            "warning: standard output: No space left on device; what was printed is lost\n",
+            LOST,
         ),
         (">&-", 0, ""),
         ("2>&-", 0, ""),
@@ -85,18 +91,22 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         ("| head -c 1", 0, ""),
     ],
 )
-def test_where_output_may_go(folder: Path, redirected: str, code: int, said: str) -> None:
+def test_output_may_be_redirected_anywhere(
+    folder: Path, redirected: str, code: int, said: str
+) -> None:
     ended = shell(folder, f"harness show digits --results resültß {redirected}")
     assert (ended.returncode, ended.stderr) == (code, said)
 
 
-def test_help_on_a_full_disk(folder: Path) -> None:
+def test_help_on_a_full_disk_gives_a_warning(folder: Path) -> None:
     ended = shell(folder, "harness --help > /dev/full")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("warning: standard output: No space left on device")
+    assert ended.stderr.startswith(
+        "warning: cannot write to standard output: No space left on device"
+    )
 
 
-def test_a_terminal_that_knows_ascii_only(folder: Path) -> None:
+def test_a_terminal_that_knows_only_ascii_gets_escapes(folder: Path) -> None:
     ascii_only = "export PYTHONIOENCODING=ascii LC_ALL=C"
     ended = shell(folder, f"{ascii_only}; harness show naïve_ß --results resültß")
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""A plug-in of several files: each finds its own siblings, and they decide what it is."""
+"""A plug-in of several files imports its siblings, and their code is part of its version."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def f(run):
 
 
 def write(folder: Path, files: Mapping[str, str] = MappingProxyType({}), **more: str) -> None:
-    """Write files by their names without an ending."""
+    """Write Python files, given by their names without ``.py``."""
     for name, text in {**files, **more}.items():
         path = folder / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("statement", IMPORTS)
-def test_siblings_are_found_from_anywhere_and_decide_the_version(
+def test_siblings_are_imported_from_anywhere_and_enter_the_version(
     tmp_path: Path, statement: str
 ) -> None:
     write(tmp_path, FILES)
@@ -86,7 +86,7 @@ def test_siblings_are_found_from_anywhere_and_decide_the_version(
     assert loaded(file)(None) == 8, "the new code is imported, and not what was imported before"
 
 
-def test_an_import_inside_a_function_counts_too(tmp_path: Path) -> None:
+def test_a_file_imported_inside_a_function_counts_too(tmp_path: Path) -> None:
     write(tmp_path, helpers="VALUE = 7\n")
     file = plugin(tmp_path, "", body="from helpers import VALUE; return VALUE")
     before = version(file)
@@ -116,7 +116,7 @@ def test_comments_docstrings_and_layout_do_not_count(tmp_path: Path) -> None:
     assert version(file) == before
 
 
-def test_a_text_that_is_no_docstring_counts(tmp_path: Path) -> None:
+def test_a_string_that_is_no_docstring_counts(tmp_path: Path) -> None:
     write(tmp_path, helpers="VALUE = 'seven'\n")
     file = plugin(tmp_path, "import helpers")
     before = version(file)
@@ -124,7 +124,7 @@ def test_a_text_that_is_no_docstring_counts(tmp_path: Path) -> None:
     assert version(file) != before
 
 
-def test_the_same_files_elsewhere_are_the_same_plug_in(tmp_path: Path) -> None:
+def test_the_same_files_in_another_folder_are_the_same_plug_in(tmp_path: Path) -> None:
     versions = set()
     for name in ("here", "there"):
         write(tmp_path / name, FILES)
@@ -132,7 +132,7 @@ def test_the_same_files_elsewhere_are_the_same_plug_in(tmp_path: Path) -> None:
     assert len(versions) == 1
 
 
-def test_plug_ins_with_siblings_of_one_name_do_not_meet(tmp_path: Path) -> None:
+def test_plug_ins_with_siblings_of_the_same_name_do_not_mix(tmp_path: Path) -> None:
     files = []
     for name in ("one", "two"):
         write(tmp_path / name, helpers=f"NAME = '{name}'\n")
@@ -144,7 +144,7 @@ def test_plug_ins_with_siblings_of_one_name_do_not_meet(tmp_path: Path) -> None:
     assert "helpers" not in sys.modules
 
 
-def test_two_plug_ins_of_one_folder_share_their_siblings(tmp_path: Path) -> None:
+def test_two_plug_ins_in_one_folder_share_their_siblings(tmp_path: Path) -> None:
     write(tmp_path, helpers="class Shared: ...\n")
     files = [tmp_path / "a.py", tmp_path / "b.py"]
     for file in files:
@@ -155,7 +155,7 @@ def test_two_plug_ins_of_one_folder_share_their_siblings(tmp_path: Path) -> None
     assert first is second
 
 
-def test_a_plug_in_in_a_package_knows_the_package_and_its_neighbours(tmp_path: Path) -> None:
+def test_a_plug_in_inside_a_package_can_import_the_package(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
@@ -176,7 +176,7 @@ def test_a_plug_in_in_a_package_knows_the_package_and_its_neighbours(tmp_path: P
         assert loaded(plugin(tmp_path / "mine" / "sub", statement, "return VALUE"))(None) == 7
 
 
-def test_a_sibling_stands_before_what_is_installed_and_not_before_python_or_us(
+def test_a_sibling_comes_before_installed_packages_and_after_python_and_this_project(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, packaging="HERE = True\n", json="HERE = True\n", tasks="HERE = True\n")
@@ -188,7 +188,7 @@ def test_a_sibling_stands_before_what_is_installed_and_not_before_python_or_us(
     assert loaded(file)(None) == [True, False, False]
 
 
-def test_data_may_be_described_in_a_file_beside_the_task(tmp_path: Path) -> None:
+def test_data_may_be_described_in_a_sibling(tmp_path: Path) -> None:
     write(
         tmp_path,
         my_data="from harness.data.description import DataDescription\n"
@@ -226,7 +226,7 @@ def test_listing_imports_neither_the_plug_in_nor_torch(tmp_path: Path) -> None:
         ("def f(:\n", "helpers.py is not Python: invalid syntax, line 1"),
     ],
 )
-def test_a_sibling_that_does_not_import_is_told_in_one_line(
+def test_a_sibling_that_does_not_import_is_reported_in_one_line(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
     write(tmp_path, helpers=text)
@@ -240,10 +240,10 @@ def test_a_sibling_that_does_not_import_is_told_in_one_line(
     loaded(file)
 
 
-def test_code_that_has_changed_since_it_was_read_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_code_that_changed_after_it_was_read_is_refused(tmp_path: Path) -> None:
     write(tmp_path, helpers="VALUE = 7\n")
     entry = Registry([plugin(tmp_path, "import helpers")]).find("pruner", "mine")
     assert entry.version
     write(tmp_path, helpers="VALUE = 8\n")
-    with pytest.raises(RequestError, match=r"code of mine.py has changed since it was read; ask a"):
+    with pytest.raises(RequestError, match=r"code of mine.py has changed since it was read; run"):
         entry.load()

@@ -1,8 +1,9 @@
-"""Which weights count, whatever computes them."""
+"""Which weights count in layers that compute their weights from others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 class Scaled(nn.Module):
+    """Triples a weight."""
+
     def forward(self, weight: Tensor) -> Tensor:
         return 3 * weight
 
@@ -35,7 +38,8 @@ def old_weight_norm(layer: nn.Module) -> nn.Module:
 
 
 def masked(layer: nn.Module) -> nn.Module:
-    return torch_prune.identity(layer, "weight")  # type: ignore[no-untyped-call, no-any-return]
+    pruned: nn.Module = torch_prune.identity(layer, "weight")
+    return pruned
 
 
 WRAPS: dict[str, tuple[Callable[[nn.Module], nn.Module], bool]] = {
@@ -65,12 +69,12 @@ def test_every_weight_counts_once(kind: str) -> None:
     assert len(weights) == 2
 
 
-def test_a_column_of_weights_is_told_from_its_lengths() -> None:
+def test_the_directions_of_a_column_are_prunable_and_its_lengths_are_not() -> None:
     (name,) = prunable_weights(weight_norm(nn.Linear(1, 5)))
     assert name == "parametrizations.weight.original1"
 
 
-def test_recurrent_layers_are_normalised_weight_by_weight() -> None:
+def test_one_weight_of_a_recurrent_layer_may_be_normalised() -> None:
     layer = weight_norm(nn.LSTM(3, 4), "weight_hh_l0")
     shapes = {name: tuple(weight.shape) for name, weight in prunable_weights(layer).items()}
     assert shapes == {
@@ -86,7 +90,7 @@ def test_a_computed_bias_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("kind", WRAPS)
-def test_weights_are_masked_where_zeros_stay_zero(kind: str) -> None:
+def test_computed_weights_are_masked_only_if_zeros_stay_zero(kind: str) -> None:
     wrap, stays = WRAPS[kind]
     model = network(wrap)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -97,7 +101,7 @@ def test_weights_are_masked_where_zeros_stay_zero(kind: str) -> None:
         units.apply(model, None, (), drawn)
         model(torch.randn(5, 1, 4))
         (kept, *_) = units.alive().values()
-        assert torch.equal(model[0].weight != 0, kept)
+        assert torch.equal(cast(Tensor, model.get_submodule("0").weight).ne(0), kept)
     else:
         with pytest.raises(Skip, match=r"^weights are computed from others, .* in 0 \(.*\), 2 \("):
             Weights(model)
@@ -105,7 +109,7 @@ def test_weights_are_masked_where_zeros_stay_zero(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", WRAPS)
-def test_a_copy_can_be_made_plain(kind: str) -> None:
+def test_a_copy_may_have_plain_weights(kind: str) -> None:
     model = network(WRAPS[kind][0])
     x = torch.randn(5, 1, 4)
     outputs = model.eval()(x)
@@ -118,7 +122,7 @@ def test_a_copy_can_be_made_plain(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", WRAPS)
-def test_all_of_a_whole_network_is_effective(kind: str) -> None:
+def test_every_weight_of_a_dense_network_is_effective(kind: str) -> None:
     model = network(WRAPS[kind][0])
 
     def flow(network: nn.Module) -> Tensor:

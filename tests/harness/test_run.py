@@ -1,28 +1,29 @@
-"""The verbs of a run, each on its own."""
+"""Each verb of a run on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from points import WEIGHTS
 from torch import Tensor, nn
-from workbench import Begun, Workbench
 
 from harness.errors import RequestError, RunFailed
 from harness.prunable import prunable_weights
 from harness.pruning.event import digest
 from harness.run import Trained
 from harness.scoring import Scores, Scoring
+from harness.trigger import Trigger
 from harness.units import Units, UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.distributions import per_layer
 from pruners.triggers import at_epoch, lazy_regime, mask_distance
 from pruners.weights import Weights
+from tests.helpers.points import WEIGHTS
+from tests.helpers.workbench import Begun, Workbench
 
 STEPS_PER_EPOCH = 5
 BUDGET = 4 * STEPS_PER_EPOCH
@@ -38,7 +39,7 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
 
 
 def changed(model: nn.Module, before: Mapping[str, Tensor]) -> set[str]:
-    """The names of parameters and buffers that are not what they were."""
+    """Return the names of the parameters and buffers that have changed."""
     now = model.state_dict()
     return {name for name in now if not torch.equal(now[name], before[name])}
 
@@ -72,7 +73,7 @@ def weights_of(begun: Begun) -> dict[str, nn.Parameter]:
         ({}, BUDGET),
     ],
 )
-def test_it_trains_for_the_shortest_limit_and_never_beyond_the_budget(
+def test_training_stops_at_the_shortest_limit_and_never_exceeds_the_budget(
     begun: Begun, limits: dict[str, Any], steps: int
 ) -> None:
     assert begun.run.train(**limits) == Trained(steps, fired=False)
@@ -80,13 +81,13 @@ def test_it_trains_for_the_shortest_limit_and_never_beyond_the_budget(
     assert last_event(begun)["ended_by"] == "plan"
 
 
-def test_nothing_is_left_to_train_at_the_end_of_the_budget(begun: Begun) -> None:
+def test_no_step_is_left_at_the_end_of_the_budget(begun: Begun) -> None:
     assert begun.run.train(epochs=3).steps == 15
     assert begun.run.train().steps == 5
     assert begun.run.train().steps == 0
 
 
-def test_training_in_pieces_is_training_in_one(bench: Workbench) -> None:
+def test_training_in_pieces_equals_training_at_once(bench: Workbench) -> None:
     whole, pieces = bench.begin(), bench.begin()
     whole.run.train()
     for steps in (1, 3, 7, 9):
@@ -109,31 +110,31 @@ def test_until_ends_the_training_at_the_end_of_the_epoch_in_which_it_fires(begun
     assert [epoch["trigger"] for epoch in last_event(begun)["epochs"]] == [1, 2]
 
 
-def test_a_threshold_is_remembered_with_what_is_held_against_it(begun: Begun) -> None:
+def test_a_threshold_is_recorded_beside_the_value_compared_with_it(begun: Begun) -> None:
     begun.run.train(until=lazy_regime(threshold=0.25), at_most=1)
     (epoch,) = last_event(begun)["epochs"]
     assert (epoch["trigger"], epoch["threshold"]) == (1, 0.25)
 
 
-def test_observed_triggers_are_recorded_and_end_nothing(begun: Begun) -> None:
-    observed = {"second": at_epoch(2), "lazy": lazy_regime(threshold=9.0)}
+def test_observed_triggers_are_recorded_and_do_not_end_the_training(begun: Begun) -> None:
+    observed: dict[str, Trigger] = {"second": at_epoch(2), "lazy": lazy_regime(threshold=9.0)}
     assert begun.run.train(observe=observed, epochs=3) == Trained(15, fired=False)
     readings = [epoch["observed"] for epoch in last_event(begun)["epochs"]]
     assert [reading["second"] for reading in readings] == [1, 2, 3]
     assert readings[0]["lazy"] == 1
 
 
-def test_at_most_caps_until(begun: Begun) -> None:
+def test_at_most_limits_until(begun: Begun) -> None:
     assert begun.run.train(until=at_epoch(3), at_most=2) == Trained(10, fired=False)
     assert last_event(begun)["ended_by"] == "cap"
 
 
-def test_the_budget_caps_until(begun: Begun) -> None:
+def test_the_budget_limits_until(begun: Begun) -> None:
     assert begun.run.train(until=at_epoch(9)) == Trained(BUDGET, fired=False)
     assert last_event(begun)["ended_by"] == "cap"
 
 
-def test_until_begins_anew_with_every_train(begun: Begun) -> None:
+def test_a_trigger_starts_afresh_with_every_train(begun: Begun) -> None:
     trigger = at_epoch(2)
     assert [begun.run.train(until=trigger).steps for _ in range(2)] == [10, 10]
 
@@ -154,16 +155,16 @@ def head(model: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
-def test_only_the_parameters_that_are_picked_learn(bench: Workbench, optimiser: str) -> None:
+def test_only_the_selected_parameters_learn(bench: Workbench, optimiser: str) -> None:
     begun = bench.begin(optimiser=optimiser, weight_decay="0.1")
     model = begun.trainer.model
-    begun.run.train(epochs=1)  # so that momentum would go on moving the others
+    begun.run.train(epochs=1)  # gives the others momentum that would go on moving them
     before = copied(model)
     begun.run.train(epochs=1, only=head)
     statistics = {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
     assert changed(model, before) == {"4.weight", "4.bias", *statistics}
     begun.run.train(epochs=1)
-    assert changed(model, before) == set(before), "afterwards all learn again"
+    assert changed(model, before) == set(before), "afterwards, all of them learn again"
 
 
 def bias_of_the_head(model: nn.Module) -> Tensor:
@@ -180,7 +181,7 @@ def test_a_penalty_is_added_to_the_loss_that_is_differentiated(bench: Workbench)
     torch.testing.assert_close(moved, expected - 0.1 * 3)
 
 
-def test_the_loss_in_the_record_is_without_the_penalty(bench: Workbench) -> None:
+def test_the_recorded_loss_excludes_the_penalty(bench: Workbench) -> None:
     plain, penalised = (bench.begin(learning_rate="0") for _ in range(2))
     plain.run.train(epochs=1)
     penalised.run.train(epochs=1, penalty=bias_of_the_head)
@@ -190,7 +191,7 @@ def test_the_loss_in_the_record_is_without_the_penalty(bench: Workbench) -> None
 
 @dataclass
 class Gradients:
-    """Watches the gradients of the last layer."""
+    """A watch on the gradients of the last layer."""
 
     units: ClassVar = Weights
     seen: list[Tensor] = field(default_factory=list, repr=False)
@@ -210,7 +211,7 @@ class Gradients:
         self.seen = state["seen"]
 
 
-def test_watch_sees_the_gradients_of_every_step_before_they_are_clipped(bench: Workbench) -> None:
+def test_a_watch_sees_the_gradients_of_every_step_before_clipping(bench: Workbench) -> None:
     clipped, free = (bench.begin(clip=clip, learning_rate="0") for clip in ("1e-9", "0"))
     watches = []
     for begun in (clipped, free):
@@ -220,7 +221,7 @@ def test_watch_sees_the_gradients_of_every_step_before_they_are_clipped(bench: W
     assert all(map(torch.equal, watches[0].seen, watches[1].seen))
 
 
-def test_watched_scores_are_returned_and_can_be_pruned_by(begun: Begun) -> None:
+def test_watched_scores_are_returned_and_can_be_used_to_prune(begun: Begun) -> None:
     trained = begun.run.train(epochs=1, watch=Gradients())
     assert trained.scores is not None
     begun.run.prune(Weights, trained.scores, 60 / WEIGHTS)
@@ -232,7 +233,7 @@ def test_watched_scores_are_returned_and_can_be_pruned_by(begun: Begun) -> None:
 # prune
 
 
-def test_prune_returns_the_sparsity_that_it_left(begun: Begun) -> None:
+def test_prune_returns_the_sparsity_that_it_reached(begun: Begun) -> None:
     for target in (0.3, 0.8):
         realised = begun.run.prune(Weights, criteria.snip, target).sparsity
         assert realised == pytest.approx(target, abs=1e-9)
@@ -240,7 +241,9 @@ def test_prune_returns_the_sparsity_that_it_left(begun: Begun) -> None:
     assert zeros == 64
 
 
-def test_prune_with_several_targets_scores_anew_for_each_what_is_left(begun: Begun) -> None:
+def test_prune_with_several_targets_scores_the_remaining_weights_anew_for_each(
+    begun: Begun,
+) -> None:
     left: list[int] = []
 
     def counting(scoring: Scoring) -> Scores:
@@ -252,18 +255,18 @@ def test_prune_with_several_targets_scores_anew_for_each_what_is_left(begun: Beg
     assert last_event(begun)["target"] == 0.8
 
 
-def test_prune_takes_no_step_and_no_time_on_the_clocks(begun: Begun) -> None:
+def test_prune_takes_no_step_and_moves_neither_clock(begun: Begun) -> None:
     begun.run.train(steps=3)
     begun.run.prune(Weights, criteria.snip, 0.5)
     assert (begun.run.position, begun.run.spent) == (3, 3)
 
 
-def test_scope_spreads_the_target_over_the_layers(begun: Begun) -> None:
+def test_a_scope_distributes_the_target_over_the_layers(begun: Begun) -> None:
     begun.run.prune(Weights, criteria.magnitude, 0.5, scope=per_layer)
     assert [layer["kept"] for layer in begun.engine.layers()] == [30, 10]
 
 
-def test_what_is_pruned_never_returns(begun: Begun) -> None:
+def test_pruned_weights_never_return(begun: Begun) -> None:
     begun.run.prune(Weights, criteria.snip, 0.5)
     first = begun.trainer.units["weights"].masks()
     begun.run.train(epochs=1)
@@ -274,26 +277,21 @@ def test_what_is_pruned_never_returns(begun: Begun) -> None:
         begun.run.prune(Weights, criteria.snip, 0.5)
 
 
-def test_random_scores_differ_between_events_and_seeds_and_not_between_runs(
-    bench: Workbench,
-) -> None:
-    def masks(seed: int) -> list[str]:
-        begun = bench.begin(seed=seed)
-        chosen = []
-        for target in (0.0, 0.0):
-            drawn: list[Scores] = []
+def test_random_scores_depend_on_event_and_seed_alone(bench: Workbench) -> None:
+    def drawn(seed: int) -> list[str]:
+        begun, fingerprints = bench.begin(seed=seed), list[str]()
 
-            def drawing(scoring: Scoring, drawn: list[Scores] = drawn) -> Scores:
-                drawn.append(criteria.random(scoring))
-                return drawn[0]
+        def drawing(scoring: Scoring) -> Scores:
+            scores = criteria.random(scoring)
+            fingerprints.append(digest(scores))
+            return scores
 
-            begun.run.prune(Weights, drawing, target)
-            chosen.append(digest(drawn[0]))
-        return chosen
+        for _ in range(2):
+            begun.run.prune(Weights, drawing, 0.0)
+        return fingerprints
 
-    first, again, other = masks(0), masks(0), masks(1)
-    assert first == again
-    assert len({*first, *other}) == 4
+    assert drawn(0) == drawn(0)
+    assert len({*drawn(0), *drawn(1)}) == 4
 
 
 def test_units_that_are_not_registered_cannot_be_pruned(begun: Begun) -> None:
@@ -304,7 +302,7 @@ def test_units_that_are_not_registered_cannot_be_pruned(begun: Begun) -> None:
         begun.run.prune(Unheard, criteria.snip, 0.5)
 
 
-def test_the_event_says_what_was_pruned_and_from_what(begun: Begun) -> None:
+def test_the_event_says_what_was_pruned_and_with_which_scores(begun: Begun) -> None:
     begun.run.train(steps=3)
     begun.run.prune(Weights, criteria.snip, 0.5)
     event = last_event(begun)
@@ -317,7 +315,7 @@ def test_the_event_says_what_was_pruned_and_from_what(begun: Begun) -> None:
 # snapshot and rewind
 
 
-def test_rewind_brings_back_everything_but_what_was_spent(begun: Begun) -> None:
+def test_rewind_restores_everything_but_the_steps_spent(begun: Begun) -> None:
     run, trainer = begun.run, begun.trainer
     run.train(steps=7)  # in the middle of an epoch
     then = {"model": copied(trainer.model), "stream": trainer.stream.state()["position"]}
@@ -341,30 +339,20 @@ def copied_state(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 def test_what_is_trained_again_is_the_same_to_the_last_bit(bench: Workbench) -> None:
     begun = bench.begin("ltr")
-    begun.run.train(steps=7)
+    begun.run.train(steps=7)  # in the middle of an epoch
     ticket = begun.run.snapshot()
-    ends = []
+    ends = set()
     for _ in range(3):
         begun.run.train(steps=8)
-        ends.append(digest(begun.trainer.model.state_dict()))
+        losses = [epoch["loss"] for epoch in last_event(begun)["epochs"]]
+        ends.add((digest(begun.trainer.model.state_dict()), *losses))
+        begun.run.train(steps=1)  # of an epoch that is rewound before it ends
         begun.run.rewind(ticket)
-    assert len(set(ends)) == 1
+    ((_, *losses),) = ends
+    assert len(losses) == 2
 
 
-def test_an_epoch_that_is_done_again_has_the_same_loss_in_the_record(bench: Workbench) -> None:
-    begun = bench.begin("ltr")
-    begun.run.train(steps=2)
-    ticket = begun.run.snapshot()
-    losses = []
-    for _ in range(2):
-        begun.run.train(steps=3)
-        losses.append(last_event(begun)["epochs"][0]["loss"])
-        begun.run.train(steps=2)
-        begun.run.rewind(ticket)
-    assert losses[0] == losses[1]
-
-
-def test_masks_stay_when_weights_are_rewound(begun: Begun) -> None:
+def test_masks_survive_rewinding_the_weights(begun: Begun) -> None:
     run, trainer = begun.run, begun.trainer
     fill_weights(begun, 1.0)
     for companion in trainer.stream.companions:
@@ -392,49 +380,64 @@ def test_masks_stay_when_weights_are_rewound(begun: Begun) -> None:
 def test_removed_channels_stay_removed_when_a_larger_network_is_rewound(
     bench: Workbench, optimiser: str
 ) -> None:
-    """A snapshot from before the first cut, one from between two, and one from the end."""
     begun = bench.begin(optimiser=optimiser)
-    run, trainer = begun.run, begun.trainer
-    then, tickets = [], []
+    run = begun.run
+    moments = []
     for target in (0.4, 0.7):
         run.train(epochs=1)
-        then.append(copied_channels(begun))
-        tickets.append(run.snapshot())
+        moments.append((run.position, run.snapshot(), channels_of(begun)))
         run.prune(Channels, criteria.snip, target)
     run.train(steps=3)
-    kept = trainer.units["channels"].state()
-    then.append(copied_channels(begun))
-    tickets.append(run.snapshot())
+    moments.append((run.position, run.snapshot(), channels_of(begun)))
+    left = channels_of(begun).keys()
+    assert [position for position, _, _ in moments] == [5, 10, 13]
+    assert len(left) < 10
 
-    for ticket, position, before in reversed(list(zip(tickets, (5, 10, 13), then, strict=True))):
+    for position, ticket, then in reversed(moments):
         run.rewind(ticket)
-        assert (run.position, run.spent) == (position, 13)
-        now = copied_channels(begun)
-        assert now.keys() == set(kept["0"].tolist())
-        for channel, tensors in now.items():
-            assert all(map(torch.equal, tensors, before[channel]))
+        assert run.position == position
+        rewound = channels_of(begun)
+        assert rewound.keys() == left
+        for number, parts in rewound.items():
+            assert parts.keys() == then[number].keys()
+            assert all(torch.equal(part, then[number][name]) for name, part in parts.items())
         run.train(steps=1)
-        trainer.spent -= 1  # the test looks at no budget
 
 
-def copied_channels(begun: Begun) -> dict[int, list[Tensor]]:
-    """All that belongs to each channel, numbered as in the dense network: the weights on both
-    sides, what BatchNorm and the optimiser know of it, and the companion's weights."""
+CHANNEL_DIMENSIONS = {
+    "0.weight": 0,
+    "0.bias": 0,
+    "1.weight": 0,
+    "1.bias": 0,
+    "1.running_mean": 0,
+    "1.running_var": 0,
+    "4.weight": 1,
+}
+"""The tensors of the points' network that have a part for each hidden channel, and along which
+dimension."""
+
+
+def channels_of(begun: Begun) -> dict[int, dict[str, Tensor]]:
+    """Return all that belongs to each hidden channel, by its number in the dense network.
+
+    That is its part of the network, of the companion network, and of the optimiser's moments.
+    """
     trainer = begun.trainer
-    units = trainer.units.get("channels")
-    numbers = range(10) if units is None else units.state()["0"].tolist()
-    own, (followed,) = trainer.model, trainer.stream.companions
-    rows = [*own[0].parameters(), *own[1].parameters(), own[1].running_mean, followed[0].weight]
-    columns = [own[4].weight, followed[4].weight]
-    for tensors in (rows, columns):
-        for parameter in list(tensors):
-            moments = trainer.optimiser.state.get(parameter, {}).values()
-            tensors += [moment for moment in moments if moment.shape == parameter.shape]
+    (companion,) = trainer.stream.companions
+    parts: dict[str, Tensor] = {}
+    for name, dimension in CHANNEL_DIMENSIONS.items():
+        tensor = trainer.model.state_dict(keep_vars=True)[name]
+        moments = trainer.optimiser.state.get(tensor, {})
+        whole = {"network": tensor, "companion": companion.state_dict()[name], **moments}
+        for owner, values in whole.items():
+            if values.shape == tensor.shape:  # Adam's count of steps belongs to no channel
+                parts[f"{owner} {name}"] = values.detach().movedim(dimension, 0)
+    numbers: Sequence[int] = range(10)
+    if "channels" in trainer.units:
+        (kept,) = trainer.units["channels"].state().values()
+        numbers = kept.tolist()
     return {
-        number: [
-            *(row[place].detach().clone() for row in rows),
-            *(column[:, place].detach().clone() for column in columns),
-        ]
+        number: {name: values[place].clone() for name, values in parts.items()}
         for place, number in enumerate(numbers)
     }
 
@@ -462,7 +465,7 @@ def test_a_rewound_run_may_not_train_beyond_its_budget(begun: Begun) -> None:
     assert begun.run.spent == BUDGET
 
 
-def test_a_method_that_says_so_may(bench: Workbench) -> None:
+def test_a_method_that_declares_it_may_train_beyond_its_budget(bench: Workbench) -> None:
     begun = bench.begin("ltr")
     start = begun.run.snapshot()
     begun.run.train()
@@ -471,7 +474,7 @@ def test_a_method_that_says_so_may(bench: Workbench) -> None:
     assert (begun.run.position, begun.run.spent) == (BUDGET, 2 * BUDGET)
 
 
-def test_the_official_schedule_gives_a_budget_more_after_pruning(bench: Workbench) -> None:
+def test_the_official_schedule_grants_a_whole_budget_after_pruning(bench: Workbench) -> None:
     dense, early = (bench.begin(schedule="official") for _ in range(2))
     dense.run.train()
     assert dense.run.spent == BUDGET

@@ -1,4 +1,4 @@
-"""What a criterion looks at, and what it must not change."""
+"""What a criterion sees of a network, and that scoring changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("batch_statistics", [True, False])
-def test_dropout_is_off(batch_statistics: bool) -> None:
+def test_dropout_is_off_while_scoring(batch_statistics: bool) -> None:
     model = network().train()
     assert not torch.equal(model(POINTS), model(POINTS))
     with scoring_mode(model, batch_statistics):
@@ -45,7 +45,7 @@ def test_batch_norm_uses_the_statistics_of_the_batch() -> None:
         torch.testing.assert_close(model[:2](POINTS), by_hand)
 
 
-def test_batch_norm_uses_the_running_statistics_where_asked_to() -> None:
+def test_batch_norm_uses_the_running_statistics_if_asked() -> None:
     model = network()
     norm_of(model).running_mean = torch.full([4], 2.0)
     norm_of(model).running_var = torch.full([4], 9.0)
@@ -54,9 +54,9 @@ def test_batch_norm_uses_the_running_statistics_where_asked_to() -> None:
 
 
 @pytest.mark.parametrize("batch_statistics", [True, False])
-def test_nothing_in_the_model_changes(batch_statistics: bool) -> None:
+def test_scoring_changes_nothing_in_the_model(batch_statistics: bool) -> None:
     model = network().train()
-    model[2].eval()  # a part that was frozen stays so
+    model[2].eval()  # a part in evaluation mode stays in it
     before = copied(model)
     modes = [module.training for module in model.modules()]
     with scoring_mode(model, batch_statistics):
@@ -67,7 +67,7 @@ def test_nothing_in_the_model_changes(batch_statistics: bool) -> None:
     assert norm_of(model).num_batches_tracked == 1, "training goes on counting"
 
 
-def test_the_modes_come_back_after_an_error() -> None:
+def test_the_modes_are_restored_after_an_error() -> None:
     model = network().train()
     with contextlib.suppress(ZeroDivisionError), scoring_mode(model, batch_statistics=True):
         raise ZeroDivisionError
@@ -75,8 +75,8 @@ def test_the_modes_come_back_after_an_error() -> None:
     assert norm_of(model).track_running_stats
 
 
-def test_running_statistics_inside_batch_statistics() -> None:
-    # SynFlow looks at the network without a batch, in the middle of an event.
+def test_running_statistics_may_be_used_inside_batch_statistics() -> None:
+    # SynFlow evaluates the network without a batch, in the middle of a pruning event.
     model = network()
     with scoring_mode(model, batch_statistics=True):
         outside = model(POINTS)
@@ -85,7 +85,7 @@ def test_running_statistics_inside_batch_statistics() -> None:
         assert torch.equal(model(POINTS), outside)
 
 
-def test_magnitudes_are_positive_and_in_double_precision() -> None:
+def test_magnitudes_are_positive_double_precision_weights() -> None:
     model = network()
     gate = torch.tensor([-1.5, 2.0], requires_grad=True)
     before = copied(model)
@@ -98,7 +98,7 @@ def test_magnitudes_are_positive_and_in_double_precision() -> None:
     assert gate.tolist() == [-1.5, 2.0]
 
 
-def test_magnitudes_give_every_bit_back() -> None:
+def test_the_weights_are_restored_to_the_last_bit_after_magnitudes() -> None:
     model = network()
     weight = model.get_parameter("0.weight")
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_magnitudes_give_every_bit_back() -> None:
     assert [t.data_ptr() for t in (*model.parameters(), *model.buffers())] == places
 
 
-def test_the_gradient_is_summed_over_the_batches_and_zero_where_pruned() -> None:
+def test_the_gradient_is_summed_over_batches_and_zero_at_removed_weights() -> None:
     v = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     unused = torch.ones(2, requires_grad=True)
     scoring = Scoring(

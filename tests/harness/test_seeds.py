@@ -1,4 +1,4 @@
-"""One seed, one stream of random numbers for each purpose."""
+"""One seed gives a stream of random numbers for each purpose."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ purposes = st.text("abcdef", min_size=1)
 
 
 def test_the_derived_seed_never_changes() -> None:
-    # From these follow all published results: other values would be other networks.
+    # All published results follow from these values: with others, the networks would differ.
     assert derive(0, "weights") == 133441691874178746
     assert derive(3, "step", 7) == 2425875697295671303
 
 
 @given(seeds, purposes, st.integers(0, 10**6))
-def test_it_is_a_seed_that_torch_takes(seed: int, purpose: str, place: int) -> None:
+def test_a_derived_seed_is_one_that_torch_accepts(seed: int, purpose: str, place: int) -> None:
     derived = derive(seed, purpose, place)
     assert 0 <= derived < 2**63
     torch.Generator().manual_seed(derived)
@@ -27,13 +27,13 @@ def test_it_is_a_seed_that_torch_takes(seed: int, purpose: str, place: int) -> N
 
 
 @given(seeds, seeds, purposes, purposes)
-def test_other_seeds_and_other_purposes_give_other_streams(
+def test_other_seeds_and_purposes_give_other_streams(
     seed: int, other_seed: int, purpose: str, other_purpose: str
 ) -> None:
     same = (seed, purpose) == (other_seed, other_purpose)
     assert (derive(seed, purpose) == derive(other_seed, other_purpose)) == same
 
 
-def test_the_parts_of_a_purpose_do_not_run_into_each_other() -> None:
+def test_the_parts_of_a_purpose_are_not_simply_joined() -> None:
     assert derive(0, "step", 1, 12) != derive(0, "step", 11, 2)
     assert derive(1, "1") != derive(11)

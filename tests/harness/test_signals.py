@@ -1,4 +1,4 @@
-"""Signals ask a process to stop; a closed terminal does so as gently as SIGTERM."""
+"""Signals ask a process to stop; closing the terminal is as gentle as SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness.signals import SIGNALS, Ended, Stop, Urgency, ending_at_once, raised_by_code
+from harness.signals import SIGNALS, Ended, Stop, StopRequest, ending_at_once, raised_by_code
 
 
 def send(number: int) -> None:
@@ -23,7 +23,7 @@ def test_each_signal_asks_to_stop(number: int) -> None:
         assert stop()
 
 
-def test_a_second_signal_ends_at_once() -> None:
+def test_a_second_signal_ends_the_process_at_once() -> None:
     stop = Stop()
     with stop.listening():
         send(signal.SIGTERM)
@@ -32,8 +32,8 @@ def test_a_second_signal_ends_at_once() -> None:
 
 
 def test_a_closed_terminal_may_send_its_signal_twice() -> None:
-    """The kernel sends it, and the shell once more."""
-    stop, urgency = Stop(), Urgency()
+    """The kernel sends it, and then the shell."""
+    stop, urgency = Stop(), StopRequest()
     with stop.listening():
         send(signal.SIGHUP)
         send(signal.SIGHUP)
@@ -43,7 +43,7 @@ def test_a_closed_terminal_may_send_its_signal_twice() -> None:
     assert (stop.requested, urgency.level) == (True, 2)
 
 
-def test_what_nohup_ignores_stays_ignored() -> None:
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         stop = Stop()
@@ -54,14 +54,14 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_handlers_are_put_back() -> None:
+def test_the_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with ending_at_once(), Stop().listening():
         pass
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_thread_goes_without() -> None:
+def test_a_thread_may_listen_although_it_gets_no_signals() -> None:
     entered = []
 
     def work() -> None:
@@ -74,8 +74,8 @@ def test_a_thread_goes_without() -> None:
     assert entered == [True]
 
 
-def test_an_interruption_by_code_is_told_from_one_by_the_keyboard() -> None:
-    assert not raised_by_code(KeyboardInterrupt())  # nobody listens: it may be Ctrl-C
+def test_an_interruption_by_code_is_distinguished_from_the_keyboard() -> None:
+    assert not raised_by_code(KeyboardInterrupt())  # without a handler, it may be Ctrl-C
     with ending_at_once():
         assert raised_by_code(KeyboardInterrupt())
         assert not raised_by_code(Ended())

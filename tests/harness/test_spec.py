@@ -1,4 +1,4 @@
-"""What decides a result is in its identity, and nothing else is."""
+"""The identity of a run contains everything that decides its result, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import Plan, as_text, plan
+from tasks.images.settings import ImageSettings
 
 REGISTRY = Registry()
 FIXED = DataDescription("real", "the same everywhere", "0" * 64)
@@ -22,12 +23,12 @@ def planned(task: str = "digits", pruner: str = "crop_u", **request: Any) -> Pla
 
 
 def identity(task: str = "digits", pruner: str = "crop_u", **request: Any) -> str:
-    """Return the identity on data that do not depend on what is installed here."""
+    """Return the identity with fixed data, whatever is installed on this machine."""
     return dataclasses.replace(planned(task, pruner, **request), data=FIXED).identity
 
 
 def refused(**request: Any) -> str:
-    """Return the one line that says why a request is refused."""
+    """Return the single line that says why a request is refused."""
     with pytest.raises(RequestError) as refusal:
         planned(**request)
     (line,) = str(refusal.value).splitlines()
@@ -48,12 +49,16 @@ class TestIdentity:
                 "15eb08409144",
             ),
             ({"overrides": {"learning_rate": "0.001"}}, "92b27436234d"),
+            ({"overrides": {"kernel": "true"}}, "c839fd2b434f"),
+            ({"overrides": {"channels_last": "true"}}, "97bc0f50c2f3"),
+            ({"task": "cifar10", "overrides": {"augmentation": "false"}}, "e2e9aafbabf2"),
+            ({"pruner": "magnitude_s", "overrides": {"relative": "true"}}, "e180c6abb941"),
         ],
     )
-    def test_it_stays_what_it_was(self, request_: dict[str, Any], expected: str) -> None:
-        """Results lie in folders named by it: a change that breaks this test loses them all.
+    def test_it_never_changes(self, request_: dict[str, Any], expected: str) -> None:
+        """The folders of results are named by it: a change that breaks this test loses them all.
 
-        Where results are meant to be no longer comparable, raise a version and pin anew.
+        If results should no longer be comparable, raise a version and update these values.
         """
         assert identity(**request_) == expected
 
@@ -72,7 +77,7 @@ class TestIdentity:
         identities = {identity(**request) for request in requests}
         assert len(identities) == len(requests)
 
-    def test_so_do_the_versions_and_the_data(self) -> None:
+    def test_the_versions_and_the_data_change_it(self) -> None:
         original = planned()
         other_data = DataDescription("real", FIXED.name, "1" * 64)
         others = [dataclasses.replace(original, data=other_data)]
@@ -82,7 +87,7 @@ class TestIdentity:
             others.append(dataclasses.replace(original, **{kind: newer}))
         assert len({original.identity, *(other.identity for other in others)}) == 4
 
-    def test_so_does_every_change_of_a_plug_in(self, tmp_path: Path) -> None:
+    def test_every_change_of_a_plug_in_changes_it(self, tmp_path: Path) -> None:
         def of(source: str) -> str:
             (tmp_path / "mine.py").write_text(source)
             return plan(Registry([tmp_path / "mine.py"]), "digits", "mine").identity
@@ -91,7 +96,7 @@ class TestIdentity:
         assert of(source) == of(source)
         assert of(source) != of(source.replace("...", "run.train()"))
 
-    def test_where_a_plug_in_lies_does_not_matter(self, tmp_path: Path) -> None:
+    def test_the_place_of_a_plug_in_does_not_matter(self, tmp_path: Path) -> None:
         identities = set()
         for name in ("here.py", "there.py"):
             file = tmp_path / name
@@ -101,7 +106,7 @@ class TestIdentity:
         assert len(identities) == 1
 
     @pytest.mark.parametrize("profile", ["smoke", "embedded"])
-    def test_an_override_equal_to_its_default_is_none(self, profile: str) -> None:
+    def test_an_override_equal_to_the_default_does_not_count(self, profile: str) -> None:
         default = planned(profile=profile)
         values = {**default.settings, **default.options, **default.conditions}
         same = {name: as_text(value) for name, value in values.items()}
@@ -113,29 +118,29 @@ class TestIdentity:
         other = {"learning_rate": "1e-2", "width": "08"}
         assert identity(overrides=one) == identity(overrides=other)
 
-    def test_a_sparsity_that_is_spelled_out_is_the_default(self) -> None:
+    def test_a_sparsity_equal_to_the_default_does_not_count(self) -> None:
         assert identity(sparsity=0.98) == identity()
         assert identity(task="ptb", sparsity=0.9) == identity(task="ptb")
 
-    def test_a_whole_number_of_sparsity_is_a_number(self) -> None:
+    def test_a_sparsity_may_be_an_integer(self) -> None:
         assert identity(sparsity=0) == identity(sparsity=0.0)
 
-    def test_a_method_that_prunes_nothing_has_one_identity_for_all_sparsities(self) -> None:
+    def test_a_method_that_prunes_nothing_has_one_identity_at_all_sparsities(self) -> None:
         plans = [planned(pruner="dense", sparsity=sparsity) for sparsity in (None, 0.0, 0.5, 0.98)]
         assert {p.spec.sparsity for p in plans} == {0.0}
         assert len({p.identity for p in plans}) == 1
 
-    def test_it_ends_the_name_of_the_run(self) -> None:
+    def test_the_name_of_the_run_ends_with_it(self) -> None:
         wanted = planned(sparsity=0.5, seed=7)
         assert wanted.run_id == f"digits-crop_u-0.5-seed7-{wanted.identity}"
 
 
 class TestSettings:
-    def test_a_profile_differs_from_the_settings_where_it_says_so(self) -> None:
+    def test_a_profile_changes_the_settings_that_it_names(self) -> None:
         arguments = REGISTRY.find("task", "digits").arguments
         changes = arguments["profiles"]["smoke"]
-        assert planned().settings == arguments["settings"]
-        assert planned(profile="smoke").settings == {**arguments["settings"], **changes}
+        assert dict(planned().settings) == arguments["settings"]
+        assert dict(planned(profile="smoke").settings) == {**arguments["settings"], **changes}
         assert changes
 
     def test_overrides_reach_the_task_the_pruner_and_the_engine(self) -> None:
@@ -143,13 +148,28 @@ class TestSettings:
         wanted = planned(pruner="cropit_u", overrides=overrides)
         assert wanted.settings["width"] == 8
         assert wanted.options["steps"] == 3
-        assert wanted.conditions["kernel"] == "on"
-        assert wanted.spec.overrides == {"width": 8, "steps": 3, "kernel": "on"}
+        assert wanted.conditions.kernel is True
+        assert wanted.spec.overrides == {"width": 8, "steps": 3, "kernel": True}
 
-    def test_a_method_may_be_asked_for_no_step(self) -> None:
+    def test_a_task_gets_its_settings_as_it_declares_them(self) -> None:
+        wanted = planned(overrides={"learning_rate": "0.5"})
+        assert isinstance(wanted.settings, ImageSettings)
+        assert wanted.recipe.learning_rate == wanted.settings["learning_rate"] == 0.5
+
+    @pytest.mark.parametrize("name", ["kernel", "channels_last"])
+    @pytest.mark.parametrize(("word", "value"), [("on", True), ("off", False)])
+    def test_on_and_off_are_the_old_spellings_of_true_and_false(
+        self, name: str, word: str, value: bool
+    ) -> None:
+        old = planned(overrides={name: word})
+        new = planned(overrides={name: as_text(value)})
+        assert old.conditions[name] is new.conditions[name] is value
+        assert old.run_id == new.run_id
+
+    def test_a_number_of_steps_may_be_zero(self) -> None:
         assert planned(pruner="earlycrop_s", overrides={"steps": "0"}).options["steps"] == 0
 
-    def test_true_and_false_are_written_as_such(self) -> None:
+    def test_switches_are_written_true_and_false(self) -> None:
         wanted = planned(pruner="random_u", overrides={"uniform": "true"})
         assert wanted.options["uniform"] is True
         assert as_text(wanted.options["uniform"]) == "true"
@@ -170,6 +190,10 @@ class TestBadRequests:
             ({"pruner": "dense", "sparsity": 2.0}, "sparsity 2 is outside [0, 1)"),
             ({"seed": -1}, "seed -1 is negative"),
             ({"overrides": {"widht": "8"}}, "unknown setting 'widht' for digits with crop_u; did"),
+            (
+                {"overrides": {"widht": "8"}},
+                "(see: python -m harness list task digits, and list pruner crop_u)",
+            ),
             ({"overrides": {"steps": "8"}}, "unknown setting 'steps' for digits with crop_u"),
             ({"overrides": {"width": "wide"}}, "width=wide: is not a whole number, as in width=32"),
             ({"overrides": {"width": "1.5"}}, "width=1.5: is not a whole number"),
@@ -195,10 +219,12 @@ class TestBadRequests:
             ),
         ],
     )
-    def test_each_is_told_in_one_line(self, request_: dict[str, Any], complaint: str) -> None:
+    def test_each_is_reported_in_one_line(self, request_: dict[str, Any], complaint: str) -> None:
         assert complaint in refused(**request_)
 
-    def test_missing_official_data(self, tmp_path: Path) -> None:
+    def test_missing_official_data_are_reported_with_where_to_put_them(
+        self, tmp_path: Path
+    ) -> None:
         line = refused(task="ptb", profile="paper", data_folder=tmp_path)
         assert f"{tmp_path}/ptb/ptb.train.txt: No such file" in line
         assert f"put the official ptb.train.txt into {tmp_path}" in line
@@ -214,7 +240,7 @@ class TestBadRequests:
             ),
         ],
     )
-    def test_a_task_whose_data_nothing_describes(
+    def test_a_task_whose_data_have_no_description_is_refused(
         self, tmp_path: Path, function: str, complaint: str
     ) -> None:
         plugin = tmp_path / "mine.py"
@@ -227,7 +253,7 @@ class TestBadRequests:
             plan(Registry([plugin]), "mine", "dense", profile="smoke")
         assert str(refusal.value) == f"task 'mine': what describes its data: {complaint}"
 
-    def test_an_option_that_shadows_a_setting(self, tmp_path: Path) -> None:
+    def test_an_option_that_shadows_a_setting_is_refused(self, tmp_path: Path) -> None:
         plugin = tmp_path / "mine.py"
         plugin.write_text("@pruner('mine', title='M')\ndef mine(run, *, width: int = 1): ...\n")
         with pytest.raises(RequestError, match="'width' belongs to both the task and the pruner"):

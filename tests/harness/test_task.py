@@ -1,4 +1,4 @@
-"""Batches: which samples, in which order."""
+"""Which samples are in each batch, and in which order."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_position_is_the_whole_state(
     assert take(restored, 5) == take(stream, 5)
 
 
-def test_augmentation_has_a_stream_of_its_own() -> None:
+def test_augmentation_draws_from_its_own_stream() -> None:
     def greedy(chosen: Tensor, augmentation: torch.Generator) -> list[int]:
         torch.randn(1000, generator=augmentation)
         return chosen.tolist()
@@ -73,18 +73,18 @@ def test_augmentation_is_a_function_of_the_seed_and_the_position() -> None:
     assert len({*first, *other}) == 20
 
 
-def test_what_is_read_is_collated_as_it_is_drawn() -> None:
-    """Reading takes random numbers first, then the collation takes further ones."""
+def test_reading_and_collating_draw_from_one_stream_in_order() -> None:
+    """Reading draws random numbers first, and collating draws the next ones."""
 
     def read(chosen: Tensor, augmentation: torch.Generator) -> tuple[Tensor, ...]:
         return chosen, torch.rand(1, generator=augmentation)
 
-    def collate(material: tuple[Tensor, Tensor], augmentation: torch.Generator) -> list[float]:
+    def collate(material: tuple[Tensor, ...], augmentation: torch.Generator) -> list[float]:
         chosen, first = material
         return [*chosen.tolist(), float(first), float(torch.rand(1, generator=augmentation))]
 
     def inline(chosen: Tensor, augmentation: torch.Generator) -> list[float]:
-        return collate(read(chosen, augmentation), augmentation)  # type: ignore[arg-type]
+        return collate(read(chosen, augmentation), augmentation)
 
     plain = ShuffledBatches(40, 8, 0, inline)
     stream = ShuffledBatches(40, 8, 0, collate, read)
@@ -94,7 +94,7 @@ def test_what_is_read_is_collated_as_it_is_drawn() -> None:
     assert take(stream, 12) == take(plain, 12)
 
 
-def test_batches_take_nothing_from_the_random_numbers_of_dropout() -> None:
+def test_batches_draw_nothing_from_the_generator_of_dropout() -> None:
     before = torch.get_rng_state()
     take(ShuffledBatches(40, 8, 0, noise), 10)
     scoring_indices(40, 8, 0)
@@ -102,7 +102,7 @@ def test_batches_take_nothing_from_the_random_numbers_of_dropout() -> None:
 
 
 @given(samples, batch_sizes, seeds)
-def test_there_are_five_scoring_batches_and_none_has_a_sample_twice(
+def test_there_are_five_scoring_batches_and_no_sample_is_twice_in_one(
     samples: int, batch_size: int, seed: int
 ) -> None:
     batches = scoring_indices(samples, batch_size, seed)
@@ -113,7 +113,7 @@ def test_there_are_five_scoring_batches_and_none_has_a_sample_twice(
 
 
 @given(batch_sizes, seeds)
-def test_scoring_batches_share_no_sample_where_there_are_enough(batch_size: int, seed: int) -> None:
+def test_scoring_batches_share_no_sample_if_there_are_enough(batch_size: int, seed: int) -> None:
     batches = scoring_indices(5 * batch_size, batch_size, seed)
     assert sorted(torch.cat(batches).tolist()) == list(range(5 * batch_size))
 

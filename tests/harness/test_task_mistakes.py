@@ -1,4 +1,4 @@
-"""What a task gets wrong is told in one line that names the place, and what is right."""
+"""A mistake in a task is reported in one line: where it is, and what would be right."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
-from workbench import Workbench
 
 from harness.errors import RequestError, RunFailed
 from harness.registry import Registry
 from harness.spec import plan
+from tests.helpers.workbench import Workbench
 
 EVALUATE: dict[str, tuple[Callable[[dict[str, float]], Any], str]] = {
     "name": (
@@ -27,7 +27,7 @@ EVALUATE: dict[str, tuple[Callable[[dict[str, float]], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", EVALUATE)
-def test_an_evaluation_that_gives_no_metric(
+def test_an_evaluation_without_the_metric_fails_the_run(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     spoil, complaint = EVALUATE[kind]
@@ -53,7 +53,7 @@ def test_a_metric_may_be_a_tensor_of_one_number(
     assert bench.run("dense")["quality"]["test"] == 50
 
 
-def test_an_infinite_metric_is_a_run_that_diverged(
+def test_a_run_with_an_infinite_metric_has_diverged(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.points, "evaluate", lambda task, model, split: {"accuracy": math.inf})
@@ -61,7 +61,7 @@ def test_an_infinite_metric_is_a_run_that_diverged(
     assert (record["status"], record["reason"]) == ("diverged", "the test accuracy is inf")
 
 
-def test_outputs_that_are_no_numbers_are_a_run_that_diverged(
+def test_a_run_whose_outputs_are_undefined_has_diverged(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs = bench.points.outputs
@@ -84,7 +84,7 @@ def test_outputs_that_are_no_numbers_are_a_run_that_diverged(
         (lambda task, model, batch: torch.tensor(1.0), "depends on no trainable parameter"),
     ],
 )
-def test_a_loss_that_is_none(
+def test_a_loss_that_is_not_a_scalar_of_the_model_fails_the_run(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, loss: Any, complaint: str
 ) -> None:
     monkeypatch.setattr(bench.points, "loss", loss)
@@ -95,10 +95,13 @@ def test_a_loss_that_is_none(
     assert complaint in line
 
 
-def test_what_goes_wrong_inside_the_engine_names_the_plug_ins_line_and_the_engines(
+def test_an_error_inside_the_engine_names_the_line_of_the_plug_in_and_of_the_engine(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.training.trainer.Trainer._seed_step", lambda trainer: {}["odd"])
+    def fail(*arguments: object, **options: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr("harness.training.trainer.update", fail)
     with pytest.raises(RunFailed) as refusal:
         bench.with_method("run.train()").run("tried")
     (line,) = str(refusal.value).splitlines()
@@ -115,12 +118,12 @@ DESCRIBE = {
     "return DataDescription('own', 'mine', '0')": (
         "the source of the data 'own' is unknown; known: official, real, synthetic"
     ),
-    "return DataDescription('real', 'mine', 0)": "name and sha256 are texts, not 0",
+    "return DataDescription('real', 'mine', 0)": "name and sha256 of the data are strings, not 0",
 }
 
 
 @pytest.mark.parametrize("body", DESCRIBE)
-def test_a_description_of_data_that_is_none(tmp_path: Any, body: str) -> None:
+def test_a_wrong_description_of_data_is_refused(tmp_path: Any, body: str) -> None:
     (tmp_path / "mine.py").write_text(
         "from harness.data.description import DataDescription\n"
         "from harness.registry import task\n"
@@ -145,7 +148,9 @@ def test_a_description_of_data_that_is_none(tmp_path: Any, body: str) -> None:
         ("crop_u", "shift", "-1", "shift=-1: is negative"),
     ],
 )
-def test_settings_outside_their_limits(pruner: str, name: str, value: str, complaint: str) -> None:
+def test_a_setting_outside_its_limits_is_refused(
+    pruner: str, name: str, value: str, complaint: str
+) -> None:
     with pytest.raises(RequestError) as refusal:
         plan(Registry(), "digits", pruner, overrides={name: value})
     assert complaint in str(refusal.value)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from harness.errors import RequestError
-from harness.run import Pruned, Trained
+from harness.run import Pruned, Run, Trained
 from pruners.methods import (
     earlybird,
     earlycrop_s,
@@ -56,7 +56,7 @@ class Noted:
 def decorated(**arguments: Any) -> Noted:
     run = Noted(**{k: v for k, v in arguments.items() if hasattr(Noted(), k)})
     options = {k: v for k, v in arguments.items() if not hasattr(run, k)}
-    gate_decorators(run, **options)  # type: ignore[arg-type]
+    gate_decorators(cast(Run, run), **options)
     return run
 
 
@@ -96,7 +96,7 @@ def test_a_short_budget_has_fewer_ticks() -> None:
 
 def test_the_penalty_of_earlybird_stays_on_after_pruning() -> None:
     run = Noted()
-    earlybird(run)  # type: ignore[arg-type]
+    earlybird(cast(Run, run))
     assert run.verbs == ["until", "prune", "penalty"]
     assert run.lengths == [1000, 1000], "pruned at the cap, half of the budget"
 
@@ -115,7 +115,8 @@ def test_earlycrop_waits_for_the_lazy_regime_and_prunes_in_steps(
     run = Noted(sparsity=0.98)
     method(run)
     assert run.verbs == ["until", "prune", "train"]
-    assert run.until == LazyRegime(pytest.approx(threshold), norm_power=2)  # type: ignore[arg-type]
+    near_the_threshold: Any = pytest.approx(threshold)
+    assert run.until == LazyRegime(near_the_threshold, norm_power=2)
     assert run.lengths[0] == 1000, "the cap is half of the budget"
     assert run.targets == pytest.approx([0.5, 0.74, 0.86, 0.92, 0.95, 0.965, 0.98])
 

@@ -12,7 +12,8 @@ from harness.errors import Skip
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.training import l1, norm_scales, norms_and_head, taylor
-from tasks.digits.model import resnet18
+from tasks.digits.task import STRIDES
+from tasks.images.networks import resnet18
 
 IMAGES = torch.zeros(1, 1, 8, 8)
 
@@ -20,7 +21,7 @@ IMAGES = torch.zeros(1, 1, 8, 8)
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return resnet18(width=4, channels=1, classes=10)
+    return resnet18(width=4, classes=10, channels=1, strides=STRIDES)
 
 
 def test_in_a_tick_the_kernels_do_not_learn(model: nn.Module) -> None:
@@ -57,7 +58,9 @@ def test_taylor_adds_up_the_magnitudes_of_the_gates_gradients(model: nn.Module) 
         model.zero_grad()
         with Gates(model, units.graph) as gates:
             model(torch.randn(3, 1, 8, 8, dtype=torch.double)).sin().sum().backward()
-        expected += gates.values["3.conv1"].grad.abs()  # type: ignore[union-attr]
+        gradient = gates.values["3.conv1"].grad
+        assert gradient is not None
+        expected += gradient.abs()
         watch.after_backward(model, units)
     torch.testing.assert_close(watch.scores()["3.conv1"], expected)
     assert watch.scores().keys() == units.graph.sizes().keys()

@@ -64,8 +64,8 @@ def test_a_network_that_counts_channels_is_distinguished_from_a_wrong_one() -> N
 
 
 def test_a_wrong_graph_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def mixed_up(*arguments: object, **options: object) -> ChannelGraph:
-        graph = trace_channels(*arguments, **options)  # type: ignore[arg-type]
+    def mixed_up(*arguments: Any, **options: Any) -> ChannelGraph:
+        graph = trace_channels(*arguments, **options)
         (group,) = graph.groups
         first, *others = group.members
         wrong = replace(first, index=first.index.flip(0))
@@ -78,8 +78,8 @@ def test_a_wrong_graph_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_network_that_fails_when_it_is_cut_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(*arguments: object, **options: object) -> ChannelGraph:
-        graph = trace_channels(*arguments, **options)  # type: ignore[arg-type]
+    def half(*arguments: Any, **options: Any) -> ChannelGraph:
+        graph = trace_channels(*arguments, **options)
         (group,) = graph.groups
         return ChannelGraph((replace(group, members=group.members[:-1]),), graph.pinned)
 

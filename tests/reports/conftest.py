@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fabricated
 import pytest
 
 from reports import report
+from tests.helpers import fabricated
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save, slim
 
 from harness.errors import RequestError
 from reports.claims import CLAIMS, Verdict, judge
 from reports.groups import sections
 from reports.results import read
+from tests.helpers.fabricated import record, save, slim
 
 BETTER = """
 [[claim]]
@@ -65,7 +65,7 @@ def compared(*differences: float) -> list[dict[str, Any]]:
     return made
 
 
-def at(moment: float, seed: int, test: float) -> dict[str, Any]:
+def at(moment: float, seed: int, test: float) -> Any:
     """Return a run that pruned at a fixed moment."""
     made = record(pruner="earlycrop_u_fixed", seed=seed, quality__test=test)
     made["spec"]["overrides"] = {"moment": moment}
@@ -143,7 +143,7 @@ class TestOverTasks:
     def test_stamps_of_all_tasks_are_kept(self, tmp_path: Path) -> None:
         judged = verdict(tmp_path, BETTER, compared(1.0, 1.1, 0.9) + on_pole(1.0, 1.1, 0.9))
         assert [outcome.stamp for outcome in judged.outcomes] == [
-            "HOLDS STAND-IN OR SYNTHETIC DATA",
+            "INCLUDES STAND-IN OR SYNTHETIC DATA",
             None,
             "SYNTHETIC DATA: pole for tests",
         ]
@@ -166,8 +166,8 @@ class TestOverTasks:
             tmp_path, BETTER, compared(1.0, 1.1, 0.9) + on_pole(-50.0, -50.0)
         ).outcomes
         assert whole.verdict == "supported"
-        assert whole.where == "1 task together, 1 cell; 1 more without enough runs"
-        assert there.effect.endswith("n=2: too few seeds to tell")
+        assert whole.where == "1 task together, 1 cell; 1 more with too few runs"
+        assert there.effect.endswith("n=2: too few seeds")
         assert here.effect.startswith("+1.18 %")
 
 
@@ -192,7 +192,7 @@ class TestContradiction:
         """Half a percent of the way, however sure."""
         judged = verdict(tmp_path, BETTER, compared(-0.42, -0.425, -0.43))
         assert judged.verdict == "undecided"
-        assert judged.outcomes[0].effect.endswith(": too small to contradict")
+        assert judged.outcomes[0].effect.endswith(": too small to contradict the claim")
 
     def test_the_smallest_effect_can_be_stated(self, tmp_path: Path) -> None:
         claim = "[smallest]\nimprovement = 0.1\n" + BETTER
@@ -236,7 +236,7 @@ class TestFailures:
         judged = verdict(tmp_path, BETTER, records)
         assert judged.verdict == "undecided"
         assert judged.outcomes[0].effect == (
-            "no runs of the same seed with a result; Random-U: 3 of 3 failed, which is no result"
+            "no runs of the same seed with a result; Random-U: 3 of 3 runs failed"
         )
 
     def test_other_seeds_are_compared_all_the_same(self, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ class TestFailures:
         records.append(record(seed=3, status="failed", reason="it was killed"))
         judged = verdict(tmp_path, BETTER, records)
         assert judged.verdict == "supported"
-        assert judged.outcomes[0].effect.endswith("SNIP: 1 of 4 failed, which is no result")
+        assert judged.outcomes[0].effect.endswith("SNIP: 1 of 4 runs failed")
 
     def test_a_run_that_diverged_is_the_worst_result(self, tmp_path: Path) -> None:
         records = [r for r in compared(1.0, 1.1, 0.9) if r["spec"]["pruner"] != "snip"]
@@ -278,7 +278,7 @@ def test_a_time_that_other_work_disturbed_decides_nothing(tmp_path: Path) -> Non
     claim = FASTER.replace("QUANTITY", "step_ms")
     judged = verdict(tmp_path, claim, costs(cost__disturbed={"step_ms": 0.3}))
     assert judged.verdict == "undecided"
-    assert judged.outcomes[0].effect == "other work on the machine disturbed the measurement"
+    assert judged.outcomes[0].effect == "other programs on the machine disturbed the measurement"
 
 
 def test_energy_that_is_only_estimated_decides_nothing(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_record_without_the_drift_says_why_it_decides_nothing(tmp_path: Path) 
     """Its distances to the first kernel stay the same while the kernel moves around it."""
     judged = verdict(tmp_path, STABLE, with_kernel())
     assert judged.verdict == "undecided"
-    assert judged.outcomes[0].effect == "the record holds distances to the first kernel only"
+    assert judged.outcomes[0].effect == "the record has distances to the first kernel only"
 
 
 def test_a_small_dense_network_of_equal_cost(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_the_talks_claims_are_ten_and_understood(eventful: Path) -> None:
     ("before", "after", "complaint"),
     [
         ("improvement", "improvment", "unknown effect 'improvment'"),
-        ('is = "above"', 'is = "over"', "'is' has to be above or below, not 'over'"),
+        ('is = "above"', 'is = "over"', "'is' must be above or below, not 'over'"),
         ("[[claim]]", "[[claim\n", "claims claims.toml:"),
     ],
 )
@@ -405,4 +405,4 @@ def test_a_claim_that_cannot_be_understood_is_refused(
 
 
 def test_the_claims_lie_where_they_are_looked_for() -> None:
-    assert CLAIMS.exists()
+    assert CLAIMS.is_file()

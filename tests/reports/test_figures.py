@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
-from fabricated import record, save, suite
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -21,6 +21,7 @@ from reports.figures import FIGURES, STYLE, draw_all, height_at, ranking_figure
 from reports.groups import Section, sections
 from reports.ranking import rankings
 from reports.results import read
+from tests.helpers.fabricated import record, save, suite
 
 LONG = "A method with a name of sixty letters and then some more words"
 METRIC = "root_mean_squared_error_of_the_depth_in_metres"
@@ -38,11 +39,11 @@ def drawn(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, Figure |
         for ranking in rankings([section]):
             found["ranking"] = ranking_figure(ranking, looks)
         for figure in (figure for figure in found.values() if figure is not None):
-            FigureCanvasAgg(figure).draw()
+            FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     return found
 
 
-def training(*moments: float, pruner: str = "snip", **changes: Any) -> dict[str, Any]:
+def training(*moments: float, pruner: str = "snip", **changes: Any) -> Any:
     """Return the record of a run with an epoch of ten steps, pruned after so many epochs."""
     events: list[dict[str, Any]] = [
         {
@@ -88,7 +89,7 @@ def test_prunings_are_at_their_own_moments_and_the_axis_begins_at_zero(tmp_path:
     (axes,) = figure.axes
     assert axes.get_xlim()[0] == 0
     diamonds = [line for line in axes.lines if line.get_marker() == "D"]
-    on_axis, *on_curve = ((line.get_xdata()[0], line.get_ydata()[0]) for line in diamonds)
+    on_axis, *on_curve = (tuple(np.asarray(line.get_xydata())[0]) for line in diamonds)
     assert on_curve == [(1.5, 60.0), (3.0, 80.0)]
     assert on_axis[0] == 0.5
     assert diamonds[0].get_transform() != diamonds[1].get_transform()
@@ -101,7 +102,7 @@ def test_there_is_no_panel_for_a_trigger_that_nobody_has(tmp_path: Path) -> None
     early = drawn(tmp_path / "b", [record(pruner="earlycrop_u")])
     assert [a.get_ylabel() for a in figure_axes(early, "training")] == [
         "Validation accuracy",
-        "What the trigger watched",
+        "Reading of the trigger",
     ]
 
 
@@ -169,8 +170,13 @@ def test_no_label_is_cut_or_reaches_into_another_panel(tmp_path: Path, title: st
 
 def odd_records() -> dict[str, list[dict[str, Any]]]:
     """Return records on which axes have no extent, or titles no glyphs."""
-    same = {"cost__macs": 5, "cost__macs_effective": 5, "cost__disk_bytes": 5, "quality__test": 9.0}
-    nothing = dict.fromkeys(same, 0)
+    same: dict[str, Any] = {
+        "cost__macs": 5,
+        "cost__macs_effective": 5,
+        "cost__disk_bytes": 5,
+        "quality__test": 9.0,
+    }
+    nothing: dict[str, Any] = dict.fromkeys(same, 0)
     return {
         "one run": [record()],
         "only dense": [record(pruner="dense")],
@@ -211,10 +217,14 @@ def test_no_figure_warns(tmp_path: Path, name: str) -> None:
 def test_a_disturbed_cost_is_a_hollow_point_with_an_asterisk_and_on_no_front(
     tmp_path: Path,
 ) -> None:
-    fast = {"cost__disturbed": {"step_ms": 0.3}, "cost__step_ms": 0.1, "quality__test": 99.0}
+    fast: dict[str, Any] = {
+        "cost__disturbed": {"step_ms": 0.3},
+        "cost__step_ms": 0.1,
+        "quality__test": 99.0,
+    }
     figures = drawn(tmp_path, [record(pruner="crop_s", **fast), record(pruner="dense")])
     (axes,) = (a for a in figure_axes(figures, "costs") if "Training step" in a.get_xlabel())
-    assert "* hollow: disturbed by other work" in axes.get_xlabel()
+    assert "* hollow: disturbed by other programs" in axes.get_xlabel()
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
     assert [list(line.get_xdata()) for line in hollow] == [[0.1]]
     assert [text.get_text() for text in axes.texts] == ["*"]

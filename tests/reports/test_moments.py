@@ -7,35 +7,36 @@ from typing import Any
 import pytest
 
 from reports.moments import as_rows, draw, fires_after, firing_rows, moments
+from tests.helpers.records import record
 
 
-def run(pruner: str, seed: int, test: float, **parts: Any) -> dict[str, Any]:
-    """A record of ten epochs with five steps each, as far as the moments look at it."""
-    return {
-        "spec": {"task": "digits", "seed": seed, "sparsity": parts.get("sparsity", 0.0)},
-        "settings": parts.get("settings", {}),
-        "pruner": {"group": "dense" if pruner == "dense" else "control"},
-        "quality": {"test": test},
-        "cost": {"epochs": 10, "steps": 50},
-        "events": parts.get("events", []),
-    }
+def run(pruner: str, seed: int, test: float, **changes: Any) -> Any:
+    return record(
+        spec__pruner=pruner,
+        spec__seed=seed,
+        pruner__group="dense" if pruner == "dense" else "control",
+        quality__test=test,
+        cost__epochs=10,
+        cost__steps=50,
+        **{"events": [], **changes},
+    )
 
 
-def pruned(units: str, epoch: int, seed: int, test: float, steps: int = 5) -> dict[str, Any]:
+def pruned(units: str, epoch: int, seed: int, test: float, steps: int = 5) -> Any:
     return run(
         "earlycrop_fixed",
         seed,
         test,
-        sparsity=0.96,
+        spec__sparsity=0.96,
         settings={"moment": epoch / 10, "steps": steps},
         events=[
-            {"verb": "train", "spent": 5 * epoch},
+            {"verb": "train", "spent": 5 * epoch, "ended_by": "plan", "epochs": []},
             {"verb": "prune", "spent": 5 * epoch, "units": units},
         ],
     )
 
 
-def observed(seed: int, lazy: list[float], kernel: list[float]) -> dict[str, Any]:
+def observed(seed: int, lazy: list[float], kernel: list[float]) -> Any:
     epochs = [
         {"spent": 5 * n, "observed": {"lazy_regime": a}, "kernel": {"epoch_change": b}}
         for n, (a, b) in enumerate(zip(lazy, kernel, strict=True), start=1)

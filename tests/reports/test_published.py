@@ -1,4 +1,4 @@
-"""Published tables beside ours."""
+"""Published tables next to our numbers."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import record, save
 
 from reports.groups import sections
-from reports.published import Beside, beside, of_the_talk
+from reports.published import Reference, concern_the_paper, references
 from reports.results import read
+from tests.helpers.fabricated import record, save
 
 PAPER: dict[str, Any] = {"spec__profile": "paper", "data__source": "official"}
 
 
-def compared(folder: Path, *records: dict[str, Any]) -> dict[str, Beside]:
-    made = beside(sections(read(save(folder, records))))
+def compared(folder: Path, *records: dict[str, Any]) -> dict[str, Reference]:
+    made = references(sections(read(save(folder, records))))
     return {each.table.slug: each for each in made}
 
 
-def row(of: Beside, title: str, place: int = 0) -> dict[str, str]:
+def row(of: Reference, title: str, place: int = 0) -> dict[str, str]:
     rows = [row for block in of.table.blocks for row in block.rows if row[0].text == title]
     return dict(zip(of.table.columns, (cell.text for cell in rows[place]), strict=True))
 
@@ -46,19 +46,21 @@ def test_a_row_whose_runs_are_only_missing_was_not_run(tmp_path: Path) -> None:
         ("digits", "mine", False),
     ],
 )
-def test_results_are_of_the_talk_by_a_method_or_a_task(
+def test_results_are_of_the_paper_by_a_method_or_a_task(
     tmp_path: Path, task: str, pruner: str, expected: bool
 ) -> None:
-    titled = {"pruner__title": "GateDecorators"} if pruner == "gate_decorators" else {}
+    titled: dict[str, Any] = {}
+    if pruner == "gate_decorators":
+        titled = {"pruner__title": "GateDecorators"}
     results = read(save(tmp_path, [record(task, pruner, **titled)]))
-    assert of_the_talk(sections(results)) == expected
+    assert concern_the_paper(sections(results)) == expected
 
 
-def test_ours_stands_beside_it_with_the_difference(tmp_path: Path) -> None:
+def test_our_number_is_next_to_it_with_the_difference(tmp_path: Path) -> None:
     ours = record("cifar100", "earlycrop_u", quality__test=66.5, **PAPER)
     tables = compared(tmp_path, ours)
     found = row(tables["published-classification-cifar100-paper"], "EarlyCroP-U")
-    assert found["Test accuracy (%), talk"] == "65.1"
+    assert found["Test accuracy (%), published"] == "65.1"
     assert found["Test accuracy (%), ours"] == "66.50"
     assert found["Test accuracy (%), difference"] == "+1.40"
     assert found["Node sparsity (%), ours"] == "\N{EN DASH}"
@@ -71,15 +73,15 @@ def test_titles_are_matched_whatever_their_case(tmp_path: Path) -> None:
     assert found["Test accuracy (%), difference"] == "\N{MINUS SIGN}3.40"
 
 
-def test_other_data_are_said_to_be_no_reproduction(tmp_path: Path) -> None:
+def test_with_other_data_the_page_says_that_nothing_is_reproduced(tmp_path: Path) -> None:
     tables = compared(tmp_path, record("cifar100", "snip"))
     published = tables["published-classification-cifar100-embedded"]
     assert not published.comparable
-    assert "no failure to reproduce" in published.remark
+    assert "neither success nor failure" in published.remark
 
 
 def test_large_models_are_matched_by_their_settings(tmp_path: Path) -> None:
-    def run(pruner: str, model: str, epochs: int, test: float) -> dict[str, Any]:
+    def run(pruner: str, model: str, epochs: int, test: float) -> Any:
         return record(
             "cifar10",
             pruner,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
 import pytest
-from fabricated import record, save
 
 from benchmarks.verdicts import (
     NOISES,
@@ -20,18 +20,19 @@ from benchmarks.verdicts import (
     rates,
 )
 from harness.results.intervals import Estimate, stratified
-from reports.best import leaders
 from reports.claims import judge
 from reports.groups import sections
+from reports.ranking import leaders
 from reports.results import read
 from reports.verdicts import Threshold, judgements, together
+from tests.helpers.fabricated import record, save
 
 ALLOWED = 0.05
 
 
 def within(rate: float, matrices: int) -> bool:
     """Return whether a true rate that is allowed can have shown itself as this one."""
-    return rate <= ALLOWED + 3 * (ALLOWED * (1 - ALLOWED) / matrices) ** 0.5
+    return rate <= ALLOWED + 3 * math.sqrt(ALLOWED * (1 - ALLOWED) / matrices)
 
 
 @pytest.mark.parametrize("others", [1, OTHERS])

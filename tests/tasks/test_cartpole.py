@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.registry import Registry
 from harness.seeds import derive
 from harness.task import Split
-from tasks.cartpole.data import SEMANTICS, describe
 from tasks.cartpole.environment import (
     NAME,
     STEP_LIMIT,
@@ -26,13 +25,12 @@ from tasks.cartpole.environment import (
     episode_returns,
 )
 from tasks.cartpole.replay import Batch, Experience, Replay, td_targets
+from tasks.cartpole.settings import CARTPOLE, PROFILES, SEMANTICS, describe
 from tasks.cartpole.task import CartPole, evaluation_seeds
 
 
 def make_task(**overrides: Any) -> CartPole:
-    arguments = Registry().find("task", "cartpole").arguments
-    settings = {**arguments["settings"], **arguments["profiles"]["smoke"], **overrides}
-    return CartPole(settings, Path(), torch.device("cpu"))
+    return CartPole(replace(PROFILES["smoke"], **overrides), Path(), torch.device("cpu"))
 
 
 def make_model(task: CartPole, seed: int = 0) -> nn.Module:
@@ -219,10 +217,10 @@ def test_targets_bootstrap_where_time_ran_out_but_not_where_the_pole_fell() -> N
         terminated=torch.tensor([False, True]),
         truncated=torch.tensor([True, False]),
     )
-    settings = {"discount": 0.5, "reward_scale": 0.1}
-    assert_equal(td_targets(Fixed(2.0), transitions, settings), torch.tensor([0.1 + 10.5, 0.1]))
+    task = make_task(discount=0.5, reward_scale=0.1)
+    targets = td_targets(Fixed(2.0), transitions, task.settings)
+    assert_equal(targets, torch.tensor([0.1 + 10.5, 0.1]))
 
-    task = make_task(**settings)
     network = Fixed(2.0)
     # Values of the taken actions: 2 and 5. Errors to these targets: 0.5 and 3.
     batch = Batch(transitions, torch.tensor([2.5, 2.0]))
@@ -400,6 +398,6 @@ def test_the_data_are_described_as_the_simulator_behaves() -> None:
     said += f"truncated after {STEP_LIMIT} steps"
     assert physics.kinematics_integrator == "euler"
     assert f"{NAME}: {said}" == SEMANTICS
-    description = describe("smoke", {}, Path())
+    description = describe("embedded", CARTPOLE, Path())
     assert (description.source, description.name) == ("synthetic", f"gymnasium {NAME}")
     assert description.sha256 == hashlib.sha256(SEMANTICS.encode()).hexdigest()

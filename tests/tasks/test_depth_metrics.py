@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tasks.nyu.losses import berhu, mean_squared_error
-from tasks.nyu.metrics import averaged, image_sums, pooled
+from tasks.nyu.errors import averaged, berhu, image_sums, mean_squared_error, pooled
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def maps(*rows: list[float]) -> Tensor:
@@ -69,7 +71,9 @@ def test_the_threshold_is_a_constant_for_the_gradient() -> None:
 
 @pytest.mark.parametrize("loss", [berhu, mean_squared_error])
 @pytest.mark.parametrize("truth", [2.0, 0.0])
-def test_without_errors_or_without_depths_loss_and_gradient_are_zero(loss, truth: float) -> None:
+def test_without_errors_or_without_depths_loss_and_gradient_are_zero(
+    loss: Loss, truth: float
+) -> None:
     predicted = torch.full((4,), 2.0, requires_grad=True)
     value = loss(predicted, torch.full((4,), truth))
     (gradient,) = torch.autograd.grad(value, predicted)
@@ -82,9 +86,10 @@ def test_small_errors_have_no_curvature_under_berhu_but_under_the_squared_error(
     truth = torch.tensor([5.0, 5.0, 5.0], dtype=torch.float64)
     predicted = torch.tensor([5.1, 4.9, 6.0], dtype=torch.float64)  # c is 0.2
 
-    def curvature(loss) -> list[float]:
+    def curvature(loss: Loss) -> list[float]:
         hessian = torch.autograd.functional.hessian(lambda p: loss(p, truth), predicted)
-        return hessian.diagonal().tolist()
+        diagonal: list[float] = hessian.diagonal().tolist()
+        return diagonal
 
     assert curvature(berhu) == pytest.approx([0, 0, 1 / 0.2 / 3])
     assert curvature(mean_squared_error) == pytest.approx([2 / 3] * 3)

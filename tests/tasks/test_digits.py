@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,32 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
-from harness.registry import Registry
-from harness.spec import plan
 from tasks.digits import data
-from tasks.digits.model import resnet18
+from tasks.digits.settings import DIGITS, PROFILES
 from tasks.digits.task import Digits
+from tasks.images.classification import ImageClassification
+from tasks.images.data import Part
 
-PARTS = ("train", "validation", "test")
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
-def build(seed: int = 0, profile: str = "smoke", **settings: int) -> Digits:
-    wanted = plan(Registry(), "digits", "dense", seed=seed, profile=profile)
-    return Digits({**wanted.settings, **settings}, Path(), torch.device("cpu"))
+def build(profile: str = "smoke", **settings: Any) -> Digits:
+    return Digits(replace(PROFILES[profile], **settings), Path(), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def task() -> Digits:
     return build()
+
+
+def images_of(task: Digits, part: Part) -> tuple[Tensor, Tensor]:
+    """Return all images of a part as the network takes them, and their labels."""
+    ((images, labels),) = task.batches(part)
+    return images, labels
+
+
+def test_it_is_a_task_of_image_classification(task: Digits) -> None:
+    assert isinstance(task, ImageClassification)
 
 
 def test_the_parts_are_disjoint_and_are_all_the_images() -> None:
@@ -57,12 +67,12 @@ def test_neither_a_seed_nor_the_random_state_decides_the_parts() -> None:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        tasks.append(build(seed=seed))
+        tasks.append(build())
         tasks[-1].stream(nn.Module(), seed).next(nn.Module())
         tasks[-1].scoring_batches(seed)
     first, second = tasks
     for part in PARTS:
-        for one, other in zip(first._parts[part], second._parts[part], strict=True):
+        for one, other in zip(images_of(first, part), images_of(second, part), strict=True):
             assert torch.equal(one, other)
 
 
@@ -76,20 +86,20 @@ def test_the_images_are_those_of_scikit_learn() -> None:
 
 
 def test_the_data_are_real_and_identified_by_their_file() -> None:
-    description = data.describe("embedded", {}, Path())
+    description = data.describe("embedded", DIGITS, Path())
     assert description.source == "real"
     assert len(description.sha256) == 64
 
 
 def test_the_training_images_alone_decide_the_normalisation(task: Digits) -> None:
-    images, _ = task._parts["train"]
+    images, _ = images_of(task, "train")
     assert float(images.mean()) == pytest.approx(0, abs=1e-5)
     assert float(images.std()) == pytest.approx(1, abs=1e-5)
     raw, _ = data.read()
     numbers = data.split()["test"]
     train = torch.from_numpy(raw[data.split()["train"]])
     expected = (torch.from_numpy(raw[numbers]) - train.mean()) / train.std()
-    torch.testing.assert_close(task._parts["test"][0], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(images_of(task, "test")[0], expected, rtol=1e-4, atol=1e-4)
 
 
 def moved(image: Tensor, down: int, right: int, border: float) -> Tensor:
@@ -104,8 +114,8 @@ def moved(image: Tensor, down: int, right: int, border: float) -> Tensor:
 
 def test_a_shift_of_one_moves_images_by_at_most_one_pixel_in_all_directions() -> None:
     task, numbers = build(shift=1), torch.arange(100)
-    images, labels = task._batch(numbers)
-    augmented, same_labels = task._augmented(numbers, torch.Generator().manual_seed(0))
+    images, labels = task._batch("train", numbers)
+    augmented, same_labels = task._training_batch(numbers, torch.Generator().manual_seed(0))
     assert torch.equal(labels, same_labels)
     border = float(images.min())  # a pixel without ink
     places = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
@@ -119,12 +129,12 @@ def test_a_shift_of_one_moves_images_by_at_most_one_pixel_in_all_directions() ->
 
 def test_a_shift_of_nothing_leaves_images_where_they_are() -> None:
     task, numbers = build(shift=0), torch.arange(100)
-    augmented, _ = task._augmented(numbers, torch.Generator().manual_seed(0))
-    assert torch.equal(augmented, task._batch(numbers)[0])
+    augmented, _ = task._training_batch(numbers, torch.Generator().manual_seed(0))
+    assert torch.equal(augmented, task._batch("train", numbers)[0])
 
 
 def test_scoring_batches_are_unmoved_training_images(task: Digits) -> None:
-    training = {image.numpy().tobytes() for image in task._parts["train"][0]}
+    training = {image.numpy().tobytes() for image in images_of(task, "train")[0]}
     for images, _ in task.scoring_batches(0):
         assert all(image.numpy().tobytes() in training for image in images)
 
@@ -141,7 +151,7 @@ def test_the_network_is_a_resnet18(width: int) -> None:
         for c in (2 * width, 4 * width, 8 * width)
     ]
     head = 8 * width * 10 + 10
-    model = resnet18(width, channels=1, classes=10)
+    model = build(width=width).model()
     assert sum(p.numel() for p in model.parameters()) == stem + first + sum(later) + head
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 17 + 3
 
@@ -213,7 +223,7 @@ def test_a_missing_file_or_library_is_named(
     with monkeypatch.context() as patch:
         patch.setattr(data, "_file", lambda: tmp_path / "digits.csv.gz")
         with pytest.raises(RequestError, match=r"cannot read .*digits\.csv\.gz: No such file"):
-            data.describe("smoke", {}, tmp_path)
+            data.describe("embedded", DIGITS, tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RequestError, match="scikit-learn, which is not installed"):
-        data.describe("smoke", {}, tmp_path)
+        data.describe("embedded", DIGITS, tmp_path)

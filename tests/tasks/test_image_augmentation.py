@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.images.augmentation import flipped, rotated, shifted
+from tasks.images.transforms import flipped, rotated, shifted
 
 
 def numbered(count: int, size: int = 5) -> Tensor:

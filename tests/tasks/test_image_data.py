@@ -9,6 +9,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ import torchvision.datasets
 from PIL import Image
 
 from harness.command_line import main
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.registry import Registry
-from tasks.images import cifar, tiny_imagenet
+from tasks.images import official, settings
 from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET, DataSet, split
 
-OFFICIAL = {"images": "official", "train_images": 0, "test_images": 0}
+OFFICIAL = settings.CIFAR10_PROFILES["paper"]
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 
 
@@ -88,7 +89,7 @@ def declare(
 ) -> None:
     """Let the files of a folder count as the official ones, for us and for torchvision."""
     checksums = {path.name: md5(path) for path in folder.iterdir()}
-    monkeypatch.setattr(cifar, "MD5", {folder.name: checksums})
+    monkeypatch.setattr(official, "CIFAR_MD5", {folder.name: checksums})
     monkeypatch.setattr(kind, "train_list", [[name, checksums[name]] for name in train])
     monkeypatch.setattr(kind, "test_list", [[test, checksums[test]]])
     monkeypatch.setitem(kind.meta, "md5", checksums[kind.meta["filename"]])
@@ -127,7 +128,7 @@ def write_tiny(folder: Path, members: dict[str, bytes], monkeypatch: pytest.Monk
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    monkeypatch.setattr(tiny_imagenet, "MD5", md5(path))
+    monkeypatch.setattr(official, "TINY_IMAGENET_MD5", md5(path))
     return folder
 
 
@@ -179,12 +180,9 @@ def test_the_checksums_are_those_of_torchvision_and_of_the_downloads() -> None:
         theirs = dict(
             [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
         )
-        assert cifar.MD5[kind.base_folder] == theirs
+        assert official.CIFAR_MD5[kind.base_folder] == theirs
         downloads = Registry().find("task", task).arguments["downloads"]
         assert downloads == {kind.filename: (kind.url, kind.tgz_md5, "unpack")}
-    downloads = Registry().find("task", "tiny_imagenet").arguments["downloads"]
-    assert [md5 for _, md5 in downloads.values()] == [tiny_imagenet.MD5]
-    assert list(downloads) == [tiny_imagenet.ARCHIVE]
 
 
 def test_a_data_folder_is_only_read(
@@ -241,8 +239,8 @@ def test_files_of_another_content_are_refused_in_one_line(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch, content: object, complaint: str
 ) -> None:
     folder = cifar10 / "cifar10" / "cifar-10-batches-py"
-    is_raw = isinstance(content, bytes)
-    (folder / "data_batch_5").write_bytes(content if is_raw else pickle.dumps(content))
+    raw = content if isinstance(content, bytes) else pickle.dumps(content)
+    (folder / "data_batch_5").write_bytes(raw)
     declare(monkeypatch, folder, torchvision.datasets.CIFAR10, [*BATCHES], "test_batch")
     with pytest.raises(RequestError, match=f"^cifar10: {folder} {complaint}") as refused:
         CIFAR10.arrays(OFFICIAL, cifar10)
@@ -287,8 +285,8 @@ def test_the_archive_of_tiny_imagenet_is_missing_or_another_one(
     [
         ("wnids.txt", None, "no item named 'tiny-imagenet-200/wnids.txt'"),
         ("val/images/val_1.JPEG", None, "no item named .*val_1.JPEG"),
-        ("val/images/val_1.JPEG", b"no JPEG", "val_1.JPEG is no image"),
-        ("val/images/val_1.JPEG", jpeg(0)[:-300], "val_1.JPEG is no image"),
+        ("val/images/val_1.JPEG", b"no JPEG", "val_1.JPEG is not an image"),
+        ("val/images/val_1.JPEG", jpeg(0)[:-300], "val_1.JPEG is not an image"),
         ("val/images/val_1.JPEG", jpeg(0, size=32), "val_1.JPEG is not an image of 64 by 64"),
         ("val/val_annotations.txt", b"val_0.JPEG\tn00000000\t0\t0\t1\t1\n", "class n00000000"),
         ("wnids.txt", b"caf\xe9\n", "wnids.txt is not UTF-8 at byte 3"),
@@ -327,7 +325,7 @@ def test_data_check_says_what_is_missing_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("changes", "complaint"),
     [
         ({"images": "drawn", "train_images": 0, "test_images": 5}, "train_images=0 is too few"),
         ({"images": "drawn", "train_images": 9, "test_images": 5}, "train_images=9 is too few"),
@@ -335,22 +333,22 @@ def test_data_check_says_what_is_missing_in_one_line(
         ({"images": "official", "train_images": 9, "test_images": 0}, "train_images=9 is too"),
     ],
 )
-def test_too_few_images_are_refused(settings: dict[str, Any], complaint: str) -> None:
+def test_too_few_images_are_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
-        CIFAR10.describe("paper", settings, Path())
+        CIFAR10.describe("paper", replace(OFFICIAL, **changes), Path())
 
 
 # The parts
 
 
 def test_a_tenth_of_the_training_images_is_for_validation_and_never_changes() -> None:
-    parts = split(50, 7, {"train_images": 0, "test_images": 0})
+    parts = split(50, 7, OFFICIAL)
     assert sorted([*parts["train"], *parts["validation"]]) == list(range(50))
     assert parts["validation"].tolist() == [18, 23, 36, 4, 2]
     assert parts["test"].tolist() == list(range(7))
 
 
 def test_limits_take_images_of_all_kinds_from_both_parts() -> None:
-    parts = split(1000, 7, {"train_images": 40, "test_images": 3})
+    parts = split(1000, 7, replace(OFFICIAL, train_images=40, test_images=3))
     assert (len(parts["train"]), len(parts["validation"]), len(parts["test"])) == (36, 4, 3)
     assert max(parts["train"]) > 900, "not the first ones, which may be of one class"

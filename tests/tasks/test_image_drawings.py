@@ -53,7 +53,8 @@ RADII = (0.2, 0.4, 0.6, 0.8, 0.95)
 def test_images_have_the_official_format_and_all_classes(classes: int, size: int) -> None:
     images, labels = draw(2 * classes, classes, size, 0.1, seed=0)
     assert images.shape == (2 * classes, 3, size, size)
-    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+    assert images.dtype == np.dtype(np.uint8)
+    assert labels.dtype == np.dtype(np.int64)
     assert np.bincount(labels).tolist() == [2] * classes
 
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from harness.prunable import prunable_weights
 from pruners.channels.tracing import trace_channels
-from tasks.images.networks import NETWORKS
-from tasks.images.networks.initialisation import NEGATIVE_SLOPE
+from tasks.images.networks import NEGATIVE_SLOPE, NETWORKS
 
 
 def on_meta(name: str, classes: int) -> nn.Module:
@@ -83,10 +82,12 @@ def test_the_official_initialisation_is_orthogonal() -> None:
     torch.manual_seed(0)
     model = NETWORKS["resnet18_official"](width=8, classes=10)
     assert isinstance(model, nn.Sequential)
-    last = model[-1].weight.detach()
+    linear = model[-1]
+    assert isinstance(linear, nn.Linear)
+    last = linear.weight.detach()
     gain_squared = 2 / (1 + NEGATIVE_SLOPE**2)
     torch.testing.assert_close(last @ last.T, gain_squared * torch.eye(10))
-    assert model[-1].bias.detach().abs().max() <= 32**-0.5
+    assert linear.bias.detach().abs().max() <= 32**-0.5
 
 
 def test_the_choices_of_the_tasks_are_the_networks_there_are() -> None:

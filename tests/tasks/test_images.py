@@ -15,23 +15,23 @@ from harness.errors import RequestError
 from harness.network import build_task
 from harness.registry import Registry
 from harness.spec import plan
-from tasks.images.classification import ImageClassification
 from tasks.images.data import Part
 from tasks.images.networks import NETWORKS
+from tasks.images.task import Photographs
 
 CPU = torch.device("cpu")
 NAMES = ("cifar10", "cifar100", "tiny_imagenet")
 
 
-def build(name: str = "cifar10", profile: str = "smoke", **overrides: str) -> ImageClassification:
+def build(name: str = "cifar10", profile: str = "smoke", **overrides: str) -> Photographs:
     wanted = plan(Registry(), name, "dense", profile=profile, overrides=overrides)
     task = build_task(wanted, CPU)
-    assert isinstance(task, ImageClassification)
+    assert isinstance(task, Photographs)
     return task
 
 
 @pytest.fixture(scope="module")
-def task() -> ImageClassification:
+def task() -> Photographs:
     return build()
 
 
@@ -50,7 +50,7 @@ class Table(nn.Module):
 
 
 def test_top1_counts_the_first_answer_and_top5_the_first_five(
-    task: ImageClassification, monkeypatch: pytest.MonkeyPatch
+    task: Photographs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = torch.zeros(4, 3, 32, 32), torch.tensor([3, 3, 3, 3])
     monkeypatch.setattr(task, "batches", lambda part: iter([(images, labels)]))
@@ -60,21 +60,21 @@ def test_top1_counts_the_first_answer_and_top5_the_first_five(
     assert metrics["top5_accuracy"] == 75
 
 
-def test_a_constant_answer_is_the_baseline(task: ImageClassification) -> None:
+def test_a_constant_answer_is_the_baseline(task: Photographs) -> None:
     assert task.baseline() == pytest.approx(10, abs=5)
     counts = torch.cat([labels for _, labels in task.batches("train")]).bincount()
     answer = Table([[int(counts.argmax())]] * 500)
     assert task.evaluate(answer, "test")["top1_accuracy"] == pytest.approx(task.baseline())
 
 
-def parts_of(task: ImageClassification) -> dict[Part, list[bytes]]:
+def parts_of(task: Photographs) -> dict[Part, list[bytes]]:
     return {
         part: [image.numpy().tobytes() for images, _ in task.batches(part) for image in images]
         for part in ("train", "validation", "test")
     }
 
 
-def test_neither_a_seed_nor_the_random_state_decides_the_parts(task: ImageClassification) -> None:
+def test_neither_a_seed_nor_the_random_state_decides_the_parts(task: Photographs) -> None:
     for seed in (1, 2):
         random.seed(seed)
         np.random.seed(seed)
@@ -85,7 +85,7 @@ def test_neither_a_seed_nor_the_random_state_decides_the_parts(task: ImageClassi
         assert parts_of(other) == parts_of(task)
 
 
-def test_the_parts_are_disjoint(task: ImageClassification) -> None:
+def test_the_parts_are_disjoint(task: Photographs) -> None:
     parts = {part: set(images) for part, images in parts_of(task).items()}
     assert {part: len(images) for part, images in parts.items()} == {
         "train": 135,
@@ -95,7 +95,7 @@ def test_the_parts_are_disjoint(task: ImageClassification) -> None:
     assert len(set.union(*parts.values())) == 200
 
 
-def test_an_epoch_has_every_training_image_once(task: ImageClassification) -> None:
+def test_an_epoch_has_every_training_image_once(task: Photographs) -> None:
     stream = build(augmentation="off").stream(nn.Module(), 0)
     seen = [stream.next(nn.Module()) for _ in range(task.steps_per_epoch)]
     images = {image.numpy().tobytes() for batch, _ in seen for image in batch}
@@ -103,7 +103,7 @@ def test_an_epoch_has_every_training_image_once(task: ImageClassification) -> No
     assert images == original
 
 
-def test_augmentation_goes_on_where_it_was(task: ImageClassification) -> None:
+def test_augmentation_goes_on_where_it_was(task: Photographs) -> None:
     stream, again = task.stream(nn.Module(), 0), task.stream(nn.Module(), 0)
     stream.next(nn.Module())
     again.restore(stream.state())
@@ -111,15 +111,15 @@ def test_augmentation_goes_on_where_it_was(task: ImageClassification) -> None:
     assert torch.equal(again.next(nn.Module())[0], expected)
 
 
-def test_scoring_batches_are_training_images_as_they_are(task: ImageClassification) -> None:
+def test_scoring_batches_are_training_images_as_they_are(task: Photographs) -> None:
     original = {image.numpy().tobytes() for batch, _ in task.batches("train") for image in batch}
     scored = [image for images, _ in task.scoring_batches(0) for image in images]
     assert len(scored) == 5 * 64
     assert all(image.numpy().tobytes() in original for image in scored)
 
 
-def test_black_and_white_are_scaled_as_the_data_set_says(task: ImageClassification) -> None:
-    black, white = (task._prepared(torch.full((1, 3, 32, 32), value)) for value in (0.0, 1.0))
+def test_black_and_white_are_scaled_as_the_data_set_says(task: Photographs) -> None:
+    black, white = (task.prepared(torch.full((1, 3, 32, 32), value)) for value in (0.0, 1.0))
     expected = [-0.4914 / 0.2023, -0.4822 / 0.1994, -0.4465 / 0.2010]
     assert black[0, :, 5, 5].tolist() == pytest.approx(expected)
     assert (white - black)[0, :, 5, 5].tolist() == pytest.approx(
@@ -162,7 +162,7 @@ def test_the_paper_profile_is_the_official_recipe(name: str) -> None:
         "weight_decay": 5e-5,
         "clip": 10.0,
         "shift": 4,
-        "augmentation": "on",
+        "augmentation": True,
     }
     assert {key: settings[key] for key in recipe} == recipe
     assert settings["rotation"] == (15.0 if name == "cifar100" else 0.0)

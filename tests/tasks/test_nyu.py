@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ from torch import Tensor, nn
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import plan
-from tasks.nyu import data, pretrained, rooms
-from tasks.nyu.augmentation import augmented
-from tasks.nyu.crop import centre_crop, cropped_size
-from tasks.nyu.model import FCRN
-from tasks.nyu.parts import Part
+from tasks.nyu import data, rooms
+from tasks.nyu.augmentation import augmented, centre_crop, cropped_size
+from tasks.nyu.data import Part
+from tasks.nyu.model import FCRN, load_encoder
+from tasks.nyu.settings import PROFILES
 from tasks.nyu.task import NYUDepth
 
 CPU = torch.device("cpu")
 PARTS = ("train", "validation", "test")
-SCRATCH = {"frames": "rooms", "init": "scratch"}
+SMOKE = PROFILES["smoke"]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,7 @@ def task(data_folder: Path) -> NYUDepth:
 
 
 def build(data_folder: Path, **changes: Any) -> NYUDepth:
-    wanted = plan(Registry(), "nyu", "dense", profile="smoke")
-    return NYUDepth({**wanted.settings, **changes}, data_folder, CPU)
+    return NYUDepth(replace(SMOKE, **changes), data_folder, CPU)
 
 
 # Rendered rooms
@@ -70,7 +70,8 @@ def test_rays_end_at_the_first_face(
 ) -> None:
     eye, rays = np.array([2, 2, 1], np.float32), np.array(ray, np.float32)[:, None]
     depths, boxes, axes = rooms.first_hits(empty_room(), eye, rays)
-    assert (float(depths[0]), boxes[0], axes[0]) == (pytest.approx(depth, rel=1e-5), box, axis)
+    assert float(depths[0]) == pytest.approx(depth, rel=1e-5)
+    assert (boxes[0], axes[0]) == (box, axis)
 
 
 def test_a_picture_has_nyus_axes_and_depths_within_the_room() -> None:
@@ -110,7 +111,7 @@ def test_rooms_that_are_tested_on_are_never_trained_on(task: NYUDepth) -> None:
 
 def test_rooms_are_synthetic_and_their_number_is_part_of_what_they_are() -> None:
     def describe(count: int) -> Any:
-        return data.describe("smoke", {**SCRATCH, "rooms": count, "views": 2}, Path())
+        return data.describe("smoke", replace(SMOKE, rooms=count, views=2), Path())
 
     assert describe(3).source == "synthetic"
     assert "not NYU Depth v2" in describe(3).name
@@ -258,13 +259,11 @@ def test_a_finished_network_says_no_depth_below_a_millimetre(task: NYUDepth) -> 
 
 
 def test_the_paper_profile_has_the_published_network_and_data() -> None:
-    arguments = Registry().find("task", "nyu").arguments
-    paper = {**arguments["settings"], **arguments["profiles"]["paper"]}
     wanted = {
         "encoder": "resnet50", "width": 64, "up": "fast", "init": "pretrained", "dropout": 0.5,
         "batch_size": 16, "zoom": 1.5, "frames": "labelled",
     }  # fmt: skip
-    assert wanted.items() <= paper.items()
+    assert wanted.items() <= PROFILES["paper"].items()
 
 
 # Published weights
@@ -278,16 +277,18 @@ def test_published_weights_are_checked_before_they_are_read(
     state = {**source.state_dict(), "fc.weight": torch.zeros(3), "fc.bias": torch.zeros(3)}
     torch.save(state, tmp_path / "weights.pth")
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
-    monkeypatch.setattr(pretrained, "FILES", {"resnet18": ("weights.pth", digest)})
-    pretrained.load_encoder(model.encoder, "resnet18", tmp_path)
-    assert torch.equal(model.encoder[0].weight, source[0].weight)
+    monkeypatch.setattr(data, "WEIGHTS", {"resnet18": "weights.pth"})
+    monkeypatch.setattr(data, "FILES", {"weights.pth": ("", digest)})
+    load_encoder(model.encoder, "resnet18", tmp_path)
+    loaded, published = model.encoder.state_dict(), source.state_dict()
+    assert all(torch.equal(loaded[name], published[name]) for name in published)
 
-    with pytest.raises(RequestError, match="fit a resnet18 with width=64 only"):
-        pretrained.load_encoder(FCRN("resnet18", 8).encoder, "resnet18", tmp_path)
+    with pytest.raises(RequestError, match="fit only a resnet18 with width=64"):
+        load_encoder(FCRN("resnet18", 8).encoder, "resnet18", tmp_path)
     with (tmp_path / "weights.pth").open("ab") as file:
         file.write(b"more")
     with pytest.raises(RequestError, match=r"is truncated or changed: its SHA-256 is .* and not"):
-        pretrained.load_encoder(model.encoder, "resnet18", tmp_path)
+        load_encoder(model.encoder, "resnet18", tmp_path)
 
 
 def test_missing_weights_are_refused_before_anything_is_run(tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_missing_weights_are_refused_before_anything_is_run(tmp_path: Path) -> N
 def test_a_part_without_a_known_depth_is_refused(
     name: str, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = data.read({**SCRATCH, "rooms": 6, "views": 4}, data_folder)
+    parts = data.read(SMOKE, data_folder)
     parts[name] = Part(parts[name].images, np.zeros_like(parts[name].depths))
     monkeypatch.setattr(data, "read", lambda *arguments: parts)
     complaint = f"none of the [0-9]+ {name} frames has a pixel of known depth"

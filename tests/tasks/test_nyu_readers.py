@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ import pytest
 import scipy.io
 
 from harness.command_line import main
-from harness.data.decoded import VARIABLE
+from harness.data.cache import VARIABLE
 from harness.data.description import APPLE_DOUBLE
 from harness.errors import RequestError
 from harness.registry import Registry
-from tasks.nyu import data, pretrained
-from tasks.nyu.frames import SingleFrames
-from tasks.nyu.labelled import FRAMES, SPLIT, LabelledFrames, official_split
+from tasks.nyu import data
+from tasks.nyu.readers import LabelledFrames, SingleFrames, official_split
+from tasks.nyu.settings import DEPTH, FILES, FRAMES, SPLIT, WEIGHTS
 
-LABELLED = {"frames": "labelled", "init": "scratch"}
-SINGLE = {"frames": "single", "init": "scratch"}
+LABELLED = replace(DEPTH, frames="labelled")
+SINGLE = replace(DEPTH, frames="single")
 SCENES = ["kitchen_0001", "kitchen_0001", "study_0002", "cafe_0003", "cafe_0003"]
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (5, 60, 80, 3), np.uint8).repeat(8, 1).repeat(8, 2)
@@ -79,7 +80,7 @@ def write_single(
 def count_as_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what lies there be the official files, for once."""
     md5 = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in (FRAMES, SPLIT)}
-    monkeypatch.setattr(data, "OFFICIAL_MD5", md5)
+    monkeypatch.setattr(data, "FILES", {name: ("", checksum) for name, checksum in md5.items()})
 
 
 @pytest.fixture
@@ -256,9 +257,10 @@ def test_single_frames_are_real_since_no_checksum_tells_whose_they_are(single: P
 
 
 def test_what_is_downloaded_is_what_is_checked() -> None:
-    arguments = Registry().find("task", "nyu").arguments
-    downloads = {name: checksum for name, (_, checksum) in arguments["downloads"].items()}
-    assert downloads == {**data.OFFICIAL_MD5, **dict(pretrained.FILES.values())}
+    downloads = Registry().find("task", "nyu").arguments["downloads"]
+    assert downloads is FILES
+    assert set(downloads) == {FRAMES, SPLIT, *WEIGHTS.values()}
+    assert all(address.endswith(f"/{name}") for name, (address, _) in downloads.items())
 
 
 def test_a_large_file_is_checked_once(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +278,8 @@ def test_describing_the_data_does_not_import_torch() -> None:
 import sys
 from pathlib import Path
 from tasks.nyu.data import describe
-rooms = {"frames": "rooms", "init": "scratch", "rooms": 2, "views": 1}
-print(describe("smoke", rooms, Path()).source)
+from tasks.nyu.settings import PROFILES
+print(describe("smoke", PROFILES["smoke"], Path()).source)
 assert "torch" not in sys.modules
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -306,28 +308,28 @@ def test_a_missing_or_changed_official_file_is_refused(labelled: Path, name: str
     assert "python -m harness data fetch nyu" in complaint
 
 
-WRONG_LABELLED = {
+WRONG_LABELLED: dict[str, tuple[dict[str, Any], str]] = {
     "no images": ({"images": None}, "has no data set 'images'"),
     "no depths": ({"depths": None}, "has no data set 'depths'"),
     "rows first": (
         {"images": np.zeros((5, 480, 640, 3), np.uint8)},
-        "'images' has the shape (5, 480, 640, 3) and not (n, 3, 640, 480)",
+        "'images' has the shape (5, 480, 640, 3), not (n, 3, 640, 480)",
     ),
     "fractions": (
         {"images": np.zeros((5, 3, 640, 480), np.float32)},
-        "'images' holds float32 and not uint8",
+        "'images' holds float32, not uint8",
     ),
     "millimetres": (
         {"depths": np.zeros((5, 640, 480), np.uint16)},
-        "'depths' holds uint16 and not float32",
+        "'depths' holds uint16, not float32",
     ),
     "a missing pair": (
         {"depths": np.zeros((4, 640, 480), np.float32)},
-        "has 5 images, 4 depths and 5 scenes, which do not pair",
+        "has 5 images, 4 depths and 5 scenes, which do not match",
     ),
     "a missing scene": (
         {"scenes": SCENES[:4]},
-        "has 5 images, 5 depths and 4 scenes, which do not pair",
+        "has 5 images, 5 depths and 4 scenes, which do not match",
     ),
 }
 
@@ -344,9 +346,9 @@ def test_wrong_labelled_frames_are_refused(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (None, "is not there"),
-        (b"", "is truncated or no HDF5 file"),
-        (b"MATLAB 5.0 MAT-file" + bytes(1000), "is truncated or no HDF5 file"),
+        (None, "does not exist"),
+        (b"", "is truncated, or not an HDF5 file"),
+        (b"MATLAB 5.0 MAT-file" + bytes(1000), "is truncated, or not an HDF5 file"),
     ],
 )
 def test_what_is_no_hdf5_is_refused(tmp_path: Path, content: bytes | None, complaint: str) -> None:
@@ -359,7 +361,7 @@ def test_a_truncated_hdf5_is_refused(tmp_path: Path) -> None:
     write_labelled(tmp_path / FRAMES)
     whole = (tmp_path / FRAMES).read_bytes()
     (tmp_path / FRAMES).write_bytes(whole[: len(whole) // 2])
-    assert "is truncated or no HDF5 file" in refusal(lambda: LabelledFrames(tmp_path / FRAMES))
+    assert "is truncated, or not an HDF5 file" in refusal(lambda: LabelledFrames(tmp_path / FRAMES))
 
 
 def test_damaged_pixels_are_refused(tmp_path: Path) -> None:
@@ -374,15 +376,15 @@ def test_damaged_pixels_are_refused(tmp_path: Path) -> None:
     assert "'images' cannot be read" in refusal(lambda: frames.image(0))
 
 
-WRONG_SPLIT = {
+WRONG_SPLIT: dict[str, tuple[dict[str, Any], str]] = {
     "no test frames": ({"test": None}, "has no 'testNdxs'"),
     "counting from zero": ({"train": (0, 1, 2)}, "names frame 0, where the frames are 1 to 5"),
     "too many": ({"test": (4, 6)}, "names frame 6, where the frames are 1 to 5"),
-    "none": ({"test": ()}, "'testNdxs' holds no numbers of frames"),
-    "names": ({"test": ("a", "b")}, "'testNdxs' holds no numbers of frames"),
+    "none": ({"test": ()}, "'testNdxs' does not hold frame numbers"),
+    "names": ({"test": ("a", "b")}, "'testNdxs' does not hold frame numbers"),
     "fractions": ({"test": (4.0, 4.5)}, "names frame 4.5, where the frames are 1 to 5"),
     "no number": ({"test": (4.0, np.nan)}, "names frame nan, where the frames are 1 to 5"),
-    "overlap": ({"test": (3, 4)}, "has frame 3 in training and in tests"),
+    "overlap": ({"test": (3, 4)}, "has frame 3 in both training and test"),
 }
 
 
@@ -397,7 +399,7 @@ def test_a_wrong_split_is_refused(case: str, tmp_path: Path) -> None:
 def test_a_split_that_is_no_matlab_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / SPLIT).write_bytes(content)
     complaint = refusal(lambda: official_split(tmp_path / SPLIT, 5))
-    assert "is truncated or no MATLAB file" in complaint
+    assert "is truncated, or not a MATLAB file" in complaint
 
 
 def test_a_truncated_split_is_refused(tmp_path: Path) -> None:
@@ -405,29 +407,29 @@ def test_a_truncated_split_is_refused(tmp_path: Path) -> None:
     whole = (tmp_path / SPLIT).read_bytes()
     (tmp_path / SPLIT).write_bytes(whole[:400])
     complaint = refusal(lambda: official_split(tmp_path / SPLIT, 1000))
-    assert "is truncated or no MATLAB file" in complaint
+    assert "is truncated, or not a MATLAB file" in complaint
 
 
-WRONG_SINGLE = {
+WRONG_SINGLE: dict[str, tuple[dict[str, Any], str]] = {
     "no depth": ({"depth": None}, "has no data set 'depth'"),
     "no picture": ({"rgb": None}, "has no data set 'rgb'"),
     "rows first": (
         {"rgb": np.zeros((480, 640, 3), np.uint8)},
-        "'rgb' has the shape (480, 640, 3) and not (3, 480, 640)",
+        "'rgb' has the shape (480, 640, 3), not (3, 480, 640)",
     ),
     "another size": (
         {"depth": np.zeros((240, 320), np.float32)},
-        "'depth' has the shape (240, 320) and not (480, 640)",
+        "'depth' has the shape (240, 320), not (480, 640)",
     ),
     "no pixels": (
         {"depth": np.zeros((0, 640), np.float32)},
-        "'depth' has the shape (0, 640) and not (480, 640)",
+        "'depth' has the shape (0, 640), not (480, 640)",
     ),
     "a single number": (
         {"depth": h5py.Empty("f4"), "rgb": IMAGES[0]},
-        "'rgb' has the shape (480, 640, 3) and not (3, 480, 640)",
+        "'rgb' has the shape (480, 640, 3), not (3, 480, 640)",
     ),
-    "doubles": ({"depth": DEPTHS[0].astype(np.float64)}, "'depth' holds float64 and not float32"),
+    "doubles": ({"depth": DEPTHS[0].astype(np.float64)}, "'depth' holds float64, not float32"),
 }
 
 
@@ -513,7 +515,7 @@ def test_what_systems_leave_beside_frames_is_no_frame(single: Path) -> None:
 def test_what_macos_keeps_beside_a_file_is_named_if_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "._frames.mat").write_bytes(APPLE_DOUBLE + bytes(200))
     complaint = refusal(lambda: LabelledFrames(tmp_path / "._frames.mat"))
-    assert "is what macOS keeps beside a file" in complaint
+    assert "is a metadata file of macOS" in complaint
 
 
 def test_frames_may_lie_behind_a_link_with_spaces_and_umlauts(single: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from benchmarks.psmm import published_formulation, published_loss
+from benchmarks.speed.psmm import published_formulation, published_loss
 from harness.prunable import prunable_weights
 from tasks.ptb import model as module
 from tasks.ptb.model import PSMM, MixtureLoss, Recurrence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,18 @@ from harness.command_line import main
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import plan
-from tasks.psmnet import data, motorcycle, scenes
-from tasks.psmnet.metrics import Errors
+from tasks.psmnet import data, scenes
+from tasks.psmnet.formats import Pair
 from tasks.psmnet.model import NETWORKS
-from tasks.psmnet.pairs import Pair, Parts
-from tasks.psmnet.task import Stereo, _stacked
+from tasks.psmnet.official import Parts
+from tasks.psmnet.settings import PROFILES
+from tasks.psmnet.task import Errors, Stereo, _stacked
 
-SMOKE = plan(Registry(), "psmnet", "dense", profile="smoke").settings
+SMOKE = PROFILES["smoke"]
 
 
 def build(**changes: Any) -> Stereo:
-    return Stereo({**SMOKE, **changes}, Path(), torch.device("cpu"))
+    return Stereo(replace(SMOKE, **changes), Path(), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_training_and_test_scenes_differ(task: Stereo) -> None:
 
 def test_scenes_are_stamped_synthetic() -> None:
     assert data.describe("smoke", SMOKE, Path()).source == "synthetic"
-    more = {**SMOKE, "training_scenes": 40}
+    more = replace(SMOKE, training_scenes=40)
     assert data.describe("", more, Path()).sha256 != data.describe("", SMOKE, Path()).sha256
 
 
@@ -158,7 +160,7 @@ def test_the_baseline_is_the_best_constant_of_the_training_scenes(task: Stereo) 
 
 
 def test_the_test_includes_the_motorcycle(task: Stereo) -> None:
-    disparity = motorcycle.load().disparity
+    disparity = data.motorcycle().disparity
     by_hand = float(np.abs(disparity[disparity > 0].astype(float) - 17).mean())
     result = task.evaluate(Constant(17), "test")
     assert result["motorcycle_end_point_error"] == pytest.approx(by_hand)
@@ -204,10 +206,10 @@ def test_crops_of_a_pair_belong_together(task: Stereo) -> None:
     assert torch.equal(whole_left[0, :, row : row + 32, column : column + 64], left[0])
 
 
-def test_scoring_batches_are_the_middles_of_training_images(task: Stereo) -> None:
-    middles = [task._training[number].disparity[32:64, 64:128].tobytes() for number in range(20)]
+def test_scoring_batches_are_the_centres_of_training_images(task: Stereo) -> None:
+    centres = [task._training[number].disparity[32:64, 64:128].tobytes() for number in range(20)]
     for _, _, known in task.scoring_batches(0):
-        assert all(disparity.numpy().tobytes() in middles for disparity in known)
+        assert all(disparity.numpy().tobytes() in centres for disparity in known)
 
 
 class Outputs(nn.Module):

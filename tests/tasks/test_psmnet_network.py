@@ -84,7 +84,9 @@ def test_each_output_adds_to_the_one_before() -> None:
     model = small("stacked_hourglass").eval()
     assert isinstance(model, StackedHourglass)
     with torch.no_grad():
-        nn.init.zeros_(model.classifiers[2][-1].weight)
+        last = model.classifiers[2].get_submodule("1")
+        assert isinstance(last, nn.Conv3d)
+        nn.init.zeros_(last.weight)
         first, second, third = model.costs(*pair())
     assert torch.equal(second, third)
     assert not torch.equal(first, second)

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 
 from harness.errors import RequestError
-from tasks.psmnet import data, kitti, motorcycle, sceneflow
-from tasks.psmnet.formats import read_disparity, read_picture, write_pfm, write_picture
-from tasks.psmnet.pairs import PairFiles
+from tasks.psmnet import data, official
+from tasks.psmnet.formats import PairFiles, read_disparity, read_picture, write_pfm, write_picture
+from tasks.psmnet.settings import STEREO
 
 
 def pfm(*rows: list[float], scale: bytes = b"-1.0", kind: bytes = b"Pf") -> bytes:
@@ -111,8 +112,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("a.pfm", b"Pf\n0 4\n-1.0\n", "is not a PFM of one channel"),
         ("a.pfm", pfm([1, 2], scale=b"nan"), "is not a PFM of one channel"),
         ("a.pfm", pfm([1, 2], scale=b"-inf"), "is not a PFM of one channel"),
-        ("a.pfm", b"\0\5\x16\7" + bytes(200), "is what macOS keeps beside a file"),
-        ("a.png", b"\0\5\x16\7" + bytes(200), "is what macOS keeps beside a file"),
+        ("a.pfm", b"\0\5\x16\7" + bytes(200), "is a metadata file of macOS"),
+        ("a.png", b"\0\5\x16\7" + bytes(200), "is a metadata file of macOS"),
         ("a.png", png(60_000, 60_000, 16, 0, b""), "is damaged: Image size .* exceeds limit"),
         ("a.pfm", pfm([1, 2])[:-1], "has 19 bytes; 2x1 numbers need 20"),
         ("a.pfm", pfm([1, 2]) + b"\0", "has 21 bytes; 2x1 numbers need 20"),
@@ -165,7 +166,7 @@ def film(subset: Path, name: str, *frames: str) -> None:
 def scene_flow(tmp_path: Path) -> Path:
     """A data folder with few and tiny films of all three subsets."""
     root = tmp_path / "psmnet" / "SceneFlow"
-    for number in reversed(range(sceneflow.HELD_OUT)):
+    for number in reversed(range(official.FILMS_PER_VALIDATION_FILM)):
         film(root / "FlyingThings3D", f"TRAIN/A/{number:04}", "0007", "0006")
     film(root / "FlyingThings3D", "TEST/C/0003", "0006")
     film(root / "Monkaa", "treeflight_x2", "0000")
@@ -173,12 +174,12 @@ def scene_flow(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SCENE_FLOW = {"dataset": "sceneflow"}
+SCENE_FLOW = replace(STEREO, dataset="sceneflow")
 
 
 def test_the_three_subsets_are_found_in_order(scene_flow: Path) -> None:
     root = scene_flow / "psmnet" / "SceneFlow"
-    parts = sceneflow.find(root)
+    parts = official.find_sceneflow(root)
 
     def names(pairs: list[PairFiles]) -> list[str]:
         return [pair.left.relative_to(root).as_posix() for pair in pairs]
@@ -232,7 +233,7 @@ def test_a_pair_that_is_not_complete_is_refused(
 def test_too_few_films_for_a_validation_part_are_refused(scene_flow: Path) -> None:
     things = scene_flow / "psmnet" / "SceneFlow" / "FlyingThings3D"
     shutil.rmtree(things / "frames_cleanpass" / "TRAIN" / "A" / "0000")
-    with pytest.raises(RequestError, match=r"19 training films in .*; 20 are the least"):
+    with pytest.raises(RequestError, match=r"19 training films in .*; at least 20 are needed"):
         data.describe("paper", SCENE_FLOW, scene_flow)
 
 
@@ -320,7 +321,7 @@ def benchmark(data_folder: Path, name: str, count: int) -> Path:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_first_160_pairs_of_kitti_are_learnt_from(tmp_path: Path, name: str) -> None:
     benchmark(tmp_path, name, 162)
-    parts = kitti.find(tmp_path / "psmnet" / LAYOUTS[name][0], kitti.BENCHMARKS[name])
+    parts = official.find_kitti(tmp_path / "psmnet" / LAYOUTS[name][0], official.BENCHMARKS[name])
     numbers = [
         [int(pair.left.name.removesuffix("_10.png")) for pair in part]
         for part in (parts.training, parts.validation, parts.test)
@@ -333,7 +334,7 @@ def test_the_first_160_pairs_of_kitti_are_learnt_from(tmp_path: Path, name: str)
 
 def test_what_systems_leave_beside_kittis_images_is_no_image(tmp_path: Path) -> None:
     leave_beside(benchmark(tmp_path, "kitti2015", 161))
-    parts = kitti.find(tmp_path / "psmnet" / "Kitti2015", kitti.BENCHMARKS["kitti2015"])
+    parts = official.find_kitti(tmp_path / "psmnet" / "Kitti2015", official.BENCHMARKS["kitti2015"])
     assert len(parts.test) == 1
 
 
@@ -341,19 +342,19 @@ def test_kitti_without_a_right_image_is_refused(tmp_path: Path) -> None:
     training = benchmark(tmp_path, "kitti2015", 161)
     (training / "image_3" / "000007_10.png").unlink()
     with pytest.raises(RequestError, match=r"000007_10.png has no image .*image_3"):
-        data.describe("paper", {"dataset": "kitti2015"}, tmp_path)
+        data.describe("paper", replace(STEREO, dataset="kitti2015"), tmp_path)
 
 
 def test_kitti_with_too_few_disparities_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="0 disparities at"):
-        data.describe("paper", {"dataset": "kitti2012"}, tmp_path)
+        data.describe("paper", replace(STEREO, dataset="kitti2012"), tmp_path)
 
 
 # The motorcycle
 
 
 def test_the_motorcycle_is_real_and_its_disparities_fit_its_images() -> None:
-    pair = motorcycle.load()
+    pair = data.motorcycle()
     assert pair.left.shape == pair.right.shape == (250, 370, 3)
     known = pair.disparity > 0
     assert 3 < pair.disparity[known].min() < pair.disparity.max() < 30
@@ -373,14 +374,12 @@ def test_the_motorcycle_is_real_and_its_disparities_fit_its_images() -> None:
 def test_a_motorcycle_that_is_damaged_or_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    copies = [Path(shutil.copy(path, tmp_path)) for path in motorcycle.files()]
-    monkeypatch.setattr(motorcycle, "files", lambda: copies)
+    copies = [Path(shutil.copy(path, tmp_path)) for path in data.motorcycle_files()]
+    monkeypatch.setattr(data, "motorcycle_files", lambda: copies)
     file = tmp_path / name
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(RequestError, match=rf"^psmnet: {file} is (damaged|truncated)"):
-        motorcycle.load()
+        data.motorcycle()
     file.unlink()
     with pytest.raises(RequestError, match=rf"^psmnet: cannot read {file}: No such file"):
-        data.describe(
-            "smoke", {"dataset": "scenes", "training_scenes": 20, "test_scenes": 1}, tmp_path
-        )
+        data.describe("embedded", STEREO, tmp_path)

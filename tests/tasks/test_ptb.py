@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from harness.data.description import DataDescription
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.registry import Registry
-from harness.results.head import head
+from harness.results.records import new_record
 from harness.scoring import magnitudes
 from harness.spec import plan
 from harness.task import Split
 from tasks.ptb import data, documentation
 from tasks.ptb.model import PSMM, State
+from tasks.ptb.settings import PROFILES, TEXT
 from tasks.ptb.task import PennTreebank
 
 EOS, UNK = data.END_OF_SENTENCE, data.UNKNOWN
@@ -48,11 +50,10 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def make_task(text: Path) -> MakeTask:
     """Return a builder of the task on that text; settings by keyword."""
-    entry = Registry().find("task", "ptb")
+    letters = replace(TEXT, text=str(text), window=5, hidden=6, minimum_count=1)
 
     def build(**changes: Any) -> PennTreebank:
-        defaults = {"text": str(text), "window": 5, "hidden": 6, "minimum_count": 1}
-        return PennTreebank({**entry.arguments["settings"], **defaults, **changes}, text, CPU)
+        return PennTreebank(replace(letters, **changes), text, CPU)
 
     return build
 
@@ -61,14 +62,14 @@ def make_task(text: Path) -> MakeTask:
 
 
 def test_each_line_ends_in_one_end_of_sentence(text: Path) -> None:
-    corpus = data.read({"text": str(text), "words": 0}, text)
+    corpus = data.read(replace(TEXT, text=str(text)), text)
     assert list(corpus.validation) == ["a", "b", EOS, "c", "a", "b", "a", EOS]
     assert (corpus.source, corpus.name) == ("real", "text of letters")
 
 
 def test_the_last_line_may_lack_its_line_end_and_lines_may_end_as_in_windows(text: Path) -> None:
     (text / "test.txt").write_bytes(b"b a\r\nc")
-    corpus = data.read({"text": str(text), "words": 0}, text)
+    corpus = data.read(replace(TEXT, text=str(text)), text)
     assert list(corpus.test) == ["b", "a", EOS, "c", EOS]
 
 
@@ -85,7 +86,7 @@ def test_the_last_line_may_lack_its_line_end_and_lines_may_end_as_in_windows(tex
 )
 def test_words_are_the_same_whichever_editor_wrote_them(text: Path, written: bytes) -> None:
     (text / "train.txt").write_bytes(written)
-    corpus = data.read({"text": str(text), "words": 0}, text)
+    corpus = data.read(replace(TEXT, text=str(text)), text)
     assert list(corpus.train) == ["b", "a", EOS, "c", EOS]
 
 
@@ -93,18 +94,18 @@ def test_a_part_that_is_a_folder_is_refused(text: Path) -> None:
     (text / "train.txt").unlink()
     (text / "train.txt").mkdir()
     with pytest.raises(RequestError, match=r"cannot read .*train\.txt: Is a directory"):
-        data.read({"text": str(text), "words": 0}, text)
+        data.read(replace(TEXT, text=str(text)), text)
 
 
 def test_a_text_may_lie_behind_a_link_with_spaces_and_umlauts(text: Path, tmp_path: Path) -> None:
     link = tmp_path / "Größte Texte"
     link.symlink_to(text)
-    read = [data.read({"text": str(folder), "words": 0}, tmp_path) for folder in (text, link)]
+    read = [data.read(replace(TEXT, text=str(folder)), tmp_path) for folder in (text, link)]
     assert read[0].description().sha256 == read[1].description().sha256
 
 
 def test_the_setting_words_cuts_each_part(text: Path) -> None:
-    corpus = data.read({"text": str(text), "words": 3}, text)
+    corpus = data.read(replace(TEXT, text=str(text), words=3), text)
     assert [corpus.train, corpus.validation, corpus.test] == [
         ["a", "b", "a"],
         ["a", "b", EOS],
@@ -130,7 +131,7 @@ def test_words_of_the_test_part_only_are_unknown(make_task: MakeTask) -> None:
 
 def test_the_fingerprint_is_that_of_the_words_in_their_parts(text: Path) -> None:
     def fingerprint() -> str:
-        return data.describe("embedded", {"text": str(text), "words": 0}, text).sha256
+        return data.describe("embedded", replace(TEXT, text=str(text)), text).sha256
 
     original = fingerprint()
     (text / "test.txt").write_text("b  a zebra \nc a a b")
@@ -153,8 +154,8 @@ def test_the_fingerprint_is_that_of_the_words_in_their_parts(text: Path) -> None
         (b"caf\xe9\n", "is not UTF-8 at byte 3, which is 0xe9; save it as UTF-8"),
         ("a b\n".encode("utf-16"), "is UTF-16 or UTF-32; save it as UTF-8"),
         ("a b\n".encode("utf-32"), "is UTF-16 or UTF-32; save it as UTF-8"),
-        ("a b\n".encode("utf-16-le"), "has a NUL at character 1"),
-        (bytes(12), "has a NUL at character 0"),
+        ("a b\n".encode("utf-16-le"), "has a NUL character at 1"),
+        (bytes(12), "has a NUL character at 0"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line(
@@ -163,34 +164,34 @@ def test_a_bad_file_is_refused_in_one_line(
     file = text / f"{part}.txt"
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(RequestError, match=complaint) as refusal:
-        data.describe("embedded", {"text": str(text), "words": 0}, text)
+        data.describe("embedded", replace(TEXT, text=str(text)), text)
     assert str(file) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    complaint = "text=documentatoin: is no folder; did you mean 'documentation'"
+    complaint = "text=documentatoin: is not a folder; did you mean 'documentation'"
     with pytest.raises(RequestError, match=complaint):
-        data.read({"text": "documentatoin", "words": 0, "reader": "own"}, tmp_path)
+        data.read(replace(TEXT, text="documentatoin"), tmp_path)
 
 
 def test_a_record_names_the_text_and_not_the_folder_where_it_lies(text: Path) -> None:
     wanted = plan(Registry(), "ptb", "dense", overrides={"text": str(text)})
     assert wanted.settings["text"] == str(text)
-    said = head(wanted, "done", None)
+    said = new_record(wanted, "done", None)
     assert said["settings"]["text"] == "letters"
     assert str(text.parent) not in json.dumps(said)
 
 
 def test_a_text_that_is_shorter_than_a_window_is_refused(make_task: MakeTask) -> None:
-    with pytest.raises(RequestError, match=r"a window of 9 words does not fit.* at most the 8 of"):
+    with pytest.raises(RequestError, match=r"window=9: does not fit.* at most the 8 of"):
         make_task(window=9)
     with pytest.raises(RequestError, match="at least 2 words"):
         make_task(window=1)
 
 
 def test_a_vocabulary_without_room_for_words_is_refused() -> None:
-    with pytest.raises(RequestError, match="vocabulary=2: has no room for words beside <eos> and"):
+    with pytest.raises(RequestError, match="vocabulary=2: has no room for words besides <eos> and"):
         data.vocabulary(["a", EOS], 1, 2)
 
 
@@ -207,17 +208,17 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         content = f" the {part} part \n of N words \n".encode()
         (folder / f"ptb.{part}.txt").write_bytes(content)
         checksums[f"ptb.{part}.txt"] = hashlib.md5(content).hexdigest()
-    monkeypatch.setattr(data, "OFFICIAL_MD5", checksums)
+    monkeypatch.setattr(data, "FILES", {name: ("", md5) for name, md5 in checksums.items()})
     return tmp_path
 
 
 def describe_official(data_folder: Path) -> DataDescription:
-    return data.describe("paper", {"text": "official", "reader": "own", "words": 0}, data_folder)
+    return data.describe("paper", replace(TEXT, text="official"), data_folder)
 
 
 def test_the_official_files_are_recognised_by_their_checksums(official: Path) -> None:
     assert describe_official(official).source == "official"
-    corpus = data.read({"text": "official", "reader": "own", "words": 0}, official)
+    corpus = data.read(replace(TEXT, text="official"), official)
     assert list(corpus.test) == ["the", "test", "part", EOS, "of", "N", "words", EOS]
 
 
@@ -239,9 +240,8 @@ def test_a_missing_official_file_is_refused_with_the_place_where_it_belongs(tmp_
 
 
 def test_the_paper_profile_asks_for_the_official_files_and_the_embedded_one_for_none() -> None:
-    arguments = Registry().find("task", "ptb").arguments
-    assert arguments["profiles"]["paper"]["text"] == "official"
-    assert arguments["settings"]["text"] == "documentation"
+    assert PROFILES["paper"].text == "official"
+    assert PROFILES["embedded"].text == "documentation"
 
 
 # The documentation
@@ -336,7 +336,7 @@ def test_a_topic_is_in_one_part_and_a_repeated_paragraph_is_read_once(
 
 
 def test_the_documentation_is_divided_by_words_80_10_10() -> None:
-    corpus = data.read({"text": "documentation", "words": 0}, Path())
+    corpus = data.read(TEXT, Path())
     parts = (corpus.train, corpus.validation, corpus.test)
     total = sum(map(len, parts))
     assert total > 30_000
@@ -351,7 +351,8 @@ def test_describing_the_data_does_not_import_torch() -> None:
 import sys
 from pathlib import Path
 from tasks.ptb.data import describe
-print(describe("embedded", {"text": "documentation", "words": 0}, Path()).sha256)
+from tasks.ptb.settings import TEXT
+print(describe("embedded", TEXT, Path()).sha256)
 assert "torch" not in sys.modules and "numpy" not in sys.modules
 """
     result = subprocess.run(

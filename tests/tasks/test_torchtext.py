@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.command_line import main
 from tasks.ptb import data
+from tasks.ptb.settings import TEXT
 
 INSTALLED = importlib.util.find_spec("torchtext") is not None
 with_torchtext = pytest.mark.skipif(not INSTALLED, reason="torchtext: tox -e torchtext")
@@ -34,16 +36,16 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "ptb" / f"ptb.{part}.txt").write_text(text)
     checksums = {part: hashlib.md5(text.encode()).hexdigest() for part, text in TEXTS.items()}
     monkeypatch.setattr(penntreebank, "MD5", checksums)
-    ours = {f"ptb.{part}.txt": checksum for part, checksum in checksums.items()}
-    monkeypatch.setattr(data, "OFFICIAL_MD5", ours)
+    ours = {f"ptb.{part}.txt": ("", checksum) for part, checksum in checksums.items()}
+    monkeypatch.setattr(data, "FILES", ours)
     return tmp_path
 
 
 @with_torchtext
 def test_both_readers_give_the_same_words(official: Path) -> None:
-    settings = {"text": "official", "words": 0}
     own, theirs = (
-        data.read({**settings, "reader": reader}, official) for reader in ("own", "torchtext")
+        data.read(replace(TEXT, text="official", reader=reader), official)
+        for reader in ("own", "torchtext")
     )
     assert own == theirs
     assert own.test == ["the", "zebra", "of", "N", "<eos>"]

@@ -1,31 +1,15 @@
-"""What the tests of the commands share."""
+"""A command whose runs, too, are carried out in the process of the test."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from in_this_process import Command, InThisProcess, Said
-from workbench import NOT_MEASURED
 
-from harness.command_line import main
-from harness.engine.final_costs import MEASURED
+from harness.executors.debug import Debug
+from tests.helpers.commands import Command
 
 
 @pytest.fixture
-def command(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    """Carry out a command in this process, in an empty folder; final networks are not measured."""
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
-    monkeypatch.setattr("harness.commands.matrix.find_executor", lambda name: InThisProcess)
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-
-    def carried_out(*words: object) -> Said:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return carried_out
+def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Execute a command and the runs of a matrix in this process, in an empty folder."""
+    monkeypatch.setattr("harness.matrix.request.find_executor", lambda name: Debug)
+    return command

@@ -1,4 +1,4 @@
-"""What would be run, and running it once more."""
+"""``--dry-run`` and ``--again``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from in_this_process import Command
-from workbench import POINTS
 
-from harness.storage.store import Record, Store
+from harness.record import Record
+from harness.storage.store import Store
+from tests.helpers.commands import Command
+from tests.helpers.workbench import POINTS
 
 RUN = ("run", "--task", "points", "--plugin", POINTS, "--profile", "smoke")
 MATRIX = ("matrix", "--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
@@ -40,7 +41,7 @@ def everything(folder: Path) -> dict[str, int]:
 
 
 class TestDryRun:
-    def test_it_says_what_would_be_run_and_writes_nothing(
+    def test_it_shows_what_would_be_run_and_writes_nothing(
         self, command: Command, tmp_path: Path
     ) -> None:
         said = command(*MATRIX, "--pruners", "dense,snip", "--seeds", "0-1", "--dry-run")
@@ -55,7 +56,9 @@ class TestDryRun:
         assert summary == "command-line: 4 runs: 4 waiting"
         assert everything(tmp_path) == {}
 
-    def test_what_is_done_is_told_from_what_waits(self, command: Command, tmp_path: Path) -> None:
+    def test_done_and_waiting_runs_are_distinguished(
+        self, command: Command, tmp_path: Path
+    ) -> None:
         command(*RUN, "--pruner", "dense")
         before = everything(tmp_path)
         words = (*MATRIX, "--pruners", "dense,snip", "--dry-run", "--json")
@@ -68,7 +71,7 @@ class TestDryRun:
         assert command(*RUN, "--pruner", "snip", "--dry-run").out.startswith("waiting   points-s")
         assert everything(tmp_path) == before
 
-    def test_a_run_that_failed_would_be_tried_again(self, command: Command, tmp_path: Path) -> None:
+    def test_a_failed_run_would_be_retried(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "moody.py").write_text(FAILING_ONCE)
         (tmp_path / "bad").touch()
         words = (*RUN, "--pruner", "moody", "--sparsity", "0", "--plugin", "moody.py")
@@ -77,18 +80,18 @@ class TestDryRun:
 
 
 class TestAgain:
-    def test_a_run_is_carried_out_once_more_and_replaces_the_old_one(
-        self, command: Command
-    ) -> None:
+    def test_a_repeated_run_replaces_the_old_one(self, command: Command) -> None:
         command(*RUN, "--pruner", "snip")
         old = the_record()
         said = command(*RUN, "--pruner", "snip", "--again")
         assert said.code == 0
-        assert said.err.splitlines()[-1] == "the new result is equal to the old one, costs aside"
+        assert (
+            said.err.splitlines()[-1] == "the new result is equal to the old one, apart from costs"
+        )
         assert the_record()["cost"]["train_seconds"] != old["cost"]["train_seconds"]
         assert [path.name for path in Path("results").iterdir()] == [old["run_id"]]
 
-    def test_a_run_that_is_not_done_is_carried_out(self, command: Command) -> None:
+    def test_an_unfinished_run_is_simply_run(self, command: Command) -> None:
         assert command(*RUN, "--pruner", "dense", "--again").code == 0
         assert the_record()["status"] == "done"
 
@@ -110,13 +113,13 @@ class TestAgain:
         (tmp_path / "bad").touch()
         assert command(*words, "--again").code == 1
         assert the_record() == old
-        assert "once more: 1 run: 1 failed" in command("status").out
+        assert "repeated runs: 1 run: 1 failed" in command("status").out
         (tmp_path / "bad").unlink()
         assert command(*words, "--again").code == 0
         assert the_record()["status"] == "done"
         assert not Path("results", "again").exists()
 
-    def test_what_was_interrupted_while_it_was_replaced_is_not_lost(
+    def test_a_result_is_not_lost_if_its_replacement_is_interrupted(
         self, command: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         command(*RUN, "--pruner", "dense")
@@ -129,7 +132,7 @@ class TestAgain:
         assert "was done before" in said.err
         assert not Path("results", "again").exists()
 
-    def test_a_matrix_is_carried_out_once_more(self, command: Command) -> None:
+    def test_a_matrix_is_repeated(self, command: Command) -> None:
         words = (*MATRIX, "--pruners", "dense,snip")
         command(*RUN, "--pruner", "dense")
         (old,) = Store(Path("results")).records()

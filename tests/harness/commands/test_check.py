@@ -1,4 +1,4 @@
-"""The contract tests find what a real run would meet, and say what it is."""
+"""``check`` finds the problems that a real run would meet, and explains them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workbench import METHOD, NOT_MEASURED, POINTS
 
 from harness.command_line import main
-from harness.engine.final_costs import MEASURED
+from tests.helpers.workbench import METHOD, POINTS
 
-
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = {**dict.fromkeys(MEASURED), "reasons": dict.fromkeys(MEASURED, NOT_MEASURED)}
-    monkeypatch.setattr("harness.engine.finish.final_costs", lambda *arguments: costs)
-
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 Check = Callable[..., tuple[int, list[str]]]
 
 
 @pytest.fixture
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
-    """Check a method of this body on the points, and return the exit code and the lines."""
+    """Check a method with this body on the points, and return exit code and lines."""
 
     def run(body: str, *words: str) -> tuple[int, list[str]]:
         plugin = tmp_path / "tried.py"
@@ -38,7 +32,7 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
 
 
 @pytest.mark.slow
-def test_a_right_one_keeps_every_rule(check: Check) -> None:
+def test_a_correct_method_keeps_every_rule(check: Check) -> None:
     code, lines = check("run.train(epochs=1)\nrun.prune(Weights, crop, run.sparsity)\nrun.train()")
     assert code == 0, lines
     assert lines[-1] == "pruner tried keeps every rule"
@@ -54,16 +48,16 @@ while run.position < run.budget * run.steps_per_epoch:
 """
 
 
-def test_what_happens_every_few_dozen_steps_is_tried(check: Check) -> None:
+def test_a_method_that_acts_every_few_dozen_steps_is_tried_long_enough(check: Check) -> None:
     code, lines = check(PERIODIC)
     assert code == 1
-    assert lines[0].startswith("BROKEN  A run comes to its end: the criterion returned a Tensor,")
+    assert lines[0].startswith("BROKEN  A run finishes: the criterion returned a Tensor, not")
     assert all(line.startswith("untried ") for line in lines[1:-1])
     assert lines[-1] == "pruner tried breaks 1 rule"
 
 
 @pytest.mark.slow
-def test_settings_decide_what_is_tried(check: Check) -> None:
+def test_settings_apply_to_the_tried_run(check: Check) -> None:
     code, lines = check(PERIODIC, "--set", "epochs=8")
     assert code == 0, lines
 
@@ -83,8 +77,8 @@ def test_a_criterion_that_overwrites_the_network_breaks_a_rule(check: Check) -> 
 
 
 @pytest.mark.slow
-def test_a_program_that_forgets_what_it_knew_breaks_a_rule(check: Check) -> None:
-    """It is only found by ending attempts of the run."""
+def test_a_method_with_state_of_its_own_breaks_a_rule(check: Check) -> None:
+    """Only interrupted attempts reveal it."""
     body = """
     started = globals().setdefault("STARTED", [])
     started.append(1)
@@ -103,12 +97,14 @@ def test_a_program_that_forgets_what_it_knew_breaks_a_rule(check: Check) -> None
         ("pruner snip --task digts", "unknown task 'digts'; did you mean 'digits'?"),
         ("pruner snip --set width=0", "width=0: is less than 1"),
         ("pruner snip --set net=vit", "unknown setting 'net' for digits with snip"),
-        ("task digits --task ptb", "--task belongs to check pruner"),
+        ("task digits --task ptb", "--task is for check pruner only"),
         ("task digits --profile smoky", "has no profile 'smoky'; did you mean 'smoke'?"),
         ("pruner snip --plugin nowhere.py", "plug-in nowhere.py: cannot be read: No such file"),
     ],
 )
-def test_a_wrong_request(words: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_request_is_refused(
+    words: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", *words.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
@@ -140,7 +136,7 @@ class Limited(Points):
 @pytest.mark.parametrize(
     ("layer", "said"), [("relu6", "Hardtanh"), ("sigmoid", "Sigmoid"), ("relu", None)]
 )
-def test_what_stops_the_synaptic_flow_is_a_note_with_its_cause(
+def test_a_layer_that_stops_the_synaptic_flow_is_noted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, said: str | None
 ) -> None:
     (tmp_path / "points.py").write_text(POINTS.read_text())
@@ -153,4 +149,4 @@ def test_what_stops_the_synaptic_flow_is_a_note_with_its_cause(
     if said is None:
         assert "note" not in output
     else:
-        assert f"none reaches 0.weight: with all weights positive, {said} is so far bey" in output
+        assert f"none reaches 0.weight: with all weights positive, {said} saturates" in output

@@ -1,4 +1,4 @@
-"""A matrix, from its words to its exit code: each run in this process."""
+"""``matrix``, from its arguments to its exit code, with each run in this process."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from in_this_process import Command
-from records import record
-from workbench import POINTS
 
-from harness.matrix.plan import matrix_files
+from harness.matrix.manifest import manifest_files
 from harness.storage.store import Store
+from tests.helpers.commands import Command
+from tests.helpers.records import record
+from tests.helpers.workbench import POINTS
 
 WORDS = ("--tasks", "points", "--plugin", POINTS, "--profile", "smoke")
 
@@ -59,16 +59,14 @@ def plugins(tmp_path: Path) -> Path:
 
 
 class TestPlugins:
-    def test_a_pruner_that_does_not_import_has_failed(
-        self, command: Command, plugins: Path
-    ) -> None:
+    def test_a_pruner_that_does_not_import_fails(self, command: Command, plugins: Path) -> None:
         said = command("matrix", *WORDS, "--pruners", "dense,broken", "--plugin", "broken.py")
         assert said.code == 1
         assert said.out.startswith("command-line: 2 runs: 1 done, 1 failed\n")
         assert "broken.py, line 3: does not import: ValueError: boom" in said.out
 
     @pytest.mark.parametrize("tasks", ["broken_task", "points,broken_task"])
-    def test_a_task_that_does_not_import_has_failed(
+    def test_a_task_that_does_not_import_fails(
         self, command: Command, plugins: Path, tasks: str
     ) -> None:
         words = ("matrix", *WORDS[2:], "--tasks", tasks, "--pruners", "dense")
@@ -76,7 +74,7 @@ class TestPlugins:
         assert said.code == 1
         assert "\n  failed: dense on broken_task seed 0: task 'broken_task': broken.py" in said.out
 
-    def test_one_that_exits_or_interrupts_has_failed_and_says_where(
+    def test_a_method_that_exits_or_interrupts_fails_with_its_line(
         self, command: Command, plugins: Path
     ) -> None:
         names = "exits,interrupts,dense"
@@ -86,7 +84,7 @@ class TestPlugins:
         assert "ending.py, line 11: KeyboardInterrupt (more in failure.txt)" in said.out
         assert "3 runs: 1 done, 2 failed" in said.out
 
-    def test_the_same_file_counts_once_whatever_it_is_called(
+    def test_a_plug_in_with_several_names_is_loaded_once(
         self, command: Command, plugins: Path
     ) -> None:
         (plugins / "link.py").symlink_to("ending.py")
@@ -97,9 +95,7 @@ class TestPlugins:
         words += ["--pruners", "trains", "--sparsities", "0"]
         assert command("matrix", *WORDS, *words).code == 0
 
-    def test_a_suite_names_its_own_relative_to_itself(
-        self, command: Command, plugins: Path
-    ) -> None:
+    def test_plug_ins_of_a_suite_are_relative_to_it(self, command: Command, plugins: Path) -> None:
         (plugins / "suites").mkdir()
         suite = plugins / "suites" / "mine.toml"
         suite.write_text(
@@ -118,7 +114,7 @@ class TestPlugins:
 
 
 class TestSettings:
-    def test_a_run_that_does_not_know_one_is_left_out_with_the_reason(
+    def test_a_run_without_the_setting_is_left_out_with_the_reason(
         self, command: Command, plugins: Path
     ) -> None:
         words = ("--pruners", "dense,trains", "--sparsities", "0", "--plugin", "ending.py")
@@ -127,11 +123,12 @@ class TestSettings:
         assert said.out.startswith("command-line: 1 run: 1 done\n")
         assert "\n  left out: dense on points seed 0: has no setting 'share'\n" in said.out
 
-    def test_one_that_no_run_knows_is_refused(self, command: Command) -> None:
+    def test_a_setting_that_no_run_has_is_refused(self, command: Command) -> None:
         said = command("matrix", *WORDS, "--pruners", "dense", "--set", "epoch=2")
         assert said.code == 2
         assert said.err == (
-            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'?\n"
+            "error: unknown setting 'epoch' for all of these runs; did you mean 'epochs'? "
+            "(see: python -m harness list task NAME)\n"
         )
 
     @pytest.mark.parametrize(
@@ -139,17 +136,17 @@ class TestSettings:
         [
             ("--seeds 4-0", "--seeds 4-0: 4-0 ends before it begins"),
             ("--seeds 0-99999", "--seeds 0-99999: 0-99999 has more than 10,000 seeds"),
-            ("--seeds 0-2,1", "--seeds 0-2,1: has a value twice"),
+            ("--seeds 0-2,1", "--seeds 0-2,1: names a seed twice"),
             ("--seeds 0--2", "--seeds 0--2: is not a list of numbers, as in 0,1,2 or 0-4"),
             ("--seeds ,", "--seeds ,: is empty"),
             ("--seeds -1", "seed -1 is negative"),
             ("--sparsities 0.5,1.5", "sparsity 1.5 is outside [0, 1)"),
             ("--sparsities nan", "sparsity nan is outside [0, 1)"),
-            ("--tasks ,", "--tasks: is empty"),
+            ("--tasks ,", "the axis 'tasks' is empty"),
             ("--results=", "argument --results: the name is empty; . means the current folder"),
         ],
     )
-    def test_what_is_impossible_is_said_before_anything_runs(
+    def test_an_impossible_request_is_refused_before_anything_runs(
         self, command: Command, tmp_path: Path, words: str, complaint: str
     ) -> None:
         said = command("matrix", *WORDS, "--pruners", "dense", *words.split())
@@ -158,7 +155,7 @@ class TestSettings:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_it_says_what_begins(command: Command) -> None:
+def test_it_announces_each_start(command: Command) -> None:
     said = command("matrix", *WORDS, "--pruners", "dense", "--seeds", "0-1")
     first, second, *_ = said.err.splitlines()
     assert first == "command-line: 2 runs: 2 waiting"
@@ -166,7 +163,7 @@ def test_it_says_what_begins(command: Command) -> None:
     assert second.endswith(" starts")
 
 
-def test_a_damaged_record_costs_the_other_runs_nothing(command: Command) -> None:
+def test_a_damaged_record_does_not_affect_the_other_runs(command: Command) -> None:
     words = ("matrix", *WORDS, "--pruners", "dense", "--seeds", "0-1")
     command(*words)
     damaged, intact = Store(Path("results")).run_ids()
@@ -180,7 +177,7 @@ def test_a_damaged_record_costs_the_other_runs_nothing(command: Command) -> None
     assert sorted(state["status"] for state in states.values()) == ["damaged", "done"]
 
 
-def test_long_names_make_folders_that_can_be_made(command: Command, tmp_path: Path) -> None:
+def test_long_names_are_shortened_in_folder_names(command: Command, tmp_path: Path) -> None:
     name = "p" * 300
     Path("long.py").write_text(
         f"from harness.registry import pruner\n@pruner('{name}', title='P')\n"
@@ -194,11 +191,11 @@ def test_long_names_make_folders_that_can_be_made(command: Command, tmp_path: Pa
     (run_id,) = Store(Path("results")).run_ids()
     assert run_id.startswith("points-ppp")
     assert command("show", run_id).code == 0
-    assert len(matrix_files(Path("results"))) == 1
+    assert len(manifest_files(Path("results"))) == 1
 
 
 @pytest.mark.parametrize("words", ["show {}", "compare {} {}", "status --results {}", "merge {}"])
-def test_names_that_are_too_long_are_one_line(command: Command, words: str) -> None:
+def test_too_long_names_give_a_one_line_error(command: Command, words: str) -> None:
     Store(Path("results")).open_run("a")
     Store(Path("results")).save(record(run_id="a"))
     said = command(*words.format("x" * 300, "x" * 300).split())

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from records import RECORD, record
 
 from harness.command_line import main
-from harness.storage.store import SCHEMA, Store
+from harness.record import SCHEMA
+from harness.storage.store import Store
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 
@@ -28,7 +29,7 @@ def merge(target: Path, *folders: Path) -> int:
     return main(["merge", *map(str, folders), "--results", str(target)])
 
 
-def test_what_is_missing_is_taken_with_all_its_files(tmp_path: Path) -> None:
+def test_what_is_missing_is_copied_with_all_its_files(tmp_path: Path) -> None:
     store(tmp_path / "theirs")
     assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
     assert Store(tmp_path / "ours").record(RUN) == RECORD
@@ -51,7 +52,7 @@ def test_equal_outcomes_at_other_costs_are_no_conflict(
     store(tmp_path / "ours")
     store(tmp_path / "theirs", cost__step_ms=99.0)
     assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
-    assert capsys.readouterr().out == "1 here before\n"
+    assert capsys.readouterr().out == "1 already here\n"
     assert Store(tmp_path / "ours").record(RUN) == RECORD
 
 
@@ -69,7 +70,7 @@ def test_a_conflict_is_shown_and_ours_is_kept(
     assert Store(tmp_path / "ours").record(RUN) == RECORD
 
 
-def test_a_failure_is_taken_unless_the_run_was_tried_here(
+def test_a_failure_is_copied_unless_the_run_was_tried_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failed = record(status="failed", reason="out of memory")
@@ -77,7 +78,7 @@ def test_a_failure_is_taken_unless_the_run_was_tried_here(
     theirs.open_run(RUN)
     theirs.save_failure(failed, "Traceback")
     assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
-    assert capsys.readouterr().out == "1 taken that failed\n"
+    assert capsys.readouterr().out == "1 failed (record copied)\n"
     ours = Store(tmp_path / "ours")
     assert ours.failure(RUN) == failed
     assert ours.failure_details(RUN) == "Traceback"
@@ -111,7 +112,7 @@ def test_folders_that_cannot_be_merged(
 def test_a_folder_of_a_newer_schema_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is taken then, from another folder either."""
+    """Nothing is copied then, not even from another folder."""
     store(tmp_path / "readable")
     store(tmp_path / "theirs", schema=SCHEMA + 1)
     assert merge(tmp_path / "ours", tmp_path / "readable", tmp_path / "theirs") == 2
@@ -138,7 +139,7 @@ class TestDamage:
         (tmp_path / "theirs" / "bad").mkdir()
         (tmp_path / "theirs" / "bad" / "record.json").write_text(content)
         code, out, (line,) = self.merged(tmp_path, capsys)
-        assert (code, out) == (1, "1 damaged, 1 taken\n")
+        assert (code, out) == (1, "1 copied, 1 damaged\n")
         assert line.startswith(f"warning: {tmp_path / 'theirs' / 'bad' / 'record.json'}: is damag")
 
     def test_a_damaged_record_of_ours_is_kept(
@@ -149,7 +150,7 @@ class TestDamage:
         ours.write_text("{")
         code, out, (line,) = self.merged(tmp_path, capsys)
         assert (code, out) == (1, "1 damaged\n")
-        assert line.startswith(f"warning: {RUN} is not taken: {ours}: is damaged")
+        assert line.startswith(f"warning: {RUN} is not copied: {ours}: is damaged")
         assert ours.read_text() == "{"
 
     def test_a_damaged_failure_and_a_damaged_matrix(
@@ -159,7 +160,7 @@ class TestDamage:
         (theirs.open_run("bad") / "failure.json").mkdir()
         (tmp_path / "theirs" / "matrices" / "smoke-0a1b2c3d.json").mkdir(parents=True)
         code, out, lines = self.merged(tmp_path, capsys)
-        assert (code, out) == (1, "2 damaged, 1 taken\n")
+        assert (code, out) == (1, "1 copied, 2 damaged\n")
         assert [line.rpartition(": ")[2] for line in lines] == ["Is a directory"] * 2
 
     def test_a_run_of_which_a_file_cannot_be_read(
@@ -174,12 +175,12 @@ class TestDamage:
 
         monkeypatch.setattr("shutil.copy2", copy)
         code, out, (line,) = self.merged(tmp_path, capsys)
-        assert (code, out) == (1, "1 damaged, 1 taken\n")
+        assert (code, out) == (1, "1 copied, 1 damaged\n")
         assert line.endswith("network.safetensors: Permission denied")
         assert Store(tmp_path / "ours").run_ids() == [RUN]
 
 
-def test_a_run_whose_folder_was_renamed_is_taken_under_its_own_name(tmp_path: Path) -> None:
+def test_a_run_whose_folder_was_renamed_is_copied_under_its_own_name(tmp_path: Path) -> None:
     theirs = store(tmp_path / "theirs")
     (theirs.folder / RUN).rename(theirs.folder / "best")
     assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
@@ -194,7 +195,7 @@ def test_a_folder_of_the_users_in_that_of_a_run_does_not_matter(tmp_path: Path) 
     assert Store(tmp_path / "ours").run_ids() == [RUN]
 
 
-def test_a_folder_without_runs_is_refused_before_anything_is_taken(
+def test_a_folder_without_runs_is_refused_before_anything_is_copied(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(tmp_path / "theirs")

@@ -7,21 +7,18 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from records import record
 
 from harness.command_line import main
+from harness.matrix.dispatch import Tally
 from harness.matrix.executor import Outcome
-from harness.matrix.plan import (
-    Matrix,
-    matrix_files,
-    plan_matrix,
-    read_matrix,
-    reasons,
-    write_matrix,
-)
+from harness.matrix.manifest import manifest_files, read_manifest, write_manifest
+from harness.matrix.plan import Matrix, plan_matrix
+from harness.matrix.request import MatrixRequest
+from harness.matrix.state import reasons
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
 from harness.storage.store import Store
+from tests.helpers.records import record
 
 COMMAND = "python -m harness matrix --suite mine"
 
@@ -35,14 +32,14 @@ def matrix() -> Matrix:
     planned = plan_matrix(
         Suite(**changes), registry, overrides={}, plugins=(), data_folder=Path("data")
     )
-    return Matrix("mine", planned.plans, {"snip on nyu seed 0": {"reason": "no data"}})
+    return Matrix("mine", planned.plans, {"snip on nyu seed 0": record(reason="no data")})
 
 
 def test_a_matrix_in_all_states(
     tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(tmp_path)
-    write_matrix(matrix, tmp_path, COMMAND)
+    write_manifest(matrix, tmp_path, COMMAND)
     done, failed, at_work, skipped, waiting = matrix.plans
     for run_id in (done, failed, at_work, skipped):
         store.open_run(run_id)
@@ -71,8 +68,8 @@ def test_runs_of_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_same_matrix_is_remembered_once(tmp_path: Path, matrix: Matrix) -> None:
-    write_matrix(matrix, tmp_path, COMMAND)
-    write_matrix(matrix, tmp_path, COMMAND)
+    write_manifest(matrix, tmp_path, COMMAND)
+    write_manifest(matrix, tmp_path, COMMAND)
     assert len(list((tmp_path / "matrices").glob("*.json"))) == 1
 
 
@@ -83,12 +80,12 @@ def test_what_was_asked_for_is_remembered_as_records(tmp_path: Path) -> None:
     planned = plan_matrix(suite, registry, overrides={}, plugins=(), data_folder=tmp_path)
     embedded = Suite("mine", "Mine", (Axes(Names(("digits",)), Names(("snip",))),))
     here = plan_matrix(embedded, registry, overrides={}, plugins=(), data_folder=tmp_path)
-    write_matrix(Matrix("mine", here.plans, planned.left_out), tmp_path, COMMAND)
-    (file,) = matrix_files(tmp_path)
-    written = read_matrix(file)
+    write_manifest(Matrix("mine", here.plans, planned.left_out), tmp_path, COMMAND)
+    (file,) = manifest_files(tmp_path)
+    written = read_manifest(file)
     ((run_id, missing),) = written.runs.items()
     assert (missing["run_id"], missing["status"]) == (run_id, "missing")
-    assert missing["provenance"]["command"].startswith("python -m harness run --task digits")
+    assert str(missing["provenance"]["command"]).startswith("python -m harness run --task digits")
     impossible = written.left_out["snip on digits seed 0"]
     assert impossible["reason"] == "task 'digits' has no profile 'paper'"
     assert impossible["spec"]["sparsity"] == missing["spec"]["sparsity"]
@@ -99,11 +96,11 @@ def test_what_was_asked_for_is_remembered_as_records(tmp_path: Path) -> None:
 def test_a_matrix_that_is_damaged_is_told(
     tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_matrix(matrix, tmp_path, COMMAND)
+    write_manifest(matrix, tmp_path, COMMAND)
     (file,) = (tmp_path / "matrices").glob("*.json")
     file.write_text("{")
     assert main(["status", "--results", str(tmp_path)]) == 2
-    why = "is damaged; remove it, or ask for the matrix again"
+    why = "is damaged; remove it, or start the matrix again"
     assert capsys.readouterr().err == f"error: {file}: {why}\n"
 
 
@@ -143,21 +140,11 @@ def test_a_matrix_of_which_nothing_can_be_run_is_refused(
 def test_the_exit_code_of_a_matrix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: list[str], code: int
 ) -> None:
-    from harness.commands import matrix as command
+    def run(request: MatrixRequest, matrix: Matrix, progress: object) -> Tally:
+        outcomes = [Outcome(status, "why") for status in statuses]  # type: ignore[arg-type]
+        return Tally(len(outcomes), dict(zip(matrix.plans, outcomes, strict=True)))
 
-    def carry_out(
-        arguments: object,
-        make: object,
-        suite: object,
-        matrix: Matrix,
-        store: object,
-        tally: command.Tally,
-        estimates: object,
-    ) -> None:
-        for run_id, status in zip(matrix.plans, statuses, strict=True):
-            tally.settle(run_id, Outcome(status, "why"))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(command, "_carry_out", carry_out)
+    monkeypatch.setattr(MatrixRequest, "run", run)
     seeds = ",".join(map(str, range(len(statuses))))
     words = ["matrix", "--tasks", "digits", "--pruners", "dense", "--seeds", seeds]
     assert main([*words, "--results", str(tmp_path)]) == code
@@ -181,7 +168,7 @@ class TestFolders:
     def test_one_damaged_file_costs_one_line(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        write_matrix(matrix, tmp_path, COMMAND)
+        write_manifest(matrix, tmp_path, COMMAND)
         (tmp_path / "matrices" / "bad.json").write_text("[" * 100_000)
         store = Store(tmp_path)
         done, damaged, *_ = matrix.plans
@@ -193,7 +180,7 @@ class TestFolders:
         assert (code, error) == (
             0,
             f"warning: {tmp_path / 'matrices' / 'bad.json'}: is damaged; "
-            "remove it, or ask for the matrix again\n",
+            "remove it, or start the matrix again\n",
         )
         assert out.splitlines()[:2] == [
             "mine: 5 runs: 1 damaged, 1 done, 3 waiting",
@@ -220,7 +207,7 @@ class TestFolders:
     def test_with_json_it_is_one_object(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        write_matrix(matrix, tmp_path, COMMAND)
+        write_manifest(matrix, tmp_path, COMMAND)
         store = Store(tmp_path)
         done, failed, running, waiting, _ = matrix.plans
         for run_id in (done, failed, running, "other"):

@@ -1,4 +1,4 @@
-"""Archives that are what they should be, and archives that are not."""
+"""Unpacking archives: good, damaged and malicious ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_archive_is_unpacked_once(pack: Pack, tmp_path: Path, folder: Path) -
 
 
 @both
-def test_what_is_there_is_left_alone(pack: Pack, tmp_path: Path, folder: Path) -> None:
+def test_existing_files_are_kept(pack: Pack, tmp_path: Path, folder: Path) -> None:
     (folder / "c.txt").write_text("precious")
     assert unpack(pack(tmp_path, {"set/a.txt": b"a", "c.txt": b"c"}), folder)
     assert everything(folder) == {"set/a.txt": b"a", "c.txt": b"precious"}
@@ -81,9 +81,7 @@ def test_a_member_that_leaves_the_folder_is_refused(
 
 
 @both
-def test_a_file_that_was_removed_is_unpacked_again(
-    pack: Pack, tmp_path: Path, folder: Path
-) -> None:
+def test_a_removed_file_is_unpacked_again(pack: Pack, tmp_path: Path, folder: Path) -> None:
     members = {"set/a.txt": b"a", "set/b.txt": b"b"}
     archive = pack(tmp_path, members)
     unpack(archive, folder)
@@ -99,7 +97,7 @@ def test_a_link_in_a_tar_file_is_refused(tmp_path: Path, folder: Path) -> None:
         member = tarfile.TarInfo("door")
         member.type, member.linkname = tarfile.SYMTYPE, "data"
         archive.addfile(member)
-    with pytest.raises(RequestError, match="its member 'door' is no plain file"):
+    with pytest.raises(RequestError, match="its member 'door' is not a plain file"):
         unpack(path, folder)
     assert not list(folder.iterdir())
 
@@ -109,14 +107,12 @@ def test_a_link_in_a_zip_file_is_refused(tmp_path: Path, folder: Path) -> None:
     member.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         archive.writestr(member, "data")
-    with pytest.raises(RequestError, match="its member 'door' is no plain file"):
+    with pytest.raises(RequestError, match="its member 'door' is not a plain file"):
         unpack(tmp_path / "some.zip", folder)
 
 
 @both
-def test_an_archive_that_is_cut_short_leaves_nothing(
-    pack: Pack, tmp_path: Path, folder: Path
-) -> None:
+def test_a_truncated_archive_leaves_nothing(pack: Pack, tmp_path: Path, folder: Path) -> None:
     content = bytes(range(256)) * 64
     archive = pack(tmp_path, {"set/a": content, "set/b": content[::-1]})
     archive.write_bytes(archive.read_bytes()[:-200])
@@ -152,7 +148,7 @@ def test_an_archive_that_is_a_folder_is_refused(pack: Pack, tmp_path: Path, fold
 
 
 @both
-def test_an_archive_beside_its_files_is_not_unpacked_into_a_folder_that_is_only_read(
+def test_an_unpacked_archive_is_not_unpacked_again_on_a_read_only_disk(
     pack: Pack, tmp_path: Path, small_disk: Path, remount: Callable[[Path, str], None]
 ) -> None:
     archive = pack(tmp_path, {"a.txt": b"a"})

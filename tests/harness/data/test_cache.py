@@ -1,4 +1,4 @@
-"""Where decoded copies of data lie."""
+"""The cache folder for decoded copies of data."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import platformdirs
 import pytest
 
 from harness.command_line import main
-from harness.data.decoded import VARIABLE, cache_folder
+from harness.data.cache import VARIABLE, cache_folder
 from harness.errors import RequestError
 from harness.matrix import worker
-from harness.matrix.executor import Order
+from harness.matrix.executor import Job
 from harness.registry import Registry
 from harness.signals import Stop
 from harness.spec import plan
 
 
-def test_the_option_comes_before_the_variable_and_that_before_the_users_folder(
+def test_the_option_overrides_the_variable_which_overrides_the_users_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "home" / name)
@@ -29,7 +29,7 @@ def test_the_option_comes_before_the_variable_and_that_before_the_users_folder(
     assert cache_folder() == tmp_path / "Ä option"
 
 
-def test_a_relative_folder_is_that_of_the_command(
+def test_a_relative_folder_is_resolved_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "")
@@ -47,14 +47,14 @@ def test_a_file_is_refused_as_a_cache_folder(
     assert capsys.readouterr().err == f"error: --cache {tmp_path / 'file'}: is not a folder\n"
 
 
-def test_without_a_home_folder_one_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_folder_a_cache_folder_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: Path("~/.cache", name))
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(RequestError, match=r"there is no home folder .*--cache DIR"):
         cache_folder()
 
 
-def test_the_cache_does_not_decide_what_a_run_is(
+def test_the_cache_folder_does_not_change_the_identity_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = set()
@@ -64,12 +64,12 @@ def test_the_cache_does_not_decide_what_a_run_is(
     assert len(names) == 1
 
 
-def test_a_run_on_another_machine_uses_the_folder_that_was_named(
+def test_a_job_on_another_machine_uses_the_given_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = plan(Registry(), "digits", "dense", profile="smoke")
-    order = Order(wanted, (), tmp_path, checkpoint_every=60, cache=tmp_path / "named")
+    job = Job(wanted, (), tmp_path, checkpoint_every=60, cache=tmp_path / "named")
     monkeypatch.setenv(VARIABLE, "/of/the/other/machine")
     monkeypatch.setattr(worker, "is_held", lambda folder: True)
-    worker.carry_out_order(order, "cpu", 1, lambda line: None, Stop())
+    worker.run_job(job, "cpu", 1, lambda line: None, Stop())
     assert cache_folder() == tmp_path / "named"

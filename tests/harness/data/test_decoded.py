@@ -1,4 +1,4 @@
-"""Arrays that are decoded once, and what can happen to them."""
+"""Arrays that are decoded once, and the failures that this has to survive."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Counted:
         self.decode(save)
 
 
-def test_what_is_decoded_once_is_mapped_into_memory_ever_after(tmp_path: Path) -> None:
+def test_arrays_are_decoded_once_and_memory_mapped(tmp_path: Path) -> None:
     counted = Counted()
     first = decoded(tmp_path / "cache", NAMES, counted)
     again = decoded(tmp_path / "cache", NAMES, counted)
@@ -51,12 +51,12 @@ def test_what_is_decoded_once_is_mapped_into_memory_ever_after(tmp_path: Path) -
         assert arrays["part/pictures"][:, 1, 1].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_writing_to_an_array_leaves_its_file_alone(tmp_path: Path) -> None:
+def test_writing_to_an_array_does_not_change_its_file(tmp_path: Path) -> None:
     decoded(tmp_path / "cache", NAMES, decode)["numbers"][0] = 9
     assert decoded(tmp_path / "cache", NAMES, decode)["numbers"].tolist() == [1, 2, 3]
 
 
-def test_a_view_of_another_order_is_written_in_its_own(tmp_path: Path) -> None:
+def test_a_transposed_view_is_written_in_c_order(tmp_path: Path) -> None:
     wide = np.arange(12).reshape(1, 3, 4).transpose(0, 2, 1)
     arrays = decoded(tmp_path / "cache", ["wide"], lambda save: save("wide", wide.__getitem__, [0]))
     assert np.array_equal(arrays["wide"], wide)
@@ -72,7 +72,7 @@ def test_a_decoder_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-def test_what_a_killed_process_left_is_made_anew(tmp_path: Path) -> None:
+def test_a_half_written_folder_is_replaced(tmp_path: Path) -> None:
     left = tmp_path / "cache.unfinished"
     left.mkdir()
     (left / "numbers.npy").write_bytes(b"half")
@@ -90,7 +90,7 @@ def test_what_a_killed_process_left_is_made_anew(tmp_path: Path) -> None:
     ],
     ids=["cut short", "empty", "another file", "missing"],
 )
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_cache_is_decoded_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     counted = Counted()
     kept = decoded(tmp_path / "cache", NAMES, counted)
     damage(tmp_path / "cache" / "part" / "pictures.npy")
@@ -116,21 +116,21 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         decoded(tmp_path / "cache", NAMES, decode)
 
 
-def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+def test_errors_of_reading_and_of_writing_are_distinguished(tmp_path: Path) -> None:
     def read(number: int) -> np.int64:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "frame 7")
 
     def open_none(save: Save) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "archive")
 
-    with pytest.raises(RequestError, match=r"^cannot read what is decoded: frame 7: Input/output"):
+    with pytest.raises(RequestError, match=r"^cannot read the data to decode: frame 7: Input"):
         decoded(tmp_path / "cache", NAMES, lambda save: save("numbers", read, [1]))
     with pytest.raises(RequestError, match=r"^cannot decode into .*cache: archive: No such file"):
         decoded(tmp_path / "cache", NAMES, open_none)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(small_disk: Path) -> None:
     def too_much(save: Save) -> None:
         save("numbers", lambda number: np.zeros(2**14, np.uint8), range(64))
 
@@ -140,16 +140,20 @@ def test_a_full_disk_is_said_and_leaves_nothing(small_disk: Path) -> None:
     assert decoded(small_disk / "cache", NAMES, decode)["numbers"].tolist() == [1, 2, 3]
 
 
+def not_again(save: Save) -> None:
+    pytest.fail("it is decoded again")
+
+
 def test_a_finished_cache_may_be_read_only(small_disk: Path, remount: Remount) -> None:
     decoded(small_disk / "cache", NAMES, decode)
     remount(small_disk, "ro")
-    assert decoded(small_disk / "cache", NAMES, pytest.fail)["numbers"].tolist() == [1, 2, 3]
+    assert decoded(small_disk / "cache", NAMES, not_again)["numbers"].tolist() == [1, 2, 3]
     with pytest.raises(RequestError, match=rf"cannot write .*other: .*Read-only.*{REMEDY}"):
         decoded(small_disk / "other", NAMES, decode)
 
 
 @pytest.mark.parametrize("answer", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "")])
-def test_where_nothing_can_be_locked_the_first_one_stays(
+def test_without_locks_the_first_folder_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Exception
 ) -> None:
     def refuse(lock: FileLock) -> None:
@@ -176,6 +180,6 @@ def _calls(folder: Path) -> int:
     return counted.calls
 
 
-def test_of_several_processes_one_decodes(tmp_path: Path) -> None:
+def test_only_one_of_several_processes_decodes(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert sum(pool.map(_calls, [tmp_path / "cache"] * 2, chunksize=1)) == 1

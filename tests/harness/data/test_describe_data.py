@@ -1,15 +1,15 @@
-"""How a task's description of its data is found."""
+"""Finding the function that describes a task's data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from workbench import POINTS
 
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import describe_data
+from tests.helpers.workbench import POINTS
 
 
 def described(registry: Registry, name: str, **settings: str) -> tuple[str, str]:
@@ -23,14 +23,14 @@ def test_a_module_and_a_function_are_named() -> None:
     assert name.startswith("scikit-learn digits")
 
 
-def test_without_a_module_the_plug_in_s_own_file_is_meant() -> None:
+def test_without_a_module_the_function_is_in_the_plug_in_itself() -> None:
     assert described(Registry([POINTS]), "points", source="official") == (
         "official",
         "random points",
     )
 
 
-def test_a_plug_in_without_the_function_is_told_so_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_function_is_reported_in_one_line(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(POINTS.read_text().replace('data=":describe"', 'data=":discribe"'))
     with pytest.raises(RequestError, match=r"^task 'points': mine\.py has no 'discribe'$"):
@@ -42,7 +42,7 @@ def test_an_installed_definition_finds_what_is_beside_it() -> None:
     assert digits.beside("Digits") is digits.load()
 
 
-def test_a_file_that_the_system_does_not_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     missing = tmp_path / "missing"
     broken = f"    open({str(missing)!r})\n    return "

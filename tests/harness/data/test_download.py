@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine, with everything that can go wrong with one."""
+"""Downloads from a local server, with the failures of real ones."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 
 from harness.command_line import main
-from harness.data.download import PIECE, download
+from harness.data.download import CHUNK, download
 from harness.errors import RequestError, RunFailed
 from harness.output import SECONDS_BETWEEN_LOG_LINES, Progress
 
-CONTENT = bytes(range(256)) * (4 * PIECE // 256)
+CONTENT = bytes(range(256)) * (4 * CHUNK // 256)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, as well as it is told to."""
+    """Serves one file, with the failures that a test asks for."""
 
     content = CONTENT
     sends = len(CONTENT)
-    """After how many bytes the connection breaks."""
+    """Bytes after which the connection breaks."""
     knows_ranges = True
     says_length = True
 
@@ -78,7 +78,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file is to go: a folder that is not there yet."""
+    """The destination of the file, in a folder that does not exist yet."""
     return tmp_path / "data" / "file.txt"
 
 
@@ -105,19 +105,19 @@ def test_progress_is_reported(server: Server, path: Path) -> None:
     assert lines[-1] == "file.txt: 262 kB of 262 kB"
 
 
-def test_a_download_that_broke_goes_on_where_it_was(server: Server, path: Path) -> None:
-    server.sends = PIECE + 1000
-    with pytest.raises(RunFailed, match=r"lost after 66\.5 kB of .*; the same command goes on"):
+def test_a_broken_download_is_resumed(server: Server, path: Path) -> None:
+    server.sends = CHUNK + 1000
+    with pytest.raises(RunFailed, match=r"lost after 66\.5 kB of .*; the same command resumes"):
         fetch(server, path)
     assert not path.exists()
-    assert part(path).read_bytes() == CONTENT[: PIECE + 1000]
+    assert part(path).read_bytes() == CONTENT[: CHUNK + 1000]
     server.sends = len(CONTENT)
     assert fetch(server, path)
     assert path.read_bytes() == CONTENT
-    assert server.asked == [None, f"bytes={PIECE + 1000}-"]
+    assert server.asked == [None, f"bytes={CHUNK + 1000}-"]
 
 
-def test_a_server_without_ranges_sends_it_all_again(server: Server, path: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(server: Server, path: Path) -> None:
     path.parent.mkdir()
     part(path).write_bytes(b"what an earlier attempt left")
     server.knows_ranges = False
@@ -125,41 +125,41 @@ def test_a_server_without_ranges_sends_it_all_again(server: Server, path: Path) 
     assert path.read_bytes() == CONTENT
 
 
-def test_a_download_that_was_whole_already_is_only_checked(server: Server, path: Path) -> None:
+def test_a_complete_partial_file_is_only_checked(server: Server, path: Path) -> None:
     path.parent.mkdir()
     part(path).write_bytes(CONTENT)
     assert fetch(server, path)
     assert path.read_bytes() == CONTENT
 
 
-def test_a_server_that_does_not_say_the_length_is_believed(server: Server, path: Path) -> None:
+def test_a_response_without_a_length_is_accepted(server: Server, path: Path) -> None:
     server.says_length = False
     assert fetch(server, path)
     assert path.read_bytes() == CONTENT
 
 
-def test_another_file_than_expected_is_thrown_away(server: Server, path: Path) -> None:
+def test_a_file_with_another_checksum_is_removed(server: Server, path: Path) -> None:
     server.content = b"Please log in."
     with pytest.raises(RunFailed, match=f"is not the official file: its MD5 is not {MD5}"):
         fetch(server, path)
     assert list(path.parent.iterdir()) == []
 
 
-def test_another_file_in_its_place_is_left_alone(server: Server, path: Path) -> None:
+def test_another_file_at_the_destination_is_kept(server: Server, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"precious")
-    with pytest.raises(RequestError, match="is there, but it is not the official file"):
+    with pytest.raises(RequestError, match="exists, but it is not the official file"):
         fetch(server, path)
     assert path.read_bytes() == b"precious"
     assert server.asked == []
 
 
-def test_a_file_that_the_server_does_not_have(server: Server, path: Path) -> None:
+def test_a_file_that_the_server_lacks_is_an_error(server: Server, path: Path) -> None:
     with pytest.raises(RunFailed, match=r"cannot download .*elsewhere: 404 Not Found"):
         download(server.url.replace("file.txt", "elsewhere"), path, MD5, lambda line: None)
 
 
-def test_a_server_that_is_not_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Server() as gone:
         url = gone.url
@@ -168,7 +168,7 @@ def test_a_server_that_is_not_there(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not path.parent.exists()
 
 
-def test_a_server_that_falls_silent(
+def test_a_silent_server_is_an_error(
     server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.data.download.TIMEOUT", 0.1)
@@ -179,14 +179,14 @@ def test_a_server_that_falls_silent(
     silence.set()
 
 
-def test_a_folder_in_its_place_is_left_alone(server: Server, path: Path) -> None:
+def test_a_folder_at_the_destination_is_kept(server: Server, path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(RequestError, match="is there, but it is not the official file"):
+    with pytest.raises(RequestError, match="exists, but it is not the official file"):
         fetch(server, path)
     assert path.is_dir()
 
 
-def test_a_place_that_cannot_be_written(server: Server, path: Path) -> None:
+def test_a_destination_that_cannot_be_written_is_an_error(server: Server, path: Path) -> None:
     path.parent.write_text("a file, not a folder")
     with pytest.raises(RequestError, match="cannot write"):
         fetch(server, path)
@@ -201,7 +201,7 @@ class TestCommand:
         )
         return str(file)
 
-    def test_it_fetches_what_the_task_declares(
+    def test_it_downloads_the_files_that_the_task_declares(
         self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         plugin = self.plugin(tmp_path, f"{{'file.txt': ('{server.url}', '{MD5}')}}")
@@ -210,11 +210,9 @@ class TestCommand:
         assert main(words) == 0
         assert file.read_bytes() == CONTENT
         assert main(words) == 0
-        assert capsys.readouterr().out == f"{file} is there now\n{file} was there before\n"
+        assert capsys.readouterr().out == f"{file} was downloaded\n{file} exists already\n"
 
-    def test_it_unpacks_an_archive_that_is_to_be_unpacked(
-        self, server: Server, tmp_path: Path
-    ) -> None:
+    def test_it_unpacks_archives_on_request(self, server: Server, tmp_path: Path) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr("inside.txt", "content")
@@ -233,16 +231,16 @@ class TestCommand:
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("failed: the connection was lost after 10 B of http://127.0.0.1:")
 
-    def test_a_task_that_needs_none(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_task_without_downloads(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["data", "fetch", "digits"]) == 0
         assert capsys.readouterr().out == "digits needs no downloads\n"
 
-    def test_the_checksums_of_ptb_are_those_that_its_reader_demands(self) -> None:
+    def test_the_files_of_ptb_have_their_addresses(self) -> None:
         from harness.registry import Registry
-        from tasks.ptb.data import OFFICIAL_MD5
+        from tasks.ptb.settings import FILES
 
         downloads = Registry().find("task", "ptb").arguments["downloads"]
-        assert {name: md5 for name, (_, md5) in downloads.items()} == OFFICIAL_MD5
+        assert downloads is FILES
         assert all(url.endswith(f"/{name}") for name, (url, _) in downloads.items())
 
 
@@ -251,7 +249,7 @@ class TestProgress:
         def isatty(self) -> bool:
             return True
 
-    def test_a_terminal_shows_one_line_that_changes(self) -> None:
+    def test_a_terminal_shows_one_changing_line(self) -> None:
         terminal = self.Terminal()
         progress = Progress(terminal)
         progress.update("1 of 2")

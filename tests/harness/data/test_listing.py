@@ -1,4 +1,4 @@
-"""What of a data folder is data."""
+"""Listing the data files in a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.data.description import listed
 
 
-def test_what_systems_leave_beside_data_is_not_listed(tmp_path: Path) -> None:
+def test_hidden_files_are_not_listed(tmp_path: Path) -> None:
     names = ["b/2.png", "a ü/1.png"]
     beside = ["a ü/._1.png", "a ü/Thumbs.db", "b/.DS_Store", ".Trash/3.png", "._b/4.png"]
     for name in names + beside:

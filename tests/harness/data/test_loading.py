@@ -1,4 +1,4 @@
-"""Reading ahead: the same things in the same order."""
+"""Reading ahead keeps items and order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_results_come_in_the_order_of_the_items() -> None:
     assert list(ahead(slower_at_first, [])) == []
 
 
-def test_threads_work_on_the_next_items_while_one_is_used_and_on_no_more() -> None:
+def test_threads_read_a_limited_number_of_items_ahead() -> None:
     begun = [threading.Event() for _ in range(20)]
 
     def begin(number: int) -> int:
@@ -41,7 +41,7 @@ def test_threads_work_on_the_next_items_while_one_is_used_and_on_no_more() -> No
     results.close()  # type: ignore[attr-defined]
 
 
-def test_a_failure_comes_where_it_belongs() -> None:
+def test_an_exception_is_raised_at_its_item() -> None:
     def fail_at_two(number: int) -> int:
         if number == 2:
             raise RequestError("a file is damaged")
@@ -67,7 +67,7 @@ def test_a_cpu_reads_nothing_ahead() -> None:
 
 
 def test_a_gpu_gets_pinned_tensors_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU: what would be asked of one."""
+    """Checked without a GPU, by the calls that it would get."""
     asked: list[object] = []
 
     def pin_memory(tensor: Tensor) -> Tensor:

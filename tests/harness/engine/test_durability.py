@@ -1,4 +1,4 @@
-"""Nothing is lost: whatever ends a run, asked for again it ends with the same record."""
+"""However a run is cut short, the same request resumes it and ends with the same record."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attempts import (
-    NEVER,
-    Attempts,
-    Disk,
-    Killed,
-    StopAfter,
-    attempts,
-    full_disk,
-    read_only_folder,
-)
-from workbench import Workbench
 
-from harness.contracts import outcome
+from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted, RunFailed
 from harness.results import provenance
 from harness.storage.journal import Journal
+from harness.storage.store import outcome
 from harness.task import Split
 from harness.training.trainer import Trainer
+from tests.helpers.attempts import NEVER, Attempts, attempts
+from tests.helpers.disk import (
+    FailingDisk,
+    Operation,
+    full_disk,
+    operation_number,
+    read_only_folder,
+    when,
+)
+from tests.helpers.workbench import WATCHING, Workbench
 
-WATCHING = Path(__file__).parent.parent / "watching.py"
 METHODS = ("earlycrop_u", "ltr", "watching", "cutting")
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:
-    """Runs of a small task and one more method."""
+    """Runs of a small task, with methods that use everything that a run can do."""
     return Workbench(tmp_path, [WATCHING])
 
 
@@ -46,7 +45,7 @@ Whole = Callable[[str], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """The outcome of a method that was never interrupted, found out once."""
+    """The outcome of a method that is not interrupted; each method runs once."""
     bench = Workbench(tmp_path_factory.mktemp("whole"), [WATCHING])
     return functools.cache(lambda pruner: outcome(run_of(bench, pruner).go(checkpoints=NEVER)))
 
@@ -56,10 +55,10 @@ def run_of(bench: Workbench, pruner: str, name: str = "attempts") -> Attempts:
     return attempts(bench, pruner, name, **shorter)
 
 
-def interrupt(run: Attempts, chances: int = 9) -> None:
+def interrupt(run: Attempts, steps: int = 9) -> None:
     """Stop a run after some steps and verbs, with a checkpoint after each."""
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=chances))
+        run.go(StopAfter(steps=steps))
 
 
 def flip_a_byte(path: Path) -> None:
@@ -76,14 +75,13 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-# --- kill -9 ---
+# Killed processes
 
 
 def kill_at_each(bench: Workbench, whole: Whole, pruner: str, operations: range) -> None:
     for at in operations:
         run = run_of(bench, pruner, f"killed-{at}")
-        disk = Disk(lambda number, operation, name, at=at: number == at)  # type: ignore[misc]
-        with disk.in_use(), pytest.raises(Killed):
+        with FailingDisk(operation_number(at)).in_use(), pytest.raises(Killed):
             run.go()
         assert outcome(run.go()) == whole(pruner)
         assert not list(run.folder.glob("*.unfinished"))
@@ -91,22 +89,26 @@ def kill_at_each(bench: Workbench, whole: Whole, pruner: str, operations: range)
 
 
 def operations_of(bench: Workbench, pruner: str) -> int:
-    """Return on how many occasions a run changes the disk."""
-    disk = Disk()
+    """Return how many operations on the disk a run takes."""
+    disk = FailingDisk()
     with disk.in_use():
         run_of(bench, pruner, "counted").go()
     return disk.operations
 
 
 @pytest.mark.parametrize("pruner", METHODS)
-def test_killed_at_a_change_of_the_disk(bench: Workbench, whole: Whole, pruner: str) -> None:
+def test_a_run_killed_at_some_operations_on_the_disk_loses_nothing(
+    bench: Workbench, whole: Whole, pruner: str
+) -> None:
     last = operations_of(bench, pruner)
     kill_at_each(bench, whole, pruner, range(4, last, last // 4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", METHODS)
-def test_killed_at_any_change_of_the_disk(bench: Workbench, whole: Whole, pruner: str) -> None:
+def test_a_run_killed_at_any_operation_on_the_disk_loses_nothing(
+    bench: Workbench, whole: Whole, pruner: str
+) -> None:
     last = operations_of(bench, pruner)
     kill_at_each(bench, whole, pruner, range(1, last))
 
@@ -124,44 +126,45 @@ def test_killed_at_any_change_of_the_disk(bench: Workbench, whole: Whole, pruner
         ("move", "record.json"),
     ],
 )
-def test_killed_while_writing_a_file(
-    bench: Workbench, whole: Whole, operation: str, name: str
+def test_a_run_killed_while_it_writes_a_file_loses_nothing(
+    bench: Workbench, whole: Whole, operation: Operation, name: str
 ) -> None:
     run = run_of(bench, "watching")
-    names = (name, f"{name}.unfinished")
-    disk = Disk(lambda number, what, where: what == operation and where in names)
+    disk = FailingDisk(when(operation, name, f"{name}.unfinished"))
     with disk.in_use(), pytest.raises(Killed):
         run.go()
     assert outcome(run.go()) == whole("watching")
 
 
 @pytest.mark.parametrize("pruner", METHODS)
-def test_killed_again_and_again(bench: Workbench, whole: Whole, pruner: str) -> None:
+def test_a_run_killed_again_and_again_loses_nothing(
+    bench: Workbench, whole: Whole, pruner: str
+) -> None:
     assert killed_at_random(bench, pruner, seed=0) == whole(pruner)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 21))
 @pytest.mark.parametrize("pruner", METHODS)
-def test_killed_again_and_again_otherwise(
+def test_a_run_killed_again_and_again_at_other_moments_loses_nothing(
     bench: Workbench, whole: Whole, pruner: str, seed: int
 ) -> None:
     assert killed_at_random(bench, pruner, seed) == whole(pruner)
 
 
 def killed_at_random(bench: Workbench, pruner: str, seed: int) -> dict[str, Any]:
-    """Return the outcome of a run that is killed after every few changes of the disk."""
+    """Return the outcome of a run that is killed every few operations on the disk."""
     run, draw = run_of(bench, pruner), random.Random(seed)
     while True:
         survives = draw.randint(10, 60)
-        with Disk(lambda number, *_: number > survives).in_use():  # noqa: B023 - used at once
+        with FailingDisk(operation_number(survives + 1)).in_use():
             try:
                 return outcome(run.go())
             except Killed:
                 continue
 
 
-def test_killed_in_the_middle_of_pruning(
+def test_a_run_killed_in_the_middle_of_pruning_loses_nothing(
     bench: Workbench, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, points = run_of(bench, "earlycrop_u"), bench.points
@@ -181,7 +184,7 @@ def test_killed_in_the_middle_of_pruning(
     assert outcome(run.go()) == whole("earlycrop_u")
 
 
-def test_costs_add_up_over_all_lives(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_add_up_over_all_attempts(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow_step(*arguments: Any) -> None:
         time.sleep(0.01)
         step(*arguments)
@@ -196,7 +199,7 @@ def test_costs_add_up_over_all_lives(bench: Workbench, monkeypatch: pytest.Monke
     assert record["cost"]["train_seconds"] >= 20 * 0.01
 
 
-def test_the_record_says_where_it_went_on(bench: Workbench) -> None:
+def test_the_record_says_where_each_attempt_resumed(bench: Workbench) -> None:
     run = run_of(bench, "dense")
     interrupt(run, 5)
     interrupt(run, 5)
@@ -215,12 +218,12 @@ def test_a_run_that_is_done_is_not_done_again(
 ) -> None:
     run = run_of(bench, "dense")
     record = run.go()
-    monkeypatch.setattr(Trainer, "step", lambda *arguments: pytest.fail("it is done again"))
+    monkeypatch.setattr(Trainer, "step", lambda *arguments: pytest.fail("the run is done again"))
     assert run.go() == json.loads(json.dumps(record))
     assert run.lines[-1] == f"{run.plan.run_id} was done before"
 
 
-# --- damage ---
+# Damaged files
 
 
 def test_a_damaged_checkpoint_costs_one_step(bench: Workbench, whole: Whole) -> None:
@@ -232,7 +235,7 @@ def test_a_damaged_checkpoint_costs_one_step(bench: Workbench, whole: Whole) -> 
     assert record["provenance"]["resumed"][0]["position"] == 8
 
 
-def test_two_damaged_checkpoints_cost_a_new_start(bench: Workbench, whole: Whole) -> None:
+def test_two_damaged_checkpoints_restart_the_run(bench: Workbench, whole: Whole) -> None:
     run = run_of(bench, "watching")
     interrupt(run, 20)
     for checkpoint in run.checkpoints:
@@ -244,7 +247,7 @@ def test_two_damaged_checkpoints_cost_a_new_start(bench: Workbench, whole: Whole
 
 @pytest.mark.parametrize("damage", [flip_a_byte, Path.unlink])
 @pytest.mark.parametrize("snapshot", ["snapshot-000000.pt", "snapshot-000001.pt"])
-def test_a_damaged_snapshot_costs_a_new_start(
+def test_a_damaged_snapshot_restarts_the_run(
     bench: Workbench, whole: Whole, damage: Callable[[Path], None], snapshot: str
 ) -> None:
     run = run_of(bench, "watching")
@@ -255,7 +258,7 @@ def test_a_damaged_snapshot_costs_a_new_start(
     assert record["provenance"]["resumed"][0]["position"] == 0
 
 
-def test_a_snapshot_damaged_meanwhile_is_told_and_then_mended(
+def test_a_snapshot_damaged_during_the_run_is_reported_and_then_rebuilt(
     bench: Workbench, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(bench, "watching")
@@ -273,7 +276,7 @@ def test_a_snapshot_damaged_meanwhile_is_told_and_then_mended(
 @pytest.mark.parametrize(
     ("line", "damage"), [(0, flip_a_byte), (2, empty), (2, cut_in_half), (-1, cut_in_half)]
 )
-def test_a_damaged_journal_costs_a_new_start_at_most(
+def test_a_damaged_journal_restarts_the_run_at_most(
     bench: Workbench, whole: Whole, damage: Callable[[Path], None], line: int
 ) -> None:
     run = run_of(bench, "watching")
@@ -288,7 +291,7 @@ def test_a_damaged_journal_costs_a_new_start_at_most(
     assert outcome(run.go()) == whole("watching")
 
 
-def test_damaged_lives_are_forgotten(bench: Workbench, whole: Whole) -> None:
+def test_a_damaged_list_of_attempts_is_dropped(bench: Workbench, whole: Whole) -> None:
     run = run_of(bench, "dense")
     interrupt(run)
     cut_in_half(run.folder / "lives.json")
@@ -297,7 +300,7 @@ def test_damaged_lives_are_forgotten(bench: Workbench, whole: Whole) -> None:
     assert record["provenance"]["resumed"] == []
 
 
-# --- full disks, read-only folders, being asked to stop ---
+# Full disks, read-only folders and requests to stop
 
 
 @pytest.mark.parametrize(
@@ -313,11 +316,11 @@ def test_damaged_lives_are_forgotten(bench: Workbench, whole: Whole) -> None:
         ("network.safetensors.unfinished", read_only_folder, "Permission denied"),
     ],
 )
-def test_a_disk_that_takes_no_more_loses_nothing(
+def test_a_disk_that_cannot_be_written_loses_nothing(
     bench: Workbench, whole: Whole, name: str, error: Callable[[], OSError], why: str
 ) -> None:
     run = run_of(bench, "watching")
-    disk = Disk(lambda number, operation, where: (operation, where) == ("write", name), error)
+    disk = FailingDisk(when("write", name), error)
     target = run.folder / name.removesuffix(".unfinished")
     with disk.in_use(), pytest.raises(RunFailed, match=f"^cannot write {target}: {why}$"):
         run.go()
@@ -326,15 +329,15 @@ def test_a_disk_that_takes_no_more_loses_nothing(
 
 
 @pytest.mark.parametrize(
-    ("pruner", "chances"),
+    ("pruner", "steps"),
     [("watching", 0), ("watching", 4), ("watching", 25), ("earlycrop_u", 11), ("ltr", 12)],
 )
-def test_a_run_that_is_asked_to_stop_goes_on_from_there(
-    bench: Workbench, whole: Whole, pruner: str, chances: int
+def test_a_run_that_is_asked_to_stop_resumes_where_it_stopped(
+    bench: Workbench, whole: Whole, pruner: str, steps: int
 ) -> None:
     run = run_of(bench, pruner)
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=chances), checkpoints=NEVER)
+        run.go(StopAfter(steps=steps), checkpoints=NEVER)
     assert len(run.checkpoints) == 1
     assert outcome(run.go(checkpoints=NEVER)) == whole(pruner)
 
@@ -343,24 +346,25 @@ def test_a_run_that_is_asked_to_stop_every_few_steps_ends(bench: Workbench, whol
     run = run_of(bench, "watching")
     for _ in range(100):
         try:
-            record = run.go(StopAfter(chances=3), checkpoints=NEVER)
+            record = run.go(StopAfter(steps=3), checkpoints=NEVER)
         except Interrupted:
             continue
         assert outcome(record) == whole("watching")
         return
-    pytest.fail("it never ends")
+    pytest.fail("the run never ends")
 
 
-# --- other machines ---
+# Other machines
 
 
 def on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment be that of another machine."""
     environment = provenance.environment
     monkeypatch.setattr(provenance, "environment", lambda d: {**environment(d), "threads": 99})
 
 
 def change_the_last_bits(journal: Path) -> None:
-    """Make the journal say what another number of threads might have given."""
+    """Change the journal to what another number of threads might have given."""
     entries = Journal(journal).entries
     changed = Journal(journal)
     changed.truncate(0)
@@ -371,10 +375,10 @@ def change_the_last_bits(journal: Path) -> None:
 
 
 def begin_and_change(run: Attempts) -> None:
-    """Carry out a run but for its end; no checkpoint covers the last verb."""
-    disk = Disk(lambda number, operation, name: name == "checkpoint-000002.pt")
+    """Carry out a run up to its last verb, which no checkpoint contains, and change its journal."""
+    disk = FailingDisk(when("move", "checkpoint-000002.pt"))
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=2), checkpoints=NEVER)
+        run.go(StopAfter(steps=2), checkpoints=NEVER)
     with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     change_the_last_bits(run.folder / "journal.jsonl")
@@ -392,31 +396,29 @@ def test_another_number_of_threads_is_recorded_and_may_change_the_last_bits(
     assert [attempt["threads"] for attempt in record["provenance"]["resumed"]] == [1, 99]
 
 
-def test_a_machine_counts_even_if_it_left_no_checkpoint(
+def test_another_machine_is_noticed_even_if_it_left_no_checkpoint(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(bench, "earlycrop_u")
-    with (
-        Disk(lambda number, operation, name: name == "checkpoint-000001.pt").in_use(),
-        pytest.raises(Killed),
-    ):
+    disk = FailingDisk(when("move", "checkpoint-000001.pt"))
+    with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     change_the_last_bits(run.folder / "journal.jsonl")
     on_another_machine(monkeypatch)
     assert run.go()["status"] == "done"
 
 
-def test_on_the_same_machine_every_bit_must_be_as_the_journal_says(bench: Workbench) -> None:
+def test_on_the_same_machine_every_bit_must_agree_with_the_journal(bench: Workbench) -> None:
     run = run_of(bench, "earlycrop_u")
     begin_and_change(run)
     with pytest.raises(RunFailed, match="this run cannot be repeated: its verb 0, train"):
         run.go()
 
 
-# --- odd numbers ---
+# Undefined numbers
 
 
-def test_metrics_that_are_no_numbers_are_null_and_can_be_repeated(
+def test_undefined_metrics_are_null_and_can_be_repeated(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate = bench.points.evaluate
@@ -426,10 +428,8 @@ def test_metrics_that_are_no_numbers_are_null_and_can_be_repeated(
 
     monkeypatch.setattr(bench.points, "evaluate", odd)
     run = run_of(bench, "earlycrop_u")
-    with (
-        Disk(lambda number, operation, name: name == "checkpoint-000001.pt").in_use(),
-        pytest.raises(Killed),
-    ):
+    disk = FailingDisk(when("move", "checkpoint-000001.pt"))
+    with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     record = run.go()
     assert record["events"][0]["epochs"][0]["validation"]["perplexity"] is None

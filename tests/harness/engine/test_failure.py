@@ -1,4 +1,4 @@
-"""Programs with mistakes: each ends with one line, and none counts as done."""
+"""Methods with mistakes: each run ends with one line, and none counts as done."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
-from attempts import NEVER, OFTEN, Attempts, Disk, Killed, StopAfter, attempts, full_disk
-from workbench import POINTS, Workbench
 
 from harness.command_line import main
+from harness.contracts import Killed, StopAfter
 from harness.errors import Interrupted, RunFailed, Skip
 from harness.storage.store import Store
+from tests.helpers.attempts import NEVER, OFTEN, Attempts, attempts
+from tests.helpers.disk import FailingDisk, full_disk, when
+from tests.helpers.workbench import POINTS, Workbench
 
 
 def tried(bench: Workbench, body: str, **request: str) -> Attempts:
@@ -21,13 +23,14 @@ def tried(bench: Workbench, body: str, **request: str) -> Attempts:
 
 
 def last_plugin(bench: Workbench) -> Path:
+    """Return the file of the method that was tried last."""
     return sorted(bench.folder.glob("tried-*/tried.py"))[-1]
 
 
-# --- mistakes in a plug-in ---
+# Mistakes in a plug-in
 
 
-def test_a_mistake_is_one_line_with_its_place(bench: Workbench) -> None:
+def test_a_mistake_is_reported_in_one_line_with_its_place(bench: Workbench) -> None:
     run = tried(bench, "run.train(epochs=1)\nrun.train(epochs=1 // 0)")
     where = last_plugin(bench).read_text().splitlines().index("    run.train(epochs=1 // 0)") + 1
     with pytest.raises(RunFailed) as failure:
@@ -38,13 +41,13 @@ def test_a_mistake_is_one_line_with_its_place(bench: Workbench) -> None:
     )
 
 
-def test_a_mistake_deep_down_is_told_at_the_line_of_the_plug_in(bench: Workbench) -> None:
+def test_a_mistake_inside_a_call_is_reported_at_the_line_of_the_plug_in(bench: Workbench) -> None:
     run = tried(bench, "run.prune(Weights, lambda scoring: {}['missing'], run.sparsity)")
     with pytest.raises(RunFailed, match=r"^tried.py, line \d+: KeyError: 'missing' \(more"):
         run.go()
 
 
-def test_a_failed_run_leaves_its_record_and_its_traceback_and_is_not_done(
+def test_a_failed_run_leaves_a_record_and_a_traceback_and_is_not_done(
     bench: Workbench,
 ) -> None:
     run = tried(bench, "raise ValueError('first line\\nsecond line')")
@@ -54,7 +57,7 @@ def test_a_failed_run_leaves_its_record_and_its_traceback_and_is_not_done(
     record = store.failure(run.plan.run_id)
     assert record is not None
     assert record["status"] == "failed"
-    assert record["reason"].endswith("ValueError: first line (more in failure.txt)")
+    assert str(record["reason"]).endswith("ValueError: first line (more in failure.txt)")
     assert record["spec"]["pruner"] == "tried"
     assert "Traceback" in (run.folder / "failure.txt").read_text()
     assert "second line" in (run.folder / "failure.txt").read_text()
@@ -62,7 +65,7 @@ def test_a_failed_run_leaves_its_record_and_its_traceback_and_is_not_done(
     assert store.run_ids() == []
 
 
-def test_a_method_without_a_meaning_here_is_a_skip_that_leaves_nothing(bench: Workbench) -> None:
+def test_a_method_that_does_not_apply_is_skipped_and_leaves_nothing(bench: Workbench) -> None:
     body = """
     from harness.errors import Skip
     def penalty(model):
@@ -79,7 +82,7 @@ def test_a_method_without_a_meaning_here_is_a_skip_that_leaves_nothing(bench: Wo
     assert main(["run", *arguments, *plugins, "--results", str(run.results)]) == 2
 
 
-def test_a_failed_run_is_tried_again_and_forgets_its_failure(
+def test_a_failed_run_is_tried_again_and_a_success_removes_the_failure(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = """
@@ -97,17 +100,14 @@ def test_a_failed_run_is_tried_again_and_forgets_its_failure(
     assert not (run.folder / "failure.txt").exists()
 
 
-def test_a_failure_that_cannot_be_written_is_told_all_the_same(bench: Workbench) -> None:
+def test_a_failure_that_cannot_be_written_is_reported_nevertheless(bench: Workbench) -> None:
     run = tried(bench, "raise ValueError('too bad')")
-    disk = Disk(
-        lambda number, operation, name: (operation, name) == ("write", "failure.txt.unfinished"),
-        full_disk,
-    )
+    disk = FailingDisk(when("write", "failure.txt.unfinished"), full_disk)
     with disk.in_use(), pytest.raises(RunFailed, match="ValueError: too bad"):
         run.go()
 
 
-def test_the_command_line_says_it_in_one_line(
+def test_the_command_line_reports_a_failure_in_one_line(
     bench: Workbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried(bench, "raise ValueError('too bad')")
@@ -122,7 +122,7 @@ def test_the_command_line_says_it_in_one_line(
 
 
 @pytest.mark.parametrize("score", ["float('nan')", "float('inf')"])
-def test_a_score_that_is_no_number_is_told(bench: Workbench, score: str) -> None:
+def test_an_undefined_score_is_reported(bench: Workbench, score: str) -> None:
     body = f"""
     def odd(scoring):
         return {{name: x.detach() * {score} for name, x in scoring.variables.items()}}
@@ -133,7 +133,7 @@ def test_a_score_that_is_no_number_is_told(bench: Workbench, score: str) -> None
         tried(bench, body).go()
 
 
-# --- programs that do not keep to the rules ---
+# Methods that break the rules
 
 
 @pytest.mark.parametrize(
@@ -158,23 +158,25 @@ def test_a_score_that_is_no_number_is_told(bench: Workbench, score: str) -> None
         ),
     ],
 )
-def test_budget_and_sparsity_are_kept_to(bench: Workbench, body: str, complaint: str) -> None:
+def test_a_method_that_misses_its_budget_or_sparsity_fails(
+    bench: Workbench, body: str, complaint: str
+) -> None:
     run = tried(bench, body)
     for _ in range(2):
         with pytest.raises(RunFailed, match=complaint):
             run.go()
 
 
-# --- programs that are not deterministic ---
+# Methods that are not deterministic
 
 
 def resume_tomorrow(
-    run: Attempts, monkeypatch: pytest.MonkeyPatch, chances: int, complaint: str
+    run: Attempts, monkeypatch: pytest.MonkeyPatch, steps: int, complaint: str
 ) -> None:
-    """Interrupt a run, and go on when the clock says something else."""
+    """Interrupt a run, and resume it when the clock shows another time."""
     monkeypatch.setattr(time, "time", lambda: 0.0)
     with pytest.raises(Interrupted):
-        run.go(StopAfter(chances=chances), checkpoints=OFTEN)
+        run.go(StopAfter(steps=steps), checkpoints=OFTEN)
     monkeypatch.setattr(time, "time", lambda: 1.0)
     with pytest.raises(RunFailed, match=complaint):
         run.go()
@@ -188,19 +190,19 @@ run.train()
 """
 
 
-@pytest.mark.parametrize("chances", [3, 12])
-def test_a_program_that_asks_for_something_else_is_noticed(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, chances: int
+@pytest.mark.parametrize("steps", [3, 12])
+def test_a_program_that_calls_a_verb_with_other_arguments_is_noticed(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    """In the middle of the verb, where no journal knows of it yet, and after it."""
+    """It is noticed inside the verb, before the journal contains it, and after it."""
     complaint = (
         r"^this program is not deterministic: "
         r"its verb 0 was train\(1, .*\) and is now train\(2, .*\)$"
     )
-    resume_tomorrow(tried(bench, EARLY_OR_LATE), monkeypatch, chances, complaint)
+    resume_tomorrow(tried(bench, EARLY_OR_LATE), monkeypatch, steps, complaint)
 
 
-def test_a_program_that_takes_another_verb_in_the_middle_of_one_is_noticed(
+def test_a_program_that_calls_another_verb_is_noticed_inside_the_verb(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = """
@@ -213,11 +215,11 @@ def test_a_program_that_takes_another_verb_in_the_middle_of_one_is_noticed(
     resume_tomorrow(tried(bench, body), monkeypatch, 3, complaint)
 
 
-@pytest.mark.parametrize("chances", [14, 16, 23])
+@pytest.mark.parametrize("steps", [14, 16, 23])
 def test_a_program_that_ends_earlier_is_noticed(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, chances: int
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    """In the middle of what is not asked for any more, and after it."""
+    """It is noticed inside a verb that is no longer called, and after it."""
     body = """
     import time
     run.prune(Weights, crop, run.sparsity)
@@ -227,7 +229,7 @@ def test_a_program_that_ends_earlier_is_noticed(
         run.train()
     """
     complaint = "^this program is not deterministic: it ended earlier than it did before$"
-    resume_tomorrow(tried(bench, body), monkeypatch, chances, complaint)
+    resume_tomorrow(tried(bench, body), monkeypatch, steps, complaint)
 
 
 def test_a_criterion_that_is_not_deterministic_is_noticed(bench: Workbench) -> None:
@@ -241,7 +243,7 @@ def test_a_criterion_that_is_not_deterministic_is_noticed(bench: Workbench) -> N
     run.train()
     """
     run = tried(bench, body)
-    disk = Disk(lambda number, operation, name: name == "checkpoint-000001.pt")
+    disk = FailingDisk(when("move", "checkpoint-000001.pt"))
     with disk.in_use(), pytest.raises(Killed):
         run.go(checkpoints=NEVER)
     complaint = (

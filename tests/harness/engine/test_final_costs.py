@@ -1,3 +1,5 @@
+"""Measuring the network of a finished run, in its process or in a new one."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -9,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from workbench import CPU, POINTS, Workbench
 
 from harness.costs import timing
 from harness.costs.memory import Allocations, Measured
@@ -19,9 +20,10 @@ from harness.engine.final_costs import MEASURED, final_costs, measure, measure_e
 from harness.errors import Interrupted, RunFailed
 from harness.network import Network, load_network, save_network
 from harness.signals import Stop
+from tests.helpers.workbench import CPU, POINTS, Workbench
 
 
-def test_being_asked_to_stop_ends_the_measuring_at_once(bench: Workbench, tmp_path: Path) -> None:
+def test_a_request_to_stop_ends_the_measuring_at_once(bench: Workbench, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(Interrupted):
         measure_elsewhere(
@@ -31,7 +33,7 @@ def test_being_asked_to_stop_ends_the_measuring_at_once(bench: Workbench, tmp_pa
     assert multiprocessing.active_children() == []
 
 
-def test_a_measuring_process_that_is_killed_is_told(bench: Workbench, tmp_path: Path) -> None:
+def test_a_killed_measuring_process_is_reported(bench: Workbench, tmp_path: Path) -> None:
     def kill() -> None:
         while not multiprocessing.active_children():
             time.sleep(0.01)
@@ -46,8 +48,8 @@ def test_a_measuring_process_that_is_killed_is_told(bench: Workbench, tmp_path: 
     assert costs["reasons"] == dict.fromkeys(MEASURED, "the measuring process was killed")
 
 
-def test_what_goes_wrong_there_is_told_here(bench: Workbench, tmp_path: Path) -> None:
-    """Here there is no network to measure."""
+def test_an_error_in_the_measuring_process_fails_the_run(bench: Workbench, tmp_path: Path) -> None:
+    """The folder has no network to measure."""
     with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
         measure_elsewhere(tmp_path, bench.plan("dense", profile="embedded"), [POINTS], CPU, Stop())
 
@@ -61,7 +63,7 @@ def dense(bench: Workbench, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is timed here for its own sake."""
+    """Time calls briefly: no test depends on how long they take."""
     monkeypatch.setattr(timing, "_SHORTEST_SECONDS", 0.01)
 
 
@@ -80,12 +82,16 @@ def test_the_costs_of_a_smoke_run_are_measured_in_its_own_process(
         final_costs(dense, bench.plan("dense"), [POINTS], CPU, Stop(requested=True))
 
 
-def test_what_goes_wrong_here_is_told_in_the_same_words(bench: Workbench, tmp_path: Path) -> None:
+def test_an_error_in_the_process_of_the_run_is_reported_in_the_same_words(
+    bench: Workbench, tmp_path: Path
+) -> None:
     with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
         final_costs(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
 
 
-def test_all_others_are_measured_in_a_process_of_its_own(bench: Workbench, dense: Path) -> None:
+def test_the_costs_of_any_other_run_are_measured_in_a_process_of_its_own(
+    bench: Workbench, dense: Path
+) -> None:
     wanted = bench.plan("dense", profile="embedded")
     costs = final_costs(dense, wanted, [POINTS], CPU, Stop())
     assert costs["measured_in"] == "a process of its own"
@@ -94,16 +100,16 @@ def test_all_others_are_measured_in_a_process_of_its_own(bench: Workbench, dense
 
 
 def test_the_memory_of_a_step_is_exact(bench: Workbench, dense: Path) -> None:
-    """At least four times the weights and buffers of a network of 102 parameters."""
+    """It is at least four times that of the network, which has 102 parameters."""
     once, again = (measured_here(bench, dense)["peak_step_bytes"] for _ in range(2))
     assert once == again
     assert 4 * 2 * 102 < once < 20_000
 
 
-def test_what_building_a_network_takes_for_a_moment_is_no_part_of_a_step(
+def test_memory_that_building_a_network_takes_is_no_part_of_a_step(
     bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As finding the channels does of one that was cut."""
+    """Finding the channels of a shrunk network takes some, for example."""
 
     def load_at_length(*arguments: Any) -> Network:
         torch.ones(50 * 1024**2, dtype=torch.uint8)
@@ -113,11 +119,11 @@ def test_what_building_a_network_takes_for_a_moment_is_no_part_of_a_step(
     assert measured_here(bench, dense)["peak_step_bytes"] < 20_000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is Linux's")
-def test_where_torch_does_not_tell_the_resident_memory_is_taken(
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports peak memory")
+def test_without_reports_of_torch_the_resident_memory_is_measured(
     bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What libraries load in their first step, some 40 MB, is not the network's."""
+    """The 40 MB or so that libraries load in their first step do not count."""
     silent = Measured(None, "torch has told no allocations")
     monkeypatch.setattr(Allocations, "peak", lambda allocations: silent)
     costs = measured_here(bench, dense)
@@ -125,14 +131,14 @@ def test_where_torch_does_not_tell_the_resident_memory_is_taken(
     assert costs["peak_step_bytes"] < 5e6
 
 
-def test_each_time_has_its_processor_time_and_its_load(bench: Workbench, dense: Path) -> None:
+def test_each_time_comes_with_its_processor_time_and_load(bench: Workbench, dense: Path) -> None:
     costs = measured_here(bench, dense)
     assert costs["step_cpu_ms"] > costs["inference_cpu_ms"] > 0
     assert costs["load"].keys() == {"step_ms", "inference_ms"}
     assert costs["disturbed"].keys() <= {"step_ms", "inference_ms"}
 
 
-def test_a_call_that_has_no_processor_is_marked(
+def test_a_call_that_waits_for_a_processor_is_marked(
     bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def waits(task: Any, network: Any, batch: object) -> None:

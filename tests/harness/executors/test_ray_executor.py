@@ -11,18 +11,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workbench import Workbench
 
-from harness.contracts import outcome
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources, find_executor
+from harness.matrix.executor import Job, Resources, find_executor
 from harness.registry import Registry
-from harness.signals import Urgency
+from harness.signals import StopRequest
 from harness.spec import Plan, plan
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
+from tests.helpers.workbench import FAULTS, POINTS, Workbench
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
-REGISTRY = Registry([FAULTS])
+REGISTRY = Registry([POINTS, FAULTS])
 GOOD = ("dense", "snip", "crop_u", "random_u")
 BAD = {
     "segfaulting": "its process was ended by SIGSEGV (Segmentation fault)",
@@ -36,13 +34,13 @@ HEAD, OTHER, PORT = "127.0.0.2", "127.0.0.3", 6399
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two nodes; what was started for them is ended, and nothing else."""
+    """A cluster of two nodes, of which only its own processes are ended afterwards."""
     pytest.importorskip("ray")
     before = {process.pid for process in psutil.process_iter()}
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", f"{HEAD}:{PORT}")
-        patch.setenv("PYTHONPATH", f"{FAULTS.parents[2]}:{FAULTS.parent}")
+        patch.setenv("PYTHONPATH", str(FAULTS.parents[2]))
         _start("--head", f"--port={PORT}", f"--node-ip-address={HEAD}", f"--temp-dir={folder}")
         _start(f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}")
         yield
@@ -66,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plans(folder: Path) -> dict[str, Plan]:
     options = {"greedy": {"epochs": "1000000"}, "hanging": {"sleeper": str(folder / "sleeper")}}
     return {
-        name: plan(REGISTRY, "quick_points", name, profile="smoke", overrides=options.get(name, {}))
+        name: plan(REGISTRY, "points", name, profile="smoke", overrides=options.get(name, {}))
         for name in (*BAD, *GOOD)
     }
 
@@ -74,22 +72,22 @@ def plans(folder: Path) -> dict[str, Plan]:
 @pytest.fixture(scope="module")
 def tally(cluster: None, folder: Path, plans: dict[str, Plan]) -> Tally:
     tally = Tally(len(plans))
-    # Long enough for those that end well, on whatever machine.
+    # Long enough for the good runs on any machine.
     resources = Resources(device="cpu", time_limit=20, memory_limit=1_200_000_000)
-    executor = find_executor("ray")(resources, tally.hear, folder)
+    executor = find_executor("ray")(resources, tally.report, folder)
     assert executor.slots == 2
-    orders = [Order(each, (FAULTS,), folder, checkpoint_every=60) for each in plans.values()]
-    Dispatch(executor, Store(folder), tally, Urgency()).carry_out(orders, lambda: None)
+    jobs = [Job(each, (POINTS, FAULTS), folder, checkpoint_every=60) for each in plans.values()]
+    Dispatch(executor, Store(folder), tally, StopRequest()).run(jobs, lambda: None)
     return tally
 
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")
 class TestNineCells:
-    """Four methods that end well and five that do not, on two nodes."""
+    """Four good methods and five bad ones, on two nodes."""
 
     @pytest.mark.parametrize("name", GOOD)
-    def test_those_that_end_well_do(
+    def test_good_runs_are_done(
         self, folder: Path, plans: dict[str, Plan], tally: Tally, bench: Workbench, name: str
     ) -> None:
         assert tally.outcomes[plans[name].run_id].status == "done"
@@ -98,7 +96,7 @@ class TestNineCells:
         assert outcome(record) == outcome(bench.run(name, sparsity=0.8))
 
     @pytest.mark.parametrize(("name", "reason"), BAD.items())
-    def test_those_that_do_not_say_why(
+    def test_bad_runs_give_the_reason(
         self, plans: dict[str, Plan], tally: Tally, name: str, reason: str
     ) -> None:
         ended = tally.outcomes[plans[name].run_id]

@@ -1,4 +1,4 @@
-"""Runs on a Slurm cluster of one node, which the script beside ``tests/slurm`` starts."""
+"""Runs on a Slurm cluster of one node, which ``tests/slurm/cluster`` starts."""
 
 from __future__ import annotations
 
@@ -7,51 +7,55 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from workbench import Workbench
 
-from harness.contracts import outcome
 from harness.errors import RequestError
 from harness.matrix.dispatch import Dispatch, Tally
-from harness.matrix.executor import Order, Resources, find_executor
+from harness.matrix.executor import Job, Resources, find_executor
 from harness.registry import Registry
-from harness.signals import Urgency
+from harness.signals import StopRequest
 from harness.spec import Plan, plan
 from harness.storage.journal import Attempts
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
+from tests.helpers.workbench import FAULTS, POINTS, Workbench
 
-FAULTS = Path(__file__).parent.parent / "faults.py"
 CLUSTER = Path(__file__).parent.parent.parent / "slurm" / "cluster"
-REGISTRY = Registry([FAULTS])
+REGISTRY = Registry([POINTS, FAULTS])
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster; the tests are skipped where Slurm is not installed."""
+    """A cluster; without Slurm the tests are skipped."""
     if shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed: tests/slurm/cluster install")
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([CLUSTER, "up", folder], check=True, capture_output=True, timeout=120)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        patch.setenv("PYTHONPATH", f"{FAULTS.parents[2]}:{FAULTS.parent}")
+        patch.setenv("PYTHONPATH", str(FAULTS.parents[2]))
         yield folder
     subprocess.run([CLUSTER, "down", folder], check=True, timeout=120)
 
 
 def planned(pruner: str, seed: int = 0, **overrides: str) -> Plan:
-    return plan(REGISTRY, "quick_points", pruner, profile="smoke", seed=seed, overrides=overrides)
+    return plan(REGISTRY, "points", pruner, profile="smoke", seed=seed, overrides=overrides)
 
 
 def dispatch(
-    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: object
+    plans: list[Plan], results: Path, show: Callable[[], None] = lambda: None, **resources: Any
 ) -> Tally:
     tally = Tally(len(plans))
-    given = {"jobs": 2, "device": "cpu", "memory_limit": 2 * 10**9, "time_limit": 600.0}
-    executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.hear, results)
-    orders = [Order(each, (FAULTS,), results, checkpoint_every=1) for each in plans]
-    Dispatch(executor, Store(results), tally, Urgency()).carry_out(orders, show)
+    given: dict[str, Any] = {
+        "jobs": 2,
+        "device": "cpu",
+        "memory_limit": 2 * 10**9,
+        "time_limit": 600.0,
+    }
+    executor = find_executor("slurm")(Resources(**{**given, **resources}), tally.report, results)
+    jobs = [Job(each, (POINTS, FAULTS), results, checkpoint_every=1) for each in plans]
+    Dispatch(executor, Store(results), tally, StopRequest()).run(jobs, show)
     return tally
 
 
@@ -60,9 +64,7 @@ def attempts(results: Path, run: Plan) -> int:
 
 
 @pytest.mark.slurm
-def test_what_ends_badly_costs_the_others_nothing(
-    slurm: Path, tmp_path: Path, bench: Workbench
-) -> None:
+def test_bad_runs_do_not_affect_the_others(slurm: Path, tmp_path: Path, bench: Workbench) -> None:
     good, bad = ("dense", "snip", "crop_u", "random_u"), ("segfaulting", "killed", "raising")
     plans = {name: planned(name) for name in (*bad, *good)}
     plans["hanging"] = planned("hanging", sleeper=str(tmp_path / "sleeper"))
@@ -85,14 +87,14 @@ def test_what_ends_badly_costs_the_others_nothing(
 def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
     slurm: Path, tmp_path: Path, bench: Workbench
 ) -> None:
-    """The first two have to make way for a better job, and the first is longer than the limit."""
+    """Two runs are preempted by a job of higher priority, and the first exceeds the time limit."""
     epochs = ["12000", "3000", *["4"] * 6]
     runs = [planned("dense", seed, epochs=number) for seed, number in enumerate(epochs)]
     long, preempted = runs[:2]
     better: list[str] = []
 
     def preempt() -> None:
-        """Take all processors, once there is something to go on from."""
+        """Take all processors once there is a checkpoint."""
         if not better and list((tmp_path / preempted.run_id).glob("checkpoint-*.pt")):
             better.extend(["sbatch", "--partition=high", "--cpus-per-task=4", "--wrap=sleep 5"])
             subprocess.run([*better, "--output=/dev/null"], check=True, capture_output=True)
@@ -110,14 +112,14 @@ def test_an_array_of_eight_survives_a_preemption_and_the_end_of_its_time(
 
 
 @pytest.mark.slurm
-def test_a_run_that_is_told_to_make_way_goes_on_from_its_checkpoint(
+def test_a_preempted_run_resumes_from_its_checkpoint(
     slurm: Path, tmp_path: Path, bench: Workbench
 ) -> None:
     run = planned("dense", epochs="3000")
     told: list[str] = []
 
     def preempt() -> None:
-        """Send what Slurm sends before it takes a node away."""
+        """Send the signal that Slurm sends before it reclaims a node."""
         if not told and list((tmp_path / run.run_id).glob("checkpoint-*.pt")):
             told.extend(["scancel", "--signal=TERM", "--name=pruning-benchmark"])
             subprocess.run(told, check=True)
@@ -132,7 +134,7 @@ def test_a_run_that_is_told_to_make_way_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.slurm
-def test_a_cluster_that_begins_nothing_is_given_up(slurm: Path, tmp_path: Path) -> None:
+def test_a_run_fails_if_the_cluster_does_not_start_it(slurm: Path, tmp_path: Path) -> None:
     subprocess.run(["scontrol", "update", "partition=low", "state=down"], check=True)
     began = time.monotonic()
     tally = dispatch([planned("dense")], tmp_path, patience=5.0)
@@ -143,10 +145,12 @@ def test_a_cluster_that_begins_nothing_is_given_up(slurm: Path, tmp_path: Path) 
     assert time.monotonic() - began < 60
 
 
-def test_without_sbatch_it_is_said_where_it_comes_from(
+def test_without_sbatch_the_message_says_where_to_find_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RequestError, match="executor 'slurm': there is no sbatch here; it belongs"):
+    with pytest.raises(
+        RequestError, match="executor 'slurm': there is no sbatch here; it is part of Slurm"
+    ):
         find_executor("slurm")(Resources(), lambda run_id, line: None, tmp_path)

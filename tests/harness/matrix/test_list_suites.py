@@ -1,4 +1,4 @@
-"""``list suites`` tells how many runs each has, and how long they take by what is known."""
+"""``list suites`` shows the number of runs and their estimated duration."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import record
 
 from harness.command_line import main
 from harness.storage.store import Store
+from tests.helpers.records import record
 
 SUITE = """
 title = "Mine"
@@ -23,7 +23,7 @@ sparsities = [0.9, 0.98]
 
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of suites, of which one names a task that there is not."""
+    """A folder of suites, one of which names an unknown task."""
     (tmp_path / "mine.toml").write_text(SUITE)
     (tmp_path / "wrong.toml").write_text(SUITE.replace("digits", "digist"))
     monkeypatch.setattr("harness.matrix.suite.FOLDER", tmp_path)
@@ -36,7 +36,7 @@ def listed(results: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, 
     return found
 
 
-def test_one_that_is_wrong_says_so_and_does_not_hide_the_others(
+def test_a_wrong_suite_shows_its_error_and_does_not_hide_the_others(
     suites: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, wrong = listed(suites / "results", capsys)
@@ -45,13 +45,17 @@ def test_one_that_is_wrong_says_so_and_does_not_hide_the_others(
     assert wrong["title"].startswith("unknown task 'digist'; did you mean 'digits'?")
 
 
-def test_without_results_there_is_no_time(suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_results_a_suite_has_no_duration(
+    suites: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mine, _ = listed(suites / "results", capsys)
     assert (mine["seconds"], mine["why"]) == (None, "no time: no embedded results of digits")
 
 
-def test_results_tell_the_time(suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One dense run took 10 s and other runs of the task 30 s: 10 + 20 + 20, by the medians."""
+def test_the_duration_of_a_suite_is_estimated_from_results(
+    suites: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One dense run took 10 s and other runs of the task 30 s: by the medians, 10 + 20 + 20."""
     store = Store(suites / "results")
     for pruner, seconds in (("dense", 10.0), ("crop_u", 30.0)):
         done = record(run_id=f"{pruner}-run", spec__pruner=pruner, cost__train_seconds=seconds)

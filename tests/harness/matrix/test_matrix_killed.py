@@ -1,4 +1,4 @@
-"""The smoke matrix, killed with all its processes again and again, loses nothing."""
+"""The smoke matrix loses nothing when all its processes are killed repeatedly."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.contracts import outcome
-from harness.storage.store import Store
+from harness.storage.store import Store, outcome
 
 WORDS = ["matrix", "--suite", "smoke", "--jobs", "2", "--device", "cpu", "--checkpoint-every", "1"]
 ROOT = Path(__file__).parents[3]
@@ -40,14 +39,14 @@ def start(results: Path) -> subprocess.Popen[bytes]:
 
 
 def ended(matrix: subprocess.Popen[bytes]) -> bool:
-    """Let a matrix go on to its end."""
+    """Run a matrix to its end."""
     return matrix.wait(3600) == 0
 
 
 def kill_everything(matrix: subprocess.Popen[bytes]) -> None:
-    """Kill the command and all that it has started, wherever they have gone."""
+    """Kill the command and all its descendants, whatever their process groups."""
     family, known = {psutil.Process(matrix.pid)}, 0
-    # What is still running may start more.
+    # A process that is still running may start others.
     while known < len(family):
         known = len(family)
         for process in family:
@@ -72,7 +71,7 @@ def outcomes(results: Path) -> dict[str, Any]:
 
 
 def written(results: Path) -> dict[str, float]:
-    """Return when the record of each run that is done was written."""
+    """Return the modification time of each record."""
     return {path.parent.name: path.stat().st_mtime for path in results.glob("*/record.json")}
 
 
@@ -82,7 +81,7 @@ def files(results: Path) -> set[Path]:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """A matrix may end before it was killed often enough: the next one is killed in its place."""
+    """If a matrix ends before it was killed often enough, another one is started."""
     began = time.monotonic()
     whole = tmp_path / "whole"
     assert ended(start(whole))

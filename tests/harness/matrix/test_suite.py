@@ -1,4 +1,4 @@
-"""Suites say which runs a matrix consists of, and what is wrong with them."""
+"""Suites list the runs of a matrix, and mistakes in them are explained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def names(wanted: Suite) -> list[str]:
     return [str(request) for request in requests(wanted, REGISTRY)]
 
 
-def test_every_combination_is_a_run_and_what_prunes_nothing_runs_once_per_seed(
+def test_every_combination_is_a_run_and_dense_runs_once_per_seed(
     tmp_path: Path,
 ) -> None:
     wanted = suite(
@@ -74,7 +74,7 @@ def test_options_are_an_axis(tmp_path: Path) -> None:
         ("options = [{relative = true}]", [{"relative": "true"}]),
     ],
 )
-def test_what_is_set_is_as_on_the_command_line(
+def test_set_takes_settings_as_on_the_command_line(
     tmp_path: Path, line: str, changes: list[dict[str, str]]
 ) -> None:
     wanted = suite(tmp_path, f'[[runs]]\ntasks = ["digits"]\npruners = ["dense"]\n{line}\n')
@@ -86,7 +86,7 @@ def test_seeds_may_be_a_range(tmp_path: Path) -> None:
     assert [request.seed for request in requests(wanted, REGISTRY)] == [0, 1, 2, 7]
 
 
-def test_plug_ins_lie_beside_the_suite(tmp_path: Path) -> None:
+def test_plug_ins_are_relative_to_the_suite(tmp_path: Path) -> None:
     wanted = suite(tmp_path, 'plugins = ["mine.py", "../theirs.py"]')
     assert [plugin.resolve() for plugin in wanted.plugins] == [
         tmp_path / "mine.py",
@@ -94,7 +94,7 @@ def test_plug_ins_lie_beside_the_suite(tmp_path: Path) -> None:
     ]
 
 
-def test_all_means_what_is_registered(tmp_path: Path) -> None:
+def test_all_means_every_registered_name(tmp_path: Path) -> None:
     wanted = suite(
         tmp_path,
         """
@@ -117,7 +117,7 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("titel = 'x'", "unknown key 'titel'; did you mean 'title'?"),
-        ("title = 3", "title: 3 is not a text"),
+        ("title = 3", "title: 3 is not a string"),
         ("profile = 'papr'", "unknown profile 'papr'; did you mean 'paper'?"),
         ("runs = 3", "runs: 3 is not a list"),
         ("[[runs]]\ntasks = ['digits']", "the axis 'pruners' is missing from [[runs]]"),
@@ -128,20 +128,20 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
         ),
         ("[[runs]]\ntasks = []\npruners = 'all'", "the axis 'tasks' is empty"),
         ("[[runs]]\ntasks = ['ptb', 'ptb']\npruners = 'all'", "the axis 'tasks' has 'ptb' twice"),
-        ("[[runs]]\ntasks = [1]\npruners = 'all'", "tasks: 1 is not a text"),
+        ("[[runs]]\ntasks = [1]\npruners = 'all'", "tasks: 1 is not a string"),
         ("[[runs]]\ntasks = {but = []}\npruners = 'all'", "unknown key 'but'; known: all_except"),
-        ("[resources]\nhours = -1", "hours: -1 is not more than 0"),
+        ("[resources]\nhours = -1", "hours: -1 is not greater than 0"),
         ("[resources]\nthreads = 1.5", "threads: 1.5 is not a whole number"),
         ("[resources]\ngpu = 1", "unknown key 'gpu'; known: gigabytes, hours, threads"),
         ("[[runs]", "is not TOML: "),
         (f"x = {'[' * 5000}", "is not TOML: "),
         ("plugins = 'mine.py'", "plugins: 'mine.py' is not a list"),
-        ("plugins = [3]", "plugins: 3 is not a text"),
-        ("[resources]\nhours = nan", "hours: nan is not more than 0"),
-        ("[resources]\nhours = inf", "hours: inf is not more than 0"),
+        ("plugins = [3]", "plugins: 3 is not a string"),
+        ("[resources]\nhours = nan", "hours: nan is not greater than 0"),
+        ("[resources]\nhours = inf", "hours: inf is not greater than 0"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_mistake_is_explained_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(RequestError) as refusal:
         suite(tmp_path, text)
     assert str(refusal.value).startswith(f"suite {tmp_path / 'mine.toml'}: {complaint}")
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint:
         ("sparsities = [nan]", "sparsity nan is outside [0, 1)"),
         ("sparsities = [0.5, 1]", "sparsity 1 is outside [0, 1)"),
         ("set = []", "the axis 'set' is empty"),
-        ("set = [{epochs = [1]}]", "set: epochs: [1] is not a number, a text, true or false"),
+        ("set = [{epochs = [1]}]", "set: epochs: [1] is not a number, a string, true or false"),
         ("set = [{}]\noptions = [{}]", "set and options are the same; write set only"),
         ("seeds = [true]", "seeds: True is not a whole number"),
         ("seeds = [0.5]", "seeds: 0.5 is not a whole number"),
@@ -170,13 +170,13 @@ def test_values_of_the_wrong_type(tmp_path: Path, axis: str, complaint: str) -> 
         suite(tmp_path, f"[[runs]]\ntasks = 'all'\npruners = 'all'\n{axis}")
 
 
-def test_a_run_that_is_asked_for_twice(tmp_path: Path) -> None:
+def test_a_run_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
     part = "[[runs]]\ntasks = ['digits']\npruners = ['snip', 'crop_u']\nsparsities = [0.9]\n"
-    with pytest.raises(RequestError, match=r"has this run twice: snip on digits 0\.9 seed 0"):
+    with pytest.raises(RequestError, match=r"lists this run twice: snip on digits 0\.9 seed 0"):
         suite(tmp_path, part + part.replace(", 'crop_u'", ""))
 
 
-def test_names_that_are_not_registered(tmp_path: Path) -> None:
+def test_unregistered_names_are_refused(tmp_path: Path) -> None:
     wanted = suite(tmp_path, "[[runs]]\ntasks = ['digist']\npruners = 'all'")
     with pytest.raises(RequestError, match="unknown task 'digist'; did you mean 'digits'"):
         requests(wanted, REGISTRY)
@@ -184,7 +184,7 @@ def test_names_that_are_not_registered(tmp_path: Path) -> None:
         requests(Suite("empty", "Empty", ()), REGISTRY)
 
 
-def test_suites_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="unknown suite 'smoek'; did you mean 'smoke'"):
         find_suite("smoek")
     with pytest.raises(RequestError, match=r"nowhere.toml: cannot be read: No such file"):
@@ -196,7 +196,7 @@ def test_our_own_suites_can_be_planned(path: Path) -> None:
     assert requests(read_suite(path), REGISTRY)
 
 
-def test_our_own_suites_are_those_that_are_promised() -> None:
+def test_our_own_suites_are_complete() -> None:
     promised = {"smoke", "embedded", "sparsity_curve", "structured", "unstructured"}
     promised |= {"reinforcement_learning", "warmup"}
     talk = {"talk_image_classification", "talk_large_models", "talk_other_tasks"}
@@ -204,7 +204,7 @@ def test_our_own_suites_are_those_that_are_promised() -> None:
 
 
 class TestCommandLine:
-    """Axes on the command line stand in for those of the suite, or need none."""
+    """Axes on the command line replace those of a suite, or make a suite of their own."""
 
     def asked(self, *words: str) -> Suite:
         return requested_suite(parse(["matrix", *words]))
@@ -220,7 +220,7 @@ class TestCommandLine:
         assert wanted.profile == "embedded"
         assert names(self.asked("--pairing", "digits-snip")) == ["snip on digits seed 0"]
 
-    def test_instead_of_the_suites(self) -> None:
+    def test_options_replace_the_axes_of_a_suite(self) -> None:
         wanted = self.asked("--suite", "smoke", "--task", "digits", "--seeds", "5")
         found = requests(wanted, REGISTRY)
         assert {(request.task, request.seed) for request in found} == {("digits", 5)}
@@ -233,11 +233,11 @@ class TestCommandLine:
             ("--tasks digits", "--suite or --pruners is missing (--pruners all means every one)"),
             ("--pairing digits", "--pairing digits: is not of the form TASK-PRUNER, as in ptb-ear"),
             ("--pairing digits-snip --tasks ptb", "--pairing replaces --tasks and --"),
-            ("--tasks , --pruners all", "--tasks: is empty"),
-            ("--tasks ptb,ptb --pruners all", "--tasks ptb,ptb: has a value twice"),
+            ("--tasks , --pruners all", "the axis 'tasks' is empty"),
+            ("--tasks ptb,ptb --pruners all", "the axis 'tasks' has 'ptb' twice"),
             ("--suite smoke --seeds 0,x", "--seeds 0,x: is not a list of numbers, as in 0,1,2"),
             ("--suite smoke --profile smok", "unknown profile 'smok'; did you mean 'smoke'?"),
         ],
     )
-    def test_what_is_wrong_with_it(self, words: str, complaint: str) -> None:
+    def test_a_mistake_is_explained(self, words: str, complaint: str) -> None:
         assert self.refused(*words.split()).startswith(complaint)

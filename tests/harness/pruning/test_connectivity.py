@@ -1,6 +1,9 @@
+"""Which of the remaining weights still connect an input with an output."""
+
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -12,7 +15,8 @@ from torch import Tensor, nn
 from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
 
 
-def flow_of(*shape: int):
+def flow_of(*shape: int) -> Callable[[nn.Module], Tensor]:
+    """Return a forward pass of a batch of ones, summed."""
     return lambda model: model(torch.ones(shape, dtype=torch.double)).sum()
 
 
@@ -20,18 +24,18 @@ def mask(rows: list[list[int]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.bool)
 
 
-def test_a_hidden_unit_without_inputs_or_without_outputs_takes_its_weights_with_it():
+def test_a_hidden_unit_without_inputs_or_outputs_disconnects_its_weights() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     masks = {
-        "0.weight": mask([[1, 0], [0, 0], [1, 1]]),  # the second unit hears nothing
-        "2.weight": mask([[1, 1, 0]]),  # the third one tells nobody
+        "0.weight": mask([[1, 0], [0, 0], [1, 1]]),  # the second unit has no input
+        "2.weight": mask([[1, 1, 0]]),  # the third one has no output
     }
     effective = effective_masks(flow_of(1, 2), model, masks)
     assert effective["0.weight"].tolist() == [[True, False], [False, False], [False, False]]
     assert effective["2.weight"].tolist() == [[True, False, False]]
 
 
-def test_weights_without_a_mask_are_kept_and_the_model_stays_as_it_is():
+def test_weights_without_a_mask_are_kept_and_the_model_is_unchanged() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     effective = effective_masks(flow_of(1, 2), model, {})
@@ -55,10 +59,10 @@ class Residual(nn.Module):
         return cast(Tensor, self.head((entry + branch).mean((2, 3))))
 
 
-def test_an_emptied_layer_beside_a_skip_silences_its_branch_only():
+def test_an_emptied_layer_beside_a_skip_connection_silences_its_branch_alone() -> None:
     model = Residual()
     with torch.no_grad():
-        model.norm.weight.fill_(-1)  # what a norm has learnt must not matter
+        model.norm.weight.fill_(-1)  # what a norm has learned must not matter
         model.norm.bias.fill_(3)
     masks = {"inner.weight": torch.zeros(2, 2, 3, 3, dtype=torch.bool)}
     effective = effective_masks(flow_of(1, 1, 5, 5), model, masks)
@@ -89,7 +93,7 @@ class Cell(nn.Module):
         return cast(Tensor, self.head(state[0] * self.sentinel))
 
 
-def test_a_unit_of_an_lstm_lives_on_what_reaches_its_cell():
+def test_a_unit_of_an_lstm_is_connected_if_an_input_reaches_its_cell() -> None:
     model = Cell(inputs=2, hidden=2, steps=3)
     # Rows: input gates, forget gates, cells and output gates of the two units.
     cells = torch.ones(8, 2, dtype=torch.bool)
@@ -109,13 +113,13 @@ def test_a_unit_of_an_lstm_lives_on_what_reaches_its_cell():
     assert effective["cell.weight_hh"].nonzero().tolist() == [[5, 0]]
 
 
-def test_gates_do_not_saturate_in_a_wide_lstm():
+def test_gates_do_not_saturate_in_a_wide_lstm() -> None:
     model = Cell(inputs=400, hidden=200, steps=40)
     effective = effective_masks(flow_of(1, 400), model, {})
     assert all(each.all() for each in effective.values())
 
 
-def test_nothing_vanishes_or_overflows_in_a_deep_network():
+def test_no_connection_vanishes_or_overflows_in_a_deep_network() -> None:
     layers = [layer for _ in range(300) for layer in (nn.Linear(20, 20), nn.ReLU())]
     one_in_each_row = {f"{2 * i}.weight": torch.eye(20, dtype=torch.bool) for i in range(300)}
     for masks in (one_in_each_row, {}):
@@ -124,7 +128,7 @@ def test_nothing_vanishes_or_overflows_in_a_deep_network():
         assert all(kept.any(1).all() for kept in effective.values())
 
 
-def test_pooling_lets_every_place_through_since_any_may_be_the_maximum():
+def test_pooling_connects_every_position_since_any_may_be_the_maximum() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2), nn.LayerNorm((1, 1)), nn.Flatten()
     )
@@ -132,7 +136,7 @@ def test_pooling_lets_every_place_through_since_any_may_be_the_maximum():
     assert effective["0.weight"].all()
 
 
-def test_a_transposed_convolution_has_its_outputs_second():
+def test_the_outputs_of_a_transposed_convolution_are_its_second_dimension() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ConvTranspose2d(2, 3, 2, 2), nn.Conv2d(3, 1, 1))
     kept = torch.ones(2, 3, 2, 2, dtype=torch.bool)
     kept[:, 1] = False
@@ -143,19 +147,19 @@ def test_a_transposed_convolution_has_its_outputs_second():
     assert effective["2.weight"].flatten().tolist() == [True, False, True]
 
 
-def test_a_transposed_convolution_averages_its_many_inputs():
+def test_a_transposed_convolution_averages_its_many_inputs() -> None:
     model = nn.Sequential(nn.Conv1d(1, 400, 1), nn.ConvTranspose1d(400, 1, 2), nn.Tanh())
     effective = effective_masks(flow_of(1, 1, 3), model, {})
     assert all(each.all() for each in effective.values())
 
 
-def test_tied_weights_live_where_either_use_does():
+def test_tied_weights_are_connected_if_either_use_is() -> None:
     model = nn.Sequential(
         OrderedDict(first=nn.Linear(2, 2), second=nn.Linear(2, 2), last=nn.Linear(2, 1))
     )
     cast(nn.Linear, model.second).weight = cast(nn.Linear, model.first).weight
     effective = effective_masks(flow_of(1, 2), model, {"first.weight": mask([[0, 0], [1, 0]])})
-    # The second unit is fed by the first input; the second use finds the first unit silent.
+    # The second unit reads the first input; for the second use, the first unit is silent.
     assert effective["first.weight"].tolist() == [[False, False], [False, False]]
     effective = effective_masks(flow_of(1, 2), model, {"first.weight": mask([[1, 0], [1, 0]])})
     assert effective["first.weight"].tolist() == [[True, False], [True, False]]
@@ -163,7 +167,7 @@ def test_tied_weights_live_where_either_use_does():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), density=st.floats(0.05, 0.6))
-def test_agrees_with_a_search_of_the_graph(seed: int, density: float):
+def test_connectivity_agrees_with_a_search_of_the_graph(seed: int, density: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     widths = [3, 4, 5, 4, 2]
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
@@ -186,7 +190,7 @@ def test_agrees_with_a_search_of_the_graph(seed: int, density: float):
     assert [each.tolist() for each in effective.values()] == [each.tolist() for each in expected]
 
 
-def test_a_constant_network_is_collapsed():
+def test_a_network_with_a_constant_output_has_collapsed() -> None:
     silent = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     nn.init.zeros_(cast(Tensor, silent[2].weight))
     inputs = torch.randn(16, 4)
@@ -196,17 +200,17 @@ def test_a_constant_network_is_collapsed():
     assert not is_collapsed(silent(inputs))
 
 
-def test_rounding_is_no_dependence_and_a_small_signal_is_one():
+def test_a_small_signal_counts_as_dependence_and_rounding_does_not() -> None:
     same = torch.tensor([[100.0, 1.0], [100.0, 1.0]])
     assert is_collapsed(same + torch.tensor([[0.0, 0.0], [3e-5, 0.0]]))
     assert not is_collapsed(same + torch.tensor([[0.0, 0.0], [3e-4, 0.0]]))
 
 
-def test_a_diverged_network_is_not_collapsed():
+def test_a_network_that_diverged_has_not_collapsed() -> None:
     assert not is_collapsed(torch.full((2, 3), torch.nan))
     assert not is_collapsed(torch.tensor([[1.0], [torch.inf]]))
 
 
-def test_one_sample_tells_nothing():
+def test_collapse_cannot_be_told_from_one_sample() -> None:
     with pytest.raises(ValueError, match="two"):
         is_collapsed(torch.zeros(1, 3))

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from workbench import Begun, Workbench
 
 from harness.pruning.diagnostics import PROBES, TangentKernel, gradient_flow
 from harness.scoring import Scoring
@@ -18,10 +17,11 @@ from harness.seeds import derive
 from harness.task import Task
 from pruners import criteria
 from pruners.weights import Weights
+from tests.helpers.workbench import Begun, Workbench
 
 
 def scoring_of(weight: Tensor, alive: Tensor, points: Tensor, targets: list[float]) -> Scoring:
-    """One batch of one point each, and half the squared error of ``w . x``."""
+    """Return the scoring of ``w . x`` by half its squared error, with one point in each batch."""
 
     def loss(point: Tensor, target: float) -> Tensor:
         return 0.5 * (weight @ point - target) ** 2
@@ -52,7 +52,7 @@ def test_gradient_flow_is_zero_at_the_minimum_of_a_quadratic() -> None:
 
 
 class Outputs:
-    """All of a task that the tangent kernel asks for."""
+    """The part of a task that the tangent kernel needs."""
 
     def outputs(self, model: nn.Module, batch: Tensor) -> Tensor:
         outputs: Tensor = model(batch)
@@ -66,7 +66,7 @@ def kernel_on(points: Tensor, seed: int = 0, batch_statistics: bool = True) -> T
 POINTS = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_kernel_of_a_linear_model_is_that_of_its_inputs() -> None:
+def test_the_kernel_of_a_linear_model_is_the_gram_matrix_of_its_inputs() -> None:
     # f_i = r . W x_i / sqrt(2) for a direction r: df_i/dW = r x_i / sqrt(2).
     direction = torch.randn(2, generator=torch.Generator().manual_seed(derive(0, "probe")))
     by_hand = direction.square().sum() / 2 * POINTS @ POINTS.T
@@ -84,8 +84,8 @@ def test_a_bias_adds_a_constant_to_the_kernel() -> None:
     assert added[0, 0] > 0
 
 
-def test_removed_weights_have_no_part_in_the_kernel() -> None:
-    # Without the first input's weights the kernel is that of the other inputs.
+def test_removed_weights_do_not_enter_the_kernel() -> None:
+    # Without the weights of the first input, the kernel is that of the other inputs.
     model, masks = nn.Linear(3, 2, bias=False), {"weight": torch.ones(2, 3) > 0}
     masks["weight"][:, 0] = False
     kernel = kernel_on(POINTS).kernel(model, masks)
@@ -93,7 +93,7 @@ def test_removed_weights_have_no_part_in_the_kernel() -> None:
     torch.testing.assert_close(kernel, others)
 
 
-def test_the_probe_is_the_first_samples_of_the_batch() -> None:
+def test_the_probe_consists_of_the_first_samples_of_the_batch() -> None:
     points = torch.randn(PROBES + 10, 3)
     model = nn.Linear(3, 2)
     kernel = kernel_on(points).kernel(model, {})
@@ -126,7 +126,7 @@ SCALE = float(torch.randn(1, generator=torch.Generator().manual_seed(derive(0, "
 
 
 def moving(*trajectory: list[float]) -> list[dict[str, Any]]:
-    """The kernel's readings after each epoch, from ``u`` at the start and at the end of each."""
+    """Return the readings after each epoch, given ``u`` at the start and after each epoch."""
     kernel = kernel_on(torch.eye(2))
     start, *epochs = trajectory
     kernel.start(Products(start), {})
@@ -139,7 +139,7 @@ def moving(*trajectory: list[float]) -> list[dict[str, Any]]:
         ([1.0, 0.0], 0, 1),  # the same
         ([2.0, 0.0], 3, 1),  # four times as large
         ([0.5, 0.0], 0.75, 1),  # a quarter
-        ([0.0, 1.0], 2**0.5, 0),  # of other samples altogether
+        ([0.0, 1.0], 2**0.5, 0),  # of other samples entirely
         ([1.0, 1.0], 1, 0.5**0.5),
     ],
 )
@@ -163,13 +163,13 @@ def test_drift_is_the_distance_between_kernels_and_not_a_difference_of_distances
     assert second["epoch_change"] == pytest.approx(18**0.5 / 1)
 
 
-def test_a_kernel_is_kept_as_its_matrix() -> None:
+def test_a_kernel_is_recorded_as_its_matrix() -> None:
     (reading,) = moving([1.0, 0.0], [2.0, 1.0])
     assert torch.tensor(reading["matrix"]).numpy() == diagonal(4, 1)
 
 
 def diagonal(first: float, second: float) -> Any:
-    """A kernel as the record keeps it."""
+    """Return a kernel as the record contains it."""
     return pytest.approx(SCALE * torch.diag(torch.tensor([first, second])).double().numpy())
 
 
@@ -194,7 +194,7 @@ def test_a_kernel_of_zero_has_neither_direction_nor_relative_change() -> None:
     assert reading["drift"] is None
 
 
-def test_a_restored_kernel_is_compared_with_the_same_ones() -> None:
+def test_a_restored_kernel_continues_with_the_same_comparisons() -> None:
     kernel, restored = kernel_on(torch.eye(2)), kernel_on(torch.eye(2))
     kernel.start(Products([1.0, 0.0]), {})
     kernel.after_epoch(Products([2.0, 0.0]), {})
@@ -204,7 +204,7 @@ def test_a_restored_kernel_is_compared_with_the_same_ones() -> None:
 
 
 @pytest.mark.parametrize("batch_statistics", [True, False])
-def test_measuring_leaves_no_trace_and_switches_dropout_off(batch_statistics: bool) -> None:
+def test_measuring_changes_nothing_and_switches_dropout_off(batch_statistics: bool) -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     kernel = kernel_on(POINTS, batch_statistics=batch_statistics)
@@ -218,7 +218,7 @@ def events_of(begun: Begun) -> list[dict[str, Any]]:
     return [entry.event for entry in begun.journal.entries]
 
 
-def test_with_kernel_on_each_evaluation_and_each_prune_has_its_kernel(bench: Workbench) -> None:
+def test_with_kernel_on_every_evaluation_and_every_prune_has_a_kernel(bench: Workbench) -> None:
     begun = bench.begin(kernel="on")
     begun.run.train(epochs=2)
     begun.run.prune(Weights, criteria.snip, 0.8)
@@ -248,7 +248,7 @@ def test_a_pruning_between_two_epochs_is_compared_with_the_kernel_just_before_it
     assert prune["kernel"]["before"] != train["epochs"][0]["kernel"]["matrix"]
 
 
-def test_with_kernel_off_it_is_not_measured(bench: Workbench) -> None:
+def test_with_kernel_off_no_kernel_is_measured(bench: Workbench) -> None:
     begun = bench.begin()
     begun.run.train(epochs=1)
     begun.run.prune(Weights, criteria.snip, 0.8)
@@ -269,9 +269,9 @@ def test_every_prune_has_the_gradient_flow_on_the_scoring_batches_before_and_aft
 
 
 def flow_by_hand(begun: Begun) -> float:
-    """The squared norm of the mean gradient of the prunable weights, dropout off."""
+    """Return the squared norm of the mean gradient of the prunable weights, without dropout."""
     task, model = begun.trainer.task, begun.trainer.model
-    model.get_submodule("3").p = 0.0
+    cast(nn.Dropout, model.get_submodule("3")).p = 0.0
     for batch in task.scoring_batches(0):
         (task.loss(model, batch) / 5).backward()
     gradients = [model.get_parameter(name).grad for name in ("0.weight", "4.weight")]

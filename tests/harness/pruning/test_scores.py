@@ -1,4 +1,4 @@
-"""Scores that cannot be ranked, and networks that cannot be differentiated, are told in a line."""
+"""Scores that cannot be ranked and networks that cannot be differentiated: one line says why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
-from workbench import Begun, Workbench
 
 from harness.errors import RunFailed, Skip
 from harness.prunable import prunable_weights
@@ -19,6 +18,7 @@ from harness.units import UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
 from pruners.weights import Weights
+from tests.helpers.workbench import Begun, Workbench
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_scores_that_are_none(begun: Begun, kind: str) -> None:
+def test_a_result_that_is_no_set_of_scores_is_refused(begun: Begun, kind: str) -> None:
     spoil, complaint = BAD[kind]
 
     def mine(scoring: Scoring) -> Scores:
@@ -70,7 +70,7 @@ def test_scores_of_every_type_can_be_ranked(begun: Begun, dtype: torch.dtype) ->
     assert begun.run.prune(Weights, mine, 0.5).sparsity == 0.5
 
 
-def test_scores_that_are_part_of_a_graph_can_be_ranked(bench: Workbench) -> None:
+def test_scores_that_require_grad_can_be_ranked(bench: Workbench) -> None:
     def with_gradient(scoring: Scoring) -> Scores:
         return {name: v.abs() for name, v in scoring.variables.items()}
 
@@ -91,7 +91,7 @@ def test_bfloat16_weights_are_ranked_exactly() -> None:
 
 
 class Odd(nn.Module):
-    """A layer and something that torch cannot differentiate as usual."""
+    """A layer and an operation that torch cannot differentiate as usual."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Once(torch.autograd.Function):
         return 2 * x
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return 2 * gradient
 
@@ -180,7 +180,7 @@ def frozen() -> nn.Module:
 
 
 @pytest.mark.parametrize("criterion", [criteria.magnitude, criteria.random, criteria.synflow])
-def test_frozen_weights_are_ranked_by_what_needs_no_gradient_of_the_loss(
+def test_criteria_without_gradients_rank_frozen_weights_too(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, criterion: Any
 ) -> None:
     begun = with_network(bench, monkeypatch, frozen)
@@ -197,7 +197,7 @@ def test_frozen_weights_are_ranked_by_what_needs_no_gradient_of_the_loss(
 
 
 @pytest.mark.parametrize("criterion", [criteria.snip, criteria.grasp, criteria.crop])
-def test_frozen_weights_stay_whole_where_gradients_rank(
+def test_criteria_with_gradients_keep_all_frozen_weights(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, criterion: Any
 ) -> None:
     begun = with_network(bench, monkeypatch, frozen)
@@ -216,7 +216,7 @@ def test_frozen_weights_make_some_sparsities_unreachable(
         begun.run.prune(Weights, criteria.snip, 0.9)
 
 
-def test_channels_of_frozen_layers_have_gates_all_the_same(
+def test_channels_of_frozen_layers_have_gates_nevertheless(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = with_network(bench, monkeypatch, frozen)
@@ -224,12 +224,12 @@ def test_channels_of_frozen_layers_have_gates_all_the_same(
     assert "frozen" not in begun.journal.entries[-1].event
 
 
-def test_a_network_without_anything_to_learn_has_no_gradient_flow(
+def test_a_network_that_cannot_learn_has_no_gradient_flow(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def all_frozen() -> nn.Module:
         model = frozen().requires_grad_(False)
-        model[3].bias.requires_grad_(True)  # type: ignore[index]
+        model.get_parameter("3.bias").requires_grad_(True)
         return model
 
     begun = with_network(bench, monkeypatch, all_frozen)
@@ -255,7 +255,7 @@ def test_a_network_without_anything_to_learn_has_no_gradient_flow(
         (lambda run: run.prune(Weights, criteria.magnitude, [0.5, None]), "None is outside [0, 1)"),
     ],
 )
-def test_what_no_verb_can_do_is_said_before_anything_is_done(
+def test_an_impossible_request_is_refused_before_anything_is_done(
     begun: Begun, called: Callable[[Any], Any], complaint: str
 ) -> None:
     with pytest.raises(RunFailed) as refusal:
@@ -265,7 +265,7 @@ def test_what_no_verb_can_do_is_said_before_anything_is_done(
     assert begun.journal.entries == []
 
 
-def test_a_sparsity_next_to_one_is_said_with_all_its_digits(begun: Begun) -> None:
+def test_a_sparsity_close_to_one_is_printed_with_all_its_digits(begun: Begun) -> None:
     with pytest.raises(UnreachableSparsity) as refusal:
         begun.run.prune(Weights, criteria.magnitude, 0.99999999999)
     assert str(refusal.value) == (

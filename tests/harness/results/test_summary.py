@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from records import RECORD, record
 
 from harness.results.summary import summarise, summarise_events
 from harness.text import WIDTH, columns, count, number, percent, several, size, table
+from tests.helpers.records import RECORD, record
 
 
 def test_a_run_in_a_few_lines() -> None:
@@ -14,20 +14,19 @@ def test_a_run_in_a_few_lines() -> None:
         [
             "digits-earlycrop_u-0.98-seed0-0123456789ab: done",
             "  accuracy         97.25 test, 96.5 validation; higher is better, "
-            "ignoring the input gives 10.01",
+            "ignoring the input scores 10.01",
             "  data             real: scikit-learn digits",
-            "  weights removed  98 % of 2,000, 98 % were asked for; "
-            "98.5 % no longer have an effect",
+            "  weights removed  98 % of 2,000, 98 % requested; 98.5 % have no effect",
             "  pruned           to 98 % after 1 epoch, when the trigger fired; "
             "gradient flow 2 -> 1.25",
             "  training         4 epochs, 40 steps in 12.5 s, peak memory 50 MB",
             "  energy           1.5 Wh, 0.5 g CO2e; measured nvml, the run's GPU",
             "  training step    20 ms, peak memory 25 MB",
-            "  inference        5 ms a batch",
+            "  inference        5 ms per batch",
             "  network          2,010 parameters, 8.5 kB on disk",
-            "  operations       123,456 multiply-accumulates a sample, "
-            "1,234 of them by weights that are left",
-            "                   (which is no speed-up)",
+            "  operations       123,456 multiply-accumulates per sample, "
+            "1,234 of them with weights left (this is",
+            "                   no speed-up)",
             "  measured on      Abacus 1, 2 threads",
         ]
     )
@@ -107,7 +106,7 @@ def test_what_is_unusual_is_told() -> None:
     )
     assert "settings         width=8, masks=shuffled" in text
     assert "nothing is left of second.weight" in " ".join(text.split())
-    assert "interrupted      1 time; costs are of all attempts together" in text
+    assert "interrupted      1 time; costs cover all attempts" in text
     assert text.endswith("Abacus 1, 1 thread")
     assert "data             SYNTHETIC: " in text
 
@@ -130,7 +129,7 @@ def test_what_was_not_measured_has_a_dash_and_a_reason() -> None:
     )
     assert "training step    -, peak memory 25 MB" in text
     assert "not measured     energy, emissions: no counter" in text
-    assert f"not measured     training step, multiply-accumulates: {killed}" in text
+    assert f"not measured     training step, multiply-accumulates carried out: {killed}" in text
 
 
 def test_figures_that_were_disturbed_are_named() -> None:
@@ -144,9 +143,10 @@ def test_figures_that_were_disturbed_are_named() -> None:
         )
     )
     assert (
-        "disturbed without a processor for 31 % of training step; "
-        "without a processor for 6 % of training time; other work kept 3.25 processors busy; "
-        "67 % of the energy may be that of other work"
+        "disturbed without a processor for 31 % of the training step; "
+        "without a processor for 6 % of the training time; "
+        "other programs kept 3.25 processors busy; "
+        "67 % of the energy may belong to other programs"
     ) in " ".join(text.split())
 
 
@@ -210,14 +210,14 @@ class TestTables:
 def test_a_network_that_was_cut_is_held_against_the_dense_one() -> None:
     cost = {**RECORD["cost"], "macs": 2_500, "macs_effective": 2_500, "macs_dense": 10_000}
     text = " ".join(summarise(record(cost=cost)).split())
-    assert "operations 2,500 multiply-accumulates a sample, 25 % of the dense network's" in text
+    assert "operations 2,500 multiply-accumulates per sample, 25 % of the dense network's" in text
     assert "no speed-up" not in text
 
 
 def test_masked_weights_are_no_speed_up() -> None:
     cost = {**RECORD["cost"], "macs_dense": RECORD["cost"]["macs"]}
     text = " ".join(summarise(record(cost=cost)).split())
-    assert "123,456 multiply-accumulates a sample, 1,234 of them by weights that are left" in text
+    assert "123,456 multiply-accumulates per sample, 1,234 of them with weights left" in text
 
 
 def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:
@@ -231,15 +231,13 @@ def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:
         "gradient_flow": {"before": 1.0, "after": 0.5},
     }
     text = summarise(record(events=[prune]))
-    assert "to 50.3055 %, where 50 % were the target, before training; gradient" in text
-    assert "pruned channels to 50.3055 %, where 50 % were the target" in summarise_events(
-        record(events=[prune])
-    )
+    assert "to 50.3055 % (target: 50 %) before training; gradient" in text
+    assert "pruned channels to 50.3055 % (target: 50 %)" in summarise_events(record(events=[prune]))
     by_operations = {**prune, "target_of": "multiply-accumulates", "sparsity": 0.84}
     text = " ".join(summarise(record(events=[by_operations])).split())
-    assert "to 84 % of the weights, to lose 50 % of the multiply-accumulates before tr" in text
+    assert "to 84 % of the weights, to remove 50 % of the multiply-accumulates before tr" in text
 
 
 def test_a_method_of_which_no_sparsity_was_asked() -> None:
     text = summarise(record(sparsity={**RECORD["sparsity"], "requested": 0.0}))
-    assert "no sparsity was asked for" in text
+    assert "no sparsity requested" in text

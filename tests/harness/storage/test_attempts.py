@@ -1,4 +1,4 @@
-"""The processes that worked on a run: what a damaged file said is lost, and nothing else."""
+"""The list of attempts at a run: a damaged list is empty, and does no further harm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.storage.journal import MACHINE, Attempts
 ENVIRONMENT = {**dict.fromkeys(MACHINE, "x"), "runs_on_device": 1}
 
 
-def test_lives_come_back(tmp_path: Path) -> None:
+def test_attempts_come_back(tmp_path: Path) -> None:
     path = tmp_path / "lives.json"
     Attempts(path).begin(3, ENVIRONMENT)
     (attempt,) = Attempts(path).entries
@@ -29,12 +29,12 @@ def test_lives_come_back(tmp_path: Path) -> None:
         json.dumps([{"started": "x", "position": 3}]),
     ],
 )
-def test_a_damaged_file_holds_none(tmp_path: Path, content: str) -> None:
+def test_a_damaged_file_gives_no_attempts(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lives.json"
     path.write_text(content)
     assert Attempts(path).entries == []
 
 
-def test_a_folder_in_its_place_holds_none(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_gives_no_attempts(tmp_path: Path) -> None:
     (tmp_path / "lives.json").mkdir()
     assert Attempts(tmp_path / "lives.json").entries == []

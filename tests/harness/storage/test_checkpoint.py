@@ -1,3 +1,5 @@
+"""Checkpoints and snapshots: the newest undamaged one is used."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -26,12 +28,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_last_two_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-000002.pt", "checkpoint-000003.pt"]
     assert newest(checkpoints) == 3
 
 
-def test_a_damaged_one_is_dropped_for_the_one_before(
+def test_a_damaged_checkpoint_is_dropped_for_the_one_before(
     checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
     (tmp_path / "checkpoint-000003.pt").write_bytes(b"")
@@ -39,18 +41,20 @@ def test_a_damaged_one_is_dropped_for_the_one_before(
     assert names(tmp_path) == ["checkpoint-000002.pt"]
 
 
-def test_one_that_cannot_be_used_is_dropped(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_used_is_dropped(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
     assert newest(checkpoints, at_most=2) == 2
     assert newest(checkpoints, at_most=1) is None
     assert names(tmp_path) == []
 
 
-def test_they_are_due_when_the_last_is_long_enough_ago(tmp_path: Path) -> None:
+def test_a_checkpoint_is_due_when_the_interval_has_passed(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path, interval=0).due
     assert not Checkpoints(tmp_path, interval=3600).due
 
 
-def test_a_damaged_snapshot_is_told(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_a_damaged_snapshot_is_reported(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoints.save_snapshot(7, {"position": 1})
     assert checkpoints.has_snapshot(7)
     assert checkpoints.snapshot(7) == {"position": 1}
@@ -60,7 +64,7 @@ def test_a_damaged_snapshot_is_told(checkpoints: Checkpoints, tmp_path: Path) ->
         checkpoints.snapshot(7)
 
 
-def test_clearing_leaves_what_is_not_theirs(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_clearing_leaves_all_other_files(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoints.save_snapshot(0, {})
     (tmp_path / "network.safetensors").write_bytes(b"")
     checkpoints.clear()

@@ -1,3 +1,5 @@
+"""The journal of a run: entries come back, and nothing after damage is used."""
+
 from __future__ import annotations
 
 import math
@@ -7,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from attempts import Disk, Killed
 
+from harness.contracts import Killed
 from harness.errors import RunFailed
 from harness.storage.journal import Entry, Journal, fingerprint, plain
 from pruners.criteria import crop, magnitude
 from pruners.triggers import lazy_regime
+from tests.helpers.disk import FailingDisk, when
 
 ENTRIES = [
     Entry("train", "train(1)", {"steps": 4}, {"epochs": [{"loss": 0.1}]}),
@@ -34,9 +37,9 @@ def test_entries_come_back(path: Path) -> None:
     assert Journal(path).entries == ENTRIES
 
 
-def test_an_entry_that_was_half_written_is_as_if_never_written(path: Path) -> None:
+def test_an_entry_that_was_half_written_is_ignored(path: Path) -> None:
     journal = Journal(path)
-    with Disk(lambda *operation: True).in_use(), pytest.raises(Killed):
+    with FailingDisk(when("write")).in_use(), pytest.raises(Killed):
         journal.append(ENTRIES[0])
     again = Journal(path)
     assert again.entries == ENTRIES
@@ -56,7 +59,7 @@ def test_an_entry_that_was_half_written_is_as_if_never_written(path: Path) -> No
         lambda line: b"",
     ],
 )
-def test_what_follows_damage_is_forgotten(path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_entries_after_damage_are_dropped(path: Path, damage: Callable[[bytes], bytes]) -> None:
     first, second, third = path.read_bytes().splitlines(keepends=True)
     damaged = damage(second)
     assert damaged != second
@@ -65,13 +68,13 @@ def test_what_follows_damage_is_forgotten(path: Path, damage: Callable[[bytes], 
     assert path.read_bytes() == first
 
 
-def test_truncating_forgets_the_last_entries(path: Path) -> None:
+def test_truncating_drops_the_last_entries(path: Path) -> None:
     journal = Journal(path)
     journal.truncate(1)
     assert journal.entries == Journal(path).entries == ENTRIES[:1]
 
 
-def test_what_json_has_no_number_for_is_none() -> None:
+def test_numbers_that_json_cannot_express_become_none() -> None:
     event = {"loss": math.inf, "epochs": ({"perplexity": math.nan},), 1: 0.5, "verb": "train"}
     assert plain(event) == {
         "loss": None,
@@ -83,13 +86,13 @@ def test_what_json_has_no_number_for_is_none() -> None:
 
 @dataclass
 class Sampled:
-    """Something like a trigger, made with a function."""
+    """An argument of a verb that was built with a function, as triggers may be."""
 
     criterion: Callable[..., object]
     _seen: list[int] = field(default_factory=list, repr=False)
 
 
-def test_fingerprints_say_what_something_was_made_with() -> None:
+def test_fingerprints_contain_the_constructor_arguments() -> None:
     assert fingerprint([1, 0.5, "a", None]) == "[1, 0.5, 'a', None]"
     assert fingerprint(crop) == "crop"
     assert fingerprint(lazy_regime(threshold=0.1)) == (
@@ -98,7 +101,7 @@ def test_fingerprints_say_what_something_was_made_with() -> None:
     assert fingerprint(partial(round, ndigits=2)) == "round[{ndigits: 2}]"
 
 
-def test_fingerprints_hold_no_address_and_nothing_remembered() -> None:
+def test_fingerprints_contain_no_address_and_no_state() -> None:
     assert (
         fingerprint(Sampled(crop, [1]))
         == fingerprint(Sampled(crop, [2]))
@@ -107,17 +110,17 @@ def test_fingerprints_hold_no_address_and_nothing_remembered() -> None:
     assert fingerprint(Sampled(crop)) != fingerprint(Sampled(magnitude))
 
 
-def test_what_has_no_fingerprint_is_refused() -> None:
+def test_an_argument_without_a_fingerprint_is_refused() -> None:
     with pytest.raises(RunFailed, match="an argument of type object cannot be recorded"):
         fingerprint(object())
 
 
-def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(RunFailed, match=r"^cannot read .*journal.jsonl: Is a directory$"):
         Journal(tmp_path / "journal.jsonl")
 
 
-def test_a_line_that_is_nested_too_deeply_is_forgotten(path: Path) -> None:
+def test_a_line_that_is_nested_too_deeply_is_dropped(path: Path) -> None:
     path.write_text("[" * 100_000 + "\n")
     assert Journal(path).entries == []

@@ -1,7 +1,7 @@
+"""The file of a network: what it contains comes back, and damage is noticed."""
+
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import struct
 import subprocess
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError, RunFailed
 from harness.storage.network_file import load, load_weights, save_weights
+from tests.helpers.first_format import write_first_format
 
 
 def bits(tensor: Tensor) -> bytes:
@@ -44,7 +45,7 @@ def pruned(shape: tuple[int, ...], density: float, seed: int = 0) -> tuple[Tenso
     return torch.randn(shape, generator=generator).masked_fill(~mask, 0), mask
 
 
-def test_a_state_comes_back_bit_by_bit(tmp_path: Path):
+def test_a_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
     weight, mask = pruned((30, 4, 3, 3), 0.1)
     state = {
         "pruned.weight": weight,
@@ -64,7 +65,7 @@ def test_a_state_comes_back_bit_by_bit(tmp_path: Path):
     assert_same(load_weights(tmp_path / "weights"), state)
 
 
-def test_a_saved_network_gives_the_same_outputs(tmp_path: Path):
+def test_a_saved_network_gives_the_same_outputs(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30), nn.Linear(30, 5)).eval()
     weight, mask = pruned((30, 40), 0.05)
     model[0].load_state_dict({"weight": weight, "bias": torch.randn(30)})
@@ -80,7 +81,9 @@ def test_a_saved_network_gives_the_same_outputs(tmp_path: Path):
     kept=st.sets(st.integers(0, 199_999), max_size=40),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
 )
-def test_any_mask_comes_back(tmp_path_factory: pytest.TempPathFactory, kept: set[int], dtype):
+def test_any_mask_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, kept: set[int], dtype: torch.dtype
+) -> None:
     path = tmp_path_factory.mktemp("any") / "weights"
     weight = torch.zeros(400, 500, dtype=dtype)
     mask = torch.zeros(400, 500, dtype=torch.bool)
@@ -98,9 +101,9 @@ def test_any_mask_comes_back(tmp_path_factory: pytest.TempPathFactory, kept: set
         (0.001, 2, "gaps16"),
     ],
 )
-def test_places_take_the_shortest_encoding(
+def test_positions_take_the_shortest_encoding(
     tmp_path: Path, density: float, bytes_per_kept_place: float, encoding: str
-):
+) -> None:
     weight, mask = pruned((1000, 500), density)
     size = save_weights(tmp_path / "weights", {"weight": weight}, {"weight": mask})
     kept = int(mask.sum())
@@ -111,7 +114,7 @@ def test_places_take_the_shortest_encoding(
     assert_same(load_weights(tmp_path / "weights"), {"weight": weight})
 
 
-def test_gaps_of_every_length_around_the_codes_come_back(tmp_path: Path):
+def test_gaps_of_every_length_around_the_codes_come_back(tmp_path: Path) -> None:
     gaps = [0, 1, 253, 254, 255, 256, 509, 510, 511, 65_534, 65_535, 65_536, 131_070]
     mask = torch.zeros(400_000, dtype=torch.bool)
     mask[torch.tensor(gaps).add(1).cumsum(0) - 1] = True
@@ -122,7 +125,7 @@ def test_gaps_of_every_length_around_the_codes_come_back(tmp_path: Path):
         assert_same(load_weights(tmp_path / "weights"), {"weight": weight})
 
 
-def test_a_kept_weight_that_is_zero_is_kept(tmp_path: Path):
+def test_a_kept_weight_that_is_zero_is_kept(tmp_path: Path) -> None:
     mask = torch.zeros(100, dtype=torch.bool)
     mask[[3, 50]] = True
     weight = torch.zeros(100)
@@ -132,17 +135,17 @@ def test_a_kept_weight_that_is_zero_is_kept(tmp_path: Path):
         assert bits(file.get_tensor("weight:values")) == bits(torch.tensor([0.0, -0.0]))
 
 
-def test_a_dense_weight_is_stored_as_it_is(tmp_path: Path):
+def test_a_dense_weight_is_stored_unchanged(tmp_path: Path) -> None:
     weight, mask = pruned((10, 10), 0.99)
     save_weights(tmp_path / "weights", {"weight": weight}, {"weight": mask})
     assert stored_names(tmp_path / "weights") == {"weight"}
     assert_same(load_weights(tmp_path / "weights"), {"weight": weight})
 
 
-def test_tied_weights_are_stored_once_and_loaded_as_one(tmp_path: Path):
+def test_tied_weights_are_stored_once_and_loaded_as_one(tmp_path: Path) -> None:
     weight, mask = pruned((50, 40), 0.1)
     state = {"embedding.weight": weight, "head.weight": weight.view(50, 40)}
-    for name in state:  # whichever name the mask has
+    for name in state:  # whichever of the names has the mask
         save_weights(tmp_path / "weights", state, {name: mask})
         assert stored_names(tmp_path / "weights") == {
             "embedding.weight:places",
@@ -153,26 +156,26 @@ def test_tied_weights_are_stored_once_and_loaded_as_one(tmp_path: Path):
         assert loaded["head.weight"] is loaded["embedding.weight"]
 
 
-def test_views_that_only_overlap_are_kept_apart(tmp_path: Path):
+def test_views_that_merely_overlap_are_stored_separately(tmp_path: Path) -> None:
     whole = torch.arange(6.0)
     state = {"whole": whole, "part": whole[:3], "turned": whole.view(2, 3).T}
     save_weights(tmp_path / "weights", state, {})
     assert_same(load_weights(tmp_path / "weights"), state)
 
 
-def test_removed_weights_must_be_zero(tmp_path: Path):
+def test_removed_weights_must_be_zero(tmp_path: Path) -> None:
     mask = torch.tensor([True, False])
     with pytest.raises(ValueError, match="weight: a removed weight is not 0"):
         save_weights(tmp_path / "weights", {"weight": torch.ones(2)}, {"weight": mask})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_to_fails_the_run(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_to_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="cannot write"):
         save_weights(tmp_path / "missing" / "weights", {"weight": torch.ones(2)}, {})
 
 
-def test_damage_is_noticed_wherever_it_is(tmp_path: Path):
+def test_damage_is_noticed_anywhere_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     weight, mask = pruned((30, 20), 0.1)
     save_weights(path, {"weight": weight, "bias": torch.ones(3)}, {"weight": mask})
@@ -189,7 +192,7 @@ def test_damage_is_noticed_wherever_it_is(tmp_path: Path):
             load_weights(path)
 
 
-def test_foreign_and_missing_files_are_refused(tmp_path: Path):
+def test_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     with pytest.raises(RequestError, match="no such file"):
         load_weights(path)
@@ -217,7 +220,7 @@ def assert_same_units(path: Path, units: dict[str, dict[str, Any]]) -> None:
                 assert again == value
 
 
-def test_masks_come_back_from_the_places_of_the_weights(tmp_path: Path):
+def test_masks_are_restored_from_the_positions_of_the_weights(tmp_path: Path) -> None:
     weight, mask = pruned((300, 200), 0.02)
     state = {"pruned": weight, "dense": torch.randn(300, 200), "tied": weight}
     masks = {"pruned": mask, "dense": torch.ones(300, 200, dtype=torch.bool)}
@@ -228,9 +231,9 @@ def test_masks_come_back_from_the_places_of_the_weights(tmp_path: Path):
     assert_same(load_weights(tmp_path / "weights"), state)
 
 
-def test_the_mask_of_a_weight_that_is_stored_whole_takes_space_only_if_a_kept_one_is_zero(
+def test_the_mask_of_a_dense_weight_takes_space_only_if_a_kept_weight_is_zero(
     tmp_path: Path,
-):
+) -> None:
     weight, mask = pruned((100, 100), 0.99)
     size = save_weights(tmp_path / "weights", {"w": weight}, {"w": mask}, {"weights": {"w": mask}})
     assert_same_units(tmp_path / "weights", {"weights": {"w": mask}})
@@ -240,7 +243,7 @@ def test_the_mask_of_a_weight_that_is_stored_whole_takes_space_only_if_a_kept_on
     assert_same_units(tmp_path / "weights", {"weights": {"w": mask}})
 
 
-def test_what_units_have_kept_comes_back_bit_by_bit(tmp_path: Path):
+def test_the_state_of_units_comes_back_bit_by_bit(tmp_path: Path) -> None:
     units = {
         "channels": {
             "first": torch.tensor([0, 1, 2, 3]),
@@ -259,7 +262,7 @@ def test_what_units_have_kept_comes_back_bit_by_bit(tmp_path: Path):
     assert_same(load_weights(tmp_path / "weights"), {"w": torch.ones(2)})
 
 
-def test_a_kept_channel_takes_a_byte_at_most(tmp_path: Path):
+def test_a_kept_channel_takes_a_byte_at_most(tmp_path: Path) -> None:
     kept = {f"group{number}": torch.arange(0, 512, 2) for number in range(20)}
     state = {"w": torch.ones(2)}
     names = {name: numbers[:0] for name, numbers in kept.items()}
@@ -268,7 +271,7 @@ def test_a_kept_channel_takes_a_byte_at_most(tmp_path: Path):
     assert size - without < 20 * 256
 
 
-def test_a_state_of_units_that_cannot_be_stored_fails_in_one_line(tmp_path: Path):
+def test_a_state_of_units_that_cannot_be_stored_is_reported_in_one_line(tmp_path: Path) -> None:
     units = {"mine": {"thing": {1, 2}}}
     with pytest.raises(
         RunFailed, match=r"^units 'mine': 'thing' of their state is of the type set"
@@ -295,33 +298,26 @@ for number in range(5):
 """
 
 
-def test_equal_networks_are_equal_bytes_in_every_process(tmp_path: Path):
-    contents = []
+def test_equal_networks_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    processes = []
     for seed in ("0", "1"):
         (tmp_path / seed).mkdir()
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", SAVES, str(tmp_path / seed)]
-        subprocess.run(command, env=environment, check=True)
-        contents += [path.read_bytes() for path in (tmp_path / seed).iterdir()]
+        processes.append(subprocess.Popen(command, env=environment))
+    assert [process.wait() for process in processes] == [0, 0]
+    contents = [path.read_bytes() for path in tmp_path.glob("*/*")]
     assert len(contents) == 10
     assert len(set(contents)) == 1
 
 
-def test_a_file_of_the_first_format_is_read(tmp_path: Path):
-    """Its header has three entries, and nothing of the units."""
-    layout = json.dumps(
-        {"pruned": {"w": {"shape": [2, 4], "encoding": "bitmask"}}, "tied": {"v": "w"}}
-    )
+def test_a_file_of_the_first_format_is_read(tmp_path: Path) -> None:
+    layout = {"pruned": {"w": {"shape": [2, 4], "encoding": "bitmask"}}, "tied": {"v": "w"}}
     stored = {
         "w:values": torch.tensor([1.0, 2.0]),
         "w:places": torch.tensor([0b01000001], dtype=torch.uint8),
     }
-    digest = hashlib.sha256(layout.encode())
-    for name in sorted(stored):
-        digest.update(f"{name} {stored[name].dtype} {list(stored[name].shape)}".encode())
-        digest.update(bits(stored[name]))
-    header = {"format": "pruning-benchmark/1", "layout": layout, "sha256": digest.hexdigest()}
-    save_file(stored, tmp_path / "weights", header)
+    write_first_format(tmp_path / "weights", layout, stored)
     weights, units = load(tmp_path / "weights")
     expected = torch.tensor([[0, 1, 0, 0], [0, 0, 0, 2.0]])
     assert_same(weights, {"w": expected, "v": expected})

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
-from records import RECORD, record
 
 import harness
 from harness.errors import RequestError
+from harness.record import SCHEMA
 from harness.storage.store import RECORD as FILE_NAME
-from harness.storage.store import SCHEMA, Store
+from harness.storage.store import Store
+from tests.helpers.records import RECORD, record
 
 RUN = RECORD["run_id"]
 OTHER = "ptb-snip-0.9-seed0-ba9876543210"
@@ -169,7 +169,21 @@ def test_a_record_of_a_newer_schema_is_refused(store: Store) -> None:
 def test_a_record_has_no_numbers_that_are_not_json(tmp_path: Path, value: float) -> None:
     store = Store(tmp_path)
     store.open_run(RUN)
-    broken: dict[str, Any] = record(quality__test=value)
+    broken = record(quality__test=value)
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.save(broken)
     assert store.record(RUN) is None
+
+
+@pytest.mark.parametrize(("word", "value"), [("on", True), ("off", False)])
+def test_switches_of_older_records_become_true_and_false(
+    tmp_path: Path, word: str, value: bool
+) -> None:
+    store = Store(tmp_path)
+    old = record(spec__overrides={"kernel": word}, settings__kernel=word)
+    store.open_run(old["run_id"])
+    store.save(old)
+    read = store.record(old["run_id"])
+    assert read is not None
+    assert read["settings"]["kernel"] is value
+    assert read["spec"]["overrides"] == {"kernel": value}

@@ -1,4 +1,4 @@
-"""Precision and layout of training steps, and of nothing else."""
+"""Precision and memory layout apply to training steps alone."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from workbench import CPU, Workbench
 
 from harness.network import build_task
 from harness.pruning.event import digest
 from harness.task import Batch, Task
 from harness.training.precision import FLOAT32, Precision
 from harness.training.trainer import Trainer, update
+from tests.helpers.workbench import CPU, Workbench
 
 
 class Watched:
-    """A task that remembers what its loss was given and what came out of the network."""
+    """A task that remembers the images its loss was given and the outputs of the network."""
 
     device = CPU
 
@@ -40,9 +40,7 @@ def step(precision: Precision) -> tuple[Watched, nn.Module, Tensor]:
     return task, model, loss
 
 
-def test_a_step_in_bfloat16_computes_in_it_and_keeps_weights_loss_and_gradients_in_float32() -> (
-    None
-):
+def test_a_step_in_bfloat16_keeps_weights_loss_and_gradients_in_float32() -> None:
     task, model, loss = step(Precision(dtype="bfloat16"))
     assert task.outputs.dtype == torch.bfloat16
     assert loss.dtype == torch.float32
@@ -51,35 +49,38 @@ def test_a_step_in_bfloat16_computes_in_it_and_keeps_weights_loss_and_gradients_
     _, exact, exact_loss = step(FLOAT32)
     assert loss != exact_loss
     assert float(loss) == pytest.approx(float(exact_loss), rel=0.02)
-    torch.testing.assert_close(model[0].weight, exact[0].weight, atol=0.01, rtol=0.05)
+    torch.testing.assert_close(
+        model.get_parameter("0.weight"), exact.get_parameter("0.weight"), atol=0.01, rtol=0.05
+    )
 
 
-def test_channels_last_is_a_layout_and_changes_no_value() -> None:
-    task, model, loss = step(Precision(channels_last="on"))
+def test_channels_last_changes_the_layout_and_no_value() -> None:
+    task, model, loss = step(Precision(channels_last=True))
     plain, expected, expected_loss = step(FLOAT32)
     assert task.images.is_contiguous(memory_format=torch.channels_last)
-    assert task.outputs.is_contiguous(memory_format=torch.channels_last), "layers hand it on"
+    assert task.outputs.is_contiguous(memory_format=torch.channels_last), "layers keep the layout"
     assert plain.images.is_contiguous()
     assert torch.equal(task.images, plain.images)
     torch.testing.assert_close(loss, expected_loss)
-    torch.testing.assert_close(model[0].weight, expected[0].weight)
-    assert model[0].weight.is_contiguous()
+    weight = model.get_parameter("0.weight")
+    torch.testing.assert_close(weight, expected.get_parameter("0.weight"))
+    assert weight.is_contiguous()
 
 
 @pytest.mark.parametrize(
     ("shape", "layout"),
     [((2, 3, 4, 5), torch.channels_last), ((2, 3, 4, 5, 6), torch.channels_last_3d)],
 )
-def test_images_and_volumes_are_laid_out_wherever_they_are_in_a_batch(
+def test_images_and_volumes_are_laid_out_anywhere_in_a_batch(
     shape: tuple[int, ...], layout: torch.memory_format
 ) -> None:
     table = torch.zeros(2, 3)
-    laid_out = Precision(channels_last="on").laid_out({"deep": [torch.zeros(shape)], "t": table})
+    laid_out = Precision(channels_last=True).laid_out({"deep": [torch.zeros(shape)], "t": table})
     assert laid_out["deep"][0].is_contiguous(memory_format=layout)
     assert laid_out["t"] is table
 
 
-def test_a_run_trains_in_the_precision_that_its_conditions_name_and_scores_in_float32(
+def test_a_run_trains_in_the_precision_of_its_conditions_and_scores_in_float32(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, torch.dtype] = {}
@@ -97,7 +98,7 @@ def test_a_run_trains_in_the_precision_that_its_conditions_name_and_scores_in_fl
     assert seen == {"training": torch.bfloat16, "scoring": torch.float32}
 
 
-def test_precision_is_part_of_what_decides_a_result(bench: Workbench) -> None:
+def test_precision_decides_the_result_and_the_identity_of_a_run(bench: Workbench) -> None:
     plans = [bench.plan("dense"), bench.plan("dense", precision="bfloat16")]
     assert plans[0].identity != plans[1].identity
 

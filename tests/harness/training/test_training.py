@@ -8,17 +8,18 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from workbench import CPU, Workbench
 
 from harness.errors import Diverged
 from harness.network import build_task
 from harness.pruning.event import digest
+from harness.settings import Recipe
 from harness.task import Batch, Task
 from harness.training.evaluation import evaluate
-from harness.training.optimiser import build_optimiser
+from harness.training.optimization import build_optimiser
 from harness.training.trainer import Trainer, update
 from pruners.distributions import whole_network
 from pruners.weights import Weights
+from tests.helpers.workbench import CPU, Workbench
 
 
 def trainer(bench: Workbench, seed: int = 0, **settings: Any) -> Trainer:
@@ -27,7 +28,7 @@ def trainer(bench: Workbench, seed: int = 0, **settings: Any) -> Trainer:
 
 
 def steps(trainer: Trainer, count: int) -> str:
-    """Take some steps and return a fingerprint of the network."""
+    """Take some steps and return a hash of the network."""
     for _ in range(count):
         trainer.step()
     return digest(trainer.model.state_dict())
@@ -104,7 +105,7 @@ def test_a_step_trains_in_training_mode(bench: Workbench) -> None:
     assert training.model.get_buffer("1.num_batches_tracked") == 1
 
 
-def test_the_mean_loss_is_that_of_the_steps_since_the_last(
+def test_the_mean_loss_covers_the_steps_since_it_was_last_asked_for(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([1.0, 2.0, 6.0, 10.0])
@@ -117,7 +118,7 @@ def test_the_mean_loss_is_that_of_the_steps_since_the_last(
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_one_loss_that_is_no_finite_number_is_divergence(
+def test_one_infinite_or_undefined_loss_means_divergence(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
     losses = iter([1.0, bad, 1.0])
@@ -128,7 +129,7 @@ def test_one_loss_that_is_no_finite_number_is_divergence(
         training.mean_loss()
 
 
-def test_weights_that_the_last_step_made_no_numbers_are_divergence(bench: Workbench) -> None:
+def test_undefined_weights_after_the_last_step_mean_divergence(bench: Workbench) -> None:
     training = trainer(bench)
     steps(training, 3)
     training.model.get_parameter("0.bias").data[0] = torch.nan
@@ -137,9 +138,7 @@ def test_weights_that_the_last_step_made_no_numbers_are_divergence(bench: Workbe
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
-def test_a_state_goes_on_in_another_process_to_the_last_bit(
-    bench: Workbench, optimiser: str
-) -> None:
+def test_a_restored_state_continues_to_the_last_bit(bench: Workbench, optimiser: str) -> None:
     first, second = (trainer(bench, optimiser=optimiser) for _ in range(2))
     steps(first, 3)
     units = first.units["weights"] = Weights(first.model)
@@ -167,7 +166,7 @@ class Line(nn.Module):
 
 
 class Plain:
-    """A task of which a training step only wants the loss: here ``w . x`` itself."""
+    """A task that has only what a training step needs, a loss: here ``w . x`` itself."""
 
     device = CPU
 
@@ -180,7 +179,7 @@ PLAIN = cast(Task, Plain())
 
 
 def after_one_step(clip: float, **arguments: Any) -> tuple[list[float], float]:
-    """The change of the weights in a step of SGD on the gradient (6, 8), and the loss."""
+    """Return the change of the weights in a step of SGD on the gradient (6, 8), and the loss."""
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
     loss = update(PLAIN, model, optimiser, (), torch.tensor([[6.0, 8.0]]), clip, **arguments)
@@ -208,13 +207,13 @@ def test_the_penalty_moves_the_weights_and_is_no_part_of_the_loss() -> None:
     assert loss == 50
 
 
-def test_watchers_see_the_gradient_before_it_is_clipped() -> None:
+def test_watchers_see_the_gradient_before_clipping() -> None:
     seen: list[list[float]] = []
     after_one_step(clip=5, after_backward=lambda m: seen.append(m.layer.weight.grad[0].tolist()))
     assert seen == [[6, 8]]
 
 
-def test_the_gradients_of_the_step_before_are_gone() -> None:
+def test_a_step_does_not_add_to_the_gradients_of_the_step_before() -> None:
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=0)
     for _ in range(2):
@@ -223,20 +222,20 @@ def test_the_gradients_of_the_step_before_are_gone() -> None:
     assert model.layer.weight.grad.tolist() == [[6, 8]]
 
 
-def test_removed_weights_have_no_part_in_the_clipped_norm_and_stay_zero() -> None:
+def test_removed_weights_stay_zero_and_do_not_enter_the_clipped_norm() -> None:
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9, weight_decay=0.1)
     units = Weights(model)
     units.apply(model, optimiser, [], {"layer.weight": torch.tensor([[True, False]])})
     update(PLAIN, model, optimiser, (units,), torch.tensor([[6.0, 8.0]]), clip=3)
-    # The norm of (6, 0) is 6, clipped to 3; a weight decay of 0.3 comes on top.
+    # The norm of (6, 0) is 6, clipped to 3; a weight decay of 0.3 is added.
     assert model.layer.weight[0].tolist() == pytest.approx([3 - 0.5 * (3 + 0.3), 0])
 
 
-class Meddling(torch.optim.SGD):
+class AddsOne(torch.optim.SGD):
     """Adds one to every weight, whatever its gradient."""
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.data += 1
@@ -244,7 +243,7 @@ class Meddling(torch.optim.SGD):
 
 def test_removed_weights_stay_zero_whatever_the_optimiser_does() -> None:
     model = Line()
-    optimiser, units = Meddling(model.parameters(), lr=0.5), Weights(model)
+    optimiser, units = AddsOne(model.parameters(), lr=0.5), Weights(model)
     units.apply(model, optimiser, [], {"layer.weight": torch.tensor([[True, False]])})
     update(PLAIN, model, optimiser, (units,), torch.tensor([[6.0, 8.0]]), clip=0)
     assert model.layer.weight.tolist() == [[4, 0]]
@@ -254,9 +253,10 @@ def test_removed_weights_stay_zero_whatever_the_optimiser_does() -> None:
     ("name", "kind"),
     [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
 )
-def test_the_optimiser_is_that_of_the_recipe(name: str, kind: type) -> None:
+def test_the_recipe_names_the_optimiser(name: str, kind: type) -> None:
     settings = {"optimiser": name, "learning_rate": 0.3, "weight_decay": 0.2}
-    optimiser = build_optimiser([nn.Parameter(torch.zeros(1))], settings)
+    recipe = Recipe.of({**settings, "epochs": 1, "batch_size": 1, "clip": 0.0})
+    optimiser = build_optimiser([nn.Parameter(torch.zeros(1))], recipe)
     assert type(optimiser) is kind
     assert optimiser.defaults["lr"] == 0.3
     assert optimiser.defaults["weight_decay"] == 0.2
@@ -267,7 +267,7 @@ def test_the_optimiser_is_that_of_the_recipe(name: str, kind: type) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_evaluation_is_in_evaluation_mode_and_leaves_the_mode_as_it_was(
+def test_evaluation_uses_evaluation_mode_and_restores_the_mode(
     bench: Workbench, training: bool
 ) -> None:
     trained = trainer(bench)
@@ -279,7 +279,7 @@ def test_evaluation_is_in_evaluation_mode_and_leaves_the_mode_as_it_was(
     assert trained.model.training is training
 
 
-def test_evaluation_in_between_changes_nothing(bench: Workbench) -> None:
+def test_evaluation_between_steps_changes_nothing(bench: Workbench) -> None:
     plain, evaluated = trainer(bench), trainer(bench)
     for _ in range(6):
         plain.step()

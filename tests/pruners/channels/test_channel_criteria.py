@@ -22,7 +22,7 @@ from pruners.channels.criteria import (
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
 from pruners.criteria import snip
-from tests.pruners.channels.cutting import perceptron, scoring_of
+from tests.helpers.cutting import perceptron, scoring_of
 
 
 class Sum(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError
 from pruners.channels import trace_channels
-from tests.pruners.channels.cutting import Between, assert_right, images
+from tests.helpers.cutting import Between, assert_right, images
 
 
 @pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has none")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError
 from pruners.channels.tracing import trace_channels
-from tests.pruners.channels.cutting import reason, sizes
+from tests.helpers.cutting import reason, sizes
 
 
 def test_slices_at_a_size_read_from_a_tensor_are_followed() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError
 from pruners.channels import shrink, trace_channels
-from tests.pruners.channels.cutting import Between, assert_it_learns, images
+from tests.helpers.cutting import Between, assert_it_learns, images
 
 
 class Cached(nn.Module):

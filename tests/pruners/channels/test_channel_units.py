@@ -12,7 +12,7 @@ from harness.units import ScoreError, UnreachableSparsity
 from pruners.channels.units import Channels, ChannelsByOperations
 from pruners.criteria import crop, snip
 from pruners.distributions import per_layer, whole_network
-from tests.pruners.channels.cutting import perceptron, scoring_of
+from tests.helpers.cutting import perceptron, scoring_of
 
 
 def forward(model: nn.Module) -> Tensor:

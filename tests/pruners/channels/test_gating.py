@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from pruners.channels.gating import Gates, masked
 from pruners.channels.tracing import trace_channels
-from tests.pruners.channels.networks import CASES, convolution, head
+from tests.helpers.networks import CASES, convolution, head
 
 # Gates stand on the outputs of layers: not within recurrent layers that are not built from cells,
 # not on parameters that no layer holds, and not in statistics over channels.

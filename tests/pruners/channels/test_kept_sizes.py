@@ -19,8 +19,8 @@ from pruners.channels.groups import ChannelGraph
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
 from pruners.channels.units import Channels
-from tests.pruners.channels.cutting import assert_same_trajectory, parameters
-from tests.pruners.channels.networks import Case
+from tests.helpers.cutting import assert_same_trajectory, parameters
+from tests.helpers.networks import Case
 
 
 class Conv1D(nn.Module):

@@ -15,8 +15,8 @@ from pruners.channels.gating import verify_shrink
 from pruners.channels.groups import ChannelGroup
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
-from tests.pruners.channels.cutting import assert_same_trajectory
-from tests.pruners.channels.networks import Case
+from tests.helpers.cutting import assert_same_trajectory
+from tests.helpers.networks import Case
 
 
 class Tagger(nn.Module):

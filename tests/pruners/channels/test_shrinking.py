@@ -15,14 +15,14 @@ from pruners.channels.gating import verify_shrink
 from pruners.channels.groups import compose
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
-from tests.pruners.channels.cutting import (
+from tests.helpers.cutting import (
     OPTIMIZERS,
     assert_same_trajectory,
     cut,
     parameters,
     random_keep,
 )
-from tests.pruners.channels.networks import CASES, convolution, head
+from tests.helpers.networks import CASES, convolution, head
 
 EVERYDAY = ["unet", "folded", "gathered",
             "resnet18", "resnext", "depthwise_multiplier", "transposed_grouped", "channel_shuffle",

@@ -13,7 +13,7 @@ from pruners.channels.gating import verify_shrink
 from pruners.channels.labelling import UnknownOperation
 from pruners.channels.shrinking import shrink
 from pruners.channels.tracing import trace_channels
-from tests.pruners.channels.networks import Case
+from tests.helpers.networks import Case
 
 WITHOUT_RULE: dict[str, str] = {}
 """Models with an operation that has no rule, and the name of the operation."""

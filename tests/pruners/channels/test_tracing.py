@@ -15,8 +15,8 @@ from harness.errors import RequestError
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labelling import UnknownOperation
 from pruners.channels.tracing import trace_channels
-from tests.pruners.channels.cutting import reason, sizes
-from tests.pruners.channels.networks import CASES, Case
+from tests.helpers.cutting import reason, sizes
+from tests.helpers.networks import CASES, Case
 
 
 def traced(case: Case, model: Any = None) -> Any:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 from harness.errors import RequestError
 from pruners.channels import shrink, trace_channels, verify_shrink
-from tests.pruners.channels.cutting import Between, assert_it_learns, assert_right, images, reason
+from tests.helpers.cutting import Between, assert_it_learns, assert_right, images, reason
 
 # Computed weights
 

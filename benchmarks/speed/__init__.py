@@ -1,0 +1,1 @@
+"""The project's own speed; see `benchmarks.speed.__main__`."""

@@ -1,0 +1,71 @@
+"""The project's own speed, as ratios of two figures measured in one run.
+
+    python -m benchmarks.speed [NAME ...] [--json]
+
+Exit code 1 if a ratio is above its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from dataclasses import asdict
+
+from benchmarks.measurement import Comparison
+from harness.errors import nearest
+
+BENCHMARKS = {
+    "coldstart": "coldstart:measure",
+    "overhead": "training:overhead",
+    "masked": "training:masked",
+    "scoring": "training:scoring",
+    "psmm": "psmm:measure",
+    "sparse": "sparse:measure",
+    "trace": "networks:trace",
+    "vgg16": "networks:vgg16",
+    "resume": "resume:measure",
+    "slots": "slots:measure",
+    "perrun": "perrun:measure",
+    "shared": "shared:measure",
+    "report": "report:measure",
+    "nyu_reading": "nyu_reading:measure",
+}
+"""The function ``() -> list[Comparison]`` of each benchmark, as ``module:function``."""
+
+
+def main() -> int:
+    """Run the named benchmarks, or all, and print each figure as soon as it is measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each figure")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in BENCHMARKS:
+            print(f"error: unknown benchmark {name!r}{nearest(name, BENCHMARKS)}", file=sys.stderr)
+            return 2
+    short = 0
+    for name in arguments.names or BENCHMARKS:
+        module, function = BENCHMARKS[name].split(":")
+        for line in getattr(importlib.import_module(f"benchmarks.speed.{module}"), function)():
+            print(_as_json(line) if arguments.json else _as_text(line), flush=True)
+            short += line.falls_short
+    return 1 if short else 0
+
+
+def _as_json(line: Comparison) -> str:
+    return json.dumps({**asdict(line), "ratio": line.ratio})
+
+
+def _as_text(line: Comparison) -> str:
+    limit = "" if line.limit is None else f" (limit {line.limit:g})"
+    verdict = "  FALLS SHORT" if line.falls_short else ""
+    return (
+        f"{line.name:<32} {line.ours:>9.4g} / {line.theirs:<9.4g} {line.unit:<4} "
+        f"= {line.ratio:.3f}{limit}{verdict}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

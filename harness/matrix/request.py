@@ -1,0 +1,179 @@
+"""A request for a matrix, from the command line or from Python: planned, run and summed up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.errors import RequestError
+from harness.matrix.dispatch import RESULTS, Dispatch, Tally
+from harness.matrix.display import ProgressDisplay
+from harness.matrix.estimates import Estimates
+from harness.matrix.executor import Executor, Job, Outcome, Resources, find_executor
+from harness.matrix.manifest import write_manifest
+from harness.matrix.plan import Matrix, plan_matrix
+from harness.matrix.state import by_reason, counted, reasons, states
+from harness.matrix.suite import Suite
+from harness.registry import Registry
+from harness.signals import StopRequest
+from harness.storage.files import distinct
+from harness.storage.store import Store
+
+
+@dataclass(frozen=True)
+class MatrixRequest:
+    """Which runs are wanted, and where and how they run.
+
+    Attributes:
+        suite: the runs.
+        command: resumes the matrix; kept in its manifest.
+        settings: changes of every run, as ``--set`` takes them.
+        plugins: files with more tasks or pruners, besides those of the suite.
+        data: folder of official data.
+        results: the results folder.
+        executor: its name.
+        resources: what it may use.
+        again: whether finished runs are repeated.
+        checkpoint_every: seconds between two checkpoints.
+        cache: folder for decoded copies of data; None for the default.
+    """
+
+    suite: Suite
+    command: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    plugins: Iterable[Path] = ()
+    data: Path = Path("data")
+    results: Path = Path("results")
+    executor: str = "local"
+    resources: Resources = field(default_factory=Resources)
+    again: bool = False
+    checkpoint_every: float = 60.0
+    cache: Path | None = None
+
+    @cached_property
+    def all_plugins(self) -> list[Path]:
+        """The plug-in files of the suite and of the request, each once."""
+        return distinct([*self.suite.plugins, *self.plugins])
+
+    @cached_property
+    def store(self) -> Store:
+        """The results folder."""
+        return Store(self.results)
+
+    @cached_property
+    def executor_type(self) -> type[Executor]:
+        """The class of the executor."""
+        return find_executor(self.executor)
+
+    def plan(self) -> Matrix:
+        """Plan every run.
+
+        Raises:
+            RequestError: a name or a value is unknown, or no run can be carried out.
+        """
+        _ = self.executor_type  # an unknown name is refused before the runs are planned
+        matrix = plan_matrix(
+            self.suite,
+            Registry(self.all_plugins),
+            overrides=self.settings,
+            plugins=[plugin.name for plugin in self.all_plugins],
+            data_folder=self.data,
+            results=self.results,
+        )
+        if not (matrix.plans or matrix.failed):
+            why = "; ".join(by_reason(reasons(matrix.left_out)))
+            raise RequestError(f"{matrix.name}: none of its runs can be carried out: {why}")
+        return matrix
+
+    def run(self, matrix: Matrix, progress: TextIO | None) -> Tally:
+        """Run everything that is not done yet, and return how each run ended.
+
+        If the process is asked to stop, the tally has runs that are still waiting.
+
+        Args:
+            matrix: as `plan` returns it.
+            progress: a stream for the progress display; None for no display.
+
+        Raises:
+            RequestError: the executor or its resources are not available.
+        """
+        repeated = matrix.plans.keys() & self.store.run_ids() if self.again else set[str]()
+        tally, estimates = self._find_done(matrix, repeated)
+        if tally.waiting and progress is not None:
+            print(f"{matrix.name}: {counted(tally)}", file=progress, flush=True)
+        stop = StopRequest()
+        with stop.listening():
+            # An executor that refuses the request does so before anything is written.
+            executor = self._start_executor(tally) if tally.waiting else None
+            write_manifest(matrix, self.results, self.command)
+            if executor is not None:
+                slots = executor.slots
+                display = ProgressDisplay(
+                    matrix.name, matrix.plans, tally, estimates, slots, progress
+                )
+                jobs = self._jobs(matrix, tally, estimates, repeated)
+                with display.showing():
+                    Dispatch(executor, self.store, tally, stop).run(jobs, display.show)
+        if not tally.waiting:
+            for run_id in repeated:
+                if tally.outcomes[run_id].status in RESULTS:
+                    self.store.replace(run_id)
+        return tally
+
+    def _find_done(self, matrix: Matrix, repeated: Collection[str]) -> tuple[Tally, Estimates]:
+        """Return the runs that are done, and the estimates that follow from them."""
+        tally, known = Tally(len(matrix.plans)), []
+        again = self.store.again()
+        for run_id in matrix.plans:
+            try:
+                record = (again if run_id in repeated else self.store).record(run_id)
+            except RequestError as error:
+                tally.finish(run_id, Outcome("damaged", str(error)))
+                continue
+            if record is not None:
+                known.append(record)
+                tally.finish(run_id, Outcome(record["status"], record["reason"]))
+        tally.done_before = len(known)
+        return tally, Estimates(known)
+
+    def _start_executor(self, tally: Tally) -> Executor:
+        suite = self.suite
+        limits: dict[str, Any] = {"threads": suite.threads}
+        if self.resources.time_limit is None and suite.hours is not None:
+            limits["time_limit"] = 3600 * suite.hours
+        if self.resources.memory_limit is None and suite.gigabytes is not None:
+            limits["memory_limit"] = int(1e9 * suite.gigabytes)
+        resources = dataclasses.replace(self.resources, **limits)
+        return self.executor_type(resources, tally.report, self.results)
+
+    def _jobs(
+        self, matrix: Matrix, tally: Tally, estimates: Estimates, repeated: Collection[str]
+    ) -> list[Job]:
+        """Return a job for each waiting run; its paths hold in any working folder."""
+        return [
+            Job(
+                dataclasses.replace(plan, data_folder=plan.data_folder.resolve()),
+                tuple(path.resolve() for path in self.all_plugins),
+                self.results.resolve(),
+                self.checkpoint_every,
+                estimates.bytes(plan),
+                self.cache and self.cache.resolve(),
+                run_id in repeated,
+            )
+            for run_id, plan in matrix.plans.items()
+            if run_id not in tally.outcomes
+        ]
+
+
+def as_object(matrix: Matrix, tally: Tally) -> dict[str, Any]:
+    """Return how each run of a matrix ended: what ``matrix --json`` prints."""
+    return {
+        "name": matrix.name,
+        "runs": states(tally.outcomes, tally),
+        "waiting": tally.waiting,
+        "left_out": reasons(matrix.left_out),
+    }

@@ -1,0 +1,117 @@
+"""The settings of image classification, and the official files. Does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from harness.settings import ON_OFF, Interval, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(Recipe):
+    """What every task of image classification has."""
+
+    width: Annotated[int, "channels of the network's first stage; 64 as published"]
+    shift: Annotated[int, "pixels by which training images are moved at most, in both directions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotographSettings(ImageSettings):
+    """What CIFAR-10, CIFAR-100 and Tiny-ImageNet have in common."""
+
+    model: Annotated[
+        Literal[
+            "resnet18",
+            "resnet18_official",
+            "vgg16",
+            "vgg16_official",
+            "resnext101_32x16d",
+            "resnext101_32x48d",
+        ],
+        "network; official ones are those of the EarlyCroP code",
+    ] = "resnet18"
+    images: Annotated[
+        Literal["drawn", "official"], "the published images, or drawings made here in their format"
+    ] = "drawn"
+    train_images: Annotated[
+        int,
+        "images for training and validation together; 0 for all official ones",
+        Interval("[0, inf)"),
+    ]
+    test_images: Annotated[
+        int, "images for the test; 0 for all official ones", Interval("[0, inf)")
+    ] = 1000
+    resolution: Annotated[int, "pixels of a side, to which images are resized"] = 32
+    augmentation: Annotated[bool, "vary training images: move, mirror and rotate them", ON_OFF] = (
+        True
+    )
+    rotation: Annotated[float, "degrees by which training images are rotated at most"] = 0.0
+
+
+CIFAR10 = PhotographSettings(
+    epochs=10,
+    batch_size=64,
+    optimiser="adam",
+    learning_rate=2e-3,
+    weight_decay=5e-5,
+    clip=10.0,
+    width=16,
+    shift=4,
+    train_images=4000,
+)
+CIFAR100 = replace(CIFAR10, batch_size=32, train_images=5000)
+TINY_IMAGENET = replace(CIFAR10, batch_size=32, train_images=6000)
+
+
+def _profiles(
+    embedded: PhotographSettings, *, batch_size: int, resolution: int, rotation: float = 0.0
+) -> dict[str, PhotographSettings]:
+    """Return the profiles of a data set; the arguments are those of the paper profile.
+
+    That profile is the recipe of the EarlyCroP repository.
+    """
+    return {
+        "smoke": replace(embedded, epochs=2, width=4, train_images=150, test_images=50),
+        "embedded": embedded,
+        "paper": replace(
+            embedded,
+            epochs=80,
+            batch_size=batch_size,
+            model="resnet18_official",
+            width=64,
+            images="official",
+            train_images=0,
+            test_images=0,
+            resolution=resolution,
+            rotation=rotation,
+        ),
+    }
+
+
+CIFAR10_PROFILES = _profiles(CIFAR10, batch_size=256, resolution=64)
+CIFAR100_PROFILES = _profiles(CIFAR100, batch_size=256, resolution=32, rotation=15.0)
+TINY_IMAGENET_PROFILES = _profiles(TINY_IMAGENET, batch_size=128, resolution=64)
+
+CIFAR10_FILES = {
+    "cifar-10-python.tar.gz": (
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "unpack",
+    ),
+}
+CIFAR100_FILES = {
+    "cifar-100-python.tar.gz": (
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+        "unpack",
+    ),
+}
+TINY_IMAGENET_ARCHIVE = "tiny-imagenet-200.zip"
+TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+TINY_IMAGENET_FILES = {
+    TINY_IMAGENET_ARCHIVE: (
+        f"http://cs231n.stanford.edu/{TINY_IMAGENET_ARCHIVE}",
+        TINY_IMAGENET_MD5,
+    ),
+}

