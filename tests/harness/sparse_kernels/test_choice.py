@@ -75,7 +75,8 @@ def test_dense_masks_and_layers_that_are_not_called_are_not_measured() -> None:
             self.second = nn.Linear(20, 4)
 
         def forward(self, rows: Tensor) -> Tensor:
-            return self.first(rows) + nn.functional.linear(rows, self.second.weight)
+            first: Tensor = self.first(rows)
+            return first + nn.functional.linear(rows, self.second.weight)
 
     model = Functional()
     masks = pruned(model, 0.3) | {"first.weight": torch.ones(4, 20, dtype=torch.bool)}
@@ -100,7 +101,8 @@ def test_a_model_that_needs_dense_layouts_gets_them() -> None:
             self.linear = nn.Linear(20, 4)
 
         def forward(self, rows: Tensor) -> Tensor:
-            return self.linear(rows).view(-1)
+            output: Tensor = self.linear(rows)
+            return output.view(-1)
 
     model = Viewing()
     masks = pruned(model, 0.3)

@@ -132,8 +132,8 @@ def test_copies_compute_densely_with_their_own_weights() -> None:
         copied, unpickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
         for other in (copied, unpickled):
             torch.testing.assert_close(other(ROWS), model(ROWS))
-            other[5].weight.data.zero_()
-            other[5].bias.data.zero_()
+            nn.init.zeros_(other.get_parameter("5.weight"))
+            nn.init.zeros_(other.get_parameter("5.bias"))
             assert not other(ROWS).any()
             assert other[0](ROWS).is_contiguous()
         assert model(ROWS).any()

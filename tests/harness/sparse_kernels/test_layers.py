@@ -14,7 +14,7 @@ from harness.sparse_kernels import SparseExecution, layers
 from tests.harness.sparse_kernels.networks import assert_alike, outcome, pruned
 
 
-def perceptron() -> nn.Module:
+def perceptron() -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(20, 30),
         nn.ReLU(inplace=True),
@@ -25,7 +25,7 @@ def perceptron() -> nn.Module:
     )
 
 
-def convolutional() -> nn.Module:
+def convolutional() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(4, 6, 3, 2, 1, bias=False),
         nn.BatchNorm2d(6),
@@ -194,7 +194,7 @@ def test_second_derivatives_are_those_of_dense_execution(name: str) -> None:
         products = [gradient.pow(2).sum() for gradient in gradients]
         return [*gradients, *torch.autograd.grad(torch.stack(products).sum(), variables)]
 
-    weights = {mask: model.get_parameter(mask) for mask in masks}
+    weights: dict[str, Tensor] = {mask: model.get_parameter(mask) for mask in masks}
     dense = True
     expected = second(weights)
     dense = False

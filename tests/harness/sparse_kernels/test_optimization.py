@@ -48,7 +48,7 @@ def train(
             assert not weight[~mask].any()
 
 
-def pair(name: str, density: float = 0.2) -> Iterator[tuple[nn.Module, Masks, Any]]:
+def pair(name: str, density: float = 0.2) -> Iterator[tuple[nn.Sequential, Masks, Any]]:
     for _ in range(2):
         torch.manual_seed(0)
         model = perceptron().double()
@@ -95,14 +95,14 @@ def test_a_layer_without_a_gradient_keeps_its_own_count_of_steps() -> None:
         (one, one[2].step),
         (other, lambda: steps.step(other[2])),
     ):
-        model[0].weight.requires_grad_(False)
+        model.get_parameter("0.weight").requires_grad_(False)
         optimizer.zero_grad()
         for part in (model[2], model[5]):
             part.weight.grad = (
                 part.weight.detach() * masks[f"{'2' if part is model[2] else '5'}.weight"]
             )
         step()
-        model[0].weight.requires_grad_(True)
+        model.get_parameter("0.weight").requires_grad_(True)
         train(model, masks, optimizer, step, dense=optimizer is one[2])
     assert_alike(one, other)
 
