@@ -95,14 +95,14 @@ def test_a_layer_without_a_gradient_keeps_its_own_count_of_steps() -> None:
         (one, one[2].step),
         (other, lambda: steps.step(other[2])),
     ):
-        model.get_parameter("0.weight").requires_grad_(False)
+        first = model.get_parameter("0.weight")
+        first.requires_grad = False
         optimizer.zero_grad()
-        for part in (model[2], model[5]):
-            part.weight.grad = (
-                part.weight.detach() * masks[f"{'2' if part is model[2] else '5'}.weight"]
-            )
+        for name in ("2.weight", "5.weight"):
+            weight = model.get_parameter(name)
+            weight.grad = weight.detach() * masks[name]
         step()
-        model.get_parameter("0.weight").requires_grad_(True)
+        first.requires_grad = True
         train(model, masks, optimizer, step, dense=optimizer is one[2])
     assert_alike(one, other)
 
