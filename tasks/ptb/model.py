@@ -124,7 +124,7 @@ class PSMM(nn.Module):
         predictions = features.new_empty(batch, length, len(self.vocabulary.weight))
         for window, (inputs, share) in enumerate(zip(features.unbind(1), gate, strict=True)):
             logits = self.vocabulary(inputs)
-            if logits.is_contiguous():
+            if logits.is_contiguous() and logits.dtype == predictions.dtype:
                 torch.log_softmax(logits, 1, out=predictions[window]).add_(share)
             else:
                 share = share - logits.logsumexp(1, keepdim=True)
