@@ -121,7 +121,7 @@ class _Vector:
     def scatter(self, optimizer: torch.optim.Optimizer) -> None:
         """Give values and state back."""
         mine = optimizer.state.pop(self.parameter, {})
-        self._values.give([each.detach() for each in self._members])
+        self._values.give(self._members)
         for key, value in mine.items():
             moment = isinstance(value, Tensor) and value.dim() > 0
             for each, state in zip(self._members, self._states, strict=True):
@@ -148,6 +148,8 @@ class _Vector:
 class _Parts:
     """A vector of which each tensor of several has a part.
 
+    A part is not copied again from a tensor that nobody has changed since it was copied there.
+
     Args:
         vector: the whole.
         places: for each tensor, which of its entries the part consists of.
@@ -157,17 +159,24 @@ class _Parts:
         self.vector = vector
         self._places = places
         self._parts = vector.split([len(each) for each in places])
+        self._given: list[tuple[Tensor, int] | None] = [None] * len(places)
 
     def take(self, tensors: Sequence[Tensor | None]) -> None:
         """Copy from the tensors."""
-        for part, tensor, places in zip(self._parts, tensors, self._places, strict=True):
+        for number, tensor in enumerate(tensors):
             assert tensor is not None
-            torch.index_select(tensor.detach().reshape(-1), 0, places, out=part)
+            given = self._given[number]
+            if given is None or given[0] is not tensor or given[1] != tensor._version:
+                flat = tensor.detach().reshape(-1)
+                torch.index_select(flat, 0, self._places[number], out=self._parts[number])
 
+    @torch.no_grad()
     def give(self, tensors: Sequence[Tensor]) -> None:
         """Copy into the tensors."""
-        for part, tensor, places in zip(self._parts, tensors, self._places, strict=True):
+        for number, tensor in enumerate(tensors):
+            part, places = self._parts[number], self._places[number]
             if tensor.is_contiguous():
                 tensor.view(-1).scatter_(0, places, part)
             else:
                 tensor.copy_(tensor.flatten().scatter_(0, places, part).view(tensor.shape))
+            self._given[number] = (tensor, tensor._version)

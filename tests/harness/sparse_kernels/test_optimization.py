@@ -127,3 +127,20 @@ def test_a_step_counts_as_a_change_of_the_weights() -> None:
     before = model.weight._version
     SparseSteps(model, masks).step(torch.optim.SGD(model.parameters(), 0.1))
     assert model.weight._version > before
+
+
+def test_what_changes_between_steps_is_seen() -> None:
+    one, other = pair("Adam")
+    steps = SparseSteps(other[0], other[1])
+    for (model, masks, optimizer), step in (
+        (one, one[2].step),
+        (other, lambda: steps.step(other[2])),
+    ):
+        train(model, masks, optimizer, step, dense=optimizer is one[2])
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(2)
+                optimizer.state[parameter]["exp_avg"].mul_(3)
+        optimizer.load_state_dict(optimizer.state_dict())
+        train(model, masks, optimizer, step, dense=optimizer is one[2])
+    assert_alike(one, other)
