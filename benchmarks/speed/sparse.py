@@ -195,7 +195,7 @@ def _times(
 
     first, second = least_processor_time(3, lambda: sparsely(1), lambda: repeat(dense, 1))
     times = max(1, round(SHORTEST_BLOCK / max(first, second)))
-    rounds = max(5, round(SECONDS / times / (first + second)))
+    rounds = max(12, round(SECONDS / times / (first + second)))
     first, second = least_processor_time(
         rounds, lambda: sparsely(times), lambda: repeat(dense, times)
     )
