@@ -25,7 +25,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from harness.command_line import COMMANDS  # noqa: E402
+from harness.conditions import Conditions  # noqa: E402
 from harness.registry import Entry, Registry  # noqa: E402
+from harness.results.frame import keys  # noqa: E402
+from harness.settings import Setting  # noqa: E402
 
 log = logging.getLogger("mkdocs.hooks")
 
@@ -199,15 +202,13 @@ def task(entry: Entry) -> str:
         f"Name: `{entry.name}`, metric: `{arguments['metric']}` ({better})",
         f"default sparsity: {arguments.get('sparsity', 0.98):g}, version {entry.version}",
     ]
-    choices, limits = arguments.get("choices") or {}, arguments.get("limits") or {}
-    rows = [("setting", *(f"`{profile}`" for profile in profiles), "permitted")]
-    for name, default in arguments["settings"].items():
+    rows = [("setting", *(f"`{profile}`" for profile in profiles), "meaning", "permitted")]
+    for name, setting in entry.declared.items():
         values = (
-            f"**{value(changed[name])}**" if name in changed else value(default)
+            f"**{value(changed[name])}**" if name in changed else value(setting.default)
             for changed in profiles.values()
         )
-        permitted = ", ".join(f"`{c}`" for c in choices.get(name, ())) or limits.get(name, "")
-        rows.append((f"`{name}`", *values, permitted))
+        rows.append((f"`{name}`", *values, prose(setting.help), permitted(setting)))
     files = ", ".join(f"`{name}`" for name in arguments.get("downloads") or {})
     fetched = [f"Files that `data fetch {entry.name}` downloads: {files}.\n"] if files else []
     by_hand = [
@@ -228,8 +229,16 @@ def task(entry: Entry) -> str:
 
 
 def record() -> str:
-    """Return the fields of a record: type, unit, meaning, and whether they depend on a device."""
-    return ""
+    """Return the keys of a record: place, type, unit, whether they depend on a device, meaning."""
+    header = ("key", "type", "unit", "by device", "meaning")
+    sections: dict[str, list[Sequence[str]]] = {}
+    for key in keys():
+        part, dot, _ = key.place.partition(".")
+        by_device = "yes" if key.field.by_device else ""
+        row = (f"`{key.place}`", key.kind, key.field.unit, by_device, prose(key.field.meaning))
+        sections.setdefault(part.removesuffix("[]") if dot else "", [header]).append(row)
+    whole = table(sections.pop(""))
+    return "\n".join([whole, *(f"## `{part}`\n\n{table(rows)}" for part, rows in sections.items())])
 
 
 def command_line() -> str:
@@ -249,14 +258,31 @@ def help_of(*command: str) -> str:
     return ended.stdout.rstrip()
 
 
+def conditions() -> str:
+    """Return the conditions of a run as a table."""
+    rows = [("condition", "default", "meaning", "permitted")]
+    rows += [
+        (f"`{name}`", f"`{value(c.default)}`", prose(c.help), permitted(c))
+        for name, c in Conditions.declared().items()
+    ]
+    return table(rows)
+
+
 def options(entry: Entry) -> list[str]:
     """Return the options of a pruner as a table."""
-    if not entry.options:
-        return []
-    limits = entry.arguments.get("limits") or {}
-    rows = [("option", "default", "permitted")]
-    rows += [(f"`{name}`", value(o), limits.get(name, "")) for name, o in entry.options.items()]
-    return [table(rows)]
+    rows = [("option", "default", "meaning", "permitted")]
+    rows += [
+        (f"`{name}`", value(option.default), prose(option.help), permitted(option))
+        for name, option in entry.declared.items()
+    ]
+    return [table(rows)] if entry.declared else []
+
+
+def permitted(setting: Setting) -> str:
+    """Return the permitted values of a setting."""
+    if setting.choices:
+        return ", ".join(f"`{choice}`" for choice in setting.choices)
+    return setting.permitted
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -351,6 +377,7 @@ def is_public(member: Any) -> bool:
 GENERATORS: Mapping[str, Callable[[], str]] = {
     "methods": methods,
     "tasks": tasks,
+    "conditions": conditions,
     "record": record,
     "command-line": command_line,
 }

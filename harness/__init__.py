@@ -17,13 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.api import run_matrix, run_pairing, write_report
     from harness.commands.compare import compare_results
     from harness.network import load
+    from harness.results.frame import read_results
 
-    read_results: Callable[[str], Any]
     __version__: str
 
 __all__ = [

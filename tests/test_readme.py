@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import record
 from harness.command_line import main, parse
 from harness.commands.run import requested
-from harness.conditions import Conditions
 from harness.registry import Kind, Registry
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -101,9 +101,10 @@ def test_the_table_of_data_names_the_tasks() -> None:
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == own("task")
 
 
-def test_the_page_of_settings_names_the_conditions() -> None:
-    named = re.findall(r"^\| `(\w+)` \|", GUIDE["settings.md"], re.MULTILINE)
-    assert sorted(named) == sorted(Conditions.declared())
+def test_the_page_of_costs_explains_every_cost() -> None:
+    page = (PROJECT / "docs" / "reference" / "costs.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`(\w+)`", page))
+    assert set(record.fields(record.Cost)) - explained == set()
 
 
 def test_the_plug_in_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
