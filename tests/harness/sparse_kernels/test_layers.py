@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.sparse_kernels import SparseExecution, layers
+from harness.sparse_kernels import SparseExecution, operators
 from tests.harness.sparse_kernels.networks import assert_alike, outcome, pruned
 
 
@@ -99,7 +99,7 @@ def test_a_layer_may_be_empty_or_full(name: str, density: float) -> None:
 
 @pytest.mark.parametrize("name", ["perceptron", "convolutional network", "LSTM"])
 def test_many_samples_go_through_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "SAMPLES_AT_ONCE", 4)
+    monkeypatch.setattr(operators, "SAMPLES_AT_ONCE", 4)
     build, shape = NETWORKS[name]
     model = build().double()
     masks = pruned(model, 0.3)
