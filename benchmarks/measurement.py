@@ -64,6 +64,21 @@ def alternate(
     return statistics.median(sides[0]), statistics.median(sides[1])
 
 
+def least_processor_time(repetitions: int, *actions: Callable[[], None]) -> list[float]:
+    """Return the least processor time of each action in seconds; they take turns.
+
+    On one thread that is how long it takes when nobody else wants the core: waiting for one is
+    not counted, and whatever else a busy machine does can only add.
+    """
+    seconds: list[list[float]] = [[] for _ in actions]
+    for _ in range(repetitions):
+        for action, times in zip(actions, seconds, strict=True):
+            start = time.process_time()
+            action()
+            times.append(time.process_time() - start)
+    return [min(times) for times in seconds]
+
+
 def in_new_process(
     function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:

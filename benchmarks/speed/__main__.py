@@ -22,6 +22,7 @@ BENCHMARKS = {
     "masked": "training:masked",
     "scoring": "training:scoring",
     "psmm": "psmm:measure",
+    "sparse": "sparse:measure",
     "trace": "networks:trace",
     "vgg16": "networks:vgg16",
     "resume": "commands:resume",

@@ -5,7 +5,6 @@ Both run at the paper's size, from the same weights and with the same dropout ma
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.measurement import Comparison, in_new_process
+from benchmarks.measurement import Comparison, in_new_process, least_processor_time
 from harness.costs.memory import PeakMemory
 from tasks.ptb.model import LOGITS_AT_ONCE, PSMM
 
@@ -112,7 +111,7 @@ def _measure(side: Literal["ours", "published"]) -> Side:
     peak = memory.peak()
     if peak.value is None:
         raise RuntimeError(peak.reason)
-    seconds, floor = _fastest(REPETITIONS, step, _necessary_products())
+    seconds, floor = least_processor_time(REPETITIONS, step, _necessary_products())
     return Side(seconds, peak.value / 1e6, floor)
 
 
@@ -154,18 +153,3 @@ def _necessary_products() -> Callable[[], None]:
         attention()
 
     return products
-
-
-def _fastest(repetitions: int, *actions: Callable[[], None]) -> list[float]:
-    """Return the least processor time of each action in seconds; they take turns.
-
-    On one thread that is how long it takes when nobody else wants the core: waiting for one is
-    not counted, and whatever else a busy machine does can only add.
-    """
-    seconds: list[list[float]] = [[] for _ in actions]
-    for _ in range(repetitions):
-        for action, times in zip(actions, seconds, strict=True):
-            start = time.process_time()
-            action()
-            times.append(time.process_time() - start)
-    return [min(times) for times in seconds]

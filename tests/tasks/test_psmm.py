@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from benchmarks.speed.psmm import published_formulation, published_loss
 from harness.prunable import prunable_weights
+from harness.sparse_kernels import SparseExecution
 from tasks.ptb import model as module
 from tasks.ptb.model import PSMM, MixtureLoss, Recurrence
 
@@ -21,6 +22,7 @@ WORDS, HIDDEN, BATCH, LENGTH = 11, 5, 3, 7
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Go through 4 of the 21 predictions at a time: six pieces, the last one smaller."""
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", 4 * WORDS)
+    monkeypatch.setattr(module, "EVALUATED_AT_ONCE", 4)
 
 
 @pytest.fixture
@@ -183,6 +185,32 @@ def test_evaluation_in_pieces_equals_all_words_at_once(
     with torch.no_grad():
         ours, _ = model.target_log_probabilities(tokens, targets)
     torch.testing.assert_close(ours, all_words.gather(2, targets.unsqueeze(2)).squeeze(2))
+
+
+def test_predictions_are_the_same_without_a_graph(model: PSMM, tokens: Tensor) -> None:
+    model.eval()
+    expected, state = model(tokens)
+    with torch.no_grad():
+        found, state_without = model(tokens)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(state_without, state)
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_sparse_kernels_predict_the_same(
+    model: PSMM, tokens: Tensor, targets: Tensor, scale: int
+) -> None:
+    model.eval()
+    masks = {}
+    for name, weight in prunable_weights(model).items():
+        masks[name] = torch.rand(weight.shape) < 0.5
+        weight.data *= masks[name] * (scale if name.startswith("vocabulary") else 1)
+    with torch.no_grad():
+        expected = model(tokens)[0], model.target_log_probabilities(tokens, targets)[0]
+        with SparseExecution(model, masks) as execution:
+            assert set(execution.kernels) == {"lstm", "query", "vocabulary"}
+            found = model(tokens)[0], model.target_log_probabilities(tokens, targets)[0]
+    torch.testing.assert_close(found, expected)
 
 
 def test_state_carries_the_recurrence_into_the_next_window(model: PSMM, tokens: Tensor) -> None:
