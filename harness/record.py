@@ -343,6 +343,20 @@ class Cost(TypedDict, total=False):
             label="Peak memory of inference",
         ),
     ]
+    inference_sparse_ms: Annotated[
+        Measured,
+        Quantity(
+            "median time of the inference of a batch with sparse kernels in the masked layers",
+            "ms",
+            by_device=True,
+            of="network",
+            always=False,
+            label="Inference, sparse kernels",
+        ),
+    ]
+    sparse_layers: Annotated[
+        list[str], Field("layers for which sparse kernels are faster than dense ones", of="network")
+    ]
     disk_bytes: Annotated[
         Measured,
         Quantity(

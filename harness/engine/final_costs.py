@@ -165,6 +165,7 @@ def measure(
     load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
     costs = _times(plan, network, batch, seconds)
+    sparse, why_not_sparse = _sparse_inference(plan, network, batch, seconds)
     for during in costs["load"].values():
         during["before"] = load_before
     counted = network
@@ -178,6 +179,8 @@ def measure(
     )
     peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
     reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
+    if why_not_sparse:
+        reasons["inference_sparse_ms"] = why_not_sparse
     if device.type != "cpu":
         reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
     by_batch_size = {
@@ -187,6 +190,7 @@ def measure(
         **costs,
         **{name: peak.value for name, peak in peaks.items()},
         "peak_step_method": method,
+        **sparse,
         "disk_bytes": (folder / WEIGHTS).stat().st_size,
         "macs": operations.dense_macs,
         "macs_effective": operations.effective_macs,
@@ -226,6 +230,41 @@ def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[s
     return costs
 
 
+def _sparse_inference(
+    plan: Plan, network: Network, batch: Batch, seconds: float
+) -> tuple[dict[str, Any], str | None]:
+    """Time inference with sparse kernels in the masked layers that become faster by them.
+
+    Returns:
+        The time and the layers; and if there is no time, why.
+    """
+    nothing: dict[str, Any] = {"inference_sparse_ms": None, "sparse_layers": []}
+    masks = all_masks(network.units.values())
+    if not masks:
+        return nothing, "no weights are masked"
+    if network.task.device.type != "cpu":
+        return nothing, "sparse kernels are measured on a CPU only"
+    if plan.spec.profile == "smoke":
+        return nothing, "sparse kernels are not measured in the smoke profile"
+    # Imported here because the process of a run does not need it.
+    from harness.sparse_kernels import SparseExecution, choose_kernels
+
+    task, model = network.task, network.model.eval()
+
+    def inference() -> None:
+        with torch.no_grad():
+            task.inference(model, batch)
+
+    choice = choose_kernels(model, masks, inference)
+    if not choice.layers:
+        ratio = choice.ratio_all_sparse
+        slower = "" if ratio is None else f": {ratio:.2g} times the time of dense ones"
+        return nothing, f"sparse kernels are not faster here{slower}"
+    with SparseExecution(model, masks, choice.layers, choice.contiguous):
+        timing = time_call(inference, task.device, at_most_seconds=seconds)
+    return {"inference_sparse_ms": timing.median_ms, "sparse_layers": list(choice.layers)}, None
+
+
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
     """Time a network with batches of another size; a reason if the task has none of that size."""
     settings = plan.task.build_settings({**plan.settings, "batch_size": size})
@@ -243,7 +282,13 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
     if rows != size * rows_of_one:
         return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
     peak = _inference_memory(network, batch, task.device)
-    return {**_times(resized, network, batch, seconds), "peak_inference_bytes": peak.value}
+    sparse, why = _sparse_inference(resized, network, batch, seconds)
+    return {
+        **_times(resized, network, batch, seconds),
+        "peak_inference_bytes": peak.value,
+        **sparse,
+        **({"reasons": {"inference_sparse_ms": why}} if why else {}),
+    }
 
 
 def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:

@@ -93,7 +93,9 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         method, scope = record["cost"].get("energy_method"), record["cost"].get("energy_scope")
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
     yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
-    yield "inference", f"{cost['inference_ms']} per batch"
+    sparse = record["cost"].get("inference_sparse_ms")
+    faster = "" if sparse is None else f", {number(sparse)} ms with sparse kernels"
+    yield "inference", f"{cost['inference_ms']} per batch{faster}"
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
     yield "operations", _operations(record)
     if disturbed := record["cost"].get("disturbed"):
