@@ -323,7 +323,7 @@ def cropit_s(run: Run, *, steps: int = 5, mixed: bool = False, before_norm: bool
 
 @pruner("earlycrop_u", title="EarlyCroP-U", paper="arXiv:2206.10451", limits={"steps": "[0, inf)"})
 def earlycrop_u(run: Run, *, steps: int = 5, threshold: float = 0.0, norm_power: int = 2) -> None:
-    """Prune with CroP, a little at a time, as soon as training turns lazy.
+    """Prune with CroP, a little at a time, as soon as training enters the lazy regime.
 
     When: ``|Delta_t - Delta_(t-1)| / |Delta_1| < 1 - rho``, with ``Delta_t`` the squared distance
     of the weights from their start, relative to their squared norm there. Score: that of
@@ -364,7 +364,7 @@ def earlycrop_s(
     mixed: bool = False,
     before_norm: bool = False,
 ) -> None:
-    """Prune with CroP-S, a little at a time, as soon as training turns lazy.
+    """Prune with CroP-S, a little at a time, as soon as training enters the lazy regime.
 
     When: as in ``earlycrop_u``, with the threshold ``1 - p`` for a sparsity ``p`` of channels.
     Removing the share ``p`` of every layer's channels leaves ``(1 - p)^2`` of the weights, and
