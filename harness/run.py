@@ -170,7 +170,7 @@ class Run:
 
 
 def _targets(target: object) -> list[float]:
-    """Return the sparsities to go through.
+    """Return the sparsities to reach, one after the other.
 
     Raises:
         RunFailed: there is none, one is not a fraction, or they decrease.
