@@ -1,4 +1,4 @@
-"""When training enters the lazy regime: the trigger's curve, and whether it or the cap ends training.
+"""When training enters the lazy regime: the trigger's curve, and whether it fires before the cap.
 
     python -m benchmarks.trigger [TASK ...] [--seed 0]
 

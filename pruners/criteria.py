@@ -6,7 +6,7 @@ CroP-S is CroP on gates. ``g`` is the gradient of the training loss summed over 
 batches, zero where pruned. ``H`` is the Hessian of the same sum over all variables together,
 including the blocks between layers. Magnitudes are taken after the sums.
 
-Every criterion returns, by name, a tensor of the shape of each variable.
+Every criterion returns a tensor for each variable, by name and of the same shape.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def grasp(scoring: Scoring) -> Scores:
     copies of their code keep the largest ``-v . H g`` instead.)
 
     Deviations: the logits are not divided by a temperature of 200; the layers are not
-    reinitialised for scoring; the batches are those of every other criterion, not balanced by class.
+    reinitialised for scoring; the batches are those of every other criterion, not balanced by
+    class.
     """
     hg = hessian_gradient(scoring)
     return {name: v.detach() * hg[name] for name, v in scoring.variables.items()}

@@ -312,7 +312,7 @@ def _selected(section: Section, names: Sequence[str]) -> list[Group]:
 def _cells(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[Group | None, str, Compared]]:
-    """Iterate over what a group is compared with: the other group, both in words, and the effects."""
+    """Iterate over comparisons of a group: the other group, both in words, and the effects."""
     where = f"{section.name}, {percent(group.sparsity)}"
     if test["effect"] == "value":
         yield None, group.title, _made(test, section, where, _value(test, group, section), group)

@@ -231,5 +231,5 @@ class Replay:
         )
 
     def forget_uncovered(self) -> None:
-        """Drop the journal's entries after the checkpoint: another machine may round differently."""
+        """Drop the entries after the checkpoint: another machine may round differently."""
         self._journal.truncate(self._covered)
