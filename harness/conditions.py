@@ -48,9 +48,7 @@ class Conditions(Settings):
         Literal["inherited", "redrawn"],
         "weights after pruning: keep the current ones or reinitialise",
     ] = "inherited"
-    start: Annotated[
-        str, "initial network: new, or the name of a dense run"
-    ] = "new"
+    start: Annotated[str, "initial network: new, or the name of a dense run"] = "new"
     kernel: Annotated[
         bool, "measure the tangent kernel after each epoch and around each pruning", ON_OFF
     ] = False
