@@ -5,7 +5,7 @@ import sys
 
 from harness.importing import own_packages_first
 
-SPIN_COUNT = "1200"
+SPIN_COUNT = "1000"
 """How long a thread of OpenMP waits actively for work before it sleeps, in rounds of a loop.
 
 By default it hardly ever sleeps. Two runs on one machine then take the processors from each other
