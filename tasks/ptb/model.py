@@ -96,8 +96,6 @@ class PSMM(nn.Module):
         features = self._drop(hidden)
         attention = self._log_attention(hidden, features)
         pointer, gate = attention[..., :-1], attention[..., -1:]
-        if not torch.is_grad_enabled():
-            return self._predictions(features, pointer, gate, tokens), state
         vocabulary = gate + F.log_softmax(self.vocabulary(features).transpose(0, 1), dim=-1)
         # The terms of each word are summed relative to the largest, so that nothing underflows.
         # The result does not depend on that reference, so it needs no gradient.
@@ -106,39 +104,6 @@ class PSMM(nn.Module):
         terms = (pointer - largest.gather(2, index)).exp()
         total = (vocabulary - largest).exp().scatter_add(2, index, terms)
         return largest + total.log(), state
-
-    def _predictions(
-        self, features: Tensor, pointer: Tensor, gate: Tensor, tokens: Tensor
-    ) -> Tensor:
-        """Return what `forward` returns, without a graph and several times as fast.
-
-        The pointer changes few of the words, so that all others are written once and left.
-
-        Args:
-            features: (length, batch, hidden).
-            pointer: log a of the positions (batch, length, length).
-            gate: log a of the sentinel (batch, length, 1).
-            tokens: word numbers (batch, length).
-        """
-        batch, length = tokens.shape
-        predictions = features.new_empty(batch, length, len(self.vocabulary.weight))
-        for window, (inputs, share) in enumerate(zip(features.unbind(1), gate, strict=True)):
-            logits = self.vocabulary(inputs)
-            if logits.is_contiguous() and logits.dtype == predictions.dtype:
-                torch.log_softmax(logits, 1, out=predictions[window]).add_(share)
-            else:
-                share = share - logits.logsumexp(1, keepdim=True)
-                predictions[window].copy_(logits).add_(share)
-        # A word that is there several times gathers its mass at its first position.
-        first = (tokens.unsqueeze(1) == tokens.unsqueeze(2)).byte().argmax(2)
-        slots = first.unsqueeze(1).expand(pointer.shape)
-        words = tokens.unsqueeze(1).expand(pointer.shape)
-        vocabulary = predictions.gather(2, words)
-        largest = vocabulary.scatter_reduce(2, slots, pointer, "amax")
-        terms = (pointer - largest.gather(2, slots)).exp()
-        total = (vocabulary - largest).exp().scatter_add(2, slots, terms)
-        mixed = (largest + total.log()).gather(2, slots)
-        return predictions.scatter_(2, words, mixed)
 
     def target_log_probabilities(
         self, tokens: Tensor, targets: Tensor, state: State | None = None
