@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness import record
 from harness.results.intervals import Interval
 from harness.text import first_of
 from reports.groups import Group, Section
@@ -119,7 +120,7 @@ def between(interval: Interval, write: Callable[[float], str] = number, scale: f
 
 def result_table(section: Section) -> Table:
     """Return the table of all methods of a section: metric, sparsities and costs."""
-    keys = [*IN_RECORD, *OWN_COSTS]
+    keys = [key for key in (*IN_RECORD, *OWN_COSTS) if _has_column(section, key)]
     blocks = [
         _ranked(
             Block(_block_title(kind, sparsity), _rows(section, groups, keys)), section, groups, keys
@@ -138,6 +139,12 @@ def result_table(section: Section) -> Table:
         stamp=section.stamp,
         notes=[*_table_notes(section), *_endings([section])],
     )
+
+
+def _has_column(section: Section, key: str) -> bool:
+    """Return whether a quantity is shown: one that not every run has, only if some run has it."""
+    is_optional = key in record.COSTS and not record.COSTS[key].always
+    return not is_optional or any(key in group.intervals for group in section.groups)
 
 
 def _endings(sections: Sequence[Section]) -> list[str]:
