@@ -108,7 +108,7 @@ def _both(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]
     """
     before, after = _by_request(Path(first)), _by_request(Path(second))
     if not before and not after:
-        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+        raise RequestError(f"neither {first} nor {second} contains a run that is done")
     return before, after
 
 

@@ -217,7 +217,7 @@ def _split(axis: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
     try:
         return [kind(word.strip()) for word in text.split(",") if word.strip()]
     except ValueError:
-        raise RequestError(f"--{axis} {text}: is not a list of numbers, as in 0,1,2") from None
+        raise RequestError(f"--{axis} {text} is not a list of numbers, as in 0,1,2") from None
 
 
 def _jobs(text: str) -> int | None:

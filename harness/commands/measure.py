@@ -66,7 +66,7 @@ def execute(arguments: argparse.Namespace) -> int:
     folders = [store.locate(name) for name in arguments.runs]
     folders = folders or [store.folder / run for run in store.run_ids()]
     if not folders:
-        raise RequestError(f"results folder {store.folder}: holds no run that is done")
+        raise RequestError(f"results folder {store.folder} contains no run that is done")
     registry, stop = Registry(arguments.plugin), Stop()
     measured: list[dict[str, Any]] = []
     with stop.listening():

@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
     others = [run_id for run_id in store.folders() if run_id not in asked_for]
     again = store.again().folders()
     if not (matrices or others or again):
-        raise RequestError(damaged[0] if damaged else f"{_name(store)}: holds no runs")
+        raise RequestError(damaged[0] if damaged else f"{_name(store)} contains no runs")
     for line in damaged:
         warn(line)
     if arguments.json:

@@ -148,7 +148,7 @@ class TestRun:
         again = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", "--json")
         assert again.code == 0
         assert again.out.startswith(first.out)
-        assert re.fullmatch(r"points-dense-0-seed0-\w+ was done before\n", again.err)
+        assert re.fullmatch(r"points-dense-0-seed0-\w+ is already done\n", again.err)
         assert json.loads(again.out.splitlines()[-1])["spec"]["sparsity"] == 0
 
     def test_a_pairing_names_task_and_pruner_in_one_word(self, command: Command) -> None:
@@ -233,7 +233,7 @@ class TestBadRequests:
             ("run --task digits --pruner snip --sparsity nan", "sparsity nan is outside [0, 1)"),
             ("run --task digits --pruner snip --sparsity 1", "sparsity 1 is outside [0, 1)"),
             ("run --task digits --pruner snip --budget macs", "not of the form KIND=AMOUNT, as in"),
-            ("run --task digits --pruner snip --budget macs=0", "macs=0: is not more than 0"),
+            ("run --task digits --pruner snip --budget macs=0", "macs=0 is not more than 0"),
             ("run --task digits --pruner snip --budget mac=0.5", "'mac'; did you mean 'macs'?"),
             ("run --task digits --pruner snip --budget bytes=2m", "unknown unit 'm' of bytes"),
             (
@@ -245,13 +245,13 @@ class TestBadRequests:
                 "a run has a sparsity or a budget, not both",
             ),
             ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
-            ("run --task digits --pruner snip --set width", "width: is not of the form KEY=VALUE"),
+            ("run --task digits --pruner snip --set width", "width is not of the form KEY=VALUE"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
-            ("run --task digits --pruner snip --set width=x", "width=x: is not a whole number"),
+            ("run --task digits --pruner snip --set width=x", "width=x is not a whole number"),
             ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, s"),
             (
                 "run --task digits --pruner snip --plugin mine.py",
-                "mine.py: cannot be read: No such",
+                "mine.py cannot be read: No such",
             ),
             (
                 "run --task ptb --pruner snip --profile paper",
@@ -259,7 +259,7 @@ class TestBadRequests:
             ),
             (
                 "run --task ptb --pruner snip --set text=/nowhere",
-                "text=/nowhere: is not a folder; known: documentation, official",
+                "text=/nowhere is not a folder; known: documentation, official",
             ),
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
@@ -272,13 +272,13 @@ class TestBadRequests:
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
-            ("status", "results folder results: holds no runs"),
+            ("status", "results folder results contains no runs"),
             ("merge", "the following arguments are required: DIR"),
-            ("merge nowhere", "results folder nowhere: does not exist"),
+            ("merge nowhere", "results folder nowhere does not exist"),
             ("show", "the following arguments are required: RUN (see python -m harness show --h"),
-            ("show it", "results folder results: holds no run that is done"),
+            ("show it", "results folder results contains no run that is done"),
             ("compare it", "the following arguments are required: B"),
-            ("compare it it", "results folder results: holds no run that is done"),
+            ("compare it it", "results folder results contains no run that is done"),
             ("data", "the following arguments are required: list|fetch|check"),
             ("data chek ptb", "unknown action 'chek' of data; did you mean 'check'?"),
             ("data check", "data check needs a task; known: cartpole, "),
@@ -321,7 +321,7 @@ class TestBadRequests:
     ) -> None:
         (tmp_path / "results").write_text("precious")
         for words in ((*POINTS_RUN, "--pruner", "dense"), ("show", "x"), ("compare", "x", "y")):
-            assert refused(*words) == "results folder results: is a file, not a folder"
+            assert refused(*words) == "results folder results is a file, not a folder"
         assert (tmp_path / "results").read_text() == "precious"
 
     def test_a_record_that_cannot_be_read_is_refused_and_kept(

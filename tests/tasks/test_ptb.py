@@ -170,7 +170,7 @@ def test_a_bad_file_is_refused_in_one_line(
 
 
 def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    complaint = "text=documentatoin: is not a folder; did you mean 'documentation'"
+    complaint = "text=documentatoin is not a folder; did you mean 'documentation'"
     with pytest.raises(RequestError, match=complaint):
         data.read(replace(TEXT, text="documentatoin"), tmp_path)
 
@@ -184,14 +184,14 @@ def test_a_record_names_the_text_and_not_the_folder_where_it_lies(text: Path) ->
 
 
 def test_a_text_that_is_shorter_than_a_window_is_refused(make_task: MakeTask) -> None:
-    with pytest.raises(RequestError, match=r"window=9: does not fit.* at most the 8 of"):
+    with pytest.raises(RequestError, match=r"window=9 does not fit.* at most the 8 of"):
         make_task(window=9)
     with pytest.raises(RequestError, match="at least 2 words"):
         make_task(window=1)
 
 
 def test_a_vocabulary_without_room_for_words_is_refused() -> None:
-    with pytest.raises(RequestError, match="vocabulary=2: has no room for words besides <eos> and"):
+    with pytest.raises(RequestError, match="vocabulary=2 has no room for words besides <eos> and"):
         data.vocabulary(["a", EOS], 1, 2)
 
 

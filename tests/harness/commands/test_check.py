@@ -95,11 +95,11 @@ def test_a_method_with_state_of_its_own_breaks_a_rule(check: Check) -> None:
     ("words", "complaint"),
     [
         ("pruner snip --task digts", "unknown task 'digts'; did you mean 'digits'?"),
-        ("pruner snip --set width=0", "width=0: is less than 1"),
+        ("pruner snip --set width=0", "width=0 is less than 1"),
         ("pruner snip --set net=vit", "unknown setting 'net' for digits with snip"),
         ("task digits --task ptb", "--task is for check pruner only"),
         ("task digits --profile smoky", "has no profile 'smoky'; did you mean 'smoke'?"),
-        ("pruner snip --plugin nowhere.py", "plug-in nowhere.py: cannot be read: No such file"),
+        ("pruner snip --plugin nowhere.py", "plug-in nowhere.py cannot be read: No such file"),
     ],
 )
 def test_a_wrong_request_is_refused(

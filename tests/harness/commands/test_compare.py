@@ -193,7 +193,7 @@ class TestFolders:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
-        assert "holds a run that is done" in capsys.readouterr().err
+        assert "contains a run that is done" in capsys.readouterr().err
 
     def test_a_folder_and_a_run_are_refused(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -212,7 +212,7 @@ class TestFolders:
         path.write_text("null")
         assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
         said = capsys.readouterr()
-        assert said.err == f"warning: {path}: is damaged; remove it to run again\n"
+        assert said.err == f"warning: {path} is damaged; remove it to run again\n"
         assert said.out.rstrip().endswith("equal")
 
 

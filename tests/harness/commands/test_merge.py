@@ -150,7 +150,7 @@ class TestDamage:
         ours.write_text("{")
         code, out, (line,) = self.merged(tmp_path, capsys)
         assert (code, out) == (1, "1 damaged\n")
-        assert line.startswith(f"warning: {RUN} is not copied: {ours}: is damaged")
+        assert line.startswith(f"warning: {RUN} is not copied: {ours} is damaged")
         assert ours.read_text() == "{"
 
     def test_a_damaged_failure_and_a_damaged_matrix(
@@ -203,5 +203,5 @@ def test_a_folder_without_runs_is_refused_before_anything_is_copied(
     (tmp_path / "package.egg-info" / "PKG-INFO").touch()
     for wrong in (tmp_path / "package.egg-info", tmp_path / "theirs" / RUN):
         assert merge(tmp_path / "ours", tmp_path / "theirs", wrong) == 2
-        assert capsys.readouterr().err == f"error: results folder {wrong}: holds no runs\n"
+        assert capsys.readouterr().err == f"error: results folder {wrong} contains no runs\n"
     assert not (tmp_path / "ours").exists()

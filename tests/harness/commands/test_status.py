@@ -163,7 +163,7 @@ class TestFolders:
     ) -> None:
         (tmp_path / "pruning_benchmark.egg-info").mkdir()
         code, _, error = self.status(tmp_path, capsys)
-        assert (code, error) == (2, f"error: results folder {tmp_path}: holds no runs\n")
+        assert (code, error) == (2, f"error: results folder {tmp_path} contains no runs\n")
 
     def test_one_damaged_file_costs_one_line(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
@@ -179,12 +179,12 @@ class TestFolders:
         code, out, error = self.status(tmp_path, capsys)
         assert (code, error) == (
             0,
-            f"warning: {tmp_path / 'matrices' / 'bad.json'}: is damaged; "
+            f"warning: {tmp_path / 'matrices' / 'bad.json'} is damaged; "
             "remove it, or start the matrix again\n",
         )
         assert out.splitlines()[:2] == [
             "mine: 5 runs: 1 damaged, 1 done, 3 waiting",
-            f"  damaged: {damaged}: {tmp_path / damaged / 'record.json'}: is damaged; "
+            f"  damaged: {damaged}: {tmp_path / damaged / 'record.json'} is damaged; "
             "remove it to run again",
         ]
 

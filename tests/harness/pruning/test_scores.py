@@ -241,10 +241,10 @@ def test_a_network_that_cannot_learn_has_no_gradient_flow(
 @pytest.mark.parametrize(
     ("called", "complaint"),
     [
-        (lambda run: run.train(steps=-5), "run.train(steps=-5): is not 0, 1, 2 ... steps"),
-        (lambda run: run.train(epochs=-1), "run.train(epochs=-1): is not 0, 1, 2 ... epochs"),
-        (lambda run: run.train(epochs=1.5), "run.train(epochs=1.5): is not 0, 1, 2 ... epochs"),
-        (lambda run: run.train(at_most=-1), "run.train(at_most=-1): is not 0, 1, 2 ... at most"),
+        (lambda run: run.train(steps=-5), "run.train(steps=-5) is not 0, 1, 2 ... steps"),
+        (lambda run: run.train(epochs=-1), "run.train(epochs=-1) is not 0, 1, 2 ... epochs"),
+        (lambda run: run.train(epochs=1.5), "run.train(epochs=1.5) is not 0, 1, 2 ... epochs"),
+        (lambda run: run.train(at_most=-1), "run.train(at_most=-1) is not 0, 1, 2 ... at most"),
         (lambda run: run.prune(Weights, criteria.magnitude, 2), "2 is outside [0, 1): it is the"),
         (lambda run: run.prune(Weights, criteria.magnitude, 1), "1 is outside [0, 1): it is the"),
         (lambda run: run.prune(Weights, criteria.magnitude, -0.1), "-0.1 is outside [0, 1)"),
