@@ -88,6 +88,10 @@ Status = Literal["done", "collapsed", "diverged", "failed", "skipped", "missing"
 WITH_RESULT = ("done", "collapsed", "diverged")
 """The statuses of runs that came to their end."""
 
+DISTURBED = 0.05
+"""A time is disturbed if its thread waited for a processor for more than this share of it; an
+energy, if more than this share may belong to other programs."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 
@@ -261,8 +265,9 @@ class Cost(TypedDict, total=False):
     disturbed: Annotated[
         dict[str, Measured],
         Field(
-            "costs whose measurement other programs disturbed, each with the share of the time or "
-            "the energy that they took; such a cost is not ranked"
+            "costs whose measurement other programs disturbed, each with the share of the time in "
+            "which the thread waited for a processor, or of the energy or GPU time of other "
+            "programs; such a cost is not ranked"
         ),
     ]
     energy_kwh: Annotated[

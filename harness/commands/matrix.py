@@ -145,7 +145,8 @@ def _summary(matrix: Matrix, tally: Tally) -> str:
     """Return how all runs ended, with the names of those that have no result."""
     lines = [f"{matrix.name}: {counted(tally)}"]
     if tally.done_before:
-        lines.append(f"  {tally.done_before} of them were done before")
+        was = "was" if tally.done_before == 1 else "were"
+        lines.append(f"  {tally.done_before} {was} already done")
     lines += outcome_lines(tally, "failed", "damaged", "skipped", "diverged", "collapsed")
     lines += left_out_lines(matrix.left_out)
     return "\n".join(lines)

@@ -100,6 +100,12 @@ class Store:
         for name in (FAILURE, DETAILS):
             files.remove(self.folder / run_id / name)
 
+    def why_empty(self, lacking: str = "no runs") -> str:
+        """Return why there is nothing to show: the folder is missing, or lacks such runs."""
+        if not files.is_there(self.folder):
+            return f"results folder {self.folder} does not exist"
+        return f"results folder {self.folder} contains {lacking}"
+
     def run_ids(self) -> list[str]:
         """Return the names of the runs that are done, in alphabetical order."""
         return [name for name in self.folders() if files.is_there(self.folder / name / RECORD)]
@@ -203,16 +209,16 @@ class Store:
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            raise RequestError(f"{name!r} could be any of {enumerated(fitting)}")
+            raise RequestError(f"{name!r} is ambiguous: {enumerated(fitting)}")
         begun = _fitting(name, folders)
         if len(begun) == 1:
             raise RequestError(self.why_not_done(begun[0]))
         if begun:
-            raise RequestError(f"{name!r} could be any of {enumerated(begun)}; none is done")
+            raise RequestError(f"{name!r} is ambiguous: {enumerated(begun)}; none is done")
         if name and os.path.isdir(self.folder / name):
             raise RequestError(self.why_not_done(name))
         if not known:
-            raise RequestError(f"results folder {self.folder} contains no run that is done")
+            raise RequestError(self.why_empty("no run that is done"))
         raise RequestError(
             f"results folder {self.folder} contains no run {name!r}{nearest(name, folders)}"
         )

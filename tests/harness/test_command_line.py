@@ -215,12 +215,12 @@ class TestBadRequests:
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),
             ("list prunes", "cannot list 'prunes'; did you mean 'pruners'?"),
             ("list --jsn", "unknown argument '--jsn' of list; did you mean '--json'?"),
-            ("run", "--task is missing; known: cartpole, "),
-            ("run --task digits", "--pruner is missing; known: "),
+            ("run", "--task is missing (see: python -m harness list tasks)"),
+            ("run --task digits", "--pruner is missing (see: python -m harness list pruners)"),
             ("run --tas digits", "unknown argument '--tas' of run; did you mean '--task'?"),
             ("run --task", "argument --task: expected one argument"),
-            ("run --pairing digits", "is not of the form TASK-PRUNER, as in ptb-earlycrop_u"),
-            ("run --pairing digits-", "--pruner is missing; known: "),
+            ("run --pairing digits", "is not TASK-PRUNER (as in ptb-earlycrop_u)"),
+            ("run --pairing digits-", "--pruner is missing (see: python -m harness list pruners)"),
             ("run --pairing digit-dense", "unknown task 'digit'; did you mean 'digits'?"),
             ("run --pairing digits-dens", "unknown pruner 'dens'; did you mean 'dense'?"),
             ("run --pairing ptb-snip --task ptb", "--pairing replaces --task and --pru"),
@@ -245,7 +245,7 @@ class TestBadRequests:
                 "a run has a sparsity or a budget, not both",
             ),
             ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
-            ("run --task digits --pruner snip --set width", "width is not of the form KEY=VALUE"),
+            ("run --task digits --pruner snip --set width", "--set width is not KEY=VALUE (as in epoch"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
             ("run --task digits --pruner snip --set width=x", "width=x is not a whole number"),
             ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, s"),
@@ -272,13 +272,13 @@ class TestBadRequests:
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
-            ("status", "results folder results contains no runs"),
+            ("status", "results folder results does not exist"),
             ("merge", "the following arguments are required: DIR"),
             ("merge nowhere", "results folder nowhere does not exist"),
             ("show", "the following arguments are required: RUN (see python -m harness show --h"),
-            ("show it", "results folder results contains no run that is done"),
+            ("show it", "results folder results does not exist"),
             ("compare it", "the following arguments are required: B"),
-            ("compare it it", "results folder results contains no run that is done"),
+            ("compare it it", "results folder results does not exist"),
             ("data", "the following arguments are required: list|fetch|check"),
             ("data chek ptb", "unknown action 'chek' of data; did you mean 'check'?"),
             ("data check", "data check needs a task; known: cartpole, "),
@@ -343,8 +343,8 @@ class TestBadRequests:
         said = command("data", "check", "ptb")
         assert said.code == 2
         (line,) = said.err.splitlines()
-        assert "ptb.train.txt: No such file or directory; put the official ptb.train.txt" in line
-        assert "into data/ptb, or let python -m harness data fetch ptb do it" in line
+        assert "ptb.train.txt: No such file or directory; run `python -m harness data fetch ptb`" in line
+        assert "or copy ptb.train.txt into data/ptb" in line
         assert re.search(r"ptb +paper +missing", said.out)
 
 
@@ -414,7 +414,7 @@ class TestCheck:
         assert said.out.splitlines() == [
             "ok      Everything ends",
             "BROKEN  Nothing is perfect: ValueError: indeed",
-            "pruner theirs breaks 1 rule",
+            "pruner theirs fails 1 of 2 checks",
         ]
 
     @pytest.mark.slow
@@ -423,7 +423,7 @@ class TestCheck:
     ) -> None:
         said = command("check", "pruner", "theirs", "--plugin", third_party)
         assert said.code == 0, said.out
-        assert said.out.splitlines()[-1] == "pruner theirs keeps every rule"
+        assert said.out.splitlines()[-1] == "pruner theirs passes all 5 checks"
 
 
 class TestHelp:

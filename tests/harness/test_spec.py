@@ -227,7 +227,7 @@ class TestBadRequests:
     ) -> None:
         line = refused(task="ptb", profile="paper", data_folder=tmp_path)
         assert f"{tmp_path}/ptb/ptb.train.txt: No such file" in line
-        assert f"put the official ptb.train.txt into {tmp_path}" in line
+        assert f"or copy ptb.train.txt into {tmp_path}" in line
         assert "data fetch ptb" in line
 
     @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_what_has_a_licence_is_fetched_by_hand(
     for name in ("SceneFlow/Monkaa", "Kitti2012", "Kitti2015"):
         assert f"by hand, below {tmp_path / 'psmnet'}: " in output
         assert name in output
-    assert "needs no downloads" not in output
+    assert "nothing to download" not in output
 
 
 def test_what_is_missing_is_said_by_the_check(

@@ -234,7 +234,7 @@ def test_truncated_or_other_official_files_are_refused(official: Path, content: 
 def test_a_missing_official_file_is_refused_with_the_place_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="No such file") as refusal:
         describe_official(tmp_path)
-    hint = f"put the official ptb.train.txt into {tmp_path / 'ptb'}"
+    hint = f"or copy ptb.train.txt into {tmp_path / 'ptb'}"
     assert hint in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

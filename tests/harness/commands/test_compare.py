@@ -201,7 +201,7 @@ class TestFolders:
         self.save(tmp_path, RECORD)
         run = str(tmp_path / RECORD["run_id"])
         assert main(["compare", str(tmp_path), run]) == 2
-        assert f"{tmp_path} is a results folder; the other is not" in capsys.readouterr().err
+        assert f"{tmp_path} PLACE" in capsys.readouterr().err
 
     def test_one_damaged_record_costs_one_line(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

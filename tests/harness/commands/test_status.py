@@ -64,7 +64,7 @@ def test_runs_of_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     store.open_run("digits-dense")
     store.save(record(run_id="digits-dense", status="collapsed"))
     assert main(["status", "--results", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "other runs: 1 run: 1 collapsed\n"
+    assert capsys.readouterr().out == "1 run outside any matrix: 1 collapsed\n"
 
 
 def test_the_same_matrix_is_remembered_once(tmp_path: Path, matrix: Matrix) -> None:
@@ -195,14 +195,14 @@ class TestFolders:
         (Store(tmp_path).open_run("a") / "failure.json").write_text(content)
         code, out, _ = self.status(tmp_path, capsys)
         assert code == 0
-        assert out.startswith("other runs: 1 run: 1 damaged\n  damaged: a: ")
+        assert out.startswith("1 run outside any matrix: 1 damaged\n  damaged: a: ")
 
     def test_what_was_interrupted_is_called_that(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (Store(tmp_path).open_run("a") / "journal.jsonl").touch()
         _, out, _ = self.status(tmp_path, capsys)
-        assert out == "other runs: 1 run: 1 interrupted\n  interrupted: a\n"
+        assert out == "1 run outside any matrix: 1 interrupted\n  interrupted: a\n"
 
     def test_with_json_it_is_one_object(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]

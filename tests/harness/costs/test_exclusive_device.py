@@ -88,14 +88,14 @@ def test_a_busy_device_is_waited_for(loads: list[float]) -> None:
     loads += [1.0, 1.0, 0.1]
     lines: list[str] = []
     assert wait_until_idle(CPU, 60, lines.append, Stop()) == 0.1
-    assert lines == ["waiting up to 60 s: cpu is busy (1.00)"]
+    assert lines == ["waiting up to 60 s: other programs keep 1 processor busy"]
 
 
 def test_patience_ends(loads: list[float]) -> None:
     loads += [1.0] * 9
     lines: list[str] = []
     assert wait_until_idle(CPU, 2, lines.append, Stop()) == 1.0
-    assert lines[-1] == "cpu is busy (1.00): this measurement will be marked as disturbed"
+    assert lines[-1] == "other programs keep 1 processor busy: this measurement will be marked as disturbed"
 
 
 def test_waiting_for_a_busy_device_ends_when_the_process_is_asked_to_stop(

@@ -231,7 +231,7 @@ class TestCommandLine:
         [
             ("", "--suite or --tasks is missing (--tasks all means every one)"),
             ("--tasks digits", "--suite or --pruners is missing (--pruners all means every one)"),
-            ("--pairing digits", "--pairing digits is not of the form TASK-PRUNER, as in ptb-ear"),
+            ("--pairing digits", "--pairing digits is not TASK-PRUNER (as in ptb-earlycrop_u"),
             ("--pairing digits-snip --tasks ptb", "--pairing replaces --tasks and --"),
             ("--tasks , --pruners all", "the axis 'tasks' is empty"),
             ("--tasks ptb,ptb --pruners all", "the axis 'tasks' has 'ptb' twice"),

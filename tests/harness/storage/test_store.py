@@ -77,7 +77,7 @@ def test_a_run_is_found_by_its_folder_wherever_it_lies(
 
 
 def test_a_name_that_fits_several_runs_is_refused(store: Store) -> None:
-    assert refused(store, "") == f"'' could be any of {RUN}, {OTHER}"
+    assert refused(store, "") == f"'' is ambiguous: {RUN}, {OTHER}"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(store: Store) -> None:
