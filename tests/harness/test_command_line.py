@@ -224,6 +224,12 @@ class TestBadRequests:
             ("run --pairing digit-dense", "unknown task 'digit'; did you mean 'digits'?"),
             ("run --pairing digits-dens", "unknown pruner 'dens'; did you mean 'dense'?"),
             ("run --pairing ptb-snip --task ptb", "--pairing replaces --task and --pru"),
+            (
+                "run digits crop_s --seed 1",
+                "run takes no positional arguments; use --task digits --pruner crop_s, "
+                "or --pairing digits-crop_s",
+            ),
+            ("run digits", "use --task TASK --pruner PRUNER, or --pairing TASK-PRUNER"),
             ("run --seed x", "argument --seed: 'x' is not a whole number"),
             ("run --seed 1.5", "argument --seed: '1.5' is not a whole number"),
             ("run --sparsity lots", "argument --sparsity: 'lots' is not a number"),
@@ -246,6 +252,12 @@ class TestBadRequests:
             ),
             ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
             ("run --task digits --pruner snip --set width", "--set width is not KEY=VALUE (as in epoch"),
+            (
+                "run --task digits --pruner snip --set sparsity=0.9",
+                "sparsity is not a setting; use --sparsity 0.9",
+            ),
+            ("run --task digits --pruner snip --set floor=1", "floor=1 protects every weight"),
+            ("run --task digits --pruner snip --set floor=1 --dry-run", "floor=1 protects every"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
             ("run --task digits --pruner snip --set width=x", "width=x is not a whole number"),
             ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, s"),
@@ -271,6 +283,7 @@ class TestBadRequests:
             ("matrix --suite smoke --hours 0", "argument --hours: '0' is not greater than 0"),
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
+            ("matrix --suite smoke --set seed=1", "seed is not a setting; use --seed 1"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
             ("status", "results folder results does not exist"),
             ("merge", "the following arguments are required: DIR"),
@@ -296,6 +309,8 @@ class TestBadRequests:
         ("device", "complaint"),
         [
             ("cuda:77", "device 'cuda:77' is not there: this machine has "),
+            ("gpu", "unknown device 'gpu'; did you mean 'cuda'?"),
+            ("gpu:1", "unknown device 'gpu:1'; did you mean 'cuda:1'?"),
             ("tpu", "unknown device 'tpu'; did you mean 'cpu'?"),
             ("nonsense", "unknown device 'nonsense'; known: auto, cpu, cuda, cuda:1"),
         ],

@@ -288,6 +288,12 @@ def test_energy_that_is_only_estimated_decides_nothing(tmp_path: Path) -> None:
     assert judged.outcomes[0].effect == "energy is only estimated here"
 
 
+def test_energy_that_was_not_measured_is_not_called_an_estimate(tmp_path: Path) -> None:
+    claim = FASTER.replace("QUANTITY", "emissions_g")
+    runs = costs(cost__emissions_g=None, cost__reasons={"emissions_g": "no counter"})
+    assert verdict(tmp_path, claim, runs).outcomes[0].effect == "no counter"
+
+
 def test_energy_that_was_measured_decides(tmp_path: Path) -> None:
     claim = FASTER.replace("QUANTITY", "emissions_g")
     assert (

@@ -35,7 +35,7 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
 def test_a_correct_method_keeps_every_rule(check: Check) -> None:
     code, lines = check("run.train(epochs=1)\nrun.prune(Weights, crop, run.sparsity)\nrun.train()")
     assert code == 0, lines
-    assert lines[-1] == "pruner tried keeps every rule"
+    assert lines[-1] == "pruner tried passes all 5 checks"
 
 
 PERIODIC = """
@@ -52,8 +52,8 @@ def test_a_method_that_acts_every_few_dozen_steps_is_tried_long_enough(check: Ch
     code, lines = check(PERIODIC)
     assert code == 1
     assert lines[0].startswith("BROKEN  A run finishes: the criterion returned a Tensor, not")
-    assert all(line.startswith("untried ") for line in lines[1:-1])
-    assert lines[-1] == "pruner tried breaks 1 rule"
+    assert all(line.startswith("skipped ") for line in lines[1:-1])
+    assert lines[-1] == "pruner tried fails 1 of 5 checks"
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_a_layer_that_stops_the_synaptic_flow_is_noted(
     code = main(["check", *words, "--plugin", str(tmp_path / "limited.py")])
     output = capsys.readouterr().out
     assert code == 0, output
-    assert "task limited keeps every rule" in output
+    assert "task limited passes all 9 checks" in output
     if said is None:
         assert "note" not in output
     else:

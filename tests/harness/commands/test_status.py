@@ -165,6 +165,13 @@ class TestFolders:
         code, _, error = self.status(tmp_path, capsys)
         assert (code, error) == (2, f"error: results folder {tmp_path} contains no runs\n")
 
+    def test_a_missing_folder_is_called_that(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        code, _, error = self.status(tmp_path / "nowhere", capsys)
+        missing = f"results folder {tmp_path / 'nowhere'} does not exist"
+        assert (code, error) == (2, f"error: {missing}\n")
+
     def test_one_damaged_file_costs_one_line(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
     ) -> None:
