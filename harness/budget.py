@@ -87,8 +87,7 @@ class Budget:
             return Budget(name, number, True)
         if not unit and number == 1:
             raise RequestError(
-                f"budget {text} is the dense network; a fraction of it is below 1, "
-                f"as in {name}=0.5"
+                f"budget {text} is the dense network; a fraction of it is below 1, as in {name}=0.5"
             )
         if not unit and kind.unit is None:
             raise RequestError(

@@ -119,9 +119,7 @@ class Setting:
             value = type(self.default)(text)
         except ValueError:
             kind = {int: "a whole number", float: "a number"}[type(self.default)]
-            raise RequestError(
-                f"{given} is not {kind}, as in {self.name}={self.default}"
-            ) from None
+            raise RequestError(f"{given} is not {kind}, as in {self.name}={self.default}") from None
         if not isinstance(value, int | float):
             return value
         if not math.isfinite(value):

@@ -82,7 +82,9 @@ def execute(arguments: argparse.Namespace) -> int:
                 warn(f"{folder.name}: not measured: {error}")
                 continue
             measured.append({"run_id": folder.name, **measurement})
-            print(f"{folder.name}: {_costs(measurement['cost'], device.type == 'cuda')}", flush=True)
+            print(
+                f"{folder.name}: {_costs(measurement['cost'], device.type == 'cuda')}", flush=True
+            )
     if arguments.json:
         print(json.dumps(measured))
     return 0 if len(measured) == len(folders) else 1

@@ -142,9 +142,7 @@ def split_pairing(text: str) -> tuple[str, str]:
     """
     task, dash, pruner = text.partition("-")
     if not dash:
-        raise RequestError(
-            f"--pairing {text} is not TASK-PRUNER (as in ptb-earlycrop_u)"
-        )
+        raise RequestError(f"--pairing {text} is not TASK-PRUNER (as in ptb-earlycrop_u)")
     return task, pruner
 
 

@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--sparsity",
         type=options.number,
         metavar="S",
-        help="fraction of the prunable weights to remove (default: 0.98 unless the task sets another)",
+        help="fraction of the prunable weights to remove (default: 0.98 unless the task sets "
+        "another)",
     )
     what.add_argument(
         "--budget",

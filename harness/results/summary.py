@@ -219,7 +219,6 @@ def disturbance(cost: Mapping[str, Any], on_gpu: bool) -> str:
     return "; ".join(dict.fromkeys(parts)) or "other programs were running"
 
 
-
 def _machine(provenance: Provenance) -> str:
     return f"{provenance['device']}, {several(provenance['threads'], 'thread')}"
 

@@ -191,6 +191,14 @@ class TestRun:
         assert said.code == 1
         assert said.err.splitlines()[-1].startswith("failed: mine ended after 5 of 20 steps")
 
+    @pytest.mark.parametrize("further", [[], ["--dry-run"]])
+    def test_a_sparsity_that_is_ignored_is_named(
+        self, command: Command, further: list[str]
+    ) -> None:
+        said = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", *further)
+        assert said.code == 0
+        assert said.err.startswith("dense removes nothing: --sparsity is ignored\n")
+
     def test_a_request_that_cannot_be_met_leaves_nothing(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "crop_u", "--sparsity", "0.9999999")
         assert said.code == 2
@@ -251,7 +259,10 @@ class TestBadRequests:
                 "a run has a sparsity or a budget, not both",
             ),
             ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
-            ("run --task digits --pruner snip --set width", "--set width is not KEY=VALUE (as in epoch"),
+            (
+                "run --task digits --pruner snip --set width",
+                "--set width is not KEY=VALUE (as in",
+            ),
             (
                 "run --task digits --pruner snip --set sparsity=0.9",
                 "sparsity is not a setting; use --sparsity 0.9",
@@ -358,7 +369,10 @@ class TestBadRequests:
         said = command("data", "check", "ptb")
         assert said.code == 2
         (line,) = said.err.splitlines()
-        assert "ptb.train.txt: No such file or directory; run `python -m harness data fetch ptb`" in line
+        assert (
+            "ptb.train.txt: No such file or directory; run `python -m harness data fetch ptb`"
+            in line
+        )
         assert "or copy ptb.train.txt into data/ptb" in line
         assert re.search(r"ptb +paper +missing", said.out)
 

@@ -81,9 +81,7 @@ def test_a_network_of_an_earlier_version_is_loaded(bench: Workbench, pruner: str
     after = harness.load(folder, plugins=[POINTS]).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before | after)
     (folder / FIRST_UNITS).unlink()
-    assert refusal(folder).endswith(
-        "units.pt is missing or damaged; remove the run to do it again"
-    )
+    assert refusal(folder).endswith("units.pt is missing or damaged; remove the run to do it again")
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])

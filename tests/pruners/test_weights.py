@@ -112,7 +112,7 @@ def test_a_floor_keeps_a_share_of_each_tensor() -> None:
     kept = units.select(scores, 0.6, whole_network, floor=0.25)
     assert [int(mask.sum()) for mask in kept.values()] == [6, 2]
     assert kept["2.weight"].flatten().tolist() == [True, True] + 6 * [False]
-    with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.75"):
+    with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.75: floor=0\.25"):
         units.select(scores, 0.8, whole_network, floor=0.25)
 
 

@@ -52,8 +52,24 @@ def test_a_method_that_acts_every_few_dozen_steps_is_tried_long_enough(check: Ch
     code, lines = check(PERIODIC)
     assert code == 1
     assert lines[0].startswith("BROKEN  A run finishes: the criterion returned a Tensor, not")
+    assert "failure.txt" not in "".join(lines)
     assert all(line.startswith("skipped ") for line in lines[1:-1])
     assert lines[-1] == "pruner tried fails 1 of 5 checks"
+
+
+def test_a_task_that_cannot_be_built_has_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "points.py").write_text(POINTS.read_text())
+    broken = TASK.replace("    def model(self):\n", "    def model(self):\n        1 / 0\n")
+    (tmp_path / "limited.py").write_text(broken)
+    code = main(["check", "task", "limited", "--plugin", str(tmp_path / "limited.py")])
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert code == 1
+    assert [line.split()[0] for line in lines] == ["BROKEN"] + 8 * ["skipped"]
+    assert lines[0].endswith("division by zero")
+    assert all(line.endswith(": the same error") for line in lines[1:])
+    assert last == "task limited fails 1 of 9 checks"
 
 
 @pytest.mark.slow

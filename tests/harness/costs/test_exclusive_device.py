@@ -95,7 +95,10 @@ def test_patience_ends(loads: list[float]) -> None:
     loads += [1.0] * 9
     lines: list[str] = []
     assert wait_until_idle(CPU, 2, lines.append, Stop()) == 1.0
-    assert lines[-1] == "other programs keep 1 processor busy: this measurement will be marked as disturbed"
+    assert (
+        lines[-1]
+        == "other programs keep 1 processor busy: this measurement will be marked as disturbed"
+    )
 
 
 def test_waiting_for_a_busy_device_ends_when_the_process_is_asked_to_stop(

@@ -39,7 +39,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "'0.weigth', which is not a variable; did you mean '0.",
     ),
     "missing": (lambda s: {"0.weight": s["0.weight"]}, "no score for '4.weight'; expected (2, 10)"),
-    "shape": (lambda s: {**s, "4.weight": torch.ones(3)}, "shape (3,) for '4.weight'; expected (2, 10)"),
+    "shape": (
+        lambda s: {**s, "4.weight": torch.ones(3)},
+        "shape (3,) for '4.weight'; expected (2, 10)",
+    ),
     "kind": (lambda s: {**s, "4.weight": 1.0}, "returned a float for '4.weight', not a tensor"),
     "complex": (lambda s: {k: v * 1j for k, v in s.items()}, "complex numbers for '0.weight', not"),
     "nan": (lambda s: {k: v * float("nan") for k, v in s.items()}, "is not a finite number"),

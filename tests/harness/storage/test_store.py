@@ -137,7 +137,9 @@ def test_one_damaged_record_costs_the_others_nothing(store: Store) -> None:
 
 
 def test_an_empty_folder_is_called_that(tmp_path: Path) -> None:
-    assert refused(Store(tmp_path), "x") == f"results folder {tmp_path} contains no run that is done"
+    assert (
+        refused(Store(tmp_path), "x") == f"results folder {tmp_path} contains no run that is done"
+    )
 
 
 def test_a_file_is_no_results_folder(tmp_path: Path) -> None:
