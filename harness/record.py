@@ -360,7 +360,7 @@ class Cost(TypedDict, total=False):
         ),
     ]
     sparse_layers: Annotated[
-        list[str], Field("layers for which sparse kernels are faster than dense ones", of="network")
+        list[str] | None, Field("layers for which sparse kernels are faster than dense ones", of="network")
     ]
     disk_bytes: Annotated[
         Measured,

@@ -138,7 +138,7 @@ class TestSettings:
             ("--seeds 0-99999", "--seeds 0-99999: 0-99999 has more than 10,000 seeds"),
             ("--seeds 0-2,1", "--seeds 0-2,1: names a seed twice"),
             ("--seeds 0--2", "--seeds 0--2 is not a list of numbers, as in 0,1,2 or 0-4"),
-            ("--seeds ,", "--seeds ,: is empty"),
+            ("--seeds ,", "--seeds , is empty"),
             ("--seeds -1", "seed -1 is negative"),
             ("--sparsities 0.5,1.5", "sparsity 1.5 is outside [0, 1)"),
             ("--sparsities nan", "sparsity nan is outside [0, 1)"),

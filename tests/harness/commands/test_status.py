@@ -101,7 +101,7 @@ def test_a_matrix_that_is_damaged_is_told(
     file.write_text("{")
     assert main(["status", "--results", str(tmp_path)]) == 2
     why = "is damaged; remove it, or start the matrix again"
-    assert capsys.readouterr().err == f"error: {file}: {why}\n"
+    assert capsys.readouterr().err == f"error: {file} {why}\n"
 
 
 class TestPlanning:

@@ -144,7 +144,8 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
 def test_a_mistake_is_explained_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(RequestError) as refusal:
         suite(tmp_path, text)
-    assert str(refusal.value).startswith(f"suite {tmp_path / 'mine.toml'}: {complaint}")
+    assert str(refusal.value).startswith(f"suite {tmp_path / 'mine.toml'}")
+    assert complaint in str(refusal.value)
 
 
 @pytest.mark.parametrize(

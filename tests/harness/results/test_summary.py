@@ -14,8 +14,7 @@ def test_a_run_in_a_few_lines() -> None:
         [
             "digits-earlycrop_u-0.98-seed0-0123456789ab: done",
             "  accuracy         97.25 test, 96.5 validation; higher is better, "
-            "a constant prediction scores",
-            "                   10.01",
+            "a constant prediction scores 10.01",
             "  data             real: scikit-learn digits",
             "  weights removed  98 % of 2,000, 98 % requested; 98.5 % removed or disconnected",
             "  pruned           to 98 % after 1 epoch, when the trigger fired; "
