@@ -360,7 +360,8 @@ class Cost(TypedDict, total=False):
         ),
     ]
     sparse_layers: Annotated[
-        list[str] | None, Field("layers for which sparse kernels are faster than dense ones", of="network")
+        list[str] | None,
+        Field("layers for which sparse kernels are faster than dense ones", of="network"),
     ]
     disk_bytes: Annotated[
         Measured,

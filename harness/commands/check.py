@@ -54,7 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
     broken: set[str] = set()
     for rule in rules:
         verdict, why = try_rule(rule, subject)
-        if verdict == "BROKEN" and why in broken:
+        # An error during a run has the same end, after the place where it was raised.
+        if verdict == "BROKEN" and any(why.endswith(known) for known in broken):
             verdict, why = "skipped", "the same error"
         elif verdict == "BROKEN":
             broken.add(why)
