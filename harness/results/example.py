@@ -95,6 +95,8 @@ EXAMPLE: Record = {
         "peak_step_bytes": 25_000_000,
         "peak_step_method": "allocator",
         "peak_inference_bytes": 10_000_000,
+        "inference_sparse_ms": None,
+        "sparse_layers": [],
         "disk_bytes": 8_500,
         "macs": 123_456,
         "macs_effective": 1_234,

@@ -148,7 +148,7 @@ class TestRun:
         again = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", "--json")
         assert again.code == 0
         assert again.out.startswith(first.out)
-        assert re.fullmatch(r"points-dense-0-seed0-\w+ is already done\n", again.err)
+        assert re.search(r"^points-dense-0-seed0-\w+ is already done\n$", again.err, re.MULTILINE)
         assert json.loads(again.out.splitlines()[-1])["spec"]["sparsity"] == 0
 
     def test_a_pairing_names_task_and_pruner_in_one_word(self, command: Command) -> None:
@@ -375,6 +375,7 @@ class TestBadRequests:
         )
         assert "or copy ptb.train.txt into data/ptb" in line
         assert re.search(r"ptb +paper +missing", said.out)
+        assert "No such file" not in said.out
 
 
 class TestData:

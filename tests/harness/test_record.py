@@ -100,7 +100,14 @@ def test_the_documentation_has_a_line_for_each_key() -> None:
 def test_costs_that_depend_on_the_device_are_times_memory_and_energy() -> None:
     by_device = {name for name, cost in COSTS.items() if cost.by_device}
     assert by_device == {
-        *("train_seconds", "step_ms", "inference_ms", "peak_run_bytes", "peak_step_bytes"),
+        *(
+            "train_seconds",
+            "step_ms",
+            "inference_ms",
+            "inference_sparse_ms",
+            "peak_run_bytes",
+            "peak_step_bytes",
+        ),
         "peak_inference_bytes",
         *("energy_kwh", "emissions_g"),
     }
@@ -196,7 +203,7 @@ def test_a_folder_in_place_of_the_record(store: Store) -> None:
     path = store.folder / RUN / "record.json"
     path.unlink()
     path.mkdir()
-    with pytest.raises(DamagedFile, match=r"record.json: cannot be read: Is a directory$"):
+    with pytest.raises(DamagedFile, match=r"record.json cannot be read: Is a directory$"):
         store.find(RUN)
 
 
@@ -253,7 +260,7 @@ def test_a_record_that_this_user_may_not_read(public: Path, closed: str) -> None
         check=True,
     )
     (store.folder / RUN / closed).chmod(0o755)
-    complaint = f"{RUN}/record.json: cannot be read: Permission denied"
+    complaint = f"{RUN}/record.json cannot be read: Permission denied"
     said = [line for line in ended.stderr.splitlines() if not line.startswith(">")]
     path = store.folder / complaint
     assert said == [

@@ -219,6 +219,11 @@ class TestIntersectionUnion:
         assert (judged.verdict, judged.missing) == ("undecided", ["grasp"])
         assert judged.because == "1 supported, 1 not run of 2 comparisons"
 
+    def test_methods_with_any_options_are_named_in_words(self, tmp_path: Path) -> None:
+        claim = BETTER.replace('["random_u"]', '["random_u", "every:earlycrop_s_fixed"]')
+        judged = verdict(tmp_path, claim, compared(1.0, 1.1, 0.9))
+        assert judged.missing == ["every earlycrop_s_fixed"]
+
     def test_methods_of_different_tasks_cannot_be_compared(self, tmp_path: Path) -> None:
         away = [record("pole", "grasp", seed=seed) for seed in range(3)]
         judged = verdict(tmp_path, self.CLAIM, compared(1.0, 1.1, 0.9) + away)

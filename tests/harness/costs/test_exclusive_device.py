@@ -91,6 +91,13 @@ def test_a_busy_device_is_waited_for(loads: list[float]) -> None:
     assert lines == ["waiting up to 60 s: other programs keep 1 processor busy"]
 
 
+def test_a_gpu_is_busy_for_a_share_of_the_time(loads: list[float]) -> None:
+    loads += [0.45, 0.1]
+    lines: list[str] = []
+    wait_until_idle(torch.device("cuda:0"), 60, lines.append, Stop())
+    assert lines == ["waiting up to 60 s: other programs use cuda:0 for 45 % of the time"]
+
+
 def test_patience_ends(loads: list[float]) -> None:
     loads += [1.0] * 9
     lines: list[str] = []
