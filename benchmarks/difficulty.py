@@ -2,7 +2,7 @@
 
     python -m benchmarks.difficulty [TASK ...] [--results DIR]
 
-They are to be hard enough to need a network and easy enough to learn: a linear classifier of the
+They should be hard enough to need a network and easy enough to learn: a linear classifier of the
 pixels stays below 50 % test accuracy, and the dense network ends between 80 and 95 %.
 """
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.moment digits [--weights 0.995] [--channels 0.98] [--seeds 3] [--jobs 2]
 
-The EarlyCroP paper claims that pruning early, when training turns lazy, beats pruning before
-training. This experiment checks it: for weights and for channels, in one shot and in steps, the
-network is pruned with CroP at fixed moments of the budget. One dense run of each seed, with its
+The EarlyCroP paper claims that pruning early, when training enters the lazy regime, beats pruning
+before training. This experiment checks it: for weights and for channels, in one shot and in steps,
+the network is pruned with CroP at fixed moments of the budget. One dense run of each seed, with its
 tangent kernel, shows when each trigger would have fired. Finished runs are not repeated. The tables
 are printed, and the figure is written to the results folder (``moment-TASK.png``). A report on the
 same folder shows it, too.

@@ -53,7 +53,7 @@ def _compared(record: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def differences_between(
     before: Any, after: Any, path: str = "$"
 ) -> Iterator[tuple[str, object, object]]:
-    """Go through all places where two JSON documents differ."""
+    """Iterate over all places where two JSON documents differ."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in {**before, **after}:
             yield from differences_between(before.get(name), after.get(name), f"{path}.{name}")

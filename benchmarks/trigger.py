@@ -1,4 +1,4 @@
-"""When training turns lazy: the curve of the trigger, and when it fires or the cap does.
+"""When training enters the lazy regime: the trigger's curve, and whether it fires before the cap.
 
     python -m benchmarks.trigger [TASK ...] [--seed 0]
 

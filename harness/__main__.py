@@ -5,12 +5,12 @@ import sys
 
 from harness.importing import own_packages_first
 
-SPIN_COUNT = "3000"
+SPIN_COUNT = "1000"
 """How long a thread of OpenMP waits actively for work before it sleeps, in rounds of a loop.
 
 By default it hardly ever sleeps. Two runs on one machine then take the processors from each other
-while they wait, and each becomes ten times slower. This number costs a lone run a few percent
-(`python -m benchmarks.speed shared`).
+while they wait, and each becomes ten to twenty times slower. With this number it is two to three
+times; a lone run loses about a tenth (`python -m benchmarks.speed shared`).
 """
 
 

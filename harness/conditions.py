@@ -28,47 +28,46 @@ class Conditions(Settings):
     # The rate of `equal` falls from the middle of the budget on, so a warm-up ends before it.
     warmup: Annotated[
         float,
-        "share of the budget over which the learning rate of schedule=equal rises to its constant "
-        "value",
+        "fraction of the budget over which the learning rate of schedule=equal rises to its "
+        "constant value",
         Interval("[0, 0.5]"),
     ] = 0.0
     statistics: Annotated[
         Literal["batch", "running"], "statistics that batch normalisation uses while scoring"
     ] = "batch"
     scoring: Annotated[
-        Literal["whole", "half"], "scoring batches that criteria see: all, or fewer than half"
+        Literal["whole", "half"],
+        "scoring batches that criteria see: whole means all five, half means two",
     ] = "whole"
     masks: Annotated[
         Literal["scored", "shuffled", "inverted"],
-        "what is removed: the lowest scores, as many weights or channels of each layer at random, "
-        "or the highest scores",
+        "what is removed: the lowest scores, the same number of weights or channels of each layer "
+        "at random, or the highest scores",
     ] = "scored"
     weights: Annotated[
         Literal["inherited", "redrawn"],
-        "weights after a pruning: those that were trained, or newly initialised ones",
+        "weights after pruning: keep the current ones or reinitialise",
     ] = "inherited"
-    start: Annotated[
-        str, "network to begin from: new, or the run whose trained dense network is used"
-    ] = "new"
+    start: Annotated[str, "initial network: new, or the name of a dense run"] = "new"
     kernel: Annotated[
         bool, "measure the tangent kernel after each epoch and around each pruning", ON_OFF
     ] = False
     precision: Annotated[
-        Literal["float32", "bfloat16"], "precision of training steps; all else is in float32"
+        Literal["float32", "bfloat16"], "precision of training steps; all else uses float32"
     ] = "float32"
     channels_last: Annotated[
-        bool, "keep images with the channels last in memory during training steps", ON_OFF
+        bool, "store images with the channels last in memory during training steps", ON_OFF
     ] = False
     floor: Annotated[
         float,
-        "share of each layer's weights, or of each group's channels, that no method removes; at 0 "
-        "the last channel of a group still stays",
+        "minimum fraction of each layer's weights (or group's channels) to keep; at least one "
+        "channel always remains",
         Interval("[0, 1]"),
     ] = 0.0
     rounding: Annotated[
         int,
         "the number of channels that remain in each group is a multiple of this; smaller groups "
-        "stay whole",
+        "are not pruned",
     ] = 1
 
     def __post_init__(self) -> None:

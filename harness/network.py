@@ -104,7 +104,8 @@ def load(
     Args:
         run: the run's folder.
         plugins: the plug-in files that the run used.
-        data_folder: the official data, whose vocabulary or size may decide a network's shape.
+        data_folder: the folder that tasks read data from. The vocabulary or the size of the data
+            may decide a network's shape.
 
     Raises:
         RequestError: there is no such run, its task is unknown, or a file is missing or damaged.

@@ -6,8 +6,8 @@ a name of its own, and import statements in its files look there first. Modules 
 standard library and of this project are never taken from there.
 
 Imports are read from the source, so that no file is run. A module whose name is only known at run
-time (``importlib.import_module(name)``) is neither found there nor part of the identity; the same
-holds for data files.
+time (``importlib.import_module(name)``) is neither found there nor part of the identity. Nor are
+data files.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PluginCode:
 
     @property
     def root(self) -> Path:
-        """The folder in which imports are looked up first.
+        """The folder that is searched first for imports.
 
         It is the folder of the file, or, for a file in a package, that of the outermost package.
         """

@@ -2,8 +2,8 @@
 
 A record is a JSON object. In Python it is the same object, a dictionary with the types below, so
 keys that this version does not know are kept: those of a later version, further metrics of a task,
-events of a verb of somebody's own. The annotations say what a key means, in which unit it is, and
-whether it depends on the device; `fields` returns them. Lists of costs are derived from there.
+events of custom operations. The annotations give the meaning and the unit of a key, and whether it
+depends on the device; `fields` returns them. Lists of costs are derived from them.
 
 `decode` refuses a record that does not have this type, so its readers need no further checks.
 """
@@ -84,9 +84,17 @@ Number = int | float
 Measured = int | float | None
 Text = str | None
 Status = Literal["done", "collapsed", "diverged", "failed", "skipped", "missing"]
+"""How a run ended.
+
+``done``: the network was trained and tested. ``collapsed``: so it was, but its output no longer
+depends on its input. ``diverged``: the loss, the outputs or the test metric were not finite.
+``failed``: an error, or a limit of time or memory, ended the run. ``skipped``: the run is not
+possible, because the method does not apply to the network or data are missing, for example.
+``missing``: a matrix requests the run, and it has no result yet.
+"""
 
 WITH_RESULT = ("done", "collapsed", "diverged")
-"""The statuses of runs that came to their end."""
+"""The statuses of runs that reached their end."""
 
 DISTURBED = 0.05
 """A time is disturbed if its thread waited for a processor for more than this share of it; an
@@ -230,7 +238,7 @@ class Cost(TypedDict, total=False):
     train_seconds: Annotated[
         Measured,
         Quantity(
-            "wall-clock time of everything that the method asked for, evaluation left out",
+            "wall-clock time of everything that the method requested, without evaluation",
             "s",
             by_device=True,
             label="Training time",
@@ -253,7 +261,7 @@ class Cost(TypedDict, total=False):
     instrument_seconds: Annotated[
         Measured,
         Field(
-            "time spent on evaluation and observation, which is no cost of the method",
+            "time spent on evaluation and observation, which is not a cost of the method",
             "s",
             by_device=True,
         ),
@@ -287,7 +295,7 @@ class Cost(TypedDict, total=False):
     epochs: Annotated[
         Number, Quantity("epochs of training spent, rewound ones included", label="Epochs")
     ]
-    steps: Annotated[Number, Field("optimiser steps spent, rewound ones included", always=True)]
+    steps: Annotated[Number, Field("optimizer steps spent, rewound ones included", always=True)]
     step_ms: Annotated[
         Measured,
         Quantity(
@@ -417,7 +425,9 @@ class Epoch(TypedDict, total=False):
     kernel: Annotated[Kernel, Field("the tangent kernel at the end of the epoch")]
     trigger: Annotated[Measured, Field("what the trigger read")]
     threshold: Annotated[Measured, Field("the value below which it fires")]
-    observed: Annotated[dict[str, Measured], Field("what triggers read that end nothing, by name")]
+    observed: Annotated[
+        dict[str, Measured], Field("what triggers read that are only observed, by name")
+    ]
 
 
 class Kernel(TypedDict, total=False):
@@ -449,7 +459,7 @@ class Receipt(TypedDict, total=False):
             Number, Field("the sparsity aimed at, or the budget as a fraction of the dense cost")
         ]
     ]
-    reached: Required[Annotated[Number, Field("the same quantity as it is after the pruning")]]
+    reached: Required[Annotated[Number, Field("the same quantity after the pruning")]]
     weights: Required[Annotated[list[int], Field("prunable weights before and after the pruning")]]
     macs: Required[
         Annotated[
@@ -492,7 +502,7 @@ class Event(TypedDict, total=False):
     scoring: Annotated[
         dict[str, Any], Field("prune: how many batches the criterion saw, and which statistics")
     ]
-    frozen: Annotated[list[str], Field("prune: weights that do not learn and were left whole")]
+    frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]
     receipt: Annotated[Receipt, Field("prune: what was removed, and what was left whole")]
 
@@ -548,8 +558,16 @@ class Record(TypedDict):
 
     schema: Annotated[int, Field("version of this layout")]
     run_id: Annotated[str, Field("name of the run and of its folder")]
-    status: Annotated[Status, Field("how it ended; missing if it has not been carried out")]
-    reason: Annotated[Text, Field("why it ended so")]
+    status: Annotated[
+        Status,
+        Field(
+            "how the run ended: done (trained and tested), collapsed (tested, but the output no "
+            "longer depends on the input), diverged (loss, outputs or test metric not finite), "
+            "failed (by an error or a limit of time or memory), skipped (not possible: the method "
+            "does not apply, or data are missing), missing (requested, no result yet)"
+        ),
+    ]
+    reason: Annotated[Text, Field("why; null for done and missing")]
     engine: NotRequired[Annotated[int, Field("version of the engine; 1 if absent")]]
     spec: Annotated[Spec, Field("the request")]
     task: Annotated[Task, Field("the task")]

@@ -142,7 +142,7 @@ class Run:
         Args:
             units: what to remove, such as ``Weights``.
             criterion: scores the units; or scores that `train` has watched.
-            target: a sparsity, or several in increasing order; each is scored anew.
+            target: a sparsity, or several in increasing order; the units are scored again for each.
             scope: how the target is distributed over the layers (uniform, ERK ...); None for one
                 global threshold.
             of: the cost of which the target is a fraction, a name in `harness.budget.KINDS`; None
@@ -170,7 +170,7 @@ class Run:
 
 
 def _targets(target: object) -> list[float]:
-    """Return the sparsities to go through.
+    """Return the sparsities to reach, one after the other.
 
     Raises:
         RunFailed: there is none, one is not a fraction, or they decrease.

@@ -28,7 +28,7 @@ class Scoring:
     alive: Mapping[str, Tensor]
     """For each variable a boolean tensor of its shape: False if it was removed earlier."""
     losses: Sequence[Callable[[], Tensor]]
-    """One function per scoring batch; each call computes its training loss anew."""
+    """One function per scoring batch; each call recomputes its training loss."""
     without_signs: Callable[[], contextlib.AbstractContextManager[Callable[[], Tensor]]]
     """A context in which model and variables hold their magnitudes in double precision; it yields
     the function that computes the summed output for an input of ones (SynFlow)."""

@@ -149,7 +149,7 @@ def plan(
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
         device: the name of the device, on which a budget of latency depends.
-        data_folder: the folder of official data.
+        data_folder: the folder that tasks read data from.
         results: the folder of the run that this one begins from, if it begins from one.
         describe: replaces `describe_data`, so that many plans can share their data.
 

@@ -51,12 +51,12 @@ class Task(ABC):
 
     Args:
         settings: all settings of the profile, with overrides applied (see the decorator).
-        data_folder: where official data lie.
+        data_folder: the folder that tasks read data from.
         device: where batches and models live.
     """
 
     steps_per_epoch: int
-    """Optimiser steps in one epoch."""
+    """Optimizer steps in one epoch."""
 
     scoring_batch_count: ClassVar[int] = 5
 

@@ -6,7 +6,7 @@ CroP-S is CroP on gates. ``g`` is the gradient of the training loss summed over 
 batches, zero where pruned. ``H`` is the Hessian of the same sum over all variables together,
 including the blocks between layers. Magnitudes are taken after the sums.
 
-Every criterion returns a tensor for each variable, by name and of its shape.
+Every criterion returns a tensor for each variable, by name and of the same shape.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def grasp(scoring: Scoring) -> Scores:
     largest ``-v . H g``, so that the weights that sustain the gradient flow stay. (Some later
     copies of their code keep the largest ``-v . H g`` instead.)
 
-    Deviations: the logits are not divided by a temperature of 200; the layers are not initialised
-    anew for scoring; the batches are those of every other criterion, not balanced by class.
+    Deviations: the logits are not divided by a temperature of 200; the layers are not
+    reinitialised for scoring; the batches are those of every other criterion, not balanced by
+    class.
     """
     hg = hessian_gradient(scoring)
     return {name: v.detach() * hg[name] for name, v in scoring.variables.items()}
@@ -107,7 +108,7 @@ def curvature_product(
     block of the Hessian times the vector if not. It is zero where the gradient is constant.
 
     Args:
-        loss: computes the loss anew.
+        loss: recomputes the loss.
         variables: whose gradient ``g`` is taken; frozen ones are left out.
         others: with respect to which the product is differentiated.
         vector: a tensor for each variable, of its shape.

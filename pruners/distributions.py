@@ -1,7 +1,7 @@
 """Sparsity distributions: one threshold for the whole network, or a number for each layer.
 
 A method passes one as the ``scope`` of `harness.run.Run.prune`. The sparsity of the network is the
-same under every distribution, to one weight, so that methods are compared at equal sparsity.
+same under every distribution, to within one weight, so that methods are compared at equal sparsity.
 
 Each function takes the shapes of the prunable tensors by name and the target sparsity, and
 returns how many variables to keep in each tensor, or None for one threshold for all.

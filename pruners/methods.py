@@ -1,7 +1,7 @@
 """The methods of the literature, each a short program over a run.
 
-The order is that of the moment of pruning: never, before training, early in training, after
-training. A method in two variants stands as a pair: U removes single weights, S whole channels.
+They are ordered by when they prune: never, before training, early in training, after training. A
+method in two variants is a pair: U removes single weights, S whole channels.
 
 Notation: ``v`` is a variable, that is a weight, or the gate ``c = 1`` of a channel; ``g`` is the
 gradient of the training loss and ``H`` its Hessian, both summed over the scoring batches; ``rho``
@@ -10,7 +10,7 @@ is the target sparsity, the fraction of the prunable weights that is removed.
 All methods deviate from their papers in the same four respects, so that they can be compared:
 every method gets the same data, learning-rate schedule and budget (LTR alone exceeds it); scores
 use five batches of training data (the official EarlyCroP code takes test data); biases and
-normalisation parameters are never pruned; and the gate of a channel stands behind normalisation,
+normalisation parameters are never pruned; and the gate of a channel comes after normalisation,
 one gate for all coupled channels. Each method lists its further deviations.
 """
 
@@ -156,7 +156,7 @@ def random_erk(run: Run) -> None:
 
 @pruner("magnitude_initial_u", title="Magnitude-U at initialisation", group="control")
 def magnitude_initial_u(run: Run) -> None:
-    """Remove the smallest weights before training: what the initialisation alone says.
+    """Remove the smallest weights before training, by their initial values alone.
 
     Score: ``|v|``, with one threshold for the whole network.
     """
@@ -164,7 +164,7 @@ def magnitude_initial_u(run: Run) -> None:
     run.train()
 
 
-# Before training: methods. They train the weights that they scored; none draws them anew.
+# Before training: methods. They train the weights that they scored; none reinitialises them.
 
 
 @pruner("snip", title="SNIP", paper="arXiv:1810.02340")
@@ -173,7 +173,7 @@ def snip(run: Run) -> None:
 
     Score: ``|v . g|``, the connection sensitivity. SNIP, Lee et al. 2019, arXiv:1810.02340.
 
-    Deviation: the original scores one batch, and draws the weights anew after pruning.
+    Deviation: the original scores one batch, and reinitialises the weights after pruning.
     """
     run.prune(Weights, criteria.snip, run.sparsity)
     run.train()
@@ -194,8 +194,8 @@ def snap(run: Run) -> None:
 def snipit_u(run: Run, *, steps: int = 5) -> None:
     """Prune with SNIP, a little at a time.
 
-    Score: that of ``snip``, computed anew on the pruned network at each sparsity. These are
-    ``rho - (rho - 1/2) / 2^i``, for ``i`` from 0 to ``steps``, and at last ``rho``. SNIP-it,
+    Score: that of ``snip``, computed again on the pruned network at each sparsity. The sparsities
+    are ``rho - (rho - 1/2) / 2^i``, for ``i`` from 0 to ``steps``, and finally ``rho``. SNIP-it,
     Verdenius et al. 2020, arXiv:2006.00896.
 
     Args:
@@ -230,8 +230,8 @@ def grasp(run: Run) -> None:
     Score: ``v . H g``, with its sign: without ``v`` the flow ``|g|^2`` falls by ``2 v . H g``.
     GraSP, Wang et al. 2020, arXiv:2002.07376.
 
-    Deviations: the original takes ten samples of each class, divides the logits by 200 and draws
-    linear layers anew for scoring. The official EarlyCroP code inverts the sign.
+    Deviations: the original takes ten samples of each class, divides the logits by 200 and
+    reinitialises linear layers for scoring. The official EarlyCroP code inverts the sign.
     """
     run.prune(Weights, criteria.grasp, run.sparsity)
     run.train()
@@ -239,7 +239,7 @@ def grasp(run: Run) -> None:
 
 @pruner("synflow", title="SynFlow", paper="arXiv:2006.05467")
 def synflow(run: Run, *, rounds: int = 100) -> None:
-    """Keep the weights that carry most of the synaptic flow, without looking at data.
+    """Keep the weights that carry most of the synaptic flow, without any data.
 
     Score: ``v . dR/dv``, where ``R`` is the summed output of the network with all weights replaced
     by their magnitudes, for an input of ones. Round ``n`` prunes to ``1 - (1 - rho)^(n / rounds)``.
@@ -276,7 +276,7 @@ def crop_s(run: Run, *, mixed: bool = False, before_norm: bool = False) -> None:
     Args:
         run: the run.
         mixed: as in the code, score by ``|d/dc <g_W, g_W(c)>|``, the effect of a gate on the
-            gradient flow of the weights, in place of that of the gates.
+            gradient flow of the weights, instead of that of the gates.
         before_norm: as in the code, put the gates before normalisation. Scoring then uses running
             statistics, because batch statistics would undo the gates.
     """
@@ -323,7 +323,7 @@ def cropit_s(run: Run, *, steps: int = 5, mixed: bool = False, before_norm: bool
 
 @pruner("earlycrop_u", title="EarlyCroP-U", paper="arXiv:2206.10451", limits={"steps": "[0, inf)"})
 def earlycrop_u(run: Run, *, steps: int = 5, threshold: float = 0.0, norm_power: int = 2) -> None:
-    """Prune with CroP, a little at a time, as soon as training turns lazy.
+    """Prune with CroP, a little at a time, as soon as training enters the lazy regime.
 
     When: ``|Delta_t - Delta_(t-1)| / |Delta_1| < 1 - rho``, with ``Delta_t`` the squared distance
     of the weights from their start, relative to their squared norm there. Score: that of
@@ -338,7 +338,7 @@ def earlycrop_u(run: Run, *, steps: int = 5, threshold: float = 0.0, norm_power:
     Args:
         run: the run.
         steps: how often the distance to the target is halved; 0 prunes in one shot.
-        threshold: of the trigger; 0 means the paper's, ``1 - rho``.
+        threshold: trigger threshold; 0 means the paper's, ``1 - sparsity``.
         norm_power: 2 for squared distances, 1 for distances.
     """
     lazy = LazyRegime(threshold or 1 - run.sparsity, norm_power)
@@ -364,7 +364,7 @@ def earlycrop_s(
     mixed: bool = False,
     before_norm: bool = False,
 ) -> None:
-    """Prune with CroP-S, a little at a time, as soon as training turns lazy.
+    """Prune with CroP-S, a little at a time, as soon as training enters the lazy regime.
 
     When: as in ``earlycrop_u``, with the threshold ``1 - p`` for a sparsity ``p`` of channels.
     Removing the share ``p`` of every layer's channels leaves ``(1 - p)^2`` of the weights, and
@@ -379,7 +379,7 @@ def earlycrop_s(
     Args:
         run: the run.
         steps: how often the distance to the target is halved; 0 prunes in one shot.
-        threshold: of the trigger; 0 means ``sqrt(1 - rho)``.
+        threshold: trigger threshold; 0 means ``sqrt(1 - sparsity)``.
         norm_power: 2 for squared distances, 1 for distances.
         mixed: score by the effect of a gate on the gradient flow of the weights (``crop_s``).
         before_norm: put the gates before normalisation (``crop_s``).
@@ -398,11 +398,11 @@ def earlycrop_s(
     limits={"moment": "[0, 1)", "steps": "[0, inf)"},
 )
 def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
-    """Prune like EarlyCroP-U after a fixed share of the budget, whatever its trigger would say.
+    """Prune like EarlyCroP-U after a fixed fraction of the budget, without its trigger.
 
     Args:
         run: the run.
-        moment: the share of the budget before the pruning.
+        moment: the fraction of the budget before the pruning.
         steps: how often the distance to the target is halved; 0 prunes in one shot.
     """
     run.train(epochs=_epochs(run, moment))
@@ -417,11 +417,11 @@ def earlycrop_u_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
     limits={"moment": "[0, 1)", "steps": "[0, inf)"},
 )
 def earlycrop_s_fixed(run: Run, *, moment: float = 0.5, steps: int = 5) -> None:
-    """Prune like EarlyCroP-S after a fixed share of the budget, whatever its trigger would say.
+    """Prune like EarlyCroP-S after a fixed fraction of the budget, without its trigger.
 
     Args:
         run: the run.
-        moment: the share of the budget before the pruning.
+        moment: the fraction of the budget before the pruning.
         steps: how often the distance to the target is halved; 0 prunes in one shot.
     """
     run.train(epochs=_epochs(run, moment))
@@ -458,7 +458,7 @@ def earlybird(run: Run, *, strength: float = 1e-4, threshold: float = 0.1) -> No
 
     Args:
         run: the run.
-        strength: of the L1 penalty on the scales.
+        strength: factor of the L1 penalty on the scales.
         threshold: the largest distance between masks that counts as settled.
     """
     penalty = L1(norm_scales, strength)
@@ -473,7 +473,7 @@ def earlybird(run: Run, *, strength: float = 1e-4, threshold: float = 0.1) -> No
 
 @pruner("magnitude_u", title="Magnitude-U", paper="arXiv:1506.02626")
 def magnitude_u(run: Run) -> None:
-    """Train for half the budget, remove the smallest weights of all layers, go on training.
+    """Train for half the budget, remove the smallest weights of all layers, continue training.
 
     Score: ``|v|``, with one threshold for the whole network. Han et al. 2015, arXiv:1506.02626.
     """
@@ -484,13 +484,13 @@ def magnitude_u(run: Run) -> None:
 
 @pruner("magnitude_s", title="Magnitude-S", group="structured")
 def magnitude_s(run: Run, *, relative: bool = False) -> None:
-    """Remove the channels of all layers whose weights are the smallest in the mean.
+    """Remove the channels with the smallest mean magnitude.
 
     Score: ``mean |W_j|``, with one threshold for the whole network. Such scores compare the scales
     of layers, not channels: at high sparsity single channels remain in the layers with the largest
-    fan-in, and the network collapses. This is the nature of the method and the reason why later
-    work compares channels within their layer. ``relative`` does so: ``mean |W_j|`` over its mean
-    in the group (Molchanov et al. 2017, arXiv:1611.06440).
+    fan-in, and the network loses nearly all accuracy. This is inherent in the method, and the
+    reason why later work compares channels within their layer. ``relative`` does so: ``mean |W_j|``
+    over its mean in the group (Molchanov et al. 2017, arXiv:1611.06440).
 
     Args:
         run: the run.
@@ -505,7 +505,7 @@ def magnitude_s(run: Run, *, relative: bool = False) -> None:
     "efficient_convnets", title="EfficientConvNets", group="structured", paper="arXiv:1608.08710"
 )
 def efficient_convnets(run: Run) -> None:
-    """Remove the same ratio of each layer's filters, those with the smallest L1 norms.
+    """Remove the same ratio of each layer's filters: those with the smallest L1 norms.
 
     Score: ``sum |W_j|``, ranked within each layer. Li et al. 2017, arXiv:1608.08710.
 
@@ -518,7 +518,7 @@ def efficient_convnets(run: Run) -> None:
 
 @pruner("ltr", title="LTR", paper="arXiv:2003.02389", exceeds_budget=True)
 def ltr(run: Run, *, rounds: int = 5, rewind_epoch: int = 1) -> None:
-    """Lottery ticket rewinding: train, remove the smallest weights, go back, again and again.
+    """Lottery ticket rewinding: train, remove the smallest weights, rewind, and repeat.
 
     Score: ``|v|``, with one threshold for the whole network. Rewinding restores weights, optimizer
     and schedule of epoch ``rewind_epoch``; masks stay. Renda et al. 2020, arXiv:2003.02389.
@@ -529,7 +529,7 @@ def ltr(run: Run, *, rounds: int = 5, rewind_epoch: int = 1) -> None:
     Args:
         run: the run.
         rounds: how many prunings the sparsity is spread over.
-        rewind_epoch: the epoch to whose weights every round goes back.
+        rewind_epoch: the epoch to whose weights every round returns.
     """
     run.train(epochs=rewind_epoch)
     ticket = run.snapshot()
@@ -559,10 +559,10 @@ def gate_decorators(
 
     Args:
         run: the run.
-        ticks: how many; fewer if the budget has fewer steps for them.
-        ratio: removed in each Tick, which decides how many follow; 0 uses ``ticks`` instead. The
-            original removes 0.5 % of the filters; ``ratio=0.005`` does so with the weights.
-        strength: of the L1 penalty on the scales in a Tock.
+        ticks: number of Ticks; fewer if the budget has too few steps for them.
+        ratio: fraction removed in each Tick, which decides their number; 0 uses ``ticks`` instead.
+            The original removes 0.5 % of the filters; ``ratio=0.005`` does so with the weights.
+        strength: factor of the L1 penalty on the scales in a Tock.
 
     Raises:
         RequestError: the ratio needs more Ticks than the budget has steps for, or is not below 1.

@@ -1,6 +1,6 @@
 """In how many steps to prune: sparsities of successive prunings, which end at the target.
 
-`harness.run.Run.prune` takes such a list for its target. It scores the pruned network anew before
+`harness.run.Run.prune` takes such a list for its target. It scores the pruned network again before
 each step. Or a method trains between the steps::
 
     for target in geometric_steps(run.sparsity, rounds=5):

@@ -136,7 +136,7 @@ def _layers(section: Section, results: Results) -> list[str]:
 
 
 def _epochs(record: Record) -> Iterable[tuple[float, Epoch]]:
-    """Go through the epochs of a run, each with the number of epochs spent until its end."""
+    """Iterate over the epochs of a run, each with the number of epochs spent until its end."""
     for event in record["events"]:
         for epoch in event.get("epochs", ()):
             yield epochs(epoch["spent"], record), epoch

@@ -312,7 +312,7 @@ def _selected(section: Section, names: Sequence[str]) -> list[Group]:
 def _cells(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[Group | None, str, Compared]]:
-    """Go through what a group is compared with: the other group, both in words, and the effects."""
+    """Iterate over comparisons of a group: the other group, both in words, and the effects."""
     where = f"{section.name}, {percent(group.sparsity)}"
     if test["effect"] == "value":
         yield None, group.title, _made(test, section, where, _value(test, group, section), group)
@@ -355,7 +355,7 @@ def _made(
 def _of_equal_cost(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[Group, Section]]:
-    """Go through the networks of the same task that have the same cost as a pruned one.
+    """Iterate over the networks of the same task that have the same cost as a pruned one.
 
     Dense networks are those of other settings, which may be smaller. Methods are those of the same
     settings, at any sparsity and with any options.
@@ -437,7 +437,7 @@ def _rescaled(scores: Mapping[int, float], home: Section, section: Section) -> d
 def _outcomes(
     comparison: Comparison, estimate: Estimate | None, judgement: Judgement
 ) -> Iterator[Outcome]:
-    """Go through the rows of a comparison: all tasks together, then each cell."""
+    """Iterate over the rows of a comparison: all tasks together, then each cell."""
     test, what, cells = comparison.test, comparison.what, comparison.cells
     words = _in_words(test)
     if len(cells) == 1:

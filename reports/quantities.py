@@ -151,7 +151,7 @@ def _changes(record: Record) -> dict[str, Number | None]:
 
 
 def prunings(record: Record) -> Iterator[Event]:
-    """Go through the prunings of a run."""
+    """Iterate over the prunings of a run."""
     return (event for event in record["events"] if event["verb"] == "prune")
 
 

@@ -19,7 +19,7 @@ class Threshold:
     Attributes:
         value: on the scale on which effects are averaged.
         above: whether the effect is claimed to be above.
-        smallest: how far on the other side of the value an effect contradicts the claim.
+        smallest: margin beyond the value at which an effect contradicts the claim.
     """
 
     value: float

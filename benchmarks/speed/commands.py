@@ -136,7 +136,7 @@ def report() -> list[Comparison]:
 
 
 def records() -> Iterator[Record]:
-    """Go through the records of a made-up matrix: tasks x methods x sparsities x seeds."""
+    """Iterate over the records of a made-up matrix: tasks x methods x sparsities x seeds."""
     chance = random.Random(0)
     for task, seed in itertools.product(range(TASKS), range(SEEDS)):
         yield _record(f"task{task}", "dense", 0.0, seed, chance)

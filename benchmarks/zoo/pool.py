@@ -25,7 +25,7 @@ def results(
     gigabytes: float = 8.0,
     preload: Sequence[str] = (),
 ) -> Iterator[tuple[str, str, Result]]:
-    """Go through networks and what came of each, in their order.
+    """Iterate over networks and what came of each, in their order.
 
     Args:
         trial: a function of a module: processes import it.

@@ -142,7 +142,7 @@ def _failed(seen: Result, outcome: Outcome, error: Exception) -> Result:
 def _try_cuts(
     network: Network, model: nn.Module, inputs: Sequence[Any], graph: ChannelGraph
 ) -> tuple[float, bool, str]:
-    """Try what is to be tried.
+    """Try one network.
 
     Returns:
         The share of the parameters that half of each group leaves, whether an operation counts

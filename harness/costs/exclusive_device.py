@@ -1,4 +1,4 @@
-"""Measuring on a device while nothing else works there."""
+"""Measuring on a device while nothing else uses it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 @contextlib.contextmanager
 def device_lock(device: torch.device, report: Report, stop: Stop) -> Iterator[None]:
-    """Hold this machine's only lock for measuring on a device, whoever holds it now.
+    """Hold the machine-wide lock for measuring on a device; wait for other holders.
 
     Raises:
         Interrupted: the process was asked to stop while it waited.
@@ -53,11 +53,11 @@ def device_lock(device: torch.device, report: Report, stop: Stop) -> Iterator[No
 
 
 def wait_until_idle(device: torch.device, patience: float, report: Report, stop: Stop) -> float:
-    """Wait for a device to become idle, and return how busy it was at last.
+    """Wait for a device to become idle, and return how busy it was when the wait ended.
 
     Returns:
-        The processors that other work kept busy; of a GPU, the share of the time in which it
-        worked.
+        The processors that other work kept busy; of a GPU, the fraction of the time in which it
+        was busy.
 
     Raises:
         Interrupted: the process was asked to stop.

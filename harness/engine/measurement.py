@@ -44,7 +44,7 @@ def measure_run(
         registry: finds task and units, and names plug-ins.
         device: where to measure.
         batch_sizes: further batch sizes to time.
-        data_folder: where official data are.
+        data_folder: the folder that tasks read data from.
         patience: seconds to wait for an idle device, before measuring all the same.
         report: receives lines of progress.
         stop: ends the waiting and the measurement.

@@ -20,9 +20,9 @@ from harness.units import Units
 class Replay:
     """Performs the operations of a run, and recalls those that a checkpoint covers.
 
-    The program of an interrupted run starts again from the top and must ask for the same
-    operations as before. Those before the newest checkpoint return what the journal says;
-    the later ones are performed again and must give what the journal says.
+    The program of an interrupted run starts again from the top and must request the same
+    operations as before. Those before the newest checkpoint return the results in the journal;
+    the later ones are performed again and must give the same results.
 
     Args:
         pruner: the method's name, for errors.
@@ -60,16 +60,16 @@ class Replay:
 
     @property
     def position(self) -> int:
-        """Steps since the start of the schedule and of the data, as the program may know it."""
+        """Steps since the start of the schedule and of the data, as the program sees them."""
         return self._clock("position", self._engine.trainer.position)
 
     @property
     def spent(self) -> int:
-        """Steps taken so far, as the program may know it."""
+        """Steps taken so far, as the program sees them."""
         return self._clock("spent", self._engine.trainer.spent)
 
     def _clock(self, name: str, current: int) -> int:
-        """Return what a clock said after the program's last operation.
+        """Return the clock value recorded after the program's last operation.
 
         The trainer of a resumed run is ahead of its program, which has started again.
         """
@@ -87,7 +87,7 @@ class Replay:
         """Perform an operation, or recall what it returned in an earlier attempt.
 
         Raises:
-            RunFailed: the program asks for another operation than before, or has changed
+            RunFailed: the program requests a different operation than before, or has changed
                 something by itself since the last one.
             Interrupted: the process was asked to stop, and the run is saved.
         """
@@ -136,13 +136,13 @@ class Replay:
 
     @property
     def _known_entry(self) -> Entry | None:
-        """What the journal says of the next operation, if an earlier attempt performed it."""
+        """The journal's entry of the next operation, if an earlier attempt performed it."""
         entries = self._journal.entries
         return entries[self._number] if self._number < len(entries) else None
 
     @property
     def is_complete(self) -> bool:
-        """Whether the program has asked for everything that it asked for before."""
+        """Whether the program has requested every operation that it requested before."""
         return self._known_entry is None and self._underway is None
 
     def _as_json(self, returned: Returned) -> dict[str, Any]:
@@ -172,10 +172,10 @@ class Replay:
         return {name: score.to(device) for name, score in scores.items()}
 
     def save_if_due(self, progress: Callable[[], Progress | None]) -> None:
-        """Write a checkpoint if it is time for one, or if the process was asked to stop.
+        """Write a checkpoint if one is due, or if the process was asked to stop.
 
         Args:
-            progress: gives what the operation underway needs to continue.
+            progress: returns what the current operation needs to continue.
 
         Raises:
             Interrupted: the process was asked to stop.
@@ -187,7 +187,7 @@ class Replay:
         """Write a checkpoint.
 
         Args:
-            progress: what the operation underway needs to continue.
+            progress: what the current operation needs to continue.
 
         Raises:
             Interrupted: the process was asked to stop, which is safe after this.
@@ -231,5 +231,5 @@ class Replay:
         )
 
     def forget_uncovered(self) -> None:
-        """Drop the journal's entries after the checkpoint: another machine may round otherwise."""
+        """Drop the entries after the checkpoint: another machine may round differently."""
         self._journal.truncate(self._covered)

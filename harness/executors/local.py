@@ -238,7 +238,7 @@ def _bytes_needed(job: Job) -> int:
 def _without_main_module() -> Iterator[None]:
     """Keep new processes from importing the user's script.
 
-    multiprocessing imports it again in each process, which would start the matrix anew from a
+    multiprocessing imports it again in each process, which would start the matrix again from a
     script without ``if __name__ == "__main__"``. No run needs anything from it.
     """
     main = sys.modules["__main__"]

@@ -66,7 +66,7 @@ def plan_matrix(
         registry: finds tasks and pruners.
         overrides: settings changed in every run.
         plugins: the names of the plug-in files.
-        data_folder: folder of official data.
+        data_folder: folder that tasks read data from.
         results: folder of the run that others start from (``start=RUN``).
         device: the name of the device, on which budgets of latency depend.
 

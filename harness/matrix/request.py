@@ -33,7 +33,7 @@ class MatrixRequest:
         command: resumes the matrix; kept in its manifest.
         settings: changes of every run, as ``--set`` takes them.
         plugins: files with more tasks or pruners, besides those of the suite.
-        data: folder of official data.
+        data: folder that tasks read data from.
         results: the results folder.
         executor: its name.
         resources: what it may use.

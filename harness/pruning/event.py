@@ -92,7 +92,7 @@ class PruningEvents:
 
         Args:
             units: what is removed.
-            criterion: scores the units anew for each target; or scores watched in training.
+            criterion: scores the units again for each target; or scores watched in training.
             targets: weight sparsities, or fractions of a cost to remove; non-decreasing.
             scope: how a target is distributed over the tensors.
             seed: of the event's random numbers.

@@ -26,7 +26,7 @@ _BITS: Mapping[int, torch.dtype] = {
 ADVICE: Mapping[str, str] = {
     "weights": "work on copies, tensor.detach().clone()",
     "buffers": "work on copies, tensor.detach().clone()",
-    "optimiser's state": "work on copies, tensor.detach().clone()",
+    "optimizer's state": "work on copies, tensor.detach().clone()",
     "random state of torch": "draw with a generator of your own, in a criterion scoring.generator",
     "random state of NumPy": "draw from numpy.random.default_rng(seed)",
     "random state of Python": "draw from random.Random(seed)",
@@ -42,7 +42,7 @@ def by_values(model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
     return {
         "weights": _checksums(dict(model.named_parameters())),
         "buffers": _checksums(dict(model.named_buffers())),
-        "optimiser's state": _versions(_states(optimiser)),
+        "optimizer's state": _versions(_states(optimiser)),
         **_random_states(),
     }
 
@@ -53,7 +53,7 @@ def by_versions(model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
     return {
         "weights": _versions(weights) | _norms(weights),
         "buffers": _versions(buffers),
-        "optimiser's state": _versions(_states(optimiser)),
+        "optimizer's state": _versions(_states(optimiser)),
         **_random_states(),
     }
 

@@ -63,7 +63,7 @@ def _records(store: Store, failed: bool) -> Iterator[Record]:
 
 
 def leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Go through the values in a part of a record that are neither object nor list.
+    """Iterate over the values in a part of a record that are neither object nor list.
 
     Args:
         value: the part.
@@ -104,7 +104,7 @@ def columns() -> list[Key]:
 
 
 def keys(part: Any = Record, place: str = "", *, is_column: bool = True) -> Iterator[Key]:
-    """Go through all keys of a record, or of a part of it.
+    """Iterate over all keys of a record, or of a part of it.
 
     Args:
         part: one of the types of `harness.record`.
@@ -146,7 +146,7 @@ def _is(kind: Any, wanted: type) -> bool:
 
 
 def _inner(kind: Any) -> Iterator[tuple[Any, str]]:
-    """Go through the types with keys within a type, each with what stands for its place."""
+    """Iterate over the types with keys within a type, each with what stands for its place."""
     for member in _members(kind):
         items = get_args(member)
         if is_typeddict(member):

@@ -86,7 +86,7 @@ def pending_record(plan: Plan) -> Record:
 
 
 def unplanned_record(spec: Spec, task: Entry, pruner: Entry, status: Status, reason: str) -> Record:
-    """Return the placeholder of a run that cannot be planned, for lack of its data, for example.
+    """Return the placeholder of a run that cannot be planned, e.g. because its data are missing.
 
     Args:
         spec: the request.

@@ -71,7 +71,7 @@ def choose_kernels(
     Gradients, buffers and torch's random state on the CPU are put back afterwards.
 
     Args:
-        model: the model, in the mode in which it is to be used.
+        model: the model, in the mode in which it will be used.
         masks: what survives, by the weight's name.
         call: runs the model on a sample batch: an inference, or a forward and a backward pass. It
             must not change the weights.

@@ -1,4 +1,4 @@
-"""Measurements of finished networks, which stand beside the records and never change them.
+"""Measurements of finished networks, stored beside the records, which never change.
 
 A run's folder has one file per kind of machine that has measured its network, in ``measurements/``.
 A file keeps the newest measurement that no other work disturbed, and the newest of all.

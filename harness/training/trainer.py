@@ -1,4 +1,4 @@
-"""The training loop: one model, one optimiser, one stream of batches, two clocks."""
+"""The training loop: one model, one optimizer, one stream of batches, two clocks."""
 
 from __future__ import annotations
 

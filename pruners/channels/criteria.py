@@ -37,8 +37,8 @@ def filter_magnitude(scoring: Scoring) -> Scores:
 
     Over a whole filter the differences between weights average out. Channels of one layer have
     almost the same score, and scores of different layers differ by their initial scale, one over
-    the root of the fan-in. One threshold for all layers first removes those with the largest
-    fan-in, as a whole.
+    the root of the fan-in. One threshold for all layers therefore first removes almost all channels
+    of the layers with the largest fan-in.
     """
     units = _channels(scoring)
     return {
@@ -59,7 +59,8 @@ def norm_scale(scoring: Scoring) -> Scores:
     """Score by ``|gamma|``, the scale of the normalisation behind the channel.
 
     Network slimming (Liu et al. 2017, arXiv:1708.06519), and the score of early-bird tickets.
-    The score of coupled channels is the mean of their scales. Groups without are not scored.
+    The score of coupled channels is the mean of their scales. Groups without normalisation are not
+    scored.
     """
     units = _channels(scoring)
     norm_scales(units.model)  # raises if there are none
@@ -77,9 +78,9 @@ def norm_scale(scoring: Scoring) -> Scores:
 def crop_mixed(scoring: Scoring) -> Scores:
     """Score by ``|d/dc <g_W, g_W(c)>|``, the effect of a gate on the weights' gradient flow.
 
-    The official EarlyCroP code does so, where the paper takes the gradient flow of the gates.
-    ``g_W`` is the gradient of all prunable weights: a constant in the first place, a function of
-    the gates in the second.
+    The official EarlyCroP code does this; the paper takes the gradient flow of the gates. ``g_W``
+    is the gradient of all prunable weights: a constant as the first factor, a function of the gates
+    as the second.
     """
     weights = prunable_weights(_channels(scoring).model)
     flow = replace(scoring, variables=weights, alive=_all(weights)).gradient()
@@ -92,7 +93,7 @@ def crop_mixed(scoring: Scoring) -> Scores:
 
 @dataclass(frozen=True)
 class BeforeNormalisation:
-    """Scores gates that stand before normalisation, as in the official EarlyCroP code.
+    """Scores gates before normalisation, as in the official EarlyCroP code.
 
     Batch statistics would undo such a gate. Running statistics are used instead, whatever the
     conditions of the run are.

@@ -27,8 +27,8 @@ class Gates:
 
     Limits: In a recurrent layer that is not built from cells, the factors reach its outputs but
     not its feedback. They do not reach parameters that a module with submodules holds itself. A
-    group has no factors if some of its channels are on no layer's output. A factor of zero removes
-    a channel only if the following operations map zero to zero, which a sigmoid does not.
+    group has no factors if some of its channels are not the output of any layer. A factor of zero
+    removes a channel only if the following operations map zero to zero, which a sigmoid does not.
 
     Args:
         model: the traced model.

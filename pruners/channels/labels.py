@@ -97,7 +97,7 @@ class LabelSets:
         return name
 
     def product(self, parts: Labels) -> Labels:
-        """Return new labels for positions that are removed with any of their parts.
+        """Return new labels for positions that are removed whenever any of their parts is.
 
         Args:
             parts: labels (parts, positions), such as the rows and columns of a flattened matrix.

@@ -37,7 +37,7 @@ class ImageClassification(Task):
 
     Args:
         settings: all settings of the profile.
-        data_folder: the folder of official data.
+        data_folder: the folder that tasks read data from.
         device: the device of batches and models.
         parts: the images of each part.
     """

@@ -1,4 +1,4 @@
-"""What is done to images before a network sees them: random changes and normalisation.
+"""Transforms of images before a network sees them: random changes and normalisation.
 
 Every function works on a whole batch, on the device of the images. All randomness comes from a
 generator on the CPU, so that a seed gives the same images on every device.
@@ -38,7 +38,7 @@ def normalised(
 
 
 def shifted(images: Tensor, pixels: int, generator: Generator) -> Tensor:
-    """Move each image by at most ``pixels`` in both directions, and fill the border with zeros.
+    """Shift each image by at most ``pixels`` in both directions, filling the border with zeros.
 
     Args:
         images: (count, channels, height, width).
@@ -60,7 +60,7 @@ def flipped(images: Tensor, generator: Generator) -> Tensor:
 
 
 def rotated(images: Tensor, degrees: float, generator: Generator) -> Tensor:
-    """Rotate each image by at most ``degrees`` either way, and fill the corners with zeros.
+    """Rotate each image by at most ``degrees`` either way, filling the corners with zeros.
 
     Args:
         images: floating-point values (count, channels, height, width).

@@ -20,7 +20,7 @@ class TextSettings(Recipe):
     window: Annotated[int, "words that are read together; the pointer looks no further back"] = 80
     protocol: Annotated[
         Literal["carried", "official"],
-        "evaluation: the state is carried from window to window, or starts anew in each",
+        "evaluation: the state is carried from window to window, or starts again in each",
     ] = "carried"
     text: Annotated[
         str,

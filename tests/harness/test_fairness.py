@@ -9,7 +9,7 @@ The rules, and their tests in this file:
 * All methods share initial weights, data order, augmentation, dropout, schedule and budget, and a
   method that exceeds the budget says so: `Equal conditions`.
 * Scoring and pruning change nothing but what is removed: `Equal conditions`.
-* Removed weights stay zero, in the optimiser's state as well: `Masks`.
+* Removed weights stay zero, in the optimizer's state as well: `Masks`.
 * The realised sparsity is the requested one, counted from masks, with the weights of the dense
   network as the denominator and the effective sparsity beside it: `Sparsity`.
 * The controls exist, and the sanity checks change masks or weights as they say: `Controls`.
@@ -269,7 +269,7 @@ def test_the_optimiser_has_no_moments_of_removed_weights(bench: Workbench, optim
 
 
 def removed_moments(begun: Begun) -> Tensor:
-    """Return the moments that the optimiser has of removed weights."""
+    """Return the moments that the optimizer has of removed weights."""
     masks = begun.trainer.units["weights"].masks()
     return torch.cat(
         [

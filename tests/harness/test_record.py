@@ -36,7 +36,7 @@ RUN = RECORD["run_id"]
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Go through the places of all keys and items of nested containers."""
+    """Iterate over the places of all keys and items of nested containers."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in pairs:
         yield (*place, key)

@@ -420,7 +420,7 @@ dimension."""
 def channels_of(begun: Begun) -> dict[int, dict[str, Tensor]]:
     """Return all that belongs to each hidden channel, by its number in the dense network.
 
-    That is its part of the network, of the companion network, and of the optimiser's moments.
+    That is its part of the network, of the companion network, and of the optimizer's moments.
     """
     trainer = begun.trainer
     (companion,) = trainer.stream.companions

@@ -19,7 +19,7 @@ from tests.helpers.workbench import Workbench
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step."""
+    """One optimizer step."""
 
     position: int
     rate: tuple[float, float | None]
@@ -38,7 +38,7 @@ class Evaluation:
 
     split: Split
     steps: int
-    """Optimiser steps taken before."""
+    """Optimizer steps taken before."""
     revived: int
 
 

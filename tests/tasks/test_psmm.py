@@ -20,7 +20,7 @@ WORDS, HIDDEN, BATCH, LENGTH = 11, 5, 3, 7
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Go through 4 of the 21 predictions at a time: six pieces, the last one smaller."""
+    """Evaluate 4 of the 21 predictions at a time: six pieces, the last one smaller."""
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", 4 * WORDS)
     monkeypatch.setattr(module, "EVALUATED_AT_ONCE", 4)
 

@@ -92,7 +92,7 @@ def group_norm(
 NORMS = frozenset(
     name for name, own in RULES.items() if own in (batch_norm, layer_norm, group_norm)
 )
-"""The names of normalisations. Gates stand behind them."""
+"""The names of normalisations. Gates come after them."""
 
 
 # Reductions

@@ -38,7 +38,9 @@ def test_a_task_lists_its_settings_and_the_conditions(capsys: pytest.CaptureFixt
     assert "metric: accuracy (higher is better)" in lines
     assert "width 32 channels of the network's first stage; 64 as published" in lines
     assert "whole number, at least 1; smoke: 4" in lines
-    assert any(line.startswith("floor 0.0 share of each layer's weights") for line in lines)
+    assert any(
+        line.startswith("floor 0.0 minimum fraction of each layer's weights") for line in lines
+    )
 
 
 def test_a_pruner_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:

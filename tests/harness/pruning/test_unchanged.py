@@ -50,7 +50,7 @@ def test_a_criterion_that_changes_something_is_refused(bench: Workbench, change:
     assert f" changed {CHANGES[change]}" in line
 
 
-@pytest.mark.parametrize("kind", ["buffers", "optimiser's state"])
+@pytest.mark.parametrize("kind", ["buffers", "optimizer's state"])
 def test_changed_buffers_and_optimiser_states_are_noticed(begun: Begun, kind: str) -> None:
     begun.run.train(steps=2)
     if kind == "buffers":
