@@ -108,7 +108,7 @@ def run_pairing(
     record = store.record(wanted.run_id)
     if record is None:
         return carry_out(store)
-    report(f"{wanted.run_id} was done before")
+    report(f"{wanted.run_id} is already done")
     return record
 
 

@@ -71,9 +71,9 @@ class Budget:
         """
         name, equals, amount = (part.strip() for part in text.partition("="))
         if "," in text:
-            raise RequestError(f"budget {text}: is more than one; a network has one budget")
+            raise RequestError(f"budget {text} is more than one; a network has one budget")
         if not equals:
-            raise RequestError(f"budget {text!r}: is not of the form KIND=AMOUNT, {EXAMPLES}")
+            raise RequestError(f"budget {text!r} is not of the form KIND=AMOUNT, {EXAMPLES}")
         if name not in KINDS:
             raise RequestError(f"budget {text}: unknown kind {name!r}{nearest(name, KINDS)}")
         kind = KINDS[name]
@@ -82,17 +82,16 @@ class Budget:
             raise RequestError(f"budget {text}: {amount!r} is not an amount, {EXAMPLES}")
         number, unit = float(match[1]), match[2].replace("µ", "u").replace("μ", "u")
         if not (math.isfinite(number) and number > 0):
-            raise RequestError(f"budget {text}: is not more than 0, {EXAMPLES}")
+            raise RequestError(f"budget {text} is not more than 0, {EXAMPLES}")
         if not unit and number < 1:
             return Budget(name, number, True)
         if not unit and number == 1:
             raise RequestError(
-                f"budget {text}: is the dense network; a fraction of it is below 1, "
-                f"as in {name}=0.5"
+                f"budget {text} is the dense network; a fraction of it is below 1, as in {name}=0.5"
             )
         if not unit and kind.unit is None:
             raise RequestError(
-                f"budget {text}: has no unit; write {name}={match[1]}{kind.written[-2]}, or a "
+                f"budget {text} has no unit; write {name}={match[1]}{kind.written[-2]}, or a "
                 f"fraction of the dense network's, as in {name}=0.5"
             )
         unit = unit or kind.unit or ""

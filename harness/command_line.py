@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -24,7 +25,7 @@ from harness.signals import ending_at_once
 COMMANDS = {
     "list": "list the tasks, pruners and suites, or what can be set for one of them",
     "run": "run one method on one task, or resume a run that was interrupted",
-    "matrix": "run everything in a suite that is not done yet",
+    "matrix": "run every combination of a suite that is not done yet",
     "status": "show which runs of a results folder are done, running, waiting or failed",
     "merge": "copy the runs of other results folders into this one",
     "show": "show what a run did, epoch by epoch",
@@ -32,7 +33,7 @@ COMMANDS = {
     "measure": "measure finished networks again, one at a time, alone on the device",
     "compare": "compare two runs, or two results folders",
     "data": "list, fetch or check the data of the tasks",
-    "check": "test whether a task or a pruner keeps its contract",
+    "check": "test whether a task or a pruner meets its contract",
 }
 """The commands with their help."""
 
@@ -119,6 +120,16 @@ class _Parser(argparse.ArgumentParser):
         raise RequestError(f"{message} (see {self.prog} --help)")
 
 
+def _without_options(words: Sequence[str]) -> str:
+    """Return the error for a run that names its task and pruner without options."""
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    task, pruner = names if len(names) == 2 else ("TASK", "PRUNER")
+    return (
+        f"run takes no positional arguments; use --task {task} --pruner {pruner}, "
+        f"or --pairing {task}-{pruner}"
+    )
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a command line.
 
@@ -152,6 +163,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         raise RequestError(
             f"missing command; choose from {', '.join(COMMANDS)} (see {parser.prog} --help)"
         )
+    if unknown and requested == "run" and not unknown[0].startswith("-"):
+        raise RequestError(_without_options(unknown))
     if unknown:
         options = [o for a in parsers[arguments.command]._actions for o in a.option_strings]
         hint = nearest(unknown[0].partition("=")[0], options)

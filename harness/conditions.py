@@ -73,6 +73,6 @@ class Conditions(Settings):
     def __post_init__(self) -> None:
         if self.warmup and self.schedule != "equal":
             raise RequestError(
-                f"warmup={self.warmup:g}: belongs to schedule=equal; "
+                f"warmup={self.warmup:g} belongs to schedule=equal; "
                 f"the schedule {self.schedule!r} has its own beginning"
             )

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
+from harness.engine.finish import is_collapsed
 from harness.engine.run_plan import run_plan
 from harness.errors import Interrupted, RequestError, RunFailed, enumerated
 from harness.network import build_task
 from harness.prunable import prunable_weights
-from harness.pruning.connectivity import is_collapsed
 from harness.pruning.event import digest
 from harness.pruning.unchanged import by_values, require_same
 from harness.record import Record
@@ -32,7 +32,7 @@ from harness.registry import Entry, Registry
 from harness.scoring import magnitudes, scoring_mode
 from harness.signals import Stop
 from harness.spec import Plan
-from harness.storage.store import Store, outcome
+from harness.storage.store import DETAILS, Store, outcome
 from harness.task import Task
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
@@ -51,7 +51,7 @@ class Noted(Exception):
     """A rule is broken, but this affects one pruning method only."""
 
 
-class Untried(Exception):
+class Skipped(Exception):
     """A rule could not be tried, because another rule is broken."""
 
 
@@ -102,10 +102,10 @@ class Subject:
         """The record of a run.
 
         Raises:
-            Untried: the run did not finish.
+            Skipped: the run did not finish.
         """
         if isinstance(self.attempt, Exception):
-            raise Untried("no run finished")
+            raise Skipped("no run finished")
         return self.attempt
 
     def run(self, endings: Iterable[StopAfter] = ()) -> Record:
@@ -154,7 +154,7 @@ Rule = Callable[[Subject], None]
 
 def try_rule(
     rule: Rule, subject: Subject
-) -> tuple[Literal["ok", "note", "untried", "BROKEN"], str]:
+) -> tuple[Literal["ok", "note", "skipped", "BROKEN"], str]:
     """Return whether a task or pruner keeps a rule, and why not.
 
     Raises:
@@ -166,13 +166,19 @@ def try_rule(
         raise
     except Noted as note:
         return "note", str(note)
-    except Untried as reason:
-        return "untried", str(reason)
+    except Skipped as reason:
+        return "skipped", str(reason)
     except Broken as error:
         return "BROKEN", str(error)
     except (Exception, SystemExit) as error:  # a plug-in may raise anything
-        return "BROKEN", f"{type(error).__name__}: {error}"
+        return "BROKEN", _said(error)
     return "ok", ""
+
+
+def _said(error: BaseException) -> str:
+    """Return an exception in one text, without the file of a folder that is removed again."""
+    what = "" if isinstance(error, RunFailed) else f"{type(error).__name__}: "
+    return f"{what}{error}".removesuffix(f" (more in {DETAILS})")
 
 
 def _require(condition: bool, complaint: str) -> None:
@@ -318,9 +324,7 @@ def _where_gradients_vanish(output: Tensor) -> list[str]:
 def it_runs(subject: Subject) -> None:
     """A run finishes."""
     if isinstance(subject.attempt, Exception):
-        error = subject.attempt
-        what = "" if isinstance(error, RunFailed) else f"{type(error).__name__}: "
-        raise Broken(f"{what}{error}")
+        raise Broken(_said(subject.attempt))
 
 
 def a_dense_run_is_done(subject: Subject) -> None:

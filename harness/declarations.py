@@ -208,6 +208,8 @@ def _entry(
         declared = _task_settings(arguments, docstring, place, whose)
     else:
         options = _keyword_only(node, place) if isinstance(node, ast.FunctionDef) else {}
+        if kind == "pruner" and isinstance(node, ast.FunctionDef):
+            _require_star(node, whose)
         declared = _literal(options, arguments, docstring, place)
         if kind == "pruner":
             _check_name(arguments, "group", Group, whose)
@@ -274,6 +276,7 @@ def _task_settings(
     }
     for profile, changes in arguments["profiles"].items():
         _check_recipe({**settings, **changes}, profile, whose)
+        _check_types(settings, changes, profile, whose)
     recipe = Recipe.declared()
     if isinstance(settings, dict):
         only_in_profiles = {
@@ -334,6 +337,30 @@ def _check_recipe(values: Mapping[str, Any], profile: str, whose: str) -> None:
             )
 
 
+def _check_types(
+    settings: Mapping[str, Any], changes: Mapping[str, Any], profile: str, whose: str
+) -> None:
+    """Refuse values of a profile that are of another type than the defaults of their settings."""
+    for name, value in changes.items():
+        default = settings.get(name)
+        expected = _TYPES.get(type(default))
+        if name in _RECIPE_VALUES or expected is None:
+            continue
+        if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+            raise RequestError(
+                f"{whose}: the setting {name!r} is {value!r} in the profile {profile!r}, "
+                f"not {expected} like its default {default!r}"
+            )
+
+
+_TYPES: Mapping[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
+
+
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -373,6 +400,16 @@ def _keyword_only(function: ast.FunctionDef, place: str) -> dict[str, Any]:
                 "True or False"
             )
     return options
+
+
+def _require_star(function: ast.FunctionDef, whose: str) -> None:
+    """Refuse an option before ``*``, which could not be set."""
+    before = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    if len(before) > 1:
+        raise RequestError(
+            f"{whose}: options follow a *, as in def {function.name}({before[0]}, *, "
+            f"{'=..., '.join(before[1:])}=...)"
+        )
 
 
 def _default(node: ast.expr | None) -> Any:

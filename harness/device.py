@@ -12,6 +12,8 @@ from harness.errors import RequestError, nearest
 if TYPE_CHECKING:
     import torch
 
+_NAME = re.compile(r"cpu|cuda(:\d{1,2})?")
+
 
 def find_device(name: str) -> torch.device:
     """Return the device of that name; ``auto`` is the first GPU, or the CPU if there is none.
@@ -23,8 +25,11 @@ def find_device(name: str) -> torch.device:
 
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+    if not _NAME.fullmatch(name):
+        meant = name.lower().replace("gpu", "cuda")
         hint = nearest(name, ("auto", "cpu", "cuda", "cuda:1"))
+        if _NAME.fullmatch(meant):
+            hint = f"; did you mean {meant!r}?"
         raise RequestError(f"unknown device {name!r}{hint}")
     device = torch.device(name)
     if device.type == "cuda":

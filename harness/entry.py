@@ -108,7 +108,7 @@ class Entry:
                 f"{self.kind} {self.name!r}: {file} is not Python: {error.msg}, line {error.lineno}"
             ) from None
         except (OSError, ValueError) as error:
-            raise RequestError(f"{self.kind} {self.name!r}: cannot be read: {error}") from None
+            raise RequestError(f"{self.kind} {self.name!r} cannot be read: {error}") from None
 
     @property
     def has_changed(self) -> bool:

@@ -63,9 +63,9 @@ def find_initial_network(name: str, task: str, results: Path) -> InitialNetwork:
         raise RequestError(f"start={name}: cannot read {WEIGHTS}: {error.strerror}") from None
     owner = record["spec"]["task"]
     if owner != task:
-        raise RequestError(f"start={name}: is of the task {owner!r} and not of {task!r}")
+        raise RequestError(f"start={name} is of the task {owner!r} and not of {task!r}")
     if record["status"] != "done":
-        raise RequestError(f"start={name}: has {record['status']}: {record['reason']}")
+        raise RequestError(f"start={name} has {record['status']}: {record['reason']}")
     removed = record["sparsity"]["weights"]
     if removed > 0:
         raise RequestError(

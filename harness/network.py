@@ -74,7 +74,7 @@ def load_network(
         states = load_state(folder / FIRST_UNITS)
     if states is None:
         raise RunFailed(
-            f"{folder / FIRST_UNITS}: is missing or damaged; remove the run to do it again"
+            f"{folder / FIRST_UNITS} is missing or damaged; remove the run to do it again"
         )
     units: dict[str, Units] = {}
     for name, state in states.items():
@@ -84,7 +84,7 @@ def load_network(
             units[name].restore(model, state)
         except KeyError as error:
             raise RequestError(
-                f"{folder.name}: is another network: it has no {name} called {error} here"
+                f"{folder.name} is another network: it has no {name} called {error} here"
             ) from error
     network_file.require_same_network(folder.name, model.state_dict(), weights)
     model.load_state_dict(weights)

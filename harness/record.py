@@ -96,6 +96,10 @@ possible, because the method does not apply to the network or data are missing, 
 WITH_RESULT = ("done", "collapsed", "diverged")
 """The statuses of runs that reached their end."""
 
+DISTURBED = 0.05
+"""A time is disturbed if its thread waited for a processor for more than this share of it; an
+energy, if more than this share may belong to other programs."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 
@@ -269,8 +273,9 @@ class Cost(TypedDict, total=False):
     disturbed: Annotated[
         dict[str, Measured],
         Field(
-            "costs whose measurement other programs disturbed, each with the share of the time or "
-            "the energy that they took; such a cost is not ranked"
+            "costs whose measurement other programs disturbed, each with the share of the time in "
+            "which the thread waited for a processor, or of the energy or GPU time of other "
+            "programs; such a cost is not ranked"
         ),
     ]
     energy_kwh: Annotated[
@@ -363,7 +368,8 @@ class Cost(TypedDict, total=False):
         ),
     ]
     sparse_layers: Annotated[
-        list[str], Field("layers for which sparse kernels are faster than dense ones", of="network")
+        list[str] | None,
+        Field("layers for which sparse kernels are faster than dense ones", of="network"),
     ]
     disk_bytes: Annotated[
         Measured,

@@ -140,13 +140,13 @@ def _read_plugin(path: Path) -> list[Entry]:
     try:
         found = list(read_source(path.resolve(), None))
     except OSError as error:
-        raise RequestError(f"plug-in {path}: cannot be read: {error.strerror}") from None
+        raise RequestError(f"plug-in {path} cannot be read: {error.strerror}") from None
     except SyntaxError as error:
         raise RequestError(
-            f"plug-in {path}: is not Python: {error.msg}, line {error.lineno}"
+            f"plug-in {path} is not Python: {error.msg}, line {error.lineno}"
         ) from None
     except ValueError:
-        raise RequestError(f"plug-in {path}: is not Python: it is not a text in UTF-8") from None
+        raise RequestError(f"plug-in {path} is not Python: it is not a text in UTF-8") from None
     if not found:
         raise RequestError(
             f"plug-in {path}: registers nothing: no function or class in it has the decorator "

@@ -118,7 +118,7 @@ class Run:
         for name, limit in (("epochs", epochs), ("steps", steps), ("at_most", at_most)):
             if limit is not None and not (isinstance(limit, Integral) and limit >= 0):
                 raise RunFailed(
-                    f"run.train({name}={limit!r}): is not 0, 1, 2 ... {name.replace('_', ' ')}"
+                    f"run.train({name}={limit!r}) is not 0, 1, 2 ... {name.replace('_', ' ')}"
                 )
         returned = self._performer.perform(
             Train(epochs, steps, until, at_most, only, penalty, watch, observe or {})

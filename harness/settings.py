@@ -111,7 +111,7 @@ class Setting:
         given = f"{self.name}={text}"
         if isinstance(self.default, bool):
             if text not in _SPELLINGS:
-                raise RequestError(f"{given}: is neither true nor false")
+                raise RequestError(f"{given} is neither true nor false")
             return _SPELLINGS[text]
         if self.choices and text not in self.choices:
             raise RequestError(f"{given}: unknown value{nearest(text, self.choices)}")
@@ -119,20 +119,18 @@ class Setting:
             value = type(self.default)(text)
         except ValueError:
             kind = {int: "a whole number", float: "a number"}[type(self.default)]
-            raise RequestError(
-                f"{given}: is not {kind}, as in {self.name}={self.default}"
-            ) from None
+            raise RequestError(f"{given} is not {kind}, as in {self.name}={self.default}") from None
         if not isinstance(value, int | float):
             return value
         if not math.isfinite(value):
-            raise RequestError(f"{given}: is not a finite number")
+            raise RequestError(f"{given} is not a finite number")
         if self.interval is not None:
             if value not in self.interval:
-                raise RequestError(f"{given}: is outside {self.interval}")
+                raise RequestError(f"{given} is outside {self.interval}")
         elif isinstance(value, int) and value < 1 <= self.default:
-            raise RequestError(f"{given}: is less than 1")
+            raise RequestError(f"{given} is less than 1")
         elif value < 0 <= self.default:
-            raise RequestError(f"{given}: is negative")
+            raise RequestError(f"{given} is negative")
         return value
 
     def as_hashed(self, value: Any) -> Any:

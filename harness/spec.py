@@ -175,6 +175,7 @@ def plan(
     for name, text in (overrides or {}).items():
         owner = next((owner for owner, table in declared.items() if name in table), None)
         if owner is None:
+            refuse_option(name, text)
             known = [name for table in declared.values() for name in table]
             raise RequestError(
                 f"unknown setting {name!r} for {task} with {pruner}{nearest(name, known)}"
@@ -193,10 +194,15 @@ def plan(
     conditions = Conditions(**values["engine"])
     task_settings = task_entry.build_settings(values["task"])
     limit = asked_budget(budget, sparsity, pruner_entry)
+    to_remove = 0.0
+    if limit is None:
+        to_remove = asked_sparsity(sparsity, task_entry, pruner_entry)
+    if conditions.floor == 1 and (limit is not None or to_remove > 0):
+        raise RequestError("floor=1 protects every weight, so nothing can be removed")
     spec = Spec(
         task=task,
         pruner=pruner,
-        sparsity=asked_sparsity(sparsity, task_entry, pruner_entry) if limit is None else 0.0,
+        sparsity=to_remove,
         seed=seed,
         profile=profile,
         overrides=changed,
@@ -215,6 +221,20 @@ def plan(
         start=start,
         timed_on=_timed_on(limit, device),
     )
+
+
+OPTIONS = ("task", "pruner", "sparsity", "budget", "seed", "profile")
+"""What a request says besides its settings, each with an option of its own."""
+
+
+def refuse_option(name: str, value: str) -> None:
+    """Refuse a setting that is no setting, but has an option of its own.
+
+    Raises:
+        RequestError: the setting is one of `OPTIONS`.
+    """
+    if name in OPTIONS:
+        raise RequestError(f"{name} is not a setting; use --{name} {value}")
 
 
 def where_settings_are_listed(task: str = "NAME", pruner: str | None = None) -> str:

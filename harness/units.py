@@ -247,3 +247,18 @@ def _fraction(value: float) -> str:
 
 class ScoreError(RunFailed):
     """A criterion returned scores that cannot be ranked."""
+
+
+def require_shape(scores: Scores, name: str, shape: tuple[int, ...]) -> None:
+    """Check that a variable has a score of this shape.
+
+    Raises:
+        ScoreError: it has none, or one of another shape.
+    """
+    if name not in scores:
+        raise ScoreError(f"the criterion returned no score for {name!r}; expected {shape}")
+    if scores[name].shape != shape:
+        raise ScoreError(
+            f"the criterion returned a score of shape {tuple(scores[name].shape)} for {name!r}; "
+            f"expected {shape}"
+        )

@@ -109,7 +109,7 @@ def slim_dense(run: Run, *, macs: float = 0.1) -> None:
     """
     budget = run.spec.budget
     if budget is not None and "macs" in run.spec.overrides:
-        raise RequestError(f"macs={macs:g}: is replaced by the budget {budget}; give one of them")
+        raise RequestError(f"macs={macs:g} is replaced by the budget {budget}; give one of them")
     if budget is None:
         run.prune(Channels, criteria.random, 1 - macs, scope=per_layer, of="macs")
     else:
@@ -585,5 +585,5 @@ def gate_decorators(
 def _ticks_for(sparsity: float, ratio: float) -> int:
     """Return how many Ticks reach a sparsity if each removes a ratio of what remains."""
     if ratio >= 1:
-        raise RequestError(f"ratio={ratio:g}: is not below 1, as in ratio=0.005")
+        raise RequestError(f"ratio={ratio:g} is not below 1, as in ratio=0.005")
     return max(1, math.ceil(math.log(1 - sparsity) / math.log(1 - ratio)))

@@ -25,6 +25,7 @@ from harness.units import (
     ScoreError,
     UnreachableBudget,
     UnreachableSparsity,
+    require_shape,
 )
 from pruners.distributions import number_to_keep
 
@@ -293,7 +294,8 @@ class Weights:
         fewest = {names: self._fewest(names, floor) for names in counts}
         if any(count < fewest[names] for names, count in counts.items()):
             kept = sum(max(count, fewest[names]) for names, count in counts.items())
-            raise UnreachableSparsity(target, 1 - kept / total)
+            because = f"floor={floor:g} protects weights of every layer" if floor else ""
+            raise UnreachableSparsity(target, 1 - kept / total, because)
         if sum(counts.values()) == 0:
             raise UnreachableSparsity(target, 1 - 1 / total)
         alive = {
@@ -306,8 +308,7 @@ class Weights:
     def _rankable(self, name: str, scores: Scores, floor: float) -> Tensor:
         """Return a tensor's scores: -inf where removed, inf where the floor protects them."""
         alive = self._alive[name]
-        if name not in scores or scores[name].shape != alive.shape:
-            raise ScoreError(f"the criterion gave {name!r} no score of shape {tuple(alive.shape)}")
+        require_shape(scores, name, tuple(alive.shape))
         # NumPy, which ranks, has no bfloat16 and takes no tensors that require grad.
         exact = scores[name].dtype in (torch.float32, torch.float64)
         score = scores[name].detach() if exact else scores[name].detach().float()

@@ -190,7 +190,7 @@ def _judge(
         because=_because(words, absent - sum(not c.cells for c in comparisons)),
         tests=tests,
         outcomes=outcomes,
-        missing=sorted(named - known),
+        missing=sorted({_listed([name]) for name in named - known}),
     )
 
 
@@ -400,12 +400,12 @@ def _effects(
     if test["effect"] == "improvement":
         return _improvement(group, section, other, home)
     key = test["quantity"]
-    if energy_is_estimated((*group.members, *other.members), key):
-        return "energy is only estimated here"
     ours, reason = _undisturbed(group, key, section)
     theirs, their_reason = _undisturbed(other, key, section)
     if not ours.keys() & theirs.keys():
         return reason or their_reason or "no runs of the same seed"
+    if energy_is_estimated((*group.members, *other.members), key):
+        return "energy is only estimated here"
     if not positive(ours, theirs):
         return "zero has no ratio"
     return paired(ours, theirs, log_ratio)

@@ -492,7 +492,7 @@ function showRuns(ids, title) {
     if (run.commit) facts.push(`commit ${run.commit}`);
     else if (run.numbers[0] !== null) facts.push("commit not known");
     const disturbed = data.numbers.filter(({ key }) => run.disturbed[key] !== undefined)
-      .map(({ key, title }) => `${title}${typeof run.disturbed[key] === "number" ? ` (waited for a processor for ${percent(run.disturbed[key])} of the time)` : ""}`);
+      .map(({ key, title }) => `${title}${typeof run.disturbed[key] === "number" ? ` (${run.disturbed[key] > 0.05 ? `waited for a processor for ${percent(run.disturbed[key])} of the time` : "other programs kept processors busy"})` : ""}`);
     return [element("h3", {}, id), element("p", {}, facts.join(" · ")),
       disturbed.length ? element("p", { class: "warning" }, `* Other programs on the machine disturbed these measurements, which are not ranked: ${disturbed.join(", ")}.`) : null,
       element("pre", { class: "command" }, run.command), copy,

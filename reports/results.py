@@ -147,7 +147,7 @@ def read(folder: Path, device: str = "") -> Results:
         RequestError: there is neither.
     """
     if not folder.is_dir():
-        raise RequestError(f"results folder {folder}: does not exist")
+        raise RequestError(f"results folder {folder} does not exist")
     store = Store(folder)
     records: dict[str, Record] = {}
     shown: dict[str, Mapping[str, Any]] = {}
@@ -181,7 +181,7 @@ def read(folder: Path, device: str = "") -> Results:
             shown[run_id] = details(records[run_id], None)
     notes = [*(f"{run_id}: {reason}" for run_id, reason in unread.items()), *damaged]
     if not runs and not notes:
-        raise RequestError(f"results folder {folder}: holds no run")
+        raise RequestError(f"results folder {folder} contains no runs")
     counted, superseded = _those_that_count(_with_sections(runs))
     return Results(counted, records, shown, [*notes, *superseded])
 
@@ -202,7 +202,7 @@ def _asked_for(folder: Path) -> tuple[dict[str, Record], list[str]]:
             for record in (*matrix.runs.values(), *matrix.left_out.values()):
                 asked[check(record)["run_id"]] = record
         except DamagedFile:
-            damaged.append(f"{path.relative_to(folder)}: is damaged; what it asked for is unknown")
+            damaged.append(f"{path.relative_to(folder)} is damaged; what it asked for is unknown")
     return asked, damaged
 
 
@@ -329,7 +329,7 @@ def _those_that_count(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         older = _older(runs, what)
         runs = [run for run in runs if run.run_id not in older]
         whose = "the" if what == "engine" else "its"
-        notes += [f"{run}: is of an older version of {whose} {what}" for run in sorted(older)]
+        notes += [f"{run} is of an older version of {whose} {what}" for run in sorted(older)]
     together: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         key = run.section, run.method, run.sparsity, run.seed

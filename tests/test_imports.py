@@ -175,7 +175,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(tmp_path: Path) -> None:
     found = json.loads(ended.stdout)
     assert found.pop("a wrong request") == [2, False]
     assert found == {words: [0, False] for words in found}
-    assert f"{wanted.run_id} was done before" in ended.stderr
+    assert f"{wanted.run_id} is already done" in ended.stderr
     assert "seed -1 is negative" in ended.stderr
     assert len(ended.stderr.splitlines()) == 2
 

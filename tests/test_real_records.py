@@ -75,7 +75,7 @@ def test_fresh_records_go_through_every_command(fresh: Path, tmp_path: Path, say
     dense, pruned = sorted(Store(fresh).run_ids(), reverse=True)
     assert "accuracy" in say("show", dense, "--results", fresh)
     assert json.loads(say("show", dense, "--json", "--results", fresh))["run_id"] == dense
-    assert say("status", "--results", fresh) == "other runs: 2 runs: 2 done\n"
+    assert say("status", "--results", fresh) == "2 runs outside any matrix: 2 done\n"
     compared = json.loads(say("compare", dense, pruned, "--json", "--results", fresh))
     assert compared["costs"]["parameters"]["ratio"] < 1
     assert compared["not_compared"] == []

@@ -37,8 +37,10 @@ Pair = tuple[float | None, float | None]
 
 JSON_HELP = """\
 --json prints one object. For two runs: "a" and "b" (their names), "differences" (settings, data
-and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio",
-and "not_compared" (costs that depend on the machine, if the machines differ). For two results
+and status), "metric", "quality", "sparsity" and "costs", whose entries have "a", "b" and "ratio"
+(those of "quality" also "difference", B - A), and "not_compared" (costs that depend on the machine,
+if the machines differ). "quality" is empty if the tasks, the data or the metrics differ; a ratio is
+null if it would mislead, for example because other programs disturbed a cost. For two results
 folders: "a" and "b", "runs" (each with "run", "metric", "a", "b" and "verdict") and
 "over_seeds" (each with "run", "metric", "difference", "low", "high", "seeds" and "verdict").
 """
@@ -49,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = JSON_HELP
     parser.add_argument("first", metavar="A", help="a run, as for show, or a results folder")
     parser.add_argument("second", metavar="B", help="another run or results folder")
-    options.add_json(parser, "print one object instead")
+    options.add_json(parser, "print JSON instead")
     options.add_results(parser)
 
 
@@ -96,7 +98,8 @@ def compare_results(
 def _are_results_folders(first: str, second: str) -> bool:
     folders = [name for name in (first, second) if _is_results_folder(Path(name))]
     if len(folders) == 1:
-        raise RequestError(f"{folders[0]} is a results folder; the other is not")
+        run = second if folders[0] == first else first
+        raise RequestError(f"cannot compare a results folder ({folders[0]}) with a run ({run})")
     return bool(folders)
 
 
@@ -108,7 +111,7 @@ def _both(first: str, second: str) -> tuple[dict[str, Record], dict[str, Record]
     """
     before, after = _by_request(Path(first)), _by_request(Path(second))
     if not before and not after:
-        raise RequestError(f"neither {first} nor {second} holds a run that is done")
+        raise RequestError(f"neither {first} nor {second} contains a run that is done")
     return before, after
 
 
@@ -123,12 +126,16 @@ def _by_request(folder: Path) -> dict[str, Record]:
 
 
 def _compare_runs(first: Record, second: Record) -> str:
-    rows: list[tuple[str, ...]] = [("", "A", "B", "B / A")]
-    rows += [(name, before, after, "") for name, before, after in _differences(first, second)]
+    rows: list[tuple[str, ...]] = [("", "A", "B", "B - A", "B / A")]
+    rows += [(name, before, after, "", "") for name, before, after in _differences(first, second)]
     rows += [*_quality(first, second), *_costs(first, second)]
     lines = [f"A  {first['run_id']}", f"B  {second['run_id']}", "", table(rows, left=1)]
-    if first["quality"]["metric"] != second["quality"]["metric"]:
-        lines += ["", "Different metrics are not compared."]
+    notes = [
+        f"No ratio: {why} ({', '.join(names)})." for why, names in _without_ratio(first, second)
+    ]
+    if why := _why_quality_differs(first, second):
+        notes.insert(0, why)
+    lines += ["", *notes] if notes else []
     if differing := [of for of in OF if not _same_machine(first, second, of)]:
         names = [_machine(each, differing[0]) or "not known" for each in (first, second)]
         whose = "" if len(differing) == len(OF) else f"{OF[differing[0]]} on "
@@ -141,28 +148,32 @@ def _runs_as_object(first: Record, second: Record) -> dict[str, Any]:
     """Return the comparison of two runs for JSON; `JSON_HELP` explains the keys."""
 
     def pair(before: float | None, after: float | None) -> dict[str, float | None]:
-        ratio = after / before if before and after is not None else None
-        return {"a": before, "b": after, "ratio": ratio}
+        return {"a": before, "b": after, "ratio": _ratio(before, after)}
 
-    same_metric = first["quality"]["metric"] == second["quality"]["metric"]
+    def qualities(part: Literal["test", "validation"]) -> dict[str, float | None]:
+        before, after = first["quality"][part], second["quality"][part]
+        return {**pair(before, after), "difference": _difference(before, after)}
+
+    comparable = _why_quality_differs(first, second) is None
+    unfit = _unfit(first, second)
     return {
         "a": first["run_id"],
         "b": second["run_id"],
         "differences": {
             name: {"a": before, "b": after} for name, before, after in _differences(first, second)
         },
-        "metric": first["quality"]["metric"] if same_metric else None,
-        "quality": {
-            "test": pair(first["quality"]["test"], second["quality"]["test"]),
-            "validation": pair(first["quality"]["validation"], second["quality"]["validation"]),
-        }
-        if same_metric
+        "metric": first["quality"]["metric"] if comparable else None,
+        "quality": {"test": qualities("test"), "validation": qualities("validation")}
+        if comparable
         else {},
         "sparsity": {
             "weights": pair(first["sparsity"]["weights"], second["sparsity"]["weights"]),
             "effective": pair(first["sparsity"]["effective"], second["sparsity"]["effective"]),
         },
-        "costs": {key: pair(*figures) for key, figures in _compared_costs(first, second)},
+        "costs": {
+            key: pair(*figures) | ({"ratio": None} if key in unfit else {})
+            for key, figures in _compared_costs(first, second)
+        },
         "not_compared": sorted(DEPENDS_ON_MACHINE - dict(_compared_costs(first, second)).keys()),
     }
 
@@ -186,23 +197,62 @@ def _differences(first: Record, second: Record) -> Iterator[tuple[str, str, str]
 
 def _quality(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
     before, after = first["quality"], second["quality"]
-    if before["metric"] == after["metric"]:
+    if _why_quality_differs(first, second) is None:
         for part, *figures in (
             ("test", before["test"], after["test"]),
             ("validation", before["validation"], after["validation"]),
         ):
-            yield f"{part} {before['metric']}", *map(number, figures), _ratio(*figures)
+            change = _difference(*figures)
+            signed = "" if change is None else f"{change:+.4g}"
+            yield f"{part} {before['metric']}", *map(number, figures), signed, ""
     removed = [record["sparsity"] for record in (first, second)]
-    yield "weights removed", *(percent(each["weights"]) for each in removed), ""
-    yield "without effect", *(percent(each["effective"]) for each in removed), ""
+    yield "weights removed", *(percent(each["weights"]) for each in removed), "", ""
+    yield "removed or disconnected", *(percent(each["effective"]) for each in removed), "", ""
+
+
+def _why_quality_differs(first: Record, second: Record) -> str | None:
+    """Return why two results cannot be compared; None if they can."""
+    tasks = [record["spec"]["task"] for record in (first, second)]
+    if tasks[0] != tasks[1]:
+        return f"Different tasks ({' and '.join(tasks)}): quality and ratios are not compared."
+    if first["quality"]["metric"] != second["quality"]["metric"]:
+        return "Different metrics are not compared."
+    if first["data"]["sha256"] != second["data"]["sha256"]:
+        return "Different data: quality is not compared."
+    return None
 
 
 def _costs(first: Record, second: Record) -> Iterator[tuple[str, ...]]:
-    unfit = {key for each in (first, second) for key in (*not_comparable(each), *disturbed(each))}
+    unfit = _unfit(first, second)
     for key, figures in _compared_costs(first, second):
-        ratio = "" if key in unfit else _ratio(*figures)
+        ratio = None if key in unfit else _ratio(*figures)
         texts = (written(figure, COSTS[key].unit) for figure in figures)
-        yield label(COSTS[key]), *texts, ratio
+        yield label(COSTS[key]), *texts, "", "" if ratio is None else f"{ratio:.3g}"
+
+
+def _unfit(first: Record, second: Record) -> dict[str, str]:
+    """Return the costs of two runs whose ratio would mislead, each with why."""
+    if first["spec"]["task"] != second["spec"]["task"]:
+        return dict.fromkeys(COSTS, "the tasks differ")
+    unfit: dict[str, str] = {}
+    for each in (first, second):
+        unfit |= dict.fromkeys(disturbed(each), "disturbed by other programs")
+        unfit |= not_comparable(each)
+    return unfit
+
+
+def _without_ratio(first: Record, second: Record) -> Iterator[tuple[str, list[str]]]:
+    """Go through the reasons why known costs have no ratio, each with the labels of these costs."""
+    if first["spec"]["task"] != second["spec"]["task"]:
+        return  # one line says so already
+    unfit = _unfit(first, second)
+    known = [
+        key
+        for key, figures in _compared_costs(first, second)
+        if key in unfit and _ratio(*figures) is not None
+    ]
+    for why in dict.fromkeys(unfit[key] for key in known):
+        yield why, [label(COSTS[key]) for key in known if unfit[key] == why]
 
 
 def _compared_costs(first: Record, second: Record) -> Iterator[tuple[str, Pair]]:
@@ -213,8 +263,12 @@ def _compared_costs(first: Record, second: Record) -> Iterator[tuple[str, Pair]]
             yield key, (costs[0].get(key), costs[1].get(key))
 
 
-def _ratio(before: float | None, after: float | None) -> str:
-    return f"{after / before:.3g}" if before and after is not None else ""
+def _ratio(before: float | None, after: float | None) -> float | None:
+    return after / before if before and after is not None else None
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
 
 
 def _same_machine(first: Record, second: Record, of: Literal["run", "network"]) -> bool:

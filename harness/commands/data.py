@@ -50,14 +50,23 @@ def execute(arguments: argparse.Namespace) -> int:
     if action == "fetch":
         _fetch(chosen[0], folder)
         return 0
-    problems = _list(chosen, folder, changes)
+    problems = _list(chosen, folder, changes, explain=action == "list")
     if problems and action == "check":
         raise RequestError("; ".join(problems))
     return 0
 
 
-def _list(tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str]) -> list[str]:
-    """Print the data of each profile, and return why some cannot be used."""
+def _list(
+    tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str], *, explain: bool
+) -> list[str]:
+    """Print the data of each profile, and return why some cannot be used.
+
+    Args:
+        tasks: the tasks.
+        folder: the folder of official data.
+        changes: settings that differ from those of a profile.
+        explain: whether to print also why data cannot be used.
+    """
     rows, problems = [("task", "profile", "source", "sha256", "data")], []
     for task in tasks:
         for profile in task.arguments["profiles"]:
@@ -66,7 +75,7 @@ def _list(tasks: Iterable[Entry], folder: Path, changes: Mapping[str, str]) -> l
                 data = describe_data(task, profile, settings, folder)
             except RequestError as error:
                 problems.append(str(error))
-                rows.append((task.name, profile, "missing", "-", str(error)))
+                rows.append((task.name, profile, "missing", "-", str(error) if explain else "-"))
             else:
                 rows.append((task.name, profile, data.source, data.sha256[:8], data.name))
     print(columns(rows))
@@ -92,7 +101,7 @@ def _fetch(task: Entry, data_folder: Path) -> None:
     downloads = task.arguments.get("downloads") or {}
     by_hand = task.arguments.get("by_hand", ())
     if not downloads and not by_hand:
-        print(f"{task.name} needs no downloads")
+        print(f"nothing to download for {task.name}")
     progress = Progress(sys.stderr)
     folder = data_folder / task.name
     for line in by_hand:

@@ -22,6 +22,14 @@ KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"
 CONDITIONS = "conditions"
 
+WHAT_CAN_BE_SET = """
+To see what can be set: python -m harness list task NAME
+                        python -m harness list pruner NAME
+                        python -m harness list conditions"""
+
+UNKNOWN_DURATION = """
+-: the duration is unknown, because some tasks of the suite have no results yet"""
+
 _SINGULAR: dict[str, Kind] = {"task": "task", "pruner": "pruner"}
 
 
@@ -31,12 +39,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "kind",
         nargs="?",
         metavar="KIND",
-        help="tasks, pruners, suites or conditions (default: all but conditions)",
+        help="tasks, pruners, suites or conditions (default: tasks, pruners and suites)",
     )
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="after task or pruner: list what can be set for it"
     )
-    options.add_json(parser, "print one array of objects instead")
+    options.add_json(parser, "print JSON instead")
     options.add_results(parser, "results from which the duration of suites is estimated")
     options.add_plugin(parser)
 
@@ -46,9 +54,9 @@ def execute(arguments: argparse.Namespace) -> int:
     kind, name = arguments.kind, arguments.name
     kinds = (*KINDS, SUITES, *_SINGULAR, CONDITIONS)
     if kind is not None and kind not in kinds:
-        raise RequestError(f"cannot list {kind!r}{nearest(kind, kinds)}")
+        raise RequestError(f"cannot list {kind!r}{nearest(kind, (*KINDS, SUITES, CONDITIONS))}")
     if name is not None and kind not in {**KINDS, **_SINGULAR}:
-        raise RequestError(f"list {kind} takes no name; did you mean: list task {name}")
+        raise RequestError(f"list {kind} takes no name")
     registry = Registry(arguments.plugin)
     if kind == CONDITIONS:
         _print_settings([], {"condition": Conditions.declared()}, {}, arguments.json)
@@ -67,8 +75,10 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps(objects, indent=1))
     else:
         print("\n\n".join(f"{kind}\n{columns(list(_rows(found[kind])))}" for kind in chosen))
+        if any(each.get("why") for each in found.get(SUITES, ())):
+            print(UNKNOWN_DURATION)
         if not {*chosen}.isdisjoint(KINDS):
-            print("\nwhat can be set: list task NAME, list pruner NAME, list conditions")
+            print(WHAT_CAN_BE_SET)
     return 0
 
 
@@ -78,10 +88,11 @@ def _print_entry(entry: Entry, as_json: bool) -> None:
     head = [f"{entry.name}: {entry.title}", *filter(None, [entry.summary])]
     profiles: Mapping[str, Mapping[str, Any]] = {}
     if entry.kind == "task":
-        head.append(f"metric {arguments['metric']}, {arguments['goal']} is better")
+        better = "higher" if arguments["goal"] == "max" else "lower"
+        head.append(f"metric: {arguments['metric']} ({better} is better)")
         profiles = arguments["profiles"]
     elif arguments.get("paper"):
-        head.append(f"paper {arguments['paper']}")
+        head.append(f"paper: {arguments['paper']}")
     own = "setting" if entry.kind == "task" else "option"
     groups = {own: entry.declared, "condition": Conditions.declared()}
     _print_settings(head, groups, profiles, as_json)
@@ -166,7 +177,7 @@ def _rows(objects: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
         if "runs" in each:
             size = "-" if each["runs"] is None else several(each["runs"], "run")
             takes = "-" if each["seconds"] is None else duration(each["seconds"])
-            yield each["name"], size, takes, "; ".join(filter(None, (each["title"], each["why"])))
+            yield each["name"], size, takes, each["title"]
         else:
             yield each["name"], each["title"], each["summary"] or "-"
 
@@ -193,11 +204,12 @@ def _suite(path: Path, registry: Registry, estimates: Estimates) -> dict[str, An
         request: estimates.seconds(request.task, request.profile, request.pruner)
         for request in wanted
     }
-    unknown = sorted({request.task for request, seconds in known.items() if seconds is None})
+    lacking = sorted({request.task for request, seconds in known.items() if seconds is None})
+    why = f"duration unknown: no {suite.profile} results yet for {first_of(lacking)}"
     return {
         "name": suite.name,
         "title": suite.title,
         "runs": len(wanted),
-        "seconds": None if unknown else sum(seconds or 0 for seconds in known.values()),
-        "why": f"no time: no {suite.profile} results of {first_of(unknown)}" if unknown else None,
+        "seconds": None if lacking else sum(seconds or 0 for seconds in known.values()),
+        "why": why if lacking else None,
     }

@@ -145,7 +145,8 @@ def _summary(matrix: Matrix, tally: Tally) -> str:
     """Return how all runs ended, with the names of those that have no result."""
     lines = [f"{matrix.name}: {counted(tally)}"]
     if tally.done_before:
-        lines.append(f"  {tally.done_before} of them were done before")
+        was = "was" if tally.done_before == 1 else "were"
+        lines.append(f"  {tally.done_before} {was} already done")
     lines += outcome_lines(tally, "failed", "damaged", "skipped", "diverged", "collapsed")
     lines += left_out_lines(matrix.left_out)
     return "\n".join(lines)
@@ -217,7 +218,7 @@ def _split(axis: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
     try:
         return [kind(word.strip()) for word in text.split(",") if word.strip()]
     except ValueError:
-        raise RequestError(f"--{axis} {text}: is not a list of numbers, as in 0,1,2") from None
+        raise RequestError(f"--{axis} {text} is not a list of numbers, as in 0,1,2") from None
 
 
 def _jobs(text: str) -> int | None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from harness.commands import options
 from harness.errors import RequestError, RunFailed, warn
 from harness.registry import Registry
+from harness.results.summary import disturbance
 from harness.signals import Stop
 from harness.storage.store import Store
-from harness.text import number, percent
+from harness.text import number
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
     folders = [store.locate(name) for name in arguments.runs]
     folders = folders or [store.folder / run for run in store.run_ids()]
     if not folders:
-        raise RequestError(f"results folder {store.folder}: holds no run that is done")
+        raise RequestError(store.why_empty("no run that is done"))
     registry, stop = Registry(arguments.plugin), Stop()
     measured: list[dict[str, Any]] = []
     with stop.listening():
@@ -81,7 +82,9 @@ def execute(arguments: argparse.Namespace) -> int:
                 warn(f"{folder.name}: not measured: {error}")
                 continue
             measured.append({"run_id": folder.name, **measurement})
-            print(f"{folder.name}: {_costs(measurement['cost'])}", flush=True)
+            print(
+                f"{folder.name}: {_costs(measurement['cost'], device.type == 'cuda')}", flush=True
+            )
     if arguments.json:
         print(json.dumps(measured))
     return 0 if len(measured) == len(folders) else 1
@@ -109,13 +112,13 @@ def _measure(
     )
 
 
-def _costs(cost: Mapping[str, Any]) -> str:
+def _costs(cost: Mapping[str, Any], on_gpu: bool) -> str:
     """Return the times in a line, and what disturbed them."""
     line = f"step {number(cost['step_ms'])} ms, inference {number(cost['inference_ms'])} ms"
     if of_one := cost.get("by_batch_size", {}).get("1", {}).get("inference_ms"):
-        line += f", of one sample {number(of_one)} ms"
-    if disturbed := cost.get("disturbed"):
-        line += f" (disturbed: other work took {percent(round(max(disturbed.values()), 2))})"
+        line += f", single-sample inference {number(of_one)} ms"
+    if cost.get("disturbed"):
+        line += f" (disturbed: {disturbance(cost, on_gpu)})"
     return line
 
 

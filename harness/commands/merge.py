@@ -73,15 +73,15 @@ def _source(folder: Path, target: Store) -> Store:
     """Return a folder to copy runs from.
 
     Raises:
-        RequestError: it does not exist, holds no runs, or is the target itself.
+        RequestError: it does not exist, contains no runs, or is the target itself.
     """
     if not os.path.isdir(folder):
-        raise RequestError(f"results folder {folder}: does not exist")
+        raise RequestError(f"results folder {folder} does not exist")
     if folder.resolve() == target.folder.resolve():
-        raise RequestError(f"results folder {folder}: is the target of the merge")
+        raise RequestError(f"results folder {folder} is the target of the merge")
     source = Store(folder)
     if not (source.folders() or manifest_files(folder)):
-        raise RequestError(f"results folder {folder}: holds no runs")
+        raise RequestError(f"results folder {folder} contains no runs")
     return source
 
 
@@ -137,7 +137,7 @@ def _copy_matrices(source: Store, target: Store, counts: Counter[str]) -> None:
         try:
             content = path.read_bytes()
         except OSError as error:
-            warn(f"{path}: cannot be read: {error.strerror}")
+            warn(f"{path} cannot be read: {error.strerror}")
             counts[_DAMAGED] += 1
             continue
         own.parent.mkdir(parents=True, exist_ok=True)

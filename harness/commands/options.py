@@ -129,7 +129,7 @@ def parse_settings(items: Sequence[str]) -> dict[str, str]:
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
-            raise RequestError(f"--set {item}: is not of the form KEY=VALUE, as in epochs=20")
+            raise RequestError(f"--set {item} is not KEY=VALUE (as in epochs=20)")
         settings[name] = value
     return settings
 
@@ -142,9 +142,7 @@ def split_pairing(text: str) -> tuple[str, str]:
     """
     task, dash, pruner = text.partition("-")
     if not dash:
-        raise RequestError(
-            f"--pairing {text}: is not of the form TASK-PRUNER, as in ptb-earlycrop_u"
-        )
+        raise RequestError(f"--pairing {text} is not TASK-PRUNER (as in ptb-earlycrop_u)")
     return task, pruner
 
 

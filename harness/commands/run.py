@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.api import plan_pairing, run_pairing
 from harness.commands import options
-from harness.errors import RequestError, RunFailed, nearest
+from harness.errors import RequestError, RunFailed
 from harness.matrix.state import preview
 from harness.registry import Registry
 from harness.results.summary import summarise
@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--sparsity",
         type=options.number,
         metavar="S",
-        help="fraction of the prunable weights to remove (default: the task's own, usually 0.98)",
+        help="fraction of the prunable weights to remove (default: 0.98 unless the task sets "
+        "another)",
     )
     what.add_argument(
         "--budget",
@@ -69,7 +70,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Carry out the run, or show it if it was done before."""
+    """Carry out the run, or show it if it is already done."""
+    _say_what_is_ignored(arguments)
     if arguments.dry_run:
         return _preview(arguments)
     try:
@@ -133,12 +135,18 @@ def _pairing(arguments: argparse.Namespace) -> tuple[str, str]:
             raise RequestError("--pairing replaces --task and --pruner")
         task, pruner = options.split_pairing(arguments.pairing)
     if not task:
-        known = Registry(arguments.plugin).of_kind("task")
-        raise RequestError(f"--task is missing{nearest('', known)}")
+        raise RequestError("--task is missing (see: python -m harness list tasks)")
     if not pruner:
-        known = Registry(arguments.plugin).of_kind("pruner")
-        raise RequestError(f"--pruner is missing{nearest('', known)}")
+        raise RequestError("--pruner is missing (see: python -m harness list pruners)")
     return task, pruner
+
+
+def _say_what_is_ignored(arguments: argparse.Namespace) -> None:
+    """Say so if a sparsity is given to a method that removes nothing."""
+    if arguments.sparsity:
+        pruner = Registry(arguments.plugin).find("pruner", _pairing(arguments)[1])
+        if not pruner.arguments.get("prunes", True):
+            print(f"{pruner.name} removes nothing: --sparsity is ignored", file=sys.stderr)
 
 
 def _preview(arguments: argparse.Namespace) -> int:

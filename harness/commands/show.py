@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run's folder, its name, the beginning of its name, or its hash",
     )
-    options.add_json(parser, "print the record instead")
+    options.add_json(parser, "print the record as JSON instead")
     options.add_results(parser)
 
 

@@ -34,7 +34,7 @@ a "reason", which may be null.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.epilog = JSON_HELP
-    options.add_json(parser, "print one object instead")
+    options.add_json(parser, "print JSON instead")
     options.add_results(parser)
 
 
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
     others = [run_id for run_id in store.folders() if run_id not in asked_for]
     again = store.again().folders()
     if not (matrices or others or again):
-        raise RequestError(damaged[0] if damaged else f"{_name(store)}: holds no runs")
+        raise RequestError(damaged[0] if damaged else store.why_empty())
     for line in damaged:
         warn(line)
     if arguments.json:
@@ -54,15 +54,11 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     parts = [_describe(matrix, store) for matrix in matrices]
     if others:
-        parts.append(_describe_runs("other runs", others, store))
+        parts.append(_describe_runs("outside any matrix", others, store))
     if again:
-        parts.append(_describe_runs("repeated runs", again, store.again()))
+        parts.append(_describe_runs("being repeated", again, store.again()))
     print("\n\n".join(parts))
     return 0
-
-
-def _name(store: Store) -> str:
-    return f"results folder {store.folder}"
 
 
 def _matrices(store: Store) -> tuple[list[MatrixManifest], list[str]]:
@@ -78,21 +74,23 @@ def _matrices(store: Store) -> tuple[list[MatrixManifest], list[str]]:
 
 def _describe(matrix: MatrixManifest, store: Store) -> str:
     tally = find_states(matrix.runs, store)
-    lines = [*_lines(matrix.name, tally), *left_out_lines(matrix.left_out)]
+    lines = [f"{matrix.name}: {counted(tally)}", *_lines(tally), *left_out_lines(matrix.left_out)]
     ended = tally.count()
     if tally.waiting + ended["failed"] + ended["interrupted"]:
         lines.append(f"  to continue: {matrix.command}")
     return "\n".join(lines)
 
 
-def _describe_runs(name: str, runs: list[str], store: Store) -> str:
-    return "\n".join(_lines(name, find_states(runs, store)))
+def _describe_runs(which: str, runs: list[str], store: Store) -> str:
+    tally = find_states(runs, store)
+    return "\n".join([counted(tally, which), *_lines(tally)])
 
 
-def _lines(name: str, tally: Tally) -> list[str]:
+def _lines(tally: Tally) -> list[str]:
+    """Return lines that name the runs that are running or have no result."""
     running = [f"  running: {run_id}" for run_id in tally.running]
     ended = outcome_lines(tally, "failed", "damaged", "skipped", "interrupted")
-    return [f"{name}: {counted(tally)}", *running, *ended]
+    return [*running, *ended]
 
 
 def _as_object(

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from harness.costs.timing import BUSY, Stopwatch
 from harness.errors import Interrupted, RunFailed
 from harness.signals import Stop
+from harness.text import percent, several
 
 _LOOK_SECONDS = 1.0
 
@@ -70,11 +71,17 @@ def wait_until_idle(device: torch.device, patience: float, report: Report, stop:
         if busy <= BUSY:
             return busy
         if time.monotonic() >= end:
-            report(f"{device} is busy ({busy:.2f}): this measurement will be marked as disturbed")
+            report(f"{_busy(device, busy)}: this measurement will be marked as disturbed")
             return busy
         if not told:
-            report(f"waiting up to {patience:g} s: {device} is busy ({busy:.2f})")
+            report(f"waiting up to {patience:g} s: {_busy(device, busy)}")
         told = True
+
+
+def _busy(device: torch.device, busy: float) -> str:
+    if device.type == "cuda":
+        return f"other programs use {device} for {percent(busy)} of the time"
+    return f"other programs keep {several(round(busy, 2), 'processor')} busy"
 
 
 def load_by_others(device: torch.device) -> float:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.costs.memory import Measured, PeakMemory
-from harness.costs.timing import DISTURBED, Stopwatch, Usage, waited
+from harness.costs.timing import Stopwatch, Usage, waited
+from harness.record import DISTURBED
 
 if TYPE_CHECKING:
     from harness.costs.energy import EnergyMeter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from time import process_time, thread_time
 
 import psutil
 import torch
+
+from harness.record import DISTURBED
 
 _WARM_UPS = 10
 _REPETITIONS = 50
@@ -36,12 +37,13 @@ class Timing:
 
     @property
     def disturbed(self) -> float | None:
-        """The share of the time, or else of the machine, that other work took; None if little."""
-        if self.waited > DISTURBED:
-            return round(self.waited, 3)
-        if self.load is not None and self.load > BUSY:
-            return round(self.load / (os.cpu_count() or 1), 3)
-        return None
+        """The share of the time in which the thread waited, never 0; None if nothing disturbed it.
+
+        It is at most `DISTURBED` if other work kept processors busy, but hardly any of those that
+        the thread needed.
+        """
+        busy = self.load is not None and self.load > BUSY
+        return max(round(self.waited, 3), 0.001) if busy or self.waited > DISTURBED else None
 
 
 def time_call(
@@ -120,10 +122,6 @@ def _time(call: Callable[[], object], clock: Callable[[], float], at_most_second
 
 BUSY = 0.15
 """A machine counts as idle while other work keeps fewer processors busy."""
-
-DISTURBED = 0.05
-"""A time is marked as disturbed if the run had no processor for more than this share of it; an
-energy, if more than this share may be that of other work."""
 _SHORTEST_LOAD_SECONDS = 0.1
 
 

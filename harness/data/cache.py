@@ -22,7 +22,7 @@ def use_cache(folder: Path) -> None:
         RequestError: the path exists but is not a folder.
     """
     if folder.exists() and not folder.is_dir():
-        raise RequestError(f"--cache {folder}: is not a folder")
+        raise RequestError(f"--cache {folder} is not a folder")
     os.environ[VARIABLE] = str(folder.resolve())
 
 

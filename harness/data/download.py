@@ -147,10 +147,7 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
     Raises:
         RequestError: it is missing, truncated or changed.
     """
-    remedy = (
-        f"put the official {path.name} into {path.parent}, "
-        f"or let python -m harness data fetch {task} do it"
-    )
+    remedy = f"run `python -m harness data fetch {task}`, or copy {path.name} into {path.parent}"
     algorithm = checksum_algorithm(expected)
     noted = _note_of(path) if note else None
     try:

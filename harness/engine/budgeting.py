@@ -64,7 +64,7 @@ class Budgeting:
             Skip: the units obey no budget of this kind.
         """
         if self.rounding > 1 and units.nodes() is None:
-            raise Skip(f"rounding={self.rounding}: is for channels, and these are {name}")
+            raise Skip(f"rounding={self.rounding} is for channels, and these are {name}")
         if kind is None:
             return no_limit
         known = getattr(units, "obeys", ())

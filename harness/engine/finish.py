@@ -16,7 +16,7 @@ from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine
 from harness.engine.final_costs import Measure
 from harness.prunable import weight_sparsity
-from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
+from harness.pruning.connectivity import effective_masks, emptied_layers
 from harness.record import Cost, Git, Layer, Provenance, Quality, Record, Sparsity, Status
 from harness.results.provenance import command, commit, environment
 from harness.results.records import new_record, untested_quality
@@ -142,6 +142,28 @@ def final_status(
     if is_collapsed(outputs):
         return "collapsed", "the output no longer depends on the input"
     return "done", None
+
+
+def is_collapsed(outputs: Tensor) -> bool:
+    """Return whether the output no longer depends on the input: all samples have the same output.
+
+    Outputs count as the same if they differ by at most 8 units of rounding of the largest output
+    (about 1e-6 in single precision), because a batched product may sum rows in different orders.
+    Outputs that are not finite are not collapsed but diverged, so the answer is False.
+
+    Args:
+        outputs: of shape (samples, ...), for at least two different samples.
+
+    Raises:
+        ValueError: there are fewer than two samples.
+    """
+    if len(outputs) < 2:
+        raise ValueError("collapse shows only between samples: at least two are needed")
+    rows = outputs.detach().flatten(1).double()
+    if not rows.isfinite().all():
+        return False
+    spread = rows.amax(0) - rows.amin(0)
+    return bool(spread.max() <= 8 * torch.finfo(outputs.dtype).eps * rows.abs().max())
 
 
 def _sparsity(plan: Plan, engine: Engine) -> Sparsity:

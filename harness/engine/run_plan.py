@@ -78,7 +78,7 @@ def run_plan(
         checkpoints = Checkpoints(folder, checkpoint_interval)
         record = store.record(plan.run_id)
         if record is not None:
-            report(f"{plan.run_id} was done before")
+            report(f"{plan.run_id} is already done")
         else:
             with failure_recorded(plan, store):
                 record = _run(

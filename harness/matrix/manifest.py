@@ -94,11 +94,11 @@ def read_manifest(path: Path) -> MatrixManifest:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
+        raise DamagedFile(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         content = None
     try:
         require(content, ManifestFile)
     except DamagedFile:
-        raise DamagedFile(f"{path}: is damaged; remove it, or start the matrix again") from None
+        raise DamagedFile(f"{path} is damaged; remove it, or start the matrix again") from None
     return MatrixManifest(content["name"], content["command"], content["runs"], content["left_out"])

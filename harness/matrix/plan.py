@@ -22,6 +22,7 @@ from harness.spec import (
     asked_sparsity,
     describe_data,
     plan,
+    refuse_option,
     where_settings_are_listed,
 )
 
@@ -95,8 +96,10 @@ def _refuse_unknown_settings(
     """Refuse a setting that no run has. A single run that lacks one is left out later."""
     pairings = {(request.task, request.pruner): request for request in wanted}.values()
     known = {name for pairing in pairings for name in _settings(pairing, registry)}
-    for name in {name for request in wanted for name in (*overrides, *request.overrides)}:
+    given = {name: value for r in wanted for name, value in {**r.overrides, **overrides}.items()}
+    for name, value in given.items():
         if name not in known:
+            refuse_option(name, value)
             raise RequestError(
                 f"unknown setting {name!r} for all of these runs{nearest(name, known)}"
                 f"{where_settings_are_listed()}"

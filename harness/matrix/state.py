@@ -67,15 +67,21 @@ def preview(runs: Collection[str], store: Store, again: bool) -> dict[str, tuple
     return planned
 
 
-def counted(tally: Tally) -> str:
-    """Return the number of runs in each state, as a sentence."""
+def counted(tally: Tally, which: str = "") -> str:
+    """Return the number of runs in each state, as in ``3 runs: 1 done, 2 waiting``.
+
+    Args:
+        tally: the runs.
+        which: what follows the number of runs, as in ``outside any matrix``.
+    """
     counts = [
         *sorted(tally.count().items()),
         ("running", len(tally.running)),
         ("waiting", tally.waiting),
     ]
     parts = [f"{number} {name}" for name, number in counts if number]
-    return ": ".join(filter(None, (several(tally.total, "run"), ", ".join(parts))))
+    runs = " ".join(filter(None, (several(tally.total, "run"), which)))
+    return ": ".join(filter(None, (runs, ", ".join(parts))))
 
 
 def outcome_lines(tally: Tally, *statuses: str) -> Iterator[str]:

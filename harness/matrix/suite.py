@@ -131,7 +131,7 @@ def requests(suite: Suite, registry: Registry) -> list[Request]:
         request.key: request for axes in suite.axes for request in _combine(axes, suite, registry)
     }
     if not found:
-        raise RequestError(f"suite {suite.name}: has no runs")
+        raise RequestError(f"suite {suite.name} has no runs")
     return list(found.values())
 
 
@@ -217,9 +217,9 @@ def read_suite(path: Path) -> Suite:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RequestError(f"suite {path}: cannot be read: {error.strerror}") from None
+        raise RequestError(f"suite {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"suite {path}: is not TOML: {error}") from None
+        raise RequestError(f"suite {path} is not TOML: {error}") from None
     try:
         return _suite(path, content)
     except RequestError as error:
@@ -334,13 +334,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         try:
             first, last = map(int, span.groups() if span else (word, word))
         except ValueError:
-            raise RequestError(f"{text}: is not a list of numbers, as in 0,1,2 or 0-4") from None
+            raise RequestError(f"{text} is not a list of numbers, as in 0,1,2 or 0-4") from None
         if span and not first <= last < first + MOST_SEEDS:
             why = "ends before it begins" if last < first else f"has more than {MOST_SEEDS:,} seeds"
             raise RequestError(f"{text}: {word} {why}")
         seeds += range(first, last + 1)
     if not seeds:
-        raise RequestError(f"{text}: is empty")
+        raise RequestError(f"{text} is empty")
     if len(set(seeds)) < len(seeds):
         raise RequestError(f"{text}: names a seed twice")
     return tuple(seeds)
@@ -378,7 +378,7 @@ def _names(axis: str, value: Any) -> Names:
         _known(value, ("all_except",))
         return Names(_values(axis, value.get("all_except", []), str), all_except=True)
     if isinstance(value, str):
-        raise RequestError(f"{axis} = {value!r}: is neither a list of names nor 'all'")
+        raise RequestError(f"{axis} = {value!r} is neither a list of names nor 'all'")
     return Names(_values(axis, value, str))
 
 

@@ -70,28 +70,6 @@ def emptied_layers(masks: Mapping[str, Tensor]) -> list[str]:
     return [name for name, mask in masks.items() if mask.numel() > 0 and not mask.any()]
 
 
-def is_collapsed(outputs: Tensor) -> bool:
-    """Return whether the output no longer depends on the input: all samples have the same output.
-
-    Outputs count as the same if they differ by at most 8 units of rounding of the largest output
-    (about 1e-6 in single precision), because a batched product may sum rows in different orders.
-    Outputs that are not finite are not collapsed but diverged, so the answer is False.
-
-    Args:
-        outputs: of shape (samples, ...), for at least two different samples.
-
-    Raises:
-        ValueError: there are fewer than two samples.
-    """
-    if len(outputs) < 2:
-        raise ValueError("collapse shows only between samples: at least two are needed")
-    rows = outputs.detach().flatten(1).double()
-    if not rows.isfinite().all():
-        return False
-    spread = rows.amax(0) - rows.amin(0)
-    return bool(spread.max() <= 8 * torch.finfo(outputs.dtype).eps * rows.abs().max())
-
-
 def _positive_copy(
     model: nn.Module, kept: Mapping[str, Tensor]
 ) -> tuple[nn.Module, Mapping[str, str]]:

@@ -39,7 +39,7 @@ def read_results(folder: Path | str, *, failed: bool = True) -> pd.DataFrame:
     import pandas as pd
 
     if not Path(folder).is_dir():
-        raise RequestError(f"results folder {folder}: does not exist")
+        raise RequestError(f"results folder {folder} does not exist")
     rows = [dict(leaves(record, "")) for record in _records(Store(Path(folder)), failed)]
     known = columns()
     objects = {key.place for key in keys() if not key.is_column}

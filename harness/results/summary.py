@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 from harness.budget import written as written_amount
 from harness.record import (
     COSTS,
+    DISTURBED,
     Budget,
     Cost,
     Event,
@@ -98,8 +99,10 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     yield "inference", f"{cost['inference_ms']} per batch{faster}"
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
     yield "operations", _operations(record)
-    if disturbed := record["cost"].get("disturbed"):
-        yield "disturbed", _disturbance(disturbed, record["cost"])
+    if record["cost"].get("disturbed"):
+        measured_on = record["provenance"].get("measured_on") or record["provenance"]
+        on_gpu = cast(Provenance, measured_on).get("device_kind") == "cuda"
+        yield "disturbed", disturbance(record["cost"], on_gpu)
     for reason, names in _not_measured(record["cost"]):
         yield "not measured", f"{', '.join(names)}: {reason}"
     yield "measured on", _machine(record["provenance"])
@@ -115,7 +118,7 @@ def _operations(record: Record) -> str:
     if macs and dense and macs < dense:
         text += f", {number(100 * macs / dense)} % of the dense network's {count(dense)}"
     if macs != effective:  # some weights are zero and still multiplied
-        text += f", {count(effective)} of them with weights left (this is no speed-up)"
+        text += f", {count(effective)} without masked weights (theoretical; not a speed-up)"
     return text
 
 
@@ -125,7 +128,7 @@ def _quality(quality: Quality) -> str:
     better = "higher" if quality["goal"] == "max" else "lower"
     return (
         f"{number(quality['test'])} test, {number(quality['validation'])} validation; "
-        f"{better} is better, ignoring the input scores {number(quality['baseline'])}"
+        f"{better} is better, a constant prediction scores {number(quality['baseline'])}"
     )
 
 
@@ -148,8 +151,8 @@ def _sparsity(sparsity: Sparsity) -> str:
         requested = "no sparsity requested"
     return (
         f"{percent(sparsity['weights'])} of {count(weights)}, {requested}; "
-        f"{percent(sparsity['effective'])} have no effect"
-        + (f"; nothing is left of {emptied}" if emptied else "")
+        f"{percent(sparsity['effective'])} removed or disconnected"
+        + (f"; empty layers: {emptied}" if emptied else "")
     )
 
 
@@ -192,23 +195,28 @@ def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
             yield reason, names
 
 
-def _disturbance(disturbed: Mapping[str, float | None], cost: Cost) -> str:
-    """Return for how much of a measurement the run had no processor, and what else was running."""
-    shares = {
-        name: percent(round(share or 0.0, 2)) for name, share in disturbed.items() if name in COSTS
-    }
-    others = shares.pop("energy_kwh", None)
-    load = cost.get("load", {})
-    loads = [load[name].get("during") for name in shares if name in load]
-    parts = [
-        f"without a processor for {share} of the {label(COSTS[name])}"
-        for name, share in shares.items()
-    ]
-    if busiest := max((load for load in loads if load is not None), default=0):
+def disturbance(cost: Mapping[str, Any], on_gpu: bool) -> str:
+    """Return what is known of the other programs that disturbed measurements.
+
+    Args:
+        cost: the costs of a record or of a measurement.
+        on_gpu: whether the final network was measured on a GPU, whose clocks show no waiting.
+    """
+    shares = {name: share or 0.0 for name, share in cost["disturbed"].items() if name in COSTS}
+    energy = shares.pop("energy_kwh", None)
+    loads = [cost.get("load", {}).get(name, {}).get("during") or 0.0 for name in shares]
+    parts = []
+    for name, share in shares.items():
+        rounded = percent(round(share, 2))
+        if on_gpu and COSTS[name].of == "network":
+            parts.append(f"other programs used the GPU for {rounded} of the time")
+        elif share > DISTURBED:
+            parts.append(f"waited for a processor during {rounded} of the {label(COSTS[name])}")
+    if busiest := max(loads, default=0.0):
         parts.append(f"other programs kept {several(busiest, 'processor')} busy")
-    if others is not None:
-        parts.append(f"{others} of the energy may belong to other programs")
-    return "; ".join(parts)
+    if energy is not None:
+        parts.append(f"{percent(round(energy, 2))} of the energy may belong to other programs")
+    return "; ".join(dict.fromkeys(parts)) or "other programs were running"
 
 
 def _machine(provenance: Provenance) -> str:

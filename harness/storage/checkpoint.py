@@ -70,7 +70,7 @@ class Checkpoints:
         """
         state = load_state(self._snapshot(number))
         if state is None:
-            raise RunFailed(f"{self._snapshot(number)}: is missing or damaged; run again")
+            raise RunFailed(f"{self._snapshot(number)} is missing or damaged; run again")
         return state
 
     def clear(self) -> None:

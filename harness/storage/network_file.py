@@ -145,7 +145,7 @@ def load(path: Path) -> Stored:
     layout = header.get("layout", "")
     text = layout if isinstance(layout, str) else _text(layout)
     if header.get("sha256") != _digest(text, stored):
-        raise RequestError(f"{path}: is damaged: its contents do not match its checksum")
+        raise RequestError(f"{path} is damaged: its contents do not match its checksum")
     if isinstance(layout, str):
         layout = json.loads(layout)
     code = stored.pop(_UNITS, torch.zeros(0, dtype=torch.uint8)).numpy()
@@ -347,7 +347,7 @@ def _read(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             names = file.keys()
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise RequestError(f"{path}: is not a weights file, or is damaged: {error}") from None
+        raise RequestError(f"{path} is not a weights file, or is damaged: {error}") from None
 
 
 def require_same_network(
@@ -374,7 +374,7 @@ def require_same_network(
         )
         if ours != theirs:
             raise RequestError(
-                f"{run}: is another network: its {name!r} is {theirs}, and here {ours}"
+                f"{run} is another network: its {name!r} is {theirs}, and here {ours}"
             )
 
 

@@ -41,7 +41,7 @@ class Store:
         except (OSError, ValueError) as error:
             raise RequestError(f"results folder {folder}: {_why(error)}") from None
         if is_no_folder:
-            raise RequestError(f"results folder {folder}: is a file, not a folder")
+            raise RequestError(f"results folder {folder} is a file, not a folder")
         self.folder = folder
 
     def open_run(self, run_id: str) -> Path:
@@ -99,6 +99,12 @@ class Store:
         """Remove what `save_failure` wrote, since the run is tried again."""
         for name in (FAILURE, DETAILS):
             files.remove(self.folder / run_id / name)
+
+    def why_empty(self, lacking: str = "no runs") -> str:
+        """Return why there is nothing to show: the folder is missing, or lacks such runs."""
+        if not files.is_there(self.folder):
+            return f"results folder {self.folder} does not exist"
+        return f"results folder {self.folder} contains {lacking}"
 
     def run_ids(self) -> list[str]:
         """Return the names of the runs that are done, in alphabetical order."""
@@ -203,18 +209,18 @@ class Store:
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            raise RequestError(f"{name!r} could be any of {enumerated(fitting)}")
+            raise RequestError(f"{name!r} is ambiguous: {enumerated(fitting)}")
         begun = _fitting(name, folders)
         if len(begun) == 1:
             raise RequestError(self.why_not_done(begun[0]))
         if begun:
-            raise RequestError(f"{name!r} could be any of {enumerated(begun)}; none is done")
+            raise RequestError(f"{name!r} is ambiguous: {enumerated(begun)}; none is done")
         if name and os.path.isdir(self.folder / name):
             raise RequestError(self.why_not_done(name))
         if not known:
-            raise RequestError(f"results folder {self.folder}: holds no run that is done")
+            raise RequestError(self.why_empty("no run that is done"))
         raise RequestError(
-            f"results folder {self.folder}: holds no run {name!r}{nearest(name, folders)}"
+            f"results folder {self.folder} contains no run {name!r}{nearest(name, folders)}"
         )
 
     def why_not_done(self, run_id: str) -> str:
@@ -261,17 +267,17 @@ def _read(path: Path, remove_it: str) -> Record | None:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
-            raise DamagedFile(f"{path}: is a link to a file that does not exist") from None
+            raise DamagedFile(f"{path} is a link to a file that does not exist") from None
         return None
     except OSError as error:
         if not files.is_there(path):
             return None
-        raise DamagedFile(f"{path}: cannot be read: {_why(error)}") from None
+        raise DamagedFile(f"{path} cannot be read: {_why(error)}") from None
     try:
         record = decode(content)
     except DamagedFile as error:
         what = f": {error}" if str(error) else ""
-        raise DamagedFile(f"{path}: is damaged{what}; remove it {remove_it}") from None
+        raise DamagedFile(f"{path} is damaged{what}; remove it {remove_it}") from None
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
     _spell_switches(record)

@@ -25,6 +25,7 @@ from harness.units import (
     ScoreError,
     UnreachableBudget,
     UnreachableSparsity,
+    require_shape,
 )
 from pruners.channels.composition import pinned_layers
 from pruners.channels.gating import Gates
@@ -144,7 +145,8 @@ class Channels:
             at_least = allowed.cost(self.prospect(self._without(blocks)))
             if limit is not None:
                 raise UnreachableBudget(limit, at_least)
-            raise UnreachableSparsity(target, 1 - at_least / self._dense_weights)
+            because = f"floor={floor:g} protects channels of every group" if floor else ""
+            raise UnreachableSparsity(target, 1 - at_least / self._dense_weights, because)
         return self._without(blocks[: bisect_left(range(len(blocks)), True, key=is_allowed)])
 
     def _limit_of_weights(self, sparsity: float) -> Limit:
@@ -279,8 +281,7 @@ class Channels:
         for place, (name, size) in enumerate(self._graph.sizes().items()):
             if name not in scores:
                 continue
-            if scores[name].shape != (size,):
-                raise ScoreError(f"the criterion gave the group {name!r} no {size} scores")
+            require_shape(scores, name, (size,))
             if not scores[name].isfinite().all():
                 raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
             values = scores[name].detach().double().cpu()

@@ -55,7 +55,7 @@ class FCRN(nn.Module):
         features = 8 * width * block.expansion
         if features < _SMALLEST:
             raise RequestError(
-                f"nyu: width={width}: is too narrow for {encoder}, whose features are halved five "
+                f"nyu: width={width} is too narrow for {encoder}, whose features are halved five "
                 f"times; the least is {_SMALLEST // (8 * block.expansion)}"
             )
         self.encoder = residual_encoder(block, depths, width)

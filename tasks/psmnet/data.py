@@ -44,7 +44,7 @@ def describe(profile: str, settings: StereoSettings, data_folder: Path) -> DataD
     if name == "scenes":
         if settings.training_scenes < official.FILMS_PER_VALIDATION_FILM:
             raise RequestError(
-                f"psmnet: training_scenes={settings.training_scenes}: is less than "
+                f"psmnet: training_scenes={settings.training_scenes} is less than "
                 f"{official.FILMS_PER_VALIDATION_FILM}, of which one is for validation"
             )
         content = Path(scenes.__file__).read_bytes() + motorcycle_content()

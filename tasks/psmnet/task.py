@@ -76,7 +76,7 @@ class Stereo(Task):
             value = self.settings[name]
             if value % divisor or value < least:
                 raise RequestError(
-                    f"psmnet: {name}={value}: is not a multiple of {divisor} from {least} on"
+                    f"psmnet: {name}={value} is not a multiple of {divisor} from {least} on"
                 )
 
     def _require_valid_pixels(self, name: str, pairs: Pairs) -> None:

@@ -75,7 +75,7 @@ def read(settings: TextSettings, data_folder: Path) -> Corpus:
     else:
         if not Path(text).is_dir():
             raise RequestError(
-                f"ptb: text={text}: is not a folder{nearest(text, ('documentation', 'official'))}"
+                f"ptb: text={text} is not a folder{nearest(text, ('documentation', 'official'))}"
             )
         name = f"text of {Path(text).resolve().name}"
         parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
@@ -100,7 +100,7 @@ def vocabulary(
     special = (END_OF_SENTENCE, UNKNOWN)
     if largest <= len(special):
         raise RequestError(
-            f"ptb: vocabulary={largest}: has no room for words besides {' and '.join(special)}"
+            f"ptb: vocabulary={largest} has no room for words besides {' and '.join(special)}"
         )
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader

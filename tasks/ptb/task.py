@@ -65,7 +65,7 @@ class PennTreebank(Task):
         shortest = min(len(corpus.train), len(corpus.validation), len(corpus.test))
         if not 2 <= window <= shortest:
             raise RequestError(
-                f"ptb: window={window}: does not fit; a window has at least 2 words, "
+                f"ptb: window={window} does not fit; a window has at least 2 words, "
                 f"and at most the {shortest} of the shortest part of the text"
             )
 

@@ -63,7 +63,7 @@ class TestRunPairing:
         words += ["--set", "epochs=2", "--set", "floor=0.1", "--plugin", str(POINTS), "--json"]
         assert main(words) == 0
         said = capsys.readouterr()
-        assert said.err == f"{record['run_id']} was done before\n"
+        assert said.err == f"{record['run_id']} is already done\n"
         assert json.loads(said.out.splitlines()[-1]) == record
 
     def test_a_run_that_is_done_is_repeated_only_on_request(self) -> None:
@@ -89,10 +89,10 @@ class TestRunPairing:
             ({"seed": 0.5}, "seed 0.5 is not a whole number"),
             ({"sparsity": "lots"}, "sparsity 'lots' is not a number"),
             ({"sparsity": 1}, r"sparsity 1 is outside \[0, 1\)"),
-            ({"settings": {"epochs": "x"}}, "epochs=x: is not a whole number"),
+            ({"settings": {"epochs": "x"}}, "epochs=x is not a whole number"),
             ({"settings": {"epoch": 1}}, "did you mean 'epochs'?"),
             ({"device": "tpu"}, "unknown device 'tpu'; did you mean 'cpu'?"),
-            ({"plugins": ["nowhere.py"]}, "nowhere.py: cannot be read: No such file"),
+            ({"plugins": ["nowhere.py"]}, "nowhere.py cannot be read: No such file"),
         ],
     )
     def test_a_mistake_is_refused_with_the_sentence_of_the_command_line(
@@ -165,7 +165,7 @@ def test_two_runs_are_compared() -> None:
     found = harness.compare_results(first, Path("results", second))
     assert (found["a"], found["b"]) == (first, second)
     assert found["differences"]["seed"] == {"a": "0", "b": "1"}
-    with pytest.raises(RequestError, match="results is a results folder; the other is not"):
+    with pytest.raises(RequestError, match=r"cannot compare a results folder \(results\)"):
         harness.compare_results("results", first)
 
 

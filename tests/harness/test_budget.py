@@ -36,7 +36,7 @@ def test_a_budget_is_a_fraction_of_dense_or_an_amount_with_a_unit(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("macs", "'macs': is not of the form KIND=AMOUNT, as in macs=0.25"),
+        ("macs", "'macs' is not of the form KIND=AMOUNT, as in macs=0.25"),
         ("mac=0.25", "unknown kind 'mac'; did you mean 'macs'?"),
         ("macs=", "'' is not an amount"),
         ("macs=many", "'many' is not an amount"),

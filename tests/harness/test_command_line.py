@@ -148,7 +148,7 @@ class TestRun:
         again = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", "--json")
         assert again.code == 0
         assert again.out.startswith(first.out)
-        assert re.fullmatch(r"points-dense-0-seed0-\w+ was done before\n", again.err)
+        assert re.search(r"^points-dense-0-seed0-\w+ is already done\n$", again.err, re.MULTILINE)
         assert json.loads(again.out.splitlines()[-1])["spec"]["sparsity"] == 0
 
     def test_a_pairing_names_task_and_pruner_in_one_word(self, command: Command) -> None:
@@ -191,6 +191,14 @@ class TestRun:
         assert said.code == 1
         assert said.err.splitlines()[-1].startswith("failed: mine ended after 5 of 20 steps")
 
+    @pytest.mark.parametrize("further", [[], ["--dry-run"]])
+    def test_a_sparsity_that_is_ignored_is_named(
+        self, command: Command, further: list[str]
+    ) -> None:
+        said = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", *further)
+        assert said.code == 0
+        assert said.err.startswith("dense removes nothing: --sparsity is ignored\n")
+
     def test_a_request_that_cannot_be_met_leaves_nothing(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "crop_u", "--sparsity", "0.9999999")
         assert said.code == 2
@@ -215,15 +223,21 @@ class TestBadRequests:
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),
             ("list prunes", "cannot list 'prunes'; did you mean 'pruners'?"),
             ("list --jsn", "unknown argument '--jsn' of list; did you mean '--json'?"),
-            ("run", "--task is missing; known: cartpole, "),
-            ("run --task digits", "--pruner is missing; known: "),
+            ("run", "--task is missing (see: python -m harness list tasks)"),
+            ("run --task digits", "--pruner is missing (see: python -m harness list pruners)"),
             ("run --tas digits", "unknown argument '--tas' of run; did you mean '--task'?"),
             ("run --task", "argument --task: expected one argument"),
-            ("run --pairing digits", "is not of the form TASK-PRUNER, as in ptb-earlycrop_u"),
-            ("run --pairing digits-", "--pruner is missing; known: "),
+            ("run --pairing digits", "is not TASK-PRUNER (as in ptb-earlycrop_u)"),
+            ("run --pairing digits-", "--pruner is missing (see: python -m harness list pruners)"),
             ("run --pairing digit-dense", "unknown task 'digit'; did you mean 'digits'?"),
             ("run --pairing digits-dens", "unknown pruner 'dens'; did you mean 'dense'?"),
             ("run --pairing ptb-snip --task ptb", "--pairing replaces --task and --pru"),
+            (
+                "run digits crop_s --seed 1",
+                "run takes no positional arguments; use --task digits --pruner crop_s, "
+                "or --pairing digits-crop_s",
+            ),
+            ("run digits", "use --task TASK --pruner PRUNER, or --pairing TASK-PRUNER"),
             ("run --seed x", "argument --seed: 'x' is not a whole number"),
             ("run --seed 1.5", "argument --seed: '1.5' is not a whole number"),
             ("run --sparsity lots", "argument --sparsity: 'lots' is not a number"),
@@ -233,7 +247,7 @@ class TestBadRequests:
             ("run --task digits --pruner snip --sparsity nan", "sparsity nan is outside [0, 1)"),
             ("run --task digits --pruner snip --sparsity 1", "sparsity 1 is outside [0, 1)"),
             ("run --task digits --pruner snip --budget macs", "not of the form KIND=AMOUNT, as in"),
-            ("run --task digits --pruner snip --budget macs=0", "macs=0: is not more than 0"),
+            ("run --task digits --pruner snip --budget macs=0", "macs=0 is not more than 0"),
             ("run --task digits --pruner snip --budget mac=0.5", "'mac'; did you mean 'macs'?"),
             ("run --task digits --pruner snip --budget bytes=2m", "unknown unit 'm' of bytes"),
             (
@@ -245,13 +259,22 @@ class TestBadRequests:
                 "a run has a sparsity or a budget, not both",
             ),
             ("run --task digits --pruner snip --profile paper", "has no profile 'paper'"),
-            ("run --task digits --pruner snip --set width", "width: is not of the form KEY=VALUE"),
+            (
+                "run --task digits --pruner snip --set width",
+                "--set width is not KEY=VALUE (as in",
+            ),
+            (
+                "run --task digits --pruner snip --set sparsity=0.9",
+                "sparsity is not a setting; use --sparsity 0.9",
+            ),
+            ("run --task digits --pruner snip --set floor=1", "floor=1 protects every weight"),
+            ("run --task digits --pruner snip --set floor=1 --dry-run", "floor=1 protects every"),
             ("run --task digits --pruner snip --set widht=8", "did you mean 'width'?"),
-            ("run --task digits --pruner snip --set width=x", "width=x: is not a whole number"),
+            ("run --task digits --pruner snip --set width=x", "width=x is not a whole number"),
             ("run --task digits --pruner snip --set masks=no", "unknown value; known: inverted, s"),
             (
                 "run --task digits --pruner snip --plugin mine.py",
-                "mine.py: cannot be read: No such",
+                "mine.py cannot be read: No such",
             ),
             (
                 "run --task ptb --pruner snip --profile paper",
@@ -259,7 +282,7 @@ class TestBadRequests:
             ),
             (
                 "run --task ptb --pruner snip --set text=/nowhere",
-                "text=/nowhere: is not a folder; known: documentation, official",
+                "text=/nowhere is not a folder; known: documentation, official",
             ),
             ("matrix", "--suite or --tasks is missing (--tasks all means every one)"),
             ("matrix --suite smoek", "unknown suite 'smoek'; did you mean 'smoke'?"),
@@ -271,14 +294,15 @@ class TestBadRequests:
             ("matrix --suite smoke --hours 0", "argument --hours: '0' is not greater than 0"),
             ("matrix --suite smoke --executor loacl", "'loacl'; did you mean 'local'?"),
             ("matrix --suite smoke --tasks digist", "unknown task 'digist'; did you mean 'digits'"),
+            ("matrix --suite smoke --set seed=1", "seed is not a setting; use --seed 1"),
             ("matrix --suite smoke --set widht=1", "unknown setting 'widht' for "),
-            ("status", "results folder results: holds no runs"),
+            ("status", "results folder results does not exist"),
             ("merge", "the following arguments are required: DIR"),
-            ("merge nowhere", "results folder nowhere: does not exist"),
+            ("merge nowhere", "results folder nowhere does not exist"),
             ("show", "the following arguments are required: RUN (see python -m harness show --h"),
-            ("show it", "results folder results: holds no run that is done"),
+            ("show it", "results folder results does not exist"),
             ("compare it", "the following arguments are required: B"),
-            ("compare it it", "results folder results: holds no run that is done"),
+            ("compare it it", "results folder results does not exist"),
             ("data", "the following arguments are required: list|fetch|check"),
             ("data chek ptb", "unknown action 'chek' of data; did you mean 'check'?"),
             ("data check", "data check needs a task; known: cartpole, "),
@@ -296,6 +320,8 @@ class TestBadRequests:
         ("device", "complaint"),
         [
             ("cuda:77", "device 'cuda:77' is not there: this machine has "),
+            ("gpu", "unknown device 'gpu'; did you mean 'cuda'?"),
+            ("gpu:1", "unknown device 'gpu:1'; did you mean 'cuda:1'?"),
             ("tpu", "unknown device 'tpu'; did you mean 'cpu'?"),
             ("nonsense", "unknown device 'nonsense'; known: auto, cpu, cuda, cuda:1"),
         ],
@@ -321,7 +347,7 @@ class TestBadRequests:
     ) -> None:
         (tmp_path / "results").write_text("precious")
         for words in ((*POINTS_RUN, "--pruner", "dense"), ("show", "x"), ("compare", "x", "y")):
-            assert refused(*words) == "results folder results: is a file, not a folder"
+            assert refused(*words) == "results folder results is a file, not a folder"
         assert (tmp_path / "results").read_text() == "precious"
 
     def test_a_record_that_cannot_be_read_is_refused_and_kept(
@@ -343,9 +369,13 @@ class TestBadRequests:
         said = command("data", "check", "ptb")
         assert said.code == 2
         (line,) = said.err.splitlines()
-        assert "ptb.train.txt: No such file or directory; put the official ptb.train.txt" in line
-        assert "into data/ptb, or let python -m harness data fetch ptb do it" in line
+        assert (
+            "ptb.train.txt: No such file or directory; run `python -m harness data fetch ptb`"
+            in line
+        )
+        assert "or copy ptb.train.txt into data/ptb" in line
         assert re.search(r"ptb +paper +missing", said.out)
+        assert "No such file" not in said.out
 
 
 class TestData:
@@ -414,7 +444,7 @@ class TestCheck:
         assert said.out.splitlines() == [
             "ok      Everything ends",
             "BROKEN  Nothing is perfect: ValueError: indeed",
-            "pruner theirs breaks 1 rule",
+            "pruner theirs fails 1 of 2 checks",
         ]
 
     @pytest.mark.slow
@@ -423,7 +453,7 @@ class TestCheck:
     ) -> None:
         said = command("check", "pruner", "theirs", "--plugin", third_party)
         assert said.code == 0, said.out
-        assert said.out.splitlines()[-1] == "pruner theirs keeps every rule"
+        assert said.out.splitlines()[-1] == "pruner theirs passes all 5 checks"
 
 
 class TestHelp:

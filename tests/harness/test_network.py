@@ -81,9 +81,7 @@ def test_a_network_of_an_earlier_version_is_loaded(bench: Workbench, pruner: str
     after = harness.load(folder, plugins=[POINTS]).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before | after)
     (folder / FIRST_UNITS).unlink()
-    assert refusal(folder).endswith(
-        "units.pt: is missing or damaged; remove the run to do it again"
-    )
+    assert refusal(folder).endswith("units.pt is missing or damaged; remove the run to do it again")
 
 
 @pytest.mark.parametrize("pruner", ["crop_u", "crop_s"])
@@ -111,7 +109,7 @@ def test_a_network_with_another_buffer_is_refused(
 
     monkeypatch.setattr(bench.points, "model", with_a_buffer)
     assert refusal(folder_of(bench, record)) == (
-        f"{record['run_id']}: is another network: its 'scale' is missing, and here 3"
+        f"{record['run_id']} is another network: its 'scale' is missing, and here 3"
     )
 
 

@@ -196,7 +196,7 @@ def test_a_folder_in_place_of_the_record(store: Store) -> None:
     path = store.folder / RUN / "record.json"
     path.unlink()
     path.mkdir()
-    with pytest.raises(DamagedFile, match=r"record.json: cannot be read: Is a directory$"):
+    with pytest.raises(DamagedFile, match=r"record.json cannot be read: Is a directory$"):
         store.find(RUN)
 
 
@@ -253,7 +253,7 @@ def test_a_record_that_this_user_may_not_read(public: Path, closed: str) -> None
         check=True,
     )
     (store.folder / RUN / closed).chmod(0o755)
-    complaint = f"{RUN}/record.json: cannot be read: Permission denied"
+    complaint = f"{RUN}/record.json cannot be read: Permission denied"
     said = [line for line in ended.stderr.splitlines() if not line.startswith(">")]
     path = store.folder / complaint
     assert said == [

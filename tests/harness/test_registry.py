@@ -159,6 +159,13 @@ class TestBadPlugIns:
         source = f"@pruner('mine', title='A')\ndef mine(run, *, {parameter}): ...\n"
         assert "the option 'steps' needs a default" in refused(write(tmp_path, source))
 
+    def test_an_option_that_could_not_be_set_is_refused(self, tmp_path: Path) -> None:
+        source = "@pruner('mine', title='A')\ndef mine(run, steps: int = 3): ...\n"
+        line = refused(write(tmp_path, source))
+        assert line == (
+            "mine.py, line 1: pruner 'mine': options follow a *, as in def mine(run, *, steps=...)"
+        )
+
     @pytest.mark.parametrize(
         ("line", "complaint"),
         [
@@ -223,6 +230,10 @@ class TestDeclarations:
             ({"settings": {"clip": "ten"}}, "the setting 'clip' is 'ten' in the profile 'smoke'"),
             ({"settings": {"optimiser": "lion"}}, "'optimiser' is 'lion' in the profile 'smoke'"),
             ({"profiles": {"smoke": {"batch_size": 1.5}}}, "'batch_size' is 1.5 in the profile"),
+            (
+                {"settings": {"width": 32}, "profiles": {"smoke": {"width": 32.5}}},
+                "'width' is 32.5 in the profile 'smoke', not a whole number like its default 32",
+            ),
             ({"limits": {"steps": "(0, 1]"}}, "limits: there is no 'steps'"),
             (
                 {"limits": {"clip": "above 1"}},

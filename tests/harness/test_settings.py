@@ -76,10 +76,10 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("name", "text", "complaint"),
         [
-            ("width", "0", "width=0: is less than 1"),
-            ("share", "0", "share=0: is outside (0, 1]"),
+            ("width", "0", "width=0 is less than 1"),
+            ("share", "0", "share=0 is outside (0, 1]"),
             ("model", "huge", "model=huge: unknown value; known: large, small"),
-            ("quick", "yes", "quick=yes: is neither true nor false"),
+            ("quick", "yes", "quick=yes is neither true nor false"),
         ],
     )
     def test_wrong_texts_are_refused(self, name: str, text: str, complaint: str) -> None:
@@ -117,7 +117,7 @@ class TestIntervals:
 
 class TestConditions:
     def test_a_contradiction_is_refused(self) -> None:
-        with pytest.raises(RequestError, match=r"warmup=0\.1: belongs to schedule=equal"):
+        with pytest.raises(RequestError, match=r"warmup=0\.1 belongs to schedule=equal"):
             Conditions(warmup=0.1, schedule="onecycle")
 
     def test_switches_are_true_or_false(self) -> None:

@@ -195,27 +195,27 @@ class TestBadRequests:
                 "(see: python -m harness list task digits, and list pruner crop_u)",
             ),
             ({"overrides": {"steps": "8"}}, "unknown setting 'steps' for digits with crop_u"),
-            ({"overrides": {"width": "wide"}}, "width=wide: is not a whole number, as in width=32"),
-            ({"overrides": {"width": "1.5"}}, "width=1.5: is not a whole number"),
-            ({"overrides": {"width": ""}}, "width=: is not a whole number"),
-            ({"overrides": {"epochs": "0"}}, "epochs=0: is less than 1"),
-            ({"overrides": {"warmup": "0.6"}}, "warmup=0.6: is outside [0, 0.5]"),
+            ({"overrides": {"width": "wide"}}, "width=wide is not a whole number, as in width=32"),
+            ({"overrides": {"width": "1.5"}}, "width=1.5 is not a whole number"),
+            ({"overrides": {"width": ""}}, "width= is not a whole number"),
+            ({"overrides": {"epochs": "0"}}, "epochs=0 is less than 1"),
+            ({"overrides": {"warmup": "0.6"}}, "warmup=0.6 is outside [0, 0.5]"),
             (
                 {"overrides": {"warmup": "0.05", "schedule": "onecycle"}},
-                "warmup=0.05: belongs to schedule=equal; the schedule 'onecycle' has its own",
+                "warmup=0.05 belongs to schedule=equal; the schedule 'onecycle' has its own",
             ),
             (
                 {"pruner": "earlycrop_u", "overrides": {"steps": "-1"}},
-                "steps=-1: is outside [0, inf)",
+                "steps=-1 is outside [0, inf)",
             ),
-            ({"overrides": {"clip": "x"}}, "clip=x: is not a number, as in clip=10.0"),
-            ({"overrides": {"clip": "-1"}}, "clip=-1: is negative"),
-            ({"overrides": {"clip": "nan"}}, "clip=nan: is not a finite number"),
+            ({"overrides": {"clip": "x"}}, "clip=x is not a number, as in clip=10.0"),
+            ({"overrides": {"clip": "-1"}}, "clip=-1 is negative"),
+            ({"overrides": {"clip": "nan"}}, "clip=nan is not a finite number"),
             ({"overrides": {"schedule": "equl"}}, "schedule=equl: unknown value; did you mean 'eq"),
             ({"overrides": {"optimiser": "lion"}}, "unknown value; known: adam, adamw, sgd"),
             (
                 {"pruner": "random_u", "overrides": {"uniform": "yes"}},
-                "uniform=yes: is neither true nor false",
+                "uniform=yes is neither true nor false",
             ),
         ],
     )
@@ -227,7 +227,7 @@ class TestBadRequests:
     ) -> None:
         line = refused(task="ptb", profile="paper", data_folder=tmp_path)
         assert f"{tmp_path}/ptb/ptb.train.txt: No such file" in line
-        assert f"put the official ptb.train.txt into {tmp_path}" in line
+        assert f"or copy ptb.train.txt into {tmp_path}" in line
         assert "data fetch ptb" in line
 
     @pytest.mark.parametrize(

@@ -141,11 +141,11 @@ def test_a_wrong_description_of_data_is_refused(tmp_path: Any, body: str) -> Non
 @pytest.mark.parametrize(
     ("pruner", "name", "value", "complaint"),
     [
-        ("crop_u", "floor", "1.5", "floor=1.5: is outside [0, 1]"),
-        ("crop_u", "floor", "-0.1", "floor=-0.1: is outside [0, 1]"),
-        ("slim_dense", "macs", "7", "macs=7: is outside (0, 1]"),
-        ("slim_dense", "macs", "0", "macs=0: is outside (0, 1]"),
-        ("crop_u", "shift", "-1", "shift=-1: is negative"),
+        ("crop_u", "floor", "1.5", "floor=1.5 is outside [0, 1]"),
+        ("crop_u", "floor", "-0.1", "floor=-0.1 is outside [0, 1]"),
+        ("slim_dense", "macs", "7", "macs=7 is outside (0, 1]"),
+        ("slim_dense", "macs", "0", "macs=0 is outside (0, 1]"),
+        ("crop_u", "shift", "-1", "shift=-1 is negative"),
     ],
 )
 def test_a_setting_outside_its_limits_is_refused(

@@ -84,7 +84,7 @@ def test_the_ratio_of_the_original_takes_as_many_ticks_as_it_needs() -> None:
     assert len(run.targets) == math.ceil(math.log(0.5) / math.log(0.995)) == 139
     with pytest.raises(RequestError, match="takes 781 Ticks; this budget has steps for 300"):
         decorated(ratio=0.005)
-    with pytest.raises(RequestError, match="ratio=1: is not below 1"):
+    with pytest.raises(RequestError, match="ratio=1 is not below 1"):
         decorated(ratio=1.0)
 
 

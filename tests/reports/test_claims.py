@@ -219,6 +219,11 @@ class TestIntersectionUnion:
         assert (judged.verdict, judged.missing) == ("undecided", ["grasp"])
         assert judged.because == "1 supported, 1 not run of 2 comparisons"
 
+    def test_methods_with_any_options_are_named_in_words(self, tmp_path: Path) -> None:
+        claim = BETTER.replace('["random_u"]', '["random_u", "every:earlycrop_s_fixed"]')
+        judged = verdict(tmp_path, claim, compared(1.0, 1.1, 0.9))
+        assert judged.missing == ["every earlycrop_s_fixed"]
+
     def test_methods_of_different_tasks_cannot_be_compared(self, tmp_path: Path) -> None:
         away = [record("pole", "grasp", seed=seed) for seed in range(3)]
         judged = verdict(tmp_path, self.CLAIM, compared(1.0, 1.1, 0.9) + away)
@@ -286,6 +291,12 @@ def test_energy_that_is_only_estimated_decides_nothing(tmp_path: Path) -> None:
     judged = verdict(tmp_path, claim, costs())
     assert judged.verdict == "undecided"
     assert judged.outcomes[0].effect == "energy is only estimated here"
+
+
+def test_energy_that_was_not_measured_is_not_called_an_estimate(tmp_path: Path) -> None:
+    claim = FASTER.replace("QUANTITY", "emissions_g")
+    runs = costs(cost__emissions_g=None, cost__reasons={"emissions_g": "no counter"})
+    assert verdict(tmp_path, claim, runs).outcomes[0].effect == "no counter"
 
 
 def test_energy_that_was_measured_decides(tmp_path: Path) -> None:

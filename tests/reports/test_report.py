@@ -203,7 +203,7 @@ def test_nothing_but_damaged_records_still_gives_a_page(tmp_path: Path) -> None:
     (tmp_path / "results" / "bad" / "record.json").write_text("{")
     html = write(tmp_path / "results", tmp_path / "out").read_text(encoding="utf-8")
     assert "No run can be read" in html
-    assert "bad: record.json: is damaged" in html
+    assert "bad: record.json is damaged" in html
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -117,7 +117,7 @@ def test_runs_of_an_older_version_do_not_count(tmp_path: Path, what: str) -> Non
     new = of(0, "new", 10)
     results = read(save(tmp_path, [*old, new]))
     assert [run.run_id for run in results.runs] == ["new"]
-    assert results.notes[0] == f"old0: is of an older version of its {what}"
+    assert results.notes[0] == f"old0 is of an older version of its {what}"
 
 
 def test_runs_of_an_older_engine_do_not_count(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_runs_of_an_older_engine_do_not_count(tmp_path: Path) -> None:
     new = record(seed=0, run_id="new")
     results = read(save(tmp_path, [*old, new]))
     assert [run.run_id for run in results.runs] == ["new"]
-    assert results.notes[0] == "old0: is of an older version of the engine"
+    assert results.notes[0] == "old0 is of an older version of the engine"
 
 
 def test_of_a_plug_in_the_version_that_ran_last_counts(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestWhatAMatrixAskedFor:
         (file,) = (tmp_path / "matrices").iterdir()
         file.write_text('{"name": "everything", "command": "", "runs": ["a"], "left_out": {}}')
         assert read(tmp_path).notes == [
-            f"matrices/{file.name}: is damaged; what it asked for is unknown"
+            f"matrices/{file.name} is damaged; what it asked for is unknown"
         ]
 
 
@@ -653,7 +653,7 @@ class TestBadInput:
 
     def test_an_empty_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         line = self.refused(tmp_path, tmp_path / "out", capsys)
-        assert line == f"error: results folder {tmp_path}: holds no run"
+        assert line == f"error: results folder {tmp_path} contains no runs"
 
     def test_no_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "does not exist" in self.refused(tmp_path / "none", tmp_path / "out", capsys)
@@ -669,20 +669,20 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("content", "note"),
         [
-            ("{", "bad: record.json: is damaged; remove it to run again"),
-            ("[]", "bad: record.json: is damaged; remove it to run again"),
+            ("{", "bad: record.json is damaged; remove it to run again"),
+            ("[]", "bad: record.json is damaged; remove it to run again"),
             (
                 '{"schema": 1}',
-                "bad: record.json: is damaged: $: lacks 'run_id'; remove it to run again",
+                "bad: record.json is damaged: $: lacks 'run_id'; remove it to run again",
             ),
             (
                 json.dumps(record(quality__test="good")),
-                "bad: record.json: is damaged: $.quality.test: "
+                "bad: record.json is damaged: $.quality.test: "
                 "expected a number or null, got a string; remove it to run again",
             ),
             (
                 json.dumps(record(cost={})),
-                "bad: record.json: is damaged: $.cost: lacks 'train_seconds'; "
+                "bad: record.json is damaged: $.cost: lacks 'train_seconds'; "
                 "remove it to run again",
             ),
             (

@@ -216,7 +216,7 @@ def test_a_truncated_file_of_cifar_is_refused(cifar10: Path, file: str) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     said = refusal(CIFAR10, cifar10)
     assert f"{path} is truncated or changed: its MD5 is {md5(path)} and not" in said
-    assert "data fetch cifar10 do it" in said
+    assert "data fetch cifar10`, or copy" in said
 
 
 def test_a_missing_file_of_cifar_is_named(cifar10: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_archive_of_tiny_imagenet_is_missing_or_another_one(
     path.write_bytes(path.read_bytes()[:-1])
     said = refusal(TINY_IMAGENET, folder)
     assert "is truncated or changed" in said
-    assert "data fetch tiny_imagenet do it" in said
+    assert "data fetch tiny_imagenet`, or copy" in said
 
 
 @pytest.mark.parametrize(

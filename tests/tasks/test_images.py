@@ -194,6 +194,6 @@ def test_what_cannot_work_is_refused(overrides: dict[str, str], complaint: str) 
 
 
 def test_official_images_that_are_not_there_are_refused_in_one_line() -> None:
-    with pytest.raises(RequestError, match="data fetch cifar10 do it") as refusal:
+    with pytest.raises(RequestError, match="data fetch cifar10`, or copy") as refusal:
         plan(Registry(), "cifar10", "dense", profile="paper", data_folder=Path("nowhere"))
     assert "\n" not in str(refusal.value)

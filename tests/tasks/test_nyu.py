@@ -292,7 +292,7 @@ def test_published_weights_are_checked_before_they_are_read(
 
 
 def test_missing_weights_are_refused_before_anything_is_run(tmp_path: Path) -> None:
-    complaint = r"cannot read .*resnet18-f37072fd.pth: No such file .*data fetch nyu do it"
+    complaint = r"cannot read .*resnet18-f37072fd.pth: No such file .*data fetch nyu`, or copy"
     with pytest.raises(RequestError, match=complaint):
         plan(Registry(), "nyu", "dense", overrides={"init": "pretrained"}, data_folder=tmp_path)
 

@@ -250,7 +250,7 @@ def test_a_batch_without_a_known_disparity_has_no_loss(task: Stereo) -> None:
 
 
 def test_too_few_scenes_for_a_validation_part_are_refused() -> None:
-    complaint = "training_scenes=19: is less than 20, of which one is for validation"
+    complaint = "training_scenes=19 is less than 20, of which one is for validation"
     with pytest.raises(RequestError, match=complaint):
         plan(Registry(), "psmnet", "dense", overrides={"training_scenes": "19"})
 
@@ -258,10 +258,10 @@ def test_too_few_scenes_for_a_validation_part_are_refused() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "complaint"),
     [
-        ("max_disparity", 40, "max_disparity=40: is not a multiple of 16 from 16 on"),
-        ("pooling", 4, "pooling=4: is not a multiple of 8 from 8 on"),
-        ("crop_width", 72, "crop_width=72: is not a multiple of 16 from 32 on"),
-        ("crop_height", 16, "crop_height=16: is not a multiple of 16 from 32 on"),
+        ("max_disparity", 40, "max_disparity=40 is not a multiple of 16 from 16 on"),
+        ("pooling", 4, "pooling=4 is not a multiple of 8 from 8 on"),
+        ("crop_width", 72, "crop_width=72 is not a multiple of 16 from 32 on"),
+        ("crop_height", 16, "crop_height=16 is not a multiple of 16 from 32 on"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(setting: str, value: int, complaint: str) -> None:
@@ -284,7 +284,7 @@ def test_what_has_a_licence_is_fetched_by_hand(
     for name in ("SceneFlow/Monkaa", "Kitti2012", "Kitti2015"):
         assert f"by hand, below {tmp_path / 'psmnet'}: " in output
         assert name in output
-    assert "needs no downloads" not in output
+    assert "nothing to download" not in output
 
 
 def test_what_is_missing_is_said_by_the_check(

@@ -170,7 +170,7 @@ def test_a_bad_file_is_refused_in_one_line(
 
 
 def test_a_text_that_is_no_folder_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    complaint = "text=documentatoin: is not a folder; did you mean 'documentation'"
+    complaint = "text=documentatoin is not a folder; did you mean 'documentation'"
     with pytest.raises(RequestError, match=complaint):
         data.read(replace(TEXT, text="documentatoin"), tmp_path)
 
@@ -184,14 +184,14 @@ def test_a_record_names_the_text_and_not_the_folder_where_it_lies(text: Path) ->
 
 
 def test_a_text_that_is_shorter_than_a_window_is_refused(make_task: MakeTask) -> None:
-    with pytest.raises(RequestError, match=r"window=9: does not fit.* at most the 8 of"):
+    with pytest.raises(RequestError, match=r"window=9 does not fit.* at most the 8 of"):
         make_task(window=9)
     with pytest.raises(RequestError, match="at least 2 words"):
         make_task(window=1)
 
 
 def test_a_vocabulary_without_room_for_words_is_refused() -> None:
-    with pytest.raises(RequestError, match="vocabulary=2: has no room for words besides <eos> and"):
+    with pytest.raises(RequestError, match="vocabulary=2 has no room for words besides <eos> and"):
         data.vocabulary(["a", EOS], 1, 2)
 
 
@@ -234,7 +234,7 @@ def test_truncated_or_other_official_files_are_refused(official: Path, content: 
 def test_a_missing_official_file_is_refused_with_the_place_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="No such file") as refusal:
         describe_official(tmp_path)
-    hint = f"put the official ptb.train.txt into {tmp_path / 'ptb'}"
+    hint = f"or copy ptb.train.txt into {tmp_path / 'ptb'}"
     assert hint in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

@@ -113,7 +113,7 @@ class TestAgain:
         (tmp_path / "bad").touch()
         assert command(*words, "--again").code == 1
         assert the_record() == old
-        assert "repeated runs: 1 run: 1 failed" in command("status").out
+        assert "1 run being repeated: 1 failed" in command("status").out
         (tmp_path / "bad").unlink()
         assert command(*words, "--again").code == 0
         assert the_record()["status"] == "done"
@@ -129,7 +129,7 @@ class TestAgain:
                 command(*RUN, "--pruner", "dense", "--again")
         assert the_record()["status"] == "done"
         said = command(*RUN, "--pruner", "dense", "--again")
-        assert "was done before" in said.err
+        assert "is already done" in said.err
         assert not Path("results", "again").exists()
 
     def test_a_matrix_is_repeated(self, command: Command) -> None:
@@ -143,4 +143,4 @@ class TestAgain:
         assert len(new) == 2
         assert new[old["run_id"]]["cost"]["train_seconds"] != old["cost"]["train_seconds"]
         assert not Path("results", "again").exists()
-        assert "2 of them were done before" in command(*words).out
+        assert "2 were already done" in command(*words).out

@@ -35,7 +35,7 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
 def test_a_correct_method_keeps_every_rule(check: Check) -> None:
     code, lines = check("run.train(epochs=1)\nrun.prune(Weights, crop, run.sparsity)\nrun.train()")
     assert code == 0, lines
-    assert lines[-1] == "pruner tried keeps every rule"
+    assert lines[-1] == "pruner tried passes all 5 checks"
 
 
 PERIODIC = """
@@ -52,8 +52,24 @@ def test_a_method_that_acts_every_few_dozen_steps_is_tried_long_enough(check: Ch
     code, lines = check(PERIODIC)
     assert code == 1
     assert lines[0].startswith("BROKEN  A run finishes: the criterion returned a Tensor, not")
-    assert all(line.startswith("untried ") for line in lines[1:-1])
-    assert lines[-1] == "pruner tried breaks 1 rule"
+    assert "failure.txt" not in "".join(lines)
+    assert all(line.startswith("skipped ") for line in lines[1:-1])
+    assert lines[-1] == "pruner tried fails 1 of 5 checks"
+
+
+def test_a_task_that_cannot_be_built_has_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "points.py").write_text(POINTS.read_text())
+    broken = TASK.replace("    def model(self):\n", "    def model(self):\n        1 / 0\n")
+    (tmp_path / "limited.py").write_text(broken)
+    code = main(["check", "task", "limited", "--plugin", str(tmp_path / "limited.py")])
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert code == 1
+    assert [line.split()[0] for line in lines] == ["BROKEN"] + 8 * ["skipped"]
+    assert lines[0].endswith("division by zero")
+    assert all(line.endswith(": the same error") for line in lines[1:])
+    assert last == "task limited fails 1 of 9 checks"
 
 
 @pytest.mark.slow
@@ -95,11 +111,11 @@ def test_a_method_with_state_of_its_own_breaks_a_rule(check: Check) -> None:
     ("words", "complaint"),
     [
         ("pruner snip --task digts", "unknown task 'digts'; did you mean 'digits'?"),
-        ("pruner snip --set width=0", "width=0: is less than 1"),
+        ("pruner snip --set width=0", "width=0 is less than 1"),
         ("pruner snip --set net=vit", "unknown setting 'net' for digits with snip"),
         ("task digits --task ptb", "--task is for check pruner only"),
         ("task digits --profile smoky", "has no profile 'smoky'; did you mean 'smoke'?"),
-        ("pruner snip --plugin nowhere.py", "plug-in nowhere.py: cannot be read: No such file"),
+        ("pruner snip --plugin nowhere.py", "plug-in nowhere.py cannot be read: No such file"),
     ],
 )
 def test_a_wrong_request_is_refused(
@@ -145,7 +161,7 @@ def test_a_layer_that_stops_the_synaptic_flow_is_noted(
     code = main(["check", *words, "--plugin", str(tmp_path / "limited.py")])
     output = capsys.readouterr().out
     assert code == 0, output
-    assert "task limited keeps every rule" in output
+    assert "task limited passes all 9 checks" in output
     if said is None:
         assert "note" not in output
     else:

@@ -32,7 +32,7 @@ def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
 
 
 def cells(lines: list[str], name: str) -> list[str]:
-    """Return the cells of a row: A, B and B / A."""
+    """Return the cells of a row: A, B, and B - A or B / A."""
     (line,) = [line for line in lines if line.startswith(f"  {name} ")]
     cells = line.removeprefix(f"  {name} ").split("  ")
     return [cell.strip() for cell in cells if cell.strip()]
@@ -41,7 +41,7 @@ def cells(lines: list[str], name: str) -> list[str]:
 def test_figures_and_their_ratios(compare: Compare) -> None:
     lines = compare(RECORD, record(cost__step_ms=10.0, quality__test=98.0, cost__macs=None))
     assert lines[:2] == ["A  one", "B  other"]
-    assert cells(lines, "test accuracy") == ["97.25", "98", "1.01"]
+    assert cells(lines, "test accuracy") == ["97.25", "98", "+0.75"]
     assert cells(lines, "training step") == ["20 ms", "10 ms", "0.5"]
     assert cells(lines, "size on disk") == ["8.5 kB", "8.5 kB", "1"]
     assert cells(lines, "weights removed") == ["98 %", "98 %"]
@@ -51,7 +51,7 @@ def test_figures_and_their_ratios(compare: Compare) -> None:
 def test_columns_are_aligned(compare: Compare) -> None:
     lines = compare(RECORD, record(cost__step_ms=10.0))[3:]
     header = lines[0]
-    assert header.split() == ["A", "B", "B", "/", "A"]
+    assert header.split() == ["A", "B", "B", "-", "A", "B", "/", "A"]
     step = next(line for line in lines if line.startswith("  training step"))
     assert step.index("20 ms") + len("20 ms") == header.index("A") + 1
     assert max(map(len, lines)) <= 100
@@ -76,6 +76,15 @@ def test_only_what_was_asked_for_differently_is_named(compare: Compare) -> None:
 def test_other_data_are_named(compare: Compare) -> None:
     lines = compare(RECORD, record(data__sha256="b" * 64))
     assert cells(lines, "data") == ["a" * 8, "b" * 8]
+    assert lines[-1] == "Different data: quality is not compared."
+    assert not any(line.startswith("  test") for line in lines)
+
+
+def test_other_tasks_have_neither_differences_nor_ratios(compare: Compare) -> None:
+    lines = compare(RECORD, record(spec__task="points", cost__step_ms=10.0))
+    assert lines[-1] == "Different tasks (digits and points): quality and ratios are not compared."
+    assert not any(line.startswith("  test") for line in lines)
+    assert cells(lines, "training step") == ["20 ms", "10 ms"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +122,7 @@ def test_costs_that_contain_an_instrument_have_no_ratio(compare: Compare) -> Non
 def test_a_time_that_other_work_disturbed_has_no_ratio(compare: Compare) -> None:
     lines = compare(RECORD, record(cost__disturbed={"step_ms": 0.3}))
     assert cells(lines, "training step") == ["20 ms", "20 ms"]
+    assert lines[-1] == "No ratio: disturbed by other programs (training step)."
 
 
 def test_other_metrics_are_not_compared(compare: Compare) -> None:
@@ -193,7 +203,7 @@ class TestFolders:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
-        assert "holds a run that is done" in capsys.readouterr().err
+        assert "contains a run that is done" in capsys.readouterr().err
 
     def test_a_folder_and_a_run_are_refused(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -201,7 +211,8 @@ class TestFolders:
         self.save(tmp_path, RECORD)
         run = str(tmp_path / RECORD["run_id"])
         assert main(["compare", str(tmp_path), run]) == 2
-        assert f"{tmp_path} is a results folder; the other is not" in capsys.readouterr().err
+        complaint = f"cannot compare a results folder ({tmp_path}) with a run ({run})"
+        assert complaint in capsys.readouterr().err
 
     def test_one_damaged_record_costs_one_line(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -212,7 +223,7 @@ class TestFolders:
         path.write_text("null")
         assert main(["compare", str(tmp_path / "one"), str(tmp_path / "other")]) == 0
         said = capsys.readouterr()
-        assert said.err == f"warning: {path}: is damaged; remove it to run again\n"
+        assert said.err == f"warning: {path} is damaged; remove it to run again\n"
         assert said.out.rstrip().endswith("equal")
 
 
@@ -228,10 +239,28 @@ class TestJson:
         said = self.object(capsys, "one", "other", "--results", str(tmp_path))
         assert (said["a"], said["b"], said["metric"]) == ("one", "other", "accuracy")
         assert said["differences"]["pruner"] == {"a": "earlycrop_u", "b": "snip"}
-        assert said["quality"]["test"] == {"a": 97.25, "b": 48.625, "ratio": 0.5}
+        assert said["quality"]["test"] == {
+            "a": 97.25,
+            "b": 48.625,
+            "ratio": 0.5,
+            "difference": -48.625,
+        }
         assert said["costs"]["macs"] == {"a": 123_456, "b": None, "ratio": None}
         assert said["costs"]["step_ms"]["ratio"] == 1
         assert said["not_compared"] == []
+
+    def test_it_has_the_ratios_of_the_text_and_no_others(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = record(run_id="other", cost__disturbed={"step_ms": 0.3})
+        elsewhere = record(run_id="elsewhere", spec__task="points")
+        TestFolders.save(tmp_path, record(run_id="one"), other, elsewhere)
+        said = self.object(capsys, "one", "other", "--results", str(tmp_path))
+        assert said["costs"]["step_ms"] == {"a": 20.0, "b": 20.0, "ratio": None}
+        assert said["costs"]["inference_ms"]["ratio"] == 1
+        said = self.object(capsys, "one", "elsewhere", "--results", str(tmp_path))
+        assert (said["metric"], said["quality"]) == (None, {})
+        assert {cost["ratio"] for cost in said["costs"].values()} == {None}
 
     def test_of_other_machines(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         other = record(run_id="other", provenance__device="X")

@@ -35,6 +35,7 @@ def test_a_task_lists_its_settings_and_the_conditions(capsys: pytest.CaptureFixt
     text = printed(capsys, "task", "digits")
     assert text.startswith("digits: Handwritten digits, ResNet18\n")
     lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "metric: accuracy (higher is better)" in lines
     assert "width 32 channels of the network's first stage; 64 as published" in lines
     assert "whole number, at least 1; smoke: 4" in lines
     assert any(
@@ -101,6 +102,8 @@ def test_plug_ins_are_listed_too(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("pruner earlycrop", "unknown pruner 'earlycrop'; did you mean 'earlycrop_u'?"),
         ("task", "list task needs a name; known: cartpole, cifar10,"),
         ("conditions floor", "list conditions takes no name"),
+        ("suites foo", "list suites takes no name"),
+        ("tasl", "cannot list 'tasl'; did you mean 'tasks'?"),
         ("condition", "cannot list 'condition'; did you mean 'conditions'?"),
     ],
 )

@@ -106,7 +106,7 @@ def test_folders_that_cannot_be_merged(
 ) -> None:
     store(tmp_path / "ours")
     assert merge(tmp_path / "ours", tmp_path / folder) == 2
-    assert capsys.readouterr().err == f"error: results folder {tmp_path / folder}: {complaint}\n"
+    assert capsys.readouterr().err == f"error: results folder {tmp_path / folder} {complaint}\n"
 
 
 def test_a_folder_of_a_newer_schema_is_refused(
@@ -140,7 +140,7 @@ class TestDamage:
         (tmp_path / "theirs" / "bad" / "record.json").write_text(content)
         code, out, (line,) = self.merged(tmp_path, capsys)
         assert (code, out) == (1, "1 copied, 1 damaged\n")
-        assert line.startswith(f"warning: {tmp_path / 'theirs' / 'bad' / 'record.json'}: is damag")
+        assert line.startswith(f"warning: {tmp_path / 'theirs' / 'bad' / 'record.json'} is damag")
 
     def test_a_damaged_record_of_ours_is_kept(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -150,7 +150,7 @@ class TestDamage:
         ours.write_text("{")
         code, out, (line,) = self.merged(tmp_path, capsys)
         assert (code, out) == (1, "1 damaged\n")
-        assert line.startswith(f"warning: {RUN} is not copied: {ours}: is damaged")
+        assert line.startswith(f"warning: {RUN} is not copied: {ours} is damaged")
         assert ours.read_text() == "{"
 
     def test_a_damaged_failure_and_a_damaged_matrix(
@@ -203,5 +203,5 @@ def test_a_folder_without_runs_is_refused_before_anything_is_copied(
     (tmp_path / "package.egg-info" / "PKG-INFO").touch()
     for wrong in (tmp_path / "package.egg-info", tmp_path / "theirs" / RUN):
         assert merge(tmp_path / "ours", tmp_path / "theirs", wrong) == 2
-        assert capsys.readouterr().err == f"error: results folder {wrong}: holds no runs\n"
+        assert capsys.readouterr().err == f"error: results folder {wrong} contains no runs\n"
     assert not (tmp_path / "ours").exists()

@@ -64,7 +64,7 @@ def test_runs_of_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     store.open_run("digits-dense")
     store.save(record(run_id="digits-dense", status="collapsed"))
     assert main(["status", "--results", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "other runs: 1 run: 1 collapsed\n"
+    assert capsys.readouterr().out == "1 run outside any matrix: 1 collapsed\n"
 
 
 def test_the_same_matrix_is_remembered_once(tmp_path: Path, matrix: Matrix) -> None:
@@ -101,7 +101,7 @@ def test_a_matrix_that_is_damaged_is_told(
     file.write_text("{")
     assert main(["status", "--results", str(tmp_path)]) == 2
     why = "is damaged; remove it, or start the matrix again"
-    assert capsys.readouterr().err == f"error: {file}: {why}\n"
+    assert capsys.readouterr().err == f"error: {file} {why}\n"
 
 
 class TestPlanning:
@@ -163,7 +163,14 @@ class TestFolders:
     ) -> None:
         (tmp_path / "pruning_benchmark.egg-info").mkdir()
         code, _, error = self.status(tmp_path, capsys)
-        assert (code, error) == (2, f"error: results folder {tmp_path}: holds no runs\n")
+        assert (code, error) == (2, f"error: results folder {tmp_path} contains no runs\n")
+
+    def test_a_missing_folder_is_called_that(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        code, _, error = self.status(tmp_path / "nowhere", capsys)
+        missing = f"results folder {tmp_path / 'nowhere'} does not exist"
+        assert (code, error) == (2, f"error: {missing}\n")
 
     def test_one_damaged_file_costs_one_line(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]
@@ -179,12 +186,12 @@ class TestFolders:
         code, out, error = self.status(tmp_path, capsys)
         assert (code, error) == (
             0,
-            f"warning: {tmp_path / 'matrices' / 'bad.json'}: is damaged; "
+            f"warning: {tmp_path / 'matrices' / 'bad.json'} is damaged; "
             "remove it, or start the matrix again\n",
         )
         assert out.splitlines()[:2] == [
             "mine: 5 runs: 1 damaged, 1 done, 3 waiting",
-            f"  damaged: {damaged}: {tmp_path / damaged / 'record.json'}: is damaged; "
+            f"  damaged: {damaged}: {tmp_path / damaged / 'record.json'} is damaged; "
             "remove it to run again",
         ]
 
@@ -195,14 +202,14 @@ class TestFolders:
         (Store(tmp_path).open_run("a") / "failure.json").write_text(content)
         code, out, _ = self.status(tmp_path, capsys)
         assert code == 0
-        assert out.startswith("other runs: 1 run: 1 damaged\n  damaged: a: ")
+        assert out.startswith("1 run outside any matrix: 1 damaged\n  damaged: a: ")
 
     def test_what_was_interrupted_is_called_that(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (Store(tmp_path).open_run("a") / "journal.jsonl").touch()
         _, out, _ = self.status(tmp_path, capsys)
-        assert out == "other runs: 1 run: 1 interrupted\n  interrupted: a\n"
+        assert out == "1 run outside any matrix: 1 interrupted\n  interrupted: a\n"
 
     def test_with_json_it_is_one_object(
         self, tmp_path: Path, matrix: Matrix, capsys: pytest.CaptureFixture[str]

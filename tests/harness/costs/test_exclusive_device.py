@@ -88,14 +88,24 @@ def test_a_busy_device_is_waited_for(loads: list[float]) -> None:
     loads += [1.0, 1.0, 0.1]
     lines: list[str] = []
     assert wait_until_idle(CPU, 60, lines.append, Stop()) == 0.1
-    assert lines == ["waiting up to 60 s: cpu is busy (1.00)"]
+    assert lines == ["waiting up to 60 s: other programs keep 1 processor busy"]
+
+
+def test_a_gpu_is_busy_for_a_share_of_the_time(loads: list[float]) -> None:
+    loads += [0.45, 0.1]
+    lines: list[str] = []
+    wait_until_idle(torch.device("cuda:0"), 60, lines.append, Stop())
+    assert lines == ["waiting up to 60 s: other programs use cuda:0 for 45 % of the time"]
 
 
 def test_patience_ends(loads: list[float]) -> None:
     loads += [1.0] * 9
     lines: list[str] = []
     assert wait_until_idle(CPU, 2, lines.append, Stop()) == 1.0
-    assert lines[-1] == "cpu is busy (1.00): this measurement will be marked as disturbed"
+    assert (
+        lines[-1]
+        == "other programs keep 1 processor busy: this measurement will be marked as disturbed"
+    )
 
 
 def test_waiting_for_a_busy_device_ends_when_the_process_is_asked_to_stop(

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from harness.costs import timing
-from harness.costs.timing import Stopwatch, Usage, time_call, waited
+from harness.costs.timing import Stopwatch, Timing, Usage, time_call, waited
 
 CPU = torch.device("cpu")
 WARM_UPS = 10
@@ -93,6 +93,17 @@ def test_processor_time_is_measured_beside_wall_time(monkeypatch: pytest.MonkeyP
     assert timed.median_ms == pytest.approx(10)
     assert timed.cpu_ms == pytest.approx(16)
     assert timed.waited == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("waited", "load", "share"),
+    [(0.4, None, 0.4), (0.4, 2.0, 0.4), (0.02, 0.5, 0.02), (0.0, 0.2, 0.001), (0.04, 0.1, None)],
+)
+def test_a_time_is_disturbed_by_waiting_or_by_busy_processors(
+    waited: float, load: float | None, share: float | None
+) -> None:
+    timed = Timing(1.0, 0.0, 50, 1.0, waited=waited, load=load)
+    assert timed.disturbed == share
 
 
 def test_every_reading_of_the_clock_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_a_file_is_refused_as_a_cache_folder(
 ) -> None:
     (tmp_path / "file").touch()
     assert main(["data", "check", "digits", "--cache", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err == f"error: --cache {tmp_path / 'file'}: is not a folder\n"
+    assert capsys.readouterr().err == f"error: --cache {tmp_path / 'file'} is not a folder\n"
 
 
 def test_without_a_home_folder_a_cache_folder_is_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ class TestCommand:
 
     def test_a_task_without_downloads(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["data", "fetch", "digits"]) == 0
-        assert capsys.readouterr().out == "digits needs no downloads\n"
+        assert capsys.readouterr().out == "nothing to download for digits\n"
 
     def test_the_files_of_ptb_have_their_addresses(self) -> None:
         from harness.registry import Registry

@@ -220,7 +220,7 @@ def test_a_run_that_is_done_is_not_done_again(
     record = run.go()
     monkeypatch.setattr(Trainer, "step", lambda *arguments: pytest.fail("the run is done again"))
     assert run.go() == json.loads(json.dumps(record))
-    assert run.lines[-1] == f"{run.plan.run_id} was done before"
+    assert run.lines[-1] == f"{run.plan.run_id} is already done"
 
 
 # Damaged files
@@ -267,7 +267,7 @@ def test_a_snapshot_damaged_during_the_run_is_reported_and_then_rebuilt(
         "harness.storage.checkpoint.Checkpoints.has_snapshot", lambda *arguments: True
     )
     empty(run.folder / "snapshot-000000.pt")
-    with pytest.raises(RunFailed, match=r"snapshot-000000.pt: is missing or damaged; run again$"):
+    with pytest.raises(RunFailed, match=r"snapshot-000000.pt is missing or damaged; run again$"):
         run.go(checkpoints=NEVER)
     monkeypatch.undo()
     assert outcome(run.go()) == whole("watching")

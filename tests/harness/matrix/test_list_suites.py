@@ -49,7 +49,12 @@ def test_without_results_a_suite_has_no_duration(
     suites: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, _ = listed(suites / "results", capsys)
-    assert (mine["seconds"], mine["why"]) == (None, "no time: no embedded results of digits")
+    why = "duration unknown: no embedded results yet for digits"
+    assert (mine["seconds"], mine["why"]) == (None, why)
+    assert main(["list", "suites", "--results", str(suites / "results")]) == 0
+    output = capsys.readouterr().out
+    assert output.splitlines()[1].split() == ["mine", "3", "runs", "-", "Mine"]
+    assert output.count("the duration is unknown") == 1
 
 
 def test_the_duration_of_a_suite_is_estimated_from_results(

@@ -124,7 +124,7 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
         ("[[runs]]\ntask = ['digits']", "unknown key 'task'; did you mean 'tasks'?"),
         (
             "[[runs]]\ntasks = 'ptb'\npruners = 'all'",
-            "tasks = 'ptb': is neither a list of names nor 'all'",
+            "tasks = 'ptb' is neither a list of names nor 'all'",
         ),
         ("[[runs]]\ntasks = []\npruners = 'all'", "the axis 'tasks' is empty"),
         ("[[runs]]\ntasks = ['ptb', 'ptb']\npruners = 'all'", "the axis 'tasks' has 'ptb' twice"),
@@ -144,7 +144,8 @@ def test_parts_that_overlap_by_all_do_not_double_a_run(tmp_path: Path) -> None:
 def test_a_mistake_is_explained_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(RequestError) as refusal:
         suite(tmp_path, text)
-    assert str(refusal.value).startswith(f"suite {tmp_path / 'mine.toml'}: {complaint}")
+    assert str(refusal.value).startswith(f"suite {tmp_path / 'mine.toml'}")
+    assert complaint in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_a_mistake_is_explained_in_one_line(tmp_path: Path, text: str, complaint
         ("seeds = [0, 0]", "the axis 'seeds' has 0 twice"),
         ("seeds = [-1]", "seed -1 is negative; seeds are 0, 1, 2 ..."),
         ("seeds = '3-1'", "seeds = 3-1: 3-1 ends before it begins"),
-        ("seeds = 'x'", "seeds = x: is not a list of numbers, as in 0,1,2 or 0-4"),
+        ("seeds = 'x'", "seeds = x is not a list of numbers, as in 0,1,2 or 0-4"),
         ("sparsities = [nan]", "sparsity nan is outside [0, 1)"),
         ("sparsities = [0.5, 1]", "sparsity 1 is outside [0, 1)"),
         ("set = []", "the axis 'set' is empty"),
@@ -180,14 +181,14 @@ def test_unregistered_names_are_refused(tmp_path: Path) -> None:
     wanted = suite(tmp_path, "[[runs]]\ntasks = ['digist']\npruners = 'all'")
     with pytest.raises(RequestError, match="unknown task 'digist'; did you mean 'digits'"):
         requests(wanted, REGISTRY)
-    with pytest.raises(RequestError, match="suite empty: has no runs"):
+    with pytest.raises(RequestError, match="suite empty has no runs"):
         requests(Suite("empty", "Empty", ()), REGISTRY)
 
 
 def test_missing_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="unknown suite 'smoek'; did you mean 'smoke'"):
         find_suite("smoek")
-    with pytest.raises(RequestError, match=r"nowhere.toml: cannot be read: No such file"):
+    with pytest.raises(RequestError, match=r"nowhere.toml cannot be read: No such file"):
         find_suite(str(tmp_path / "nowhere.toml"))
 
 
@@ -231,11 +232,11 @@ class TestCommandLine:
         [
             ("", "--suite or --tasks is missing (--tasks all means every one)"),
             ("--tasks digits", "--suite or --pruners is missing (--pruners all means every one)"),
-            ("--pairing digits", "--pairing digits: is not of the form TASK-PRUNER, as in ptb-ear"),
+            ("--pairing digits", "--pairing digits is not TASK-PRUNER (as in ptb-earlycrop_u"),
             ("--pairing digits-snip --tasks ptb", "--pairing replaces --tasks and --"),
             ("--tasks , --pruners all", "the axis 'tasks' is empty"),
             ("--tasks ptb,ptb --pruners all", "the axis 'tasks' has 'ptb' twice"),
-            ("--suite smoke --seeds 0,x", "--seeds 0,x: is not a list of numbers, as in 0,1,2"),
+            ("--suite smoke --seeds 0,x", "--seeds 0,x is not a list of numbers, as in 0,1,2"),
             ("--suite smoke --profile smok", "unknown profile 'smok'; did you mean 'smoke'?"),
         ],
     )

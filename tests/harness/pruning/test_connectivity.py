@@ -6,13 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.pruning.connectivity import effective_masks, emptied_layers, is_collapsed
+from harness.pruning.connectivity import effective_masks, emptied_layers
 
 
 def flow_of(*shape: int) -> Callable[[nn.Module], Tensor]:
@@ -188,29 +187,3 @@ def test_connectivity_agrees_with_a_search_of_the_graph(seed: int, density: floa
     expected = [each & reached[i] & useful[i + 1][:, None] for i, each in enumerate(kept)]
     effective = effective_masks(flow_of(1, 3), nn.Sequential(*layers), masks)
     assert [each.tolist() for each in effective.values()] == [each.tolist() for each in expected]
-
-
-def test_a_network_with_a_constant_output_has_collapsed() -> None:
-    silent = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    nn.init.zeros_(cast(Tensor, silent[2].weight))
-    inputs = torch.randn(16, 4)
-    assert is_collapsed(silent(inputs))
-    assert is_collapsed(torch.zeros(4, 3))
-    nn.init.constant_(cast(Tensor, silent[2].weight), 0.01)
-    assert not is_collapsed(silent(inputs))
-
-
-def test_a_small_signal_counts_as_dependence_and_rounding_does_not() -> None:
-    same = torch.tensor([[100.0, 1.0], [100.0, 1.0]])
-    assert is_collapsed(same + torch.tensor([[0.0, 0.0], [3e-5, 0.0]]))
-    assert not is_collapsed(same + torch.tensor([[0.0, 0.0], [3e-4, 0.0]]))
-
-
-def test_a_network_that_diverged_has_not_collapsed() -> None:
-    assert not is_collapsed(torch.full((2, 3), torch.nan))
-    assert not is_collapsed(torch.tensor([[1.0], [torch.inf]]))
-
-
-def test_collapse_cannot_be_told_from_one_sample() -> None:
-    with pytest.raises(ValueError, match="two"):
-        is_collapsed(torch.zeros(1, 3))

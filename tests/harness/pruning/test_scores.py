@@ -38,8 +38,11 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda s: {**s, "0.weigth": 1},
         "'0.weigth', which is not a variable; did you mean '0.",
     ),
-    "missing": (lambda s: {"0.weight": s["0.weight"]}, "gave '4.weight' no score of shape (2, 10)"),
-    "shape": (lambda s: {**s, "4.weight": torch.ones(3)}, "'4.weight' no score of shape (2, 10)"),
+    "missing": (lambda s: {"0.weight": s["0.weight"]}, "no score for '4.weight'; expected (2, 10)"),
+    "shape": (
+        lambda s: {**s, "4.weight": torch.ones(3)},
+        "shape (3,) for '4.weight'; expected (2, 10)",
+    ),
     "kind": (lambda s: {**s, "4.weight": 1.0}, "returned a float for '4.weight', not a tensor"),
     "complex": (lambda s: {k: v * 1j for k, v in s.items()}, "complex numbers for '0.weight', not"),
     "nan": (lambda s: {k: v * float("nan") for k, v in s.items()}, "is not a finite number"),
@@ -241,10 +244,10 @@ def test_a_network_that_cannot_learn_has_no_gradient_flow(
 @pytest.mark.parametrize(
     ("called", "complaint"),
     [
-        (lambda run: run.train(steps=-5), "run.train(steps=-5): is not 0, 1, 2 ... steps"),
-        (lambda run: run.train(epochs=-1), "run.train(epochs=-1): is not 0, 1, 2 ... epochs"),
-        (lambda run: run.train(epochs=1.5), "run.train(epochs=1.5): is not 0, 1, 2 ... epochs"),
-        (lambda run: run.train(at_most=-1), "run.train(at_most=-1): is not 0, 1, 2 ... at most"),
+        (lambda run: run.train(steps=-5), "run.train(steps=-5) is not 0, 1, 2 ... steps"),
+        (lambda run: run.train(epochs=-1), "run.train(epochs=-1) is not 0, 1, 2 ... epochs"),
+        (lambda run: run.train(epochs=1.5), "run.train(epochs=1.5) is not 0, 1, 2 ... epochs"),
+        (lambda run: run.train(at_most=-1), "run.train(at_most=-1) is not 0, 1, 2 ... at most"),
         (lambda run: run.prune(Weights, criteria.magnitude, 2), "2 is outside [0, 1): it is the"),
         (lambda run: run.prune(Weights, criteria.magnitude, 1), "1 is outside [0, 1): it is the"),
         (lambda run: run.prune(Weights, criteria.magnitude, -0.1), "-0.1 is outside [0, 1)"),

@@ -14,9 +14,9 @@ def test_a_run_in_a_few_lines() -> None:
         [
             "digits-earlycrop_u-0.98-seed0-0123456789ab: done",
             "  accuracy         97.25 test, 96.5 validation; higher is better, "
-            "ignoring the input scores 10.01",
+            "a constant prediction scores 10.01",
             "  data             real: scikit-learn digits",
-            "  weights removed  98 % of 2,000, 98 % requested; 98.5 % have no effect",
+            "  weights removed  98 % of 2,000, 98 % requested; 98.5 % removed or disconnected",
             "  pruned           to 98 % after 1 epoch, when the trigger fired; "
             "gradient flow 2 -> 1.25",
             "  training         4 epochs, 40 steps in 12.5 s, peak memory 50 MB",
@@ -25,8 +25,8 @@ def test_a_run_in_a_few_lines() -> None:
             "  inference        5 ms per batch",
             "  network          2,010 parameters, 8.5 kB on disk",
             "  operations       123,456 multiply-accumulates per sample, "
-            "1,234 of them with weights left (this is",
-            "                   no speed-up)",
+            "1,234 without masked weights",
+            "                   (theoretical; not a speed-up)",
             "  measured on      Abacus 1, 2 threads",
         ]
     )
@@ -105,7 +105,7 @@ def test_what_is_unusual_is_told() -> None:
         )
     )
     assert "settings         width=8, masks=shuffled" in text
-    assert "nothing is left of second.weight" in " ".join(text.split())
+    assert "empty layers: second.weight" in " ".join(text.split())
     assert "interrupted      1 time; costs cover all attempts" in text
     assert text.endswith("Abacus 1, 1 thread")
     assert "data             SYNTHETIC: " in text
@@ -143,11 +143,28 @@ def test_figures_that_were_disturbed_are_named() -> None:
         )
     )
     assert (
-        "disturbed without a processor for 31 % of the training step; "
-        "without a processor for 6 % of the training time; "
+        "disturbed waited for a processor during 31 % of the training step; "
+        "waited for a processor during 6 % of the training time; "
         "other programs kept 3.25 processors busy; "
         "67 % of the energy may belong to other programs"
     ) in " ".join(text.split())
+
+
+def test_other_programs_that_left_enough_processors_are_named_without_a_share() -> None:
+    text = summarise(
+        record(
+            cost__disturbed={"step_ms": 0.001, "inference_ms": 0.02},
+            cost__load={"step_ms": {"during": 0.2}, "inference_ms": {"during": 0.5}},
+        )
+    )
+    assert "  disturbed        other programs kept 0.5 processors busy\n" in text
+    assert "waited" not in text
+
+
+def test_other_programs_on_a_gpu_are_told_from_those_on_the_processor() -> None:
+    again = {**RECORD["provenance"], "device_kind": "cuda"}
+    text = summarise(record(cost__disturbed={"step_ms": 0.8}, provenance__measured_on=again))
+    assert "  disturbed        other programs used the GPU for 80 % of the time\n" in text
 
 
 def test_nothing_is_said_of_figures_that_were_not_disturbed() -> None:
@@ -211,13 +228,13 @@ def test_a_network_that_was_cut_is_held_against_the_dense_one() -> None:
     cost = {**RECORD["cost"], "macs": 2_500, "macs_effective": 2_500, "macs_dense": 10_000}
     text = " ".join(summarise(record(cost=cost)).split())
     assert "operations 2,500 multiply-accumulates per sample, 25 % of the dense network's" in text
-    assert "no speed-up" not in text
+    assert "speed-up" not in text
 
 
 def test_masked_weights_are_no_speed_up() -> None:
     cost = {**RECORD["cost"], "macs_dense": RECORD["cost"]["macs"]}
     text = " ".join(summarise(record(cost=cost)).split())
-    assert "123,456 multiply-accumulates per sample, 1,234 of them with weights left" in text
+    assert "123,456 multiply-accumulates per sample, 1,234 without masked weights" in text
 
 
 def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:

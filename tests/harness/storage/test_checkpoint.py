@@ -60,7 +60,7 @@ def test_a_damaged_snapshot_is_reported(checkpoints: Checkpoints, tmp_path: Path
     assert checkpoints.snapshot(7) == {"position": 1}
     (tmp_path / "snapshot-000007.pt").write_bytes(b"damaged")
     assert not checkpoints.has_snapshot(7)
-    with pytest.raises(RunFailed, match=r"snapshot-000007.pt: is missing or damaged; run again$"):
+    with pytest.raises(RunFailed, match=r"snapshot-000007.pt is missing or damaged; run again$"):
         checkpoints.snapshot(7)
 
 

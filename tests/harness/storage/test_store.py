@@ -77,7 +77,7 @@ def test_a_run_is_found_by_its_folder_wherever_it_lies(
 
 
 def test_a_name_that_fits_several_runs_is_refused(store: Store) -> None:
-    assert refused(store, "") == f"'' could be any of {RUN}, {OTHER}"
+    assert refused(store, "") == f"'' is ambiguous: {RUN}, {OTHER}"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(store: Store) -> None:
@@ -124,7 +124,7 @@ def test_a_failure_that_cannot_be_read_is_told(store: Store) -> None:
     (store.open_run("begun") / "failure.json").mkdir()
     (store.folder / "begun" / "failure.txt").mkdir()
     path = store.folder / "begun" / "failure.json"
-    assert refused(store, "begun") == f"begun failed; {path}: cannot be read: Is a directory"
+    assert refused(store, "begun") == f"begun failed; {path} cannot be read: Is a directory"
     assert store.failure_details("begun") == "failure.txt cannot be read: Is a directory"
 
 
@@ -133,11 +133,13 @@ def test_one_damaged_record_costs_the_others_nothing(store: Store) -> None:
     path.write_text("null")
     told: list[str] = []
     assert [found["run_id"] for found in store.records(told.append)] == [OTHER]
-    assert told == [f"{path}: is damaged; remove it to run again"]
+    assert told == [f"{path} is damaged; remove it to run again"]
 
 
 def test_an_empty_folder_is_called_that(tmp_path: Path) -> None:
-    assert refused(Store(tmp_path), "x") == f"results folder {tmp_path}: holds no run that is done"
+    assert (
+        refused(Store(tmp_path), "x") == f"results folder {tmp_path} contains no run that is done"
+    )
 
 
 def test_a_file_is_no_results_folder(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_a_file_is_no_results_folder(tmp_path: Path) -> None:
 def test_a_damaged_record_is_refused_and_kept(store: Store, content: bytes) -> None:
     path = store.folder / RUN / FILE_NAME
     path.write_bytes(content)
-    assert refused(store, RUN) == f"{path}: is damaged; remove it to run again"
+    assert refused(store, RUN) == f"{path} is damaged; remove it to run again"
     assert path.read_bytes() == content
 
 

@@ -72,6 +72,7 @@ def test_a_floor_is_a_share_of_the_dense_group() -> None:
     with pytest.raises(UnreachableSparsity) as refusal:
         units.select(_ones(units), 0.6, whole_network, floor=0.5)
     assert refusal.value.reachable == pytest.approx(1 - 12 / 26)
+    assert "floor=0.5 protects channels of every group" in str(refusal.value)
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:
