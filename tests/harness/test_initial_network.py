@@ -128,7 +128,7 @@ def test_a_pruned_network_is_refused(bench: Workbench) -> None:
 def test_a_run_that_diverged_is_refused(bench: Workbench, dense: Record) -> None:
     edit(folder_of(bench, dense), status="diverged", reason="the training loss became nan")
     assert refusal(bench, "points-dense") == (
-        "start=points-dense: has diverged: the training loss became nan"
+        "start=points-dense has diverged: the training loss became nan"
     )
 
 

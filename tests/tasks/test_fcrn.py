@@ -117,5 +117,5 @@ def test_published_widths_have_as_many_groups_as_coupled_convolutions() -> None:
 @pytest.mark.parametrize(("encoder", "least"), [("resnet18", 4), ("resnet50", 1)])
 def test_a_network_that_is_halved_to_nothing_is_refused(encoder: str, least: int) -> None:
     FCRN(encoder, least)
-    with pytest.raises(RequestError, match=f"width={least - 1}: .*; the least is {least}"):
+    with pytest.raises(RequestError, match=f"width={least - 1} is .*; the least is {least}"):
         FCRN(encoder, least - 1)
