@@ -8,8 +8,11 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO, cast
+
+Report = Callable[[str], None]
+"""Receives lines of progress."""
 
 
 class Output(io.TextIOBase):

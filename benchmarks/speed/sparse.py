@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,45 +70,44 @@ def lenet() -> Lines:
 
 def lenet_step() -> Lines:
     """A training step of LeNet-300-100; 0.6 of the dense time is asked for."""
-    lines = []
-    for name, optimizer in (("Adam", torch.optim.Adam), ("SGD", _sgd)):
-        for batch in BATCHES:
-            dense, sparse = _lenet(), _lenet()
-            masks = _pruned(sparse, 0.98).masks()
-            images, labels = torch.randn(batch, 784), torch.randint(10, (batch,))
-            dense_optimizer, sparse_optimizer = (
-                optimizer(model.parameters()) for model in (dense, sparse)
-            )
-            steps = SparseSteps(sparse, masks)
+    optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "Adam": torch.optim.Adam,
+        "SGD": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+    }
+    return [_lenet_step(name, build, b) for name, build in optimizers.items() for b in BATCHES]
 
-            def loss(model: nn.Module) -> Tensor:
-                return F.cross_entropy(model(images), labels)  # noqa: B023
 
-            def dense_step() -> None:
-                dense_optimizer.zero_grad()  # noqa: B023
-                loss(dense).backward()  # noqa: B023
-                dense_optimizer.step()  # noqa: B023
+def _lenet_step(
+    name: str, build_optimizer: Callable[..., torch.optim.Optimizer], batch: int
+) -> Comparison:
+    dense, sparse = _lenet(), _lenet()
+    masks = _pruned(sparse, 0.98).masks()
+    images, labels = torch.randn(batch, 784), torch.randint(10, (batch,))
+    dense_optimizer, sparse_optimizer = (
+        build_optimizer(model.parameters()) for model in (dense, sparse)
+    )
+    steps = SparseSteps(sparse, masks)
 
-            def sparse_step() -> None:
-                sparse_optimizer.zero_grad()  # noqa: B023
-                loss(sparse).backward()  # noqa: B023
-                steps.step(sparse_optimizer)  # noqa: B023
+    def backward(model: nn.Module) -> None:
+        F.cross_entropy(model(images), labels).backward()
 
-            choice = choose_kernels(sparse, masks, lambda: loss(sparse).backward(), training=True)  # noqa: B023
-            execution = SparseExecution(sparse, masks, choice.layers, choice.contiguous)
-            ours, theirs = _times(sparse_step, dense_step, execution)
-            limit = 0.6 if batch == GOAL_BATCH and name == "Adam" else None
-            kernels = f"{len(choice.layers)}/{len(choice.kernels)} sparse"
-            lines.append(
-                Comparison(
-                    f"LeNet-300-100 step, {name}, batch {batch} ({kernels})",
-                    1e3 * ours,
-                    1e3 * theirs,
-                    "ms",
-                    limit,
-                )
-            )
-    return lines
+    def dense_step() -> None:
+        dense_optimizer.zero_grad()
+        backward(dense)
+        dense_optimizer.step()
+
+    def sparse_step() -> None:
+        sparse_optimizer.zero_grad()
+        backward(sparse)
+        steps.step(sparse_optimizer)
+
+    choice = choose_kernels(sparse, masks, lambda: backward(sparse), training=True)
+    execution = SparseExecution(sparse, masks, choice.layers, choice.contiguous)
+    ours, theirs = _times(sparse_step, dense_step, execution)
+    limit = 0.6 if batch == GOAL_BATCH and name == "Adam" else None
+    kernels = f"{len(choice.layers)}/{len(choice.kernels)} sparse"
+    title = f"LeNet-300-100 step, {name}, batch {batch} ({kernels})"
+    return Comparison(title, 1e3 * ours, 1e3 * theirs, "ms", limit)
 
 
 def resnet18() -> Lines:
@@ -214,7 +214,3 @@ def _pruned(model: nn.Module, sparsity: float) -> Weights:
     scores = {name: torch.rand(v.shape) for name, v in weights.variables(model).items()}
     weights.apply(model, None, (), weights.select(scores, sparsity, per_layer))
     return weights
-
-
-def _sgd(parameters: object) -> torch.optim.SGD:
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)  # type: ignore[arg-type]

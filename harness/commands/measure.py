@@ -6,8 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.commands import options
 from harness.errors import RequestError, RunFailed, warn
@@ -16,9 +15,6 @@ from harness.results.summary import disturbance
 from harness.signals import Stop
 from harness.storage.store import Store
 from harness.text import number
-
-if TYPE_CHECKING:
-    import torch
 
 EXAMPLES = """\
 examples:
@@ -73,11 +69,22 @@ def execute(arguments: argparse.Namespace) -> int:
     with stop.listening():
         # Importing torch takes seconds, so the request is checked first.
         from harness.device import find_device
+        from harness.engine.measurement import measure_run
 
         device = find_device(arguments.device)
         for folder in folders:
             try:
-                measurement = _measure(folder, registry, device, arguments, stop)
+                measurement = measure_run(
+                    folder,
+                    Store(folder.parent).find(folder.name),
+                    registry,
+                    device,
+                    arguments.batch_sizes,
+                    arguments.data,
+                    arguments.wait,
+                    lambda line: print(line, file=sys.stderr, flush=True),
+                    stop,
+                )
             except (RequestError, RunFailed) as error:
                 warn(f"{folder.name}: not measured: {error}")
                 continue
@@ -88,28 +95,6 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(measured))
     return 0 if len(measured) == len(folders) else 1
-
-
-def _measure(
-    folder: Path,
-    registry: Registry,
-    device: torch.device,
-    arguments: argparse.Namespace,
-    stop: Stop,
-) -> Mapping[str, Any]:
-    from harness.engine.measurement import measure_run
-
-    return measure_run(
-        folder,
-        Store(folder.parent).find(folder.name),
-        registry,
-        device,
-        arguments.batch_sizes,
-        arguments.data,
-        arguments.wait,
-        lambda line: print(line, file=sys.stderr, flush=True),
-        stop,
-    )
 
 
 def _costs(cost: Mapping[str, Any], on_gpu: bool) -> str:

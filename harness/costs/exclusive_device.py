@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,13 +13,11 @@ from filelock import FileLock, Timeout
 
 from harness.costs.timing import BUSY, Stopwatch
 from harness.errors import Interrupted, RunFailed
+from harness.output import Report
 from harness.signals import Stop
 from harness.text import percent, several
 
 _LOOK_SECONDS = 1.0
-
-Report = Callable[[str], None]
-"""Receives lines of progress."""
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from harness.record import DISTURBED
 
 if TYPE_CHECKING:
     from harness.costs.energy import EnergyMeter
+
+Instrument = Callable[[], AbstractContextManager[None]]
+"""Gives a context that is left out of the method's costs."""
 
 NO_PROCESSOR_TIME = "processor time does not measure the work of a GPU"
 

@@ -207,18 +207,15 @@ def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[s
     Returns:
         The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
     """
-    task, model = network.task, network.model
-
-    def inference() -> None:
-        model.eval()
-        with torch.no_grad():
-            task.inference(model, batch)
-
-    on_processor = task.device.type == "cpu"
+    device = network.task.device
+    on_processor = device.type == "cpu"
     costs: dict[str, Any] = {"load": {}, "disturbed": {}}
-    calls = {"step": training_step(plan, network, batch), "inference": inference}
+    calls = {
+        "step": training_step(plan, network, batch),
+        "inference": _inference(network, batch),
+    }
     for name, call in calls.items():
-        timing = time_call(call, task.device, at_most_seconds=seconds)
+        timing = time_call(call, device, at_most_seconds=seconds)
         costs |= {
             f"{name}_ms": timing.median_ms,
             f"{name}_ms_iqr": timing.interquartile_range_ms,
@@ -228,6 +225,18 @@ def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[s
         if on_processor and timing.disturbed is not None:
             costs["disturbed"][f"{name}_ms"] = timing.disturbed
     return costs
+
+
+def _inference(network: Network, batch: Batch) -> Callable[[], None]:
+    """Return a function that does what a user of the network does with a batch."""
+    task, model = network.task, network.model
+
+    def inference() -> None:
+        model.eval()
+        with torch.no_grad():
+            task.inference(model, batch)
+
+    return inference
 
 
 def _sparse_inference(
@@ -249,19 +258,14 @@ def _sparse_inference(
     # Imported here because the process of a run does not need it.
     from harness.sparse_kernels import SparseExecution, choose_kernels
 
-    task, model = network.task, network.model.eval()
-
-    def inference() -> None:
-        with torch.no_grad():
-            task.inference(model, batch)
-
+    model, inference = network.model.eval(), _inference(network, batch)
     choice = choose_kernels(model, masks, inference)
     if not choice.layers:
         ratio = choice.ratio_all_sparse
         slower = "" if ratio is None else f": {ratio:.2g} times the time of dense ones"
         return nothing, f"sparse kernels are not faster here{slower}"
     with SparseExecution(model, masks, choice.layers, choice.contiguous):
-        timing = time_call(inference, task.device, at_most_seconds=seconds)
+        timing = time_call(inference, network.task.device, at_most_seconds=seconds)
     return {"inference_sparse_ms": timing.median_ms, "sparse_layers": list(choice.layers)}, None
 
 
@@ -293,22 +297,21 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
 
 def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:
     """Return the peak memory of inference: what it allocates, and the network itself."""
-    task, model = network.task, network.model.eval()
+    model, inference = network.model, _inference(network, batch)
     held = sum(
         tensor.untyped_storage().nbytes()
         for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values()
     )
-    with torch.no_grad():
-        task.inference(model, batch)  # fills caches
-        if device.type == "cuda":
-            memory = PeakMemory(device)
-            memory.start()
-            task.inference(model, batch)
-            peak = memory.peak()
-        else:
-            with Allocations() as allocations, allocations.counting():
-                task.inference(model, batch)
-            peak = allocations.peak()
+    inference()  # fills caches
+    if device.type == "cuda":
+        memory = PeakMemory(device)
+        memory.start()
+        inference()
+        peak = memory.peak()
+    else:
+        with Allocations() as allocations, allocations.counting():
+            inference()
+        peak = allocations.peak()
     return peak if peak.value is None else Measured(int(peak.value) + held)
 
 

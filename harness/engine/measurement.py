@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,14 @@ import torch
 from harness.costs.exclusive_device import device_lock, wait_until_idle
 from harness.costs.timing import BUSY
 from harness.engine.final_costs import measure_elsewhere
+from harness.errors import RunFailed
 from harness.network import plan_of
+from harness.output import Report
 from harness.record import Record
 from harness.registry import Registry
 from harness.results import provenance
 from harness.signals import Stop
 from harness.storage.measurements import save_measurement
-
-BATCH_SIZES = (1, 8, 64)
-"""Batch sizes that are timed unless others are asked for."""
-
-Report = Callable[[str], None]
 
 
 def measure_run(
@@ -58,6 +55,8 @@ def measure_run(
     with device_lock(device, report, stop):
         busy = wait_until_idle(device, patience, report, stop)
         cost = measure_elsewhere(folder, plan, registry.plugins, device, stop, batch_sizes)
+    if cost["step_ms"] is None:  # or it would hide an earlier measurement
+        raise RunFailed(str(cost["reasons"]["step_ms"]))
     if device.type == "cuda" and busy > BUSY:  # no clock of the GPU shows other work
         cost["disturbed"] = dict.fromkeys(("step_ms", "inference_ms"), round(busy, 3))
     environment = provenance.environment(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from harness.engine.rehearsal import first_pruning
 from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip
 from harness.network import Network, build_task, save_network
+from harness.output import Report
 from harness.prunable import weight_sparsity
 from harness.record import Record
 from harness.registry import Registry
@@ -38,9 +38,6 @@ from harness.units import UnreachableSparsity
 
 CHECKPOINT_INTERVAL = 60.0
 """Seconds between two checkpoints."""
-
-Report = Callable[[str], None]
-"""Receives lines of progress."""
 
 
 def run_plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.budget import written
 from harness.conditions import Conditions
+from harness.costs.meter import Instrument
 from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
@@ -31,9 +32,6 @@ from harness.units import (
     Units,
     UnreachableSparsity,
 )
-
-Instrument = Callable[[], AbstractContextManager[None]]
-"""Gives a context that is left out of the method's costs."""
 
 
 class Selection(NamedTuple):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from harness.costs.meter import Instrument
 from harness.costs.operations import all_operations
 from harness.costs.timing import time_call
 from harness.errors import Interrupted
@@ -20,9 +21,6 @@ from harness.scoring import scoring_mode
 from harness.storage import files, network_file
 from harness.task import Batch, Task
 from harness.units import Cost, Prospect
-
-Instrument = Callable[[], AbstractContextManager[None]]
-"""Gives a context that is left out of the method's costs."""
 
 Alone = Callable[[], AbstractContextManager[None]]
 """Gives a context in which no other process of this project measures on the device."""

@@ -64,5 +64,6 @@ def _read(path: Path) -> Sequence[Measurement]:
         for entry in entries
         if isinstance(entry, dict)
         and isinstance(entry.get("cost"), dict)
+        and isinstance(entry.get("environment"), dict)
         and isinstance(entry.get("taken"), str)
     ]

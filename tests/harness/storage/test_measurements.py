@@ -13,6 +13,7 @@ def measured(machine: str, second: int, disturbed: bool = False) -> dict[str, An
     return {
         "machine": machine,
         "taken": f"2026-01-01T00:00:{second:02}+00:00",
+        "environment": {},
         "cost": {"step_ms": float(second), "disturbed": marks},
     }
 
