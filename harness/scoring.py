@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from harness.layer_inputs import LayerInputs
 from harness.units import Scores as Scores
 from harness.units import Units
 
@@ -38,6 +40,8 @@ class Scoring:
     """The units to which the variables belong, for criteria that need more than scores."""
     without_gradient: set[str] = field(default_factory=set)
     """Frozen variables whose gradient a criterion asked for; they cannot be ranked."""
+    inputs: LayerInputs = field(default_factory=partial(LayerInputs, nn.Module(), ()))
+    """What the prunable weights are multiplied by in the scoring batches, whatever the units."""
 
     def learning(self) -> dict[str, Tensor]:
         """Return the variables that have a gradient: all but frozen weights.

@@ -17,6 +17,7 @@ from harness.budget import written
 from harness.conditions import Conditions
 from harness.costs.meter import Instrument
 from harness.errors import Skip, nearest, place
+from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
@@ -348,12 +349,14 @@ def _scoring(
                 for variable in frozen:
                     variable.requires_grad_(False)
 
+    losses = [partial(task.scoring_loss, model, batch) for batch in batches]
     return Scoring(
         variables=variables,
         alive=alive,
-        losses=[partial(task.scoring_loss, model, batch) for batch in batches],
+        losses=losses,
         without_signs=without_signs,
         generator=generator,
+        inputs=LayerInputs(model, losses),
     )
 
 
