@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.scoring import Criterion, Scores
 from harness.trigger import Trigger
-from harness.units import Scope, Units
+from harness.units import Kept, Pattern, Scope, Units
 
 Learning = Callable[[nn.Module], Collection[str]]
 """Maps a model to the names of the parameters that learn."""
@@ -40,6 +40,20 @@ class Watch(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state, whose tensors are on the CPU."""
+
+
+class Masked(Protocol):
+    """Masks weights in the forward pass only: all of them learn, as if there were no masks.
+
+    The gradient of a masked weight is that of its product with the mask, passed straight through.
+    """
+
+    @property
+    def decay(self) -> float:
+        """What is added to the gradient of a masked weight, as a multiple of the weight."""
+
+    def masks(self, model: nn.Module) -> Kept:
+        """Return the masks of one step: by name, for some or all prunable weights."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +95,15 @@ class Train:
     penalty: Penalty | None
     watch: Watch | None
     observe: Mapping[str, Trigger] = field(default_factory=dict)
+    masked: Masked | None = None
 
     @property
     def arguments(self) -> list[object]:
         """What the journal compares when the method is started again."""
         arguments: list[object] = [self.epochs, self.steps, self.until, self.at_most]
         arguments += [self.only, self.penalty, self.watch]
-        return [*arguments, self.observe] if self.observe else arguments
+        # Only if given, so that journals of earlier versions stay valid.
+        return arguments + [each for each in (self.observe, self.masked) if each]
 
     def longest(self, steps_per_epoch: int) -> int | None:
         """Return the largest number of steps, None for the rest of the budget."""
@@ -105,7 +121,8 @@ class Prune:
     units_name: str
     criterion: Criterion | Scores
     targets: Sequence[float]
-    scope: Scope | None
+    scope: Scope | Pattern | None
+    """How the targets are distributed; or a pattern, from which the target follows."""
     of: str | None = None
 
     @property

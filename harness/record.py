@@ -197,6 +197,9 @@ class Sparsity(TypedDict, total=False):
     """What was removed, as fractions of the dense network."""
 
     requested: Annotated[Number, Field("fraction of the prunable weights to remove", always=True)]
+    pattern: Annotated[
+        str, Field("the pattern from which that fraction follows, as in 2:4; absent without one")
+    ]
     weights: Annotated[
         Number, Quantity("fraction of the prunable weights removed", label="Weight sparsity")
     ]
@@ -496,9 +499,16 @@ class Event(TypedDict, total=False):
     target_of: Annotated[
         str, Field("prune: what the target is a fraction of, if not of weights: a kind of budget")
     ]
+    pattern: Annotated[
+        str,
+        Field("prune: the pattern from which the target follows, as in 2:4; absent without one"),
+    ]
     sparsity: Annotated[Number, Field("prune: the weight sparsity reached")]
     gradient_flow: Annotated[GradientFlow, Field("prune: gradient flow before and after")]
     kept_sha256: Annotated[str, Field("prune: hash of what was kept")]
+    values_sha256: Annotated[
+        str, Field("prune: hash of the values that a criterion gave to the weights that remain")
+    ]
     scoring: Annotated[
         dict[str, Any], Field("prune: how many batches the criterion saw, and which statistics")
     ]

@@ -10,6 +10,7 @@ from typing import Protocol
 from harness.errors import RunFailed
 from harness.operations import (
     Learning,
+    Masked,
     Operation,
     Penalty,
     Prune,
@@ -25,9 +26,19 @@ from harness.operations import (
 from harness.scoring import Criterion, Scores
 from harness.spec import Spec
 from harness.trigger import Trigger
-from harness.units import Scope, Units
+from harness.units import Pattern, Scope, Units
 
-__all__ = ["Learning", "Penalty", "Pruned", "Run", "Snapshot", "Trained", "Watch"]
+__all__ = [
+    "Learning",
+    "Masked",
+    "Pattern",
+    "Penalty",
+    "Pruned",
+    "Run",
+    "Snapshot",
+    "Trained",
+    "Watch",
+]
 
 
 class Performer(Protocol):
@@ -97,6 +108,7 @@ class Run:
         at_most: int | None = None,
         only: Learning | None = None,
         penalty: Penalty | None = None,
+        masked: Masked | None = None,
         watch: Watch | None = None,
         observe: Mapping[str, Trigger] | None = None,
     ) -> Trained:
@@ -109,6 +121,8 @@ class Run:
             at_most: a cap on ``until``, in epochs.
             only: picks the parameters that learn; all others keep their values.
             penalty: a term added to the loss.
+            masked: masks weights in the forward pass, in training and in evaluation, while all of
+                them learn; nothing is removed.
             watch: accumulates scores, which are returned.
             observe: triggers by name that are read and recorded, and end nothing.
 
@@ -121,7 +135,7 @@ class Run:
                     f"run.train({name}={limit!r}) is not 0, 1, 2 ... {name.replace('_', ' ')}"
                 )
         returned = self._performer.perform(
-            Train(epochs, steps, until, at_most, only, penalty, watch, observe or {})
+            Train(epochs, steps, until, at_most, only, penalty, watch, observe or {}, masked)
         )
         assert isinstance(returned, Trained)
         return returned
@@ -130,7 +144,7 @@ class Run:
         self,
         units: type[Units],
         criterion: Criterion | Scores,
-        target: float | Sequence[float],
+        target: float | Sequence[float] | Pattern,
         scope: Scope | None = None,
         of: str | None = None,
     ) -> Pruned:
@@ -143,18 +157,24 @@ class Run:
             units: what to remove, such as ``Weights``.
             criterion: scores the units; or scores that `train` has watched.
             target: a sparsity, or several in increasing order; the units are scored again for each.
+                Or a pattern such as ``Pattern(2, 4)``, from which the sparsity follows.
             scope: how the target is distributed over the layers (uniform, ERK ...); None for one
                 global threshold.
             of: the cost of which the target is a fraction, a name in `harness.budget.KINDS`; None
                 for that of the run.
 
         Raises:
-            RunFailed: there is no target, one is not a fraction, or they decrease.
+            RunFailed: there is no target, one is not a fraction, or they decrease; or a pattern
+                comes with a scope or a cost.
         """
         name = self._performer.name_of(units)
-        returned = self._performer.perform(
-            Prune(units, name, criterion, _targets(target), scope, of)
-        )
+        if not isinstance(target, Pattern):
+            pruning = Prune(units, name, criterion, _targets(target), scope, of)
+        elif scope is None and of is None:
+            pruning = Prune(units, name, criterion, [], target)
+        else:
+            raise RunFailed(f"run.prune(..., Pattern({target})) has neither a scope nor a cost")
+        returned = self._performer.perform(pruning)
         assert isinstance(returned, Pruned)
         return returned
 

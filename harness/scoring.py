@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.layer_inputs import LayerInputs
+from harness.units import Kept, Units
 from harness.units import Scores as Scores
-from harness.units import Units
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,22 @@ _ONCE = "once_differentiable.<locals>.wrapper"
 
 Criterion = Callable[[Scoring], Scores]
 """How to prune: the variables with the lowest scores are removed."""
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A criterion that also changes the weights that remain, to make up for those removed."""
+
+    def __call__(self, scoring: Scoring) -> Scores:
+        """Score the weights; those with the lowest scores are removed."""
+
+    def remaining(self, scoring: Scoring, kept: Kept) -> dict[str, Tensor]:
+        """Return new values of weights, by name.
+
+        Args:
+            scoring: the network before the removal.
+            kept: what remains of each weight.
+        """
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.budget import written
-from harness.errors import RunFailed, Skip
+from harness.errors import RequestError, RunFailed, Skip
 
 Scores = dict[str, Tensor]
 """For each variable a tensor of its shape; the lowest scores are removed."""
@@ -25,6 +25,54 @@ Forward = Callable[[nn.Module], Tensor]
 Scope = Callable[[Mapping[str, torch.Size], float], Mapping[str, int] | None]
 """How a target sparsity is distributed over layers. It maps the shapes of the variables and the
 sparsity to the number of variables to keep in each tensor; None means one global threshold."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What remains of the weights: of every ``m`` consecutive inputs of an output, the ``n`` best.
+
+    ``Pattern(2, 4)`` is the 2:4 sparsity of GPUs (Mishra et al. 2021, arXiv:2104.08378). The inputs
+    are those of a linear layer, or the channels at one position of a kernel. If their number is
+    no multiple of ``m``, the last, shorter block keeps at most ``n`` of its own.
+
+    Raises:
+        RequestError: ``n`` is not from 1 to ``m - 1``.
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n < self.m:
+            raise RequestError(
+                f"the pattern {self} does not exist: n of m inputs remain, as in 2:4; "
+                "n is at least 1 and less than m"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}"
+
+    def of(self, inputs: int) -> int:
+        """Return how many of a number of inputs remain."""
+        blocks, tail = divmod(inputs, self.m)
+        return blocks * self.n + min(self.n, tail)
+
+    def best(self, scores: Tensor) -> Tensor:
+        """Return a mask of the best in each block along the last dimension.
+
+        Args:
+            scores: (..., inputs). Among equal ones, the earlier are better.
+        """
+        inputs = scores.shape[-1]
+        padded = nn.functional.pad(scores, (0, -inputs % self.m), value=-torch.inf)
+        blocks = padded.unflatten(-1, (-1, self.m))
+        # For few entries, counting those that are better is ten times as fast as sorting.
+        better = torch.zeros_like(blocks, dtype=torch.int16)
+        for place in range(self.m):
+            other = blocks[..., place : place + 1]
+            better += other > blocks
+            better[..., place + 1 :] += other == blocks[..., place + 1 :]
+        return (better < self.n).flatten(-2)[..., :inputs]
 
 
 class Units(Protocol):
@@ -199,6 +247,28 @@ class BudgetedUnits(Units, Protocol):
 
     def pinned(self) -> Mapping[str, str]:
         """Return why layers have outputs that cannot be removed, by the name of the layer."""
+
+
+@runtime_checkable
+class PatternedUnits(Units, Protocol):
+    """Units that can be pruned to a pattern, from which the sparsity follows."""
+
+    def left_by(self, pattern: Pattern) -> int:
+        """Return how many weights a pattern leaves.
+
+        Raises:
+            Skip: it fits no layer.
+        """
+
+    def misfits(self, pattern: Pattern) -> dict[str, str]:
+        """Return why a pattern does not fit, for the tensors that it leaves whole."""
+
+    def select_pattern(self, scores: Scores, pattern: Pattern) -> Kept:
+        """Select the variables with the highest scores in each block of a pattern.
+
+        Raises:
+            ScoreError: a score is not a number.
+        """
 
 
 def all_masks(units: Iterable[Units]) -> Kept:

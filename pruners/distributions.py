@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+
+from harness.units import Scope
 
 
 def whole_network(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
@@ -23,6 +26,27 @@ def per_layer(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, in
     """Give every layer the same sparsity, to within one weight."""
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     return _apportion(number_to_keep(sum(sizes.values()), sparsity), sizes)
+
+
+@dataclass(frozen=True)
+class PerOutput:
+    """Share what a layer keeps equally among its outputs, to within one weight of each.
+
+    An output is a row of a linear layer's weight, or a filter of a convolution. Weights that are
+    compared with others of their own output only need no common scale (Wanda, Sun et al. 2024,
+    arXiv:2306.11695).
+
+    Args:
+        layers: how the target is distributed over layers.
+    """
+
+    layers: Scope = per_layer
+
+    def __call__(
+        self, shapes: Mapping[str, torch.Size], sparsity: float
+    ) -> Mapping[str, int] | None:
+        """Return how many weights to keep in each tensor."""
+        return self.layers(shapes, sparsity)
 
 
 def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """What happens while a run trains: which parameters learn, penalties, watched scores.
 
-These are values for the arguments ``only``, ``penalty`` and ``watch`` of `harness.run.Run.train`,
-as in ``run.train(only=norms_and_head, penalty=L1(norm_scales, 1e-4), watch=Taylor())``.
+These are values for the arguments ``only``, ``penalty``, ``masked`` and ``watch`` of
+`harness.run.Run.train`, as in ``run.train(only=norms_and_head, penalty=L1(norm_scales, 1e-4))``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from harness.prunable import prunable_weights
 from harness.scoring import Scores
-from harness.units import Units
+from harness.units import Kept, Pattern, Units
 from pruners.channels.composition import norm_scales, norms, of_channels
 from pruners.channels.units import Channels
+from pruners.patterns import best
 
-__all__ = ["L1", "Taylor", "l1", "norm_scales", "norms_and_head", "taylor"]
+__all__ = ["L1", "SparseForward", "Taylor", "l1", "norm_scales", "norms_and_head", "taylor"]
 
 
 def norms_and_head(model: nn.Module) -> list[str]:
@@ -49,6 +51,28 @@ class L1:
         """Return the penalty of a model, a scalar."""
         magnitudes = [tensor.abs().sum() for tensor in self.parameters(model).values()]
         return self.strength * torch.stack(magnitudes).sum()
+
+
+@dataclass(frozen=True)
+class SparseForward:
+    """Masks all but the largest weights of each block of a pattern, chosen anew in each step.
+
+    Args:
+        pattern: which weights take part in the forward pass.
+        decay: what is added to the gradient of a masked weight, as a multiple of the weight.
+    """
+
+    pattern: Pattern
+    decay: float = 0.0
+
+    def masks(self, model: nn.Module) -> Kept:
+        """Return the masks of the layers that the pattern fits, from the present weights.
+
+        Raises:
+            Skip: it fits no layer.
+        """
+        magnitudes = {name: w.detach().abs() for name, w in prunable_weights(model).items()}
+        return best(model, self.pattern, magnitudes)
 
 
 @dataclass

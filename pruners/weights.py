@@ -20,6 +20,7 @@ from harness.units import (
     Forward,
     Kept,
     Limit,
+    Pattern,
     Prospect,
     Scope,
     ScoreError,
@@ -27,7 +28,9 @@ from harness.units import (
     UnreachableSparsity,
     require_shape,
 )
-from pruners.distributions import number_to_keep
+from harness.weight_matrices import weight_matrices
+from pruners import patterns
+from pruners.distributions import PerOutput, number_to_keep
 
 
 @units("weights")
@@ -115,10 +118,50 @@ class Weights:
         counts = self._counts(scope, target)
         if limit is None:
             self._check_reachable(counts, target, floor)
-        rankable = {name: self._rankable(name, scores, floor) for name in self._alive}
-        if limit is None:
-            return self._largest(rankable, counts)
-        return self._within(limit, rankable, scope, floor)
+        # Of an output, the best stay, whether or not they are among the best of the tensor.
+        protected = 0.0 if isinstance(scope, PerOutput) else floor
+        rankable = {name: self._rankable(name, scores, protected) for name in self._alive}
+        if limit is not None:
+            return self._within(limit, rankable, scope, floor)
+        kept = self._selected(rankable, counts, scope)
+        left = sum(int((mask & self._alive[name]).count_nonzero()) for name, mask in kept.items())
+        if left < sum(counts.values()):
+            total = sum(mask.numel() for mask in kept.values())
+            raise UnreachableSparsity(target, 1 - left / total, "an output has too few weights")
+        return kept
+
+    def left_by(self, pattern: Pattern) -> int:
+        """Return how many weights a pattern leaves.
+
+        Raises:
+            Skip: it fits no layer.
+        """
+        return patterns.left_by(self._model, pattern)
+
+    def misfits(self, pattern: Pattern) -> dict[str, str]:
+        """Return why a pattern does not fit, for the tensors that it leaves whole."""
+        return patterns.misfits(self._model, pattern)
+
+    def select_pattern(self, scores: Scores, pattern: Pattern) -> Kept:
+        """Return the masks of the largest scores in each block of a pattern.
+
+        Among equal scores, earlier positions are kept. Of weights that were removed earlier, none
+        returns. Tensors that the pattern does not fit stay as they are.
+
+        Raises:
+            ScoreError: a score is missing, has another shape, or is not finite where alive.
+        """
+        rankable = {name: self._rankable(name, scores, 0.0) for name in self._alive}
+        chosen = patterns.best(self._model, pattern, rankable)
+        return {name: chosen.get(name, alive) & alive for name, alive in self._alive.items()}
+
+    def _selected(
+        self, rankable: Scores, counts: Mapping[tuple[str, ...], int], scope: Scope
+    ) -> Kept:
+        """Keep a given number of weights in each group of tensors."""
+        if isinstance(scope, PerOutput):
+            return self._largest_of_outputs(rankable, counts)
+        return self._largest(rankable, counts)
 
     def _counts(self, scope: Scope, sparsity: float) -> dict[tuple[str, ...], int]:
         """Return how many weights to keep of all tensors together, or of each."""
@@ -137,9 +180,8 @@ class Weights:
             counts = self._counts(scope, removed / total)
             fewest = {names: self._fewest(names, floor) for names in counts}
             # A tensor may have lost more than its share, and keeps its floor.
-            chosen = self._largest(
-                rankable, {names: max(count, fewest[names]) for names, count in counts.items()}
-            )
+            at_least = {names: max(count, fewest[names]) for names, count in counts.items()}
+            chosen = self._selected(rankable, at_least, scope)
             return {name: mask & self._alive[name] for name, mask in chosen.items()}
 
         def is_allowed(removed: int) -> bool:
@@ -285,6 +327,25 @@ class Weights:
             flat = torch.cat([rankable[name].flatten() for name in names])
             parts = _top(flat, count).split([self._alive[name].numel() for name in names])
             kept |= {n: part.view_as(self._alive[n]) for n, part in zip(names, parts, strict=True)}
+        return kept
+
+    def _largest_of_outputs(self, rankable: Scores, counts: Mapping[tuple[str, ...], int]) -> Kept:
+        """Keep a given number of weights in each tensor, and as many in each of its outputs."""
+        matrices = weight_matrices(self._model)
+        kept: Kept = {}
+        for names, count in counts.items():
+            if len(names) > 1:
+                raise ScoreError("PerOutput(...) takes a distribution with a number for each layer")
+            (name,) = names
+            unfolded = matrices[name].unfolded(rankable[name])
+            rows = unfolded.flatten(2).flatten(0, 1)
+            # The best of all rows come first, then the second best, and so on.
+            order = rows.argsort(dim=1, descending=True, stable=True)
+            ranks = order.argsort(dim=1)
+            whole, more = divmod(count, len(rows))
+            mask = ranks < whole
+            mask[ranks == whole] = _top(rows[ranks == whole], more)
+            kept[name] = matrices[name].folded(mask, tuple(rankable[name].shape))
         return kept
 
     def _check_reachable(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from harness.pruning.network_costs import NetworkCosts
 from harness.scoring import scoring_mode
 from harness.spec import Plan
 from harness.task import Task
-from harness.units import BudgetedUnits, Limit, Units
+from harness.units import BudgetedUnits, Limit, Pattern, PatternedUnits, Units
 
 
 class Budgeting:
@@ -34,6 +35,7 @@ class Budgeting:
         self._budget = plan.spec.budget
         self._sparsity = plan.spec.sparsity
         self._floor = plan.conditions.floor
+        self._takes_sparsity = plan.pruner.arguments.get("prunes", True)
         self._is_shuffled = plan.conditions.masks == "shuffled"
         self._report = report
 
@@ -77,6 +79,39 @@ class Budgeting:
             )
         cost, dense = self.costs.of(kind, name), self.costs.dense(kind)
         return lambda target: Limit(kind, cost, (1 - target) * dense)
+
+    def sparsity_of(self, pattern: Pattern, units: Units, name: str, dense: int) -> float:
+        """Return the sparsity that follows from a pattern.
+
+        Args:
+            pattern: what remains.
+            units: what is pruned.
+            name: their registered name.
+            dense: the prunable weights of the dense network.
+
+        Raises:
+            Skip: the units have no patterns, the pattern fits no layer, or the run has a budget or
+                a minimum density that it does not keep.
+        """
+        if not isinstance(units, PatternedUnits):
+            raise Skip(f"{name} have no patterns such as {pattern}")
+        if self._budget is not None:
+            raise Skip(f"the pattern {pattern} keeps no budget, and this run has {self._budget}")
+        if self._floor > pattern.n / pattern.m:
+            raise Skip(f"floor={self._floor:g} protects more of a layer than {pattern} leaves")
+        return 1 - units.left_by(pattern) / dense
+
+    def requested(self, events: Iterable[Mapping[str, Any]]) -> tuple[float, str | None]:
+        """Return the requested weight sparsity, and the pattern from which it follows, if any.
+
+        Args:
+            events: all that the run has done.
+        """
+        if not self._takes_sparsity:
+            for event in reversed([*events]):
+                if "pattern" in event:
+                    return event["target"], event["pattern"]
+        return self._sparsity, None
 
     def share(self, units: Units, name: str, kind: str) -> float:
         """Return a cost of the network as a fraction of the dense network's."""

@@ -39,9 +39,10 @@ from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.training.evaluation import evaluate
+from harness.training.masked_forward import MaskedForward
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import ScoreError, Units
+from harness.units import Pattern, PatternedUnits, ScoreError, Units
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -85,6 +86,7 @@ class Engine:
         self._report = report
         self._steps_per_epoch = trainer.task.steps_per_epoch
         self._dense_shapes = dense_shapes(trainer.model)
+        self._dense = sum(math.prod(shape) for shape in self._dense_shapes.values())
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
         costs = NetworkCosts(
@@ -169,9 +171,10 @@ class Engine:
         while trainer.position < end and not fired:
             save_if_due(to_continue)
             self._require_budget()
-            trainer.step(operation.penalty, after_backward)
+            trainer.step(operation.penalty, after_backward, operation.masked)
             if self._epoch_ends:
-                epoch = self._after_epoch(trainer.mean_loss())
+                with MaskedForward(trainer.model, operation.masked):
+                    epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
                 if until is not None:
                     reading = until.after_epoch(self._shown_to(until))
@@ -239,14 +242,19 @@ class Engine:
             self._measure_kernel()
         budgeting, units = self.budgeting, self._units_of(operation.units)
         kind = operation.of or budgeting.kind
+        scope = operation.scope or _global_threshold
+        pattern = scope if isinstance(scope, Pattern) else None
+        targets = operation.targets
+        if pattern is not None:
+            targets = [budgeting.sparsity_of(pattern, units, operation.units_name, self._dense)]
         with self._meter.instrument():
             before = self._account(units)
         try:
             event, scored = self._events.prune(
                 units,
                 operation.criterion,
-                operation.targets,
-                operation.scope or _global_threshold,
+                targets,
+                scope,
                 seed,
                 budgeting.limiter(units, operation.units_name, kind),
             )
@@ -260,12 +268,15 @@ class Engine:
             if self._kernel is not None:
                 event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
             sparsity = weight_sparsity(self.layers())
-            asked, reached = operation.targets[-1], sparsity
+            asked, reached = targets[-1], sparsity
             if kind is not None:
                 asked = round(1 - asked, 12)
                 reached = budgeting.share(units, operation.units_name, kind)
             after = self._account(units)
-            self._require_removed(operation.targets[-1], kind, after)
+            misfits: Mapping[str, str] = {}
+            if pattern is not None and isinstance(units, PatternedUnits):
+                misfits = units.misfits(pattern)
+            self._require_removed(targets[-1], kind, after)
             event["receipt"] = receipt(
                 units,
                 before,
@@ -274,6 +285,7 @@ class Engine:
                 reached=reached,
                 scored=scored,
                 frozen=event.get("frozen", ()),
+                misfits=misfits,
                 floor=self._plan.conditions.floor,
                 rounding=budgeting.rounding,
             )
@@ -284,8 +296,9 @@ class Engine:
             self._report(f"  {line}")
         return Pruned(sparsity), {
             "units": operation.units_name,
-            "target": operation.targets[-1],
+            "target": targets[-1],
             **({} if kind is None else {"target_of": kind}),
+            **({} if pattern is None else {"pattern": str(pattern)}),
             "sparsity": sparsity,
             **event,
         }
@@ -300,8 +313,7 @@ class Engine:
         Raises:
             RunFailed: it has, although something should have been removed.
         """
-        dense = sum(math.prod(shape) for shape in self._dense_shapes.values())
-        if target > 0 and after.weights == dense:
+        if target > 0 and after.weights == self._dense:
             raise RunFailed(
                 f"pruning removed nothing, although {target:.4g} of the {kind or 'weights'} "
                 "should have been removed"

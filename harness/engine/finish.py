@@ -74,7 +74,7 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop, measure: M
         status,
         reason,
         quality=quality,
-        sparsity=_sparsity(plan, finished.engine),
+        sparsity=_sparsity(finished),
         cost=_cost(costs, final, trainer),
         events=[entry.event for entry in finished.journal.entries],
         provenance=_provenance(finished),
@@ -166,15 +166,19 @@ def is_collapsed(outputs: Tensor) -> bool:
     return bool(spread.max() <= 8 * torch.finfo(outputs.dtype).eps * rows.abs().max())
 
 
-def _sparsity(plan: Plan, engine: Engine) -> Sparsity:
-    counts, trainer = engine.layers(), engine.trainer
+def _sparsity(finished: Finished) -> Sparsity:
+    engine, trainer = finished.engine, finished.engine.trainer
+    counts = engine.layers()
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
     working = sum(int(mask.sum()) for mask in effective.values())
     budget = engine.budgeting.reached(trainer.units)
+    events = (entry.event for entry in finished.journal.entries)
+    requested, pattern = engine.budgeting.requested(events)
     return {
-        "requested": plan.spec.sparsity,
+        "requested": requested,
         **({} if budget is None else {"budget": budget}),
+        **({} if pattern is None else {"pattern": pattern}),
         "weights": weight_sparsity(counts),
         "nodes": next((n for u in trainer.units.values() if (n := u.nodes()) is not None), None),
         "effective": 1 - working / sum(layer["weights"] for layer in counts),

@@ -146,7 +146,7 @@ def _run(
             if pruning is not None:
                 engine.budgeting.require_reachable(pruning, trainer.model, task)
         program(Run(plan.spec, epochs, steps, replay, sparsity))
-        _check(plan, replay, engine)
+        _check(plan, replay, engine, journal)
         replay.save()
     except Diverged as error:
         diverged = str(error)
@@ -160,7 +160,7 @@ def _run(
     return assemble(finished, registry.plugins, stop, measure)
 
 
-def _check(plan: Plan, replay: Replay, engine: Engine) -> None:
+def _check(plan: Plan, replay: Replay, engine: Engine, journal: Journal) -> None:
     """Check that a method replayed its journal, used its budget and reached its sparsity.
 
     Raises:
@@ -184,10 +184,11 @@ def _check(plan: Plan, replay: Replay, engine: Engine) -> None:
         return
     counts = engine.layers()
     one_weight = 1 / sum(layer["weights"] for layer in counts)
-    gap = weight_sparsity(counts) - plan.spec.sparsity
+    requested, _ = engine.budgeting.requested(entry.event for entry in journal.entries)
+    gap = weight_sparsity(counts) - requested
     exact = all(units.exact for units in trainer.units.values())
     if gap < -one_weight or (exact and gap > one_weight):
         raise RunFailed(
             f"{plan.spec.pruner} removed {weight_sparsity(counts):.6f} of the weights; "
-            f"it was asked to remove {plan.spec.sparsity:.6f}"
+            f"it was asked to remove {requested:.6f}"
         )

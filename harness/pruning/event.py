@@ -21,13 +21,22 @@ from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
-from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
+from harness.scoring import (
+    Criterion,
+    Reconstructing,
+    Scores,
+    Scoring,
+    magnitudes,
+    scoring_mode,
+)
 from harness.task import Batch, Task
 from harness.training.trainer import Trainer
 from harness.units import (
     BudgetedUnits,
     Kept,
     Limit,
+    Pattern,
+    PatternedUnits,
     Scope,
     ScoreError,
     Units,
@@ -83,7 +92,7 @@ class PruningEvents:
         units: Units,
         criterion: Criterion | Scores,
         targets: Sequence[float],
-        scope: Scope,
+        scope: Scope | Pattern,
         seed: int,
         limiter: Limiter = no_limit,
     ) -> Outcome:
@@ -93,13 +102,14 @@ class PruningEvents:
             units: what is removed.
             criterion: scores the units again for each target; or scores watched in training.
             targets: weight sparsities, or fractions of a cost to remove; non-decreasing.
-            scope: how a target is distributed over the tensors.
+            scope: how a target is distributed over the tensors; or what remains of each.
             seed: of the event's random numbers.
             limiter: gives what the network may cost for each target.
         """
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
         whole: set[str] = set()
         scored: set[str] = set()
+        values: dict[str, Tensor] = {}
         with scoring_mode(trainer.model, self._batch_statistics):
             with self.instrument():
                 flow_before = self._gradient_flow()
@@ -109,8 +119,11 @@ class PruningEvents:
                 )
                 whole |= stay
                 if self.conditions.masks == "shuffled":
-                    kept = units.shuffled(kept, generator)
+                    kept = _shuffled(units, kept, scope, generator)
+                if isinstance(criterion, Reconstructing):
+                    values = self._remaining(units, criterion, kept, generator)
                 units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
+                self._give(values, kept)
             with self.instrument():
                 flow_after = self._gradient_flow()
                 kept_sha256 = digest(units.state())
@@ -122,6 +135,7 @@ class PruningEvents:
                 "statistics": self.conditions.statistics,
             },
             **({"frozen": sorted(whole)} if whole else {}),
+            **({"values_sha256": digest(values)} if values else {}),
         }
         return Outcome(event, scored)
 
@@ -130,7 +144,7 @@ class PruningEvents:
         units: Units,
         criterion: Criterion | Scores,
         target: float,
-        scope: Scope,
+        scope: Scope | Pattern,
         generator: torch.Generator,
         limiter: Limiter = no_limit,
     ) -> Selection:
@@ -164,9 +178,17 @@ class PruningEvents:
         return Selection(kept, frozen, set(scores))
 
     def _selected(
-        self, units: Units, scores: Scores, target: float, scope: Scope, limit: Limit | None
+        self,
+        units: Units,
+        scores: Scores,
+        target: float,
+        scope: Scope | Pattern,
+        limit: Limit | None,
     ) -> Kept:
         floor, rounding = self.conditions.floor, self.conditions.rounding
+        if isinstance(scope, Pattern):
+            assert isinstance(units, PatternedUnits)
+            return units.select_pattern(scores, scope)
         if limit is None and rounding == 1:
             return units.select(scores, target, scope, floor)
         assert isinstance(units, BudgetedUnits)
@@ -194,6 +216,14 @@ class PruningEvents:
         self, units: Units, criterion: Criterion, generator: torch.Generator
     ) -> tuple[Scores, set[str]]:
         """Return a criterion's scores, and the frozen variables that it cannot rank."""
+        with self._shown_to(criterion, units, generator) as scoring:
+            return criterion(scoring), scoring.without_gradient
+
+    @contextmanager
+    def _shown_to(
+        self, criterion: Criterion, units: Units, generator: torch.Generator
+    ) -> Iterator[Scoring]:
+        """Yield what a criterion sees, and check that it changes nothing."""
         model, optimiser = self.trainer.model, self.trainer.optimiser
 
         def who() -> str:
@@ -205,11 +235,53 @@ class PruningEvents:
             scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
         ):
             try:
-                return criterion(scoring), scoring.without_gradient
+                yield scoring
             except (RuntimeError, NotImplementedError) as error:
                 if (needed := _not_differentiable(error)) is None:
                     raise
                 raise Skip(f"its criterion {place(criterion)} {needed}") from error
+
+    def _remaining(
+        self, units: Units, criterion: Reconstructing, kept: Kept, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return a criterion's new values of the weights that remain.
+
+        Raises:
+            ScoreError: one is of another shape than its weight, or not a number.
+        """
+        with self._shown_to(criterion, units, generator) as scoring:
+            values = criterion.remaining(scoring, kept)
+        for name, value in values.items():
+            if name not in kept or value.shape != kept[name].shape:
+                raise ScoreError(
+                    f"the criterion returned values of shape {tuple(value.shape)} for {name!r}, "
+                    f"which is no weight of this shape: {place(criterion)}"
+                )
+            if not value[kept[name]].isfinite().all():
+                raise ScoreError(
+                    f"the criterion gave {name!r} a value that is not a finite number: "
+                    f"{place(criterion)}"
+                )
+        return values
+
+    @torch.no_grad()
+    def _give(self, values: Mapping[str, Tensor], kept: Kept) -> None:
+        """Give new values to the weights that remain."""
+        weights = prunable_weights(self.trainer.model)
+        for name, value in values.items():
+            weights[name].copy_(value.detach()).masked_fill_(~kept[name], 0)
+
+
+def _shuffled(units: Units, kept: Kept, scope: Scope | Pattern, generator: torch.Generator) -> Kept:
+    """Return a random selection of as many variables in each tensor, or block of a pattern."""
+    if not isinstance(scope, Pattern):
+        return units.shuffled(kept, generator)
+    assert isinstance(units, PatternedUnits)
+    scores = {
+        name: torch.rand(mask.shape, generator=generator).to(mask.device)
+        for name, mask in kept.items()
+    }
+    return units.select_pattern(scores, scope)
 
 
 _COMPLAINTS: Sequence[tuple[str, str]] = (

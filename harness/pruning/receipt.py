@@ -41,6 +41,7 @@ def receipt(
     reached: float,
     scored: Collection[str],
     frozen: Collection[str],
+    misfits: Mapping[str, str],
     floor: float,
     rounding: int,
 ) -> Receipt:
@@ -54,6 +55,7 @@ def receipt(
         reached: the same as it is now.
         scored: the tensors that the criterion scored.
         frozen: the tensors that it could not rank.
+        misfits: why the pattern does not fit, by the tensors that it leaves whole.
         floor: the minimum density.
         rounding: the number of which all numbers of channels are multiples.
     """
@@ -69,6 +71,7 @@ def receipt(
     assert after.macs is not None
     reasons = units.why_whole(scored, floor, rounding)
     reasons |= {name: FROZEN for name in frozen if name in reasons}
+    reasons |= {name: why for name, why in misfits.items() if name in reasons}
     narrow = {
         name: [left, dense]
         for name, (left, dense) in units.sizes().items()

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from harness.errors import Diverged, RunFailed, place
 from harness.initial_network import InitialNetwork
-from harness.operations import Penalty
+from harness.operations import Masked, Penalty
 from harness.seeds import derive
 from harness.task import Batch, Task
+from harness.training.masked_forward import MaskedForward
 from harness.training.optimization import build_optimiser, build_schedule
 from harness.training.precision import FLOAT32, Precision
 from harness.units import Kept, Units, all_masks
@@ -88,24 +89,34 @@ class Trainer:
         return all_masks(self.units.values())
 
     def step(
-        self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
+        self,
+        penalty: Penalty | None = None,
+        after_backward: AfterBackward | None = None,
+        masked: Masked | None = None,
     ) -> None:
         """Take one optimizer step."""
         self._seed_step()
-        batch = self.stream.next(self.model)
-        self._set_rate()
-        self.model.train()
-        loss = update(
-            self.task,
-            self.model,
-            self.optimiser,
-            tuple(self.units.values()),
-            batch,
-            self._clip,
-            penalty,
-            after_backward,
-            self._precision,
-        )
+        with MaskedForward(self.model, masked) as forward:
+
+            def gradients_are_there(model: nn.Module) -> None:
+                if after_backward is not None:
+                    after_backward(model)
+                forward.pass_through()
+
+            batch = self.stream.next(self.model)
+            self._set_rate()
+            self.model.train()
+            loss = update(
+                self.task,
+                self.model,
+                self.optimiser,
+                tuple(self.units.values()),
+                batch,
+                self._clip,
+                penalty,
+                gradients_are_there,
+                self._precision,
+            )
         self._loss_sum += loss
         self._loss_count += 1
         self.position += 1
