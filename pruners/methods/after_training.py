@@ -6,18 +6,19 @@ They prune after half of the budget, where the originals train to the end and th
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from harness.errors import RequestError
 from harness.registry import pruner
-from harness.run import Run
-from pruners import criteria
+from harness.run import Pattern, Run
+from pruners import activations, criteria
 from pruners.channels.criteria import (
     filter_magnitude,
     filter_norm,
     relative_filter_magnitude,
 )
 from pruners.channels.units import Channels
-from pruners.distributions import per_layer
+from pruners.distributions import PerOutput, per_layer
 from pruners.schedules import geometric_steps
 from pruners.training import L1, Taylor, norm_scales, norms_and_head
 from pruners.weights import Weights
@@ -69,6 +70,119 @@ def efficient_convnets(run: Run) -> None:
     """
     run.train(epochs=run.budget // 2)
     run.prune(Channels, filter_norm, run.sparsity, scope=per_layer)
+    run.train()
+
+
+@pruner(
+    "wanda",
+    title="Wanda",
+    when="after",
+    needs=["activations"],
+    paper="arXiv:2306.11695",
+    limits={"moment": "(0, 1]"},
+)
+def wanda(run: Run, *, moment: float = 0.5) -> None:
+    """Remove the weights that add least to their outputs, from every output the same number.
+
+    Score: ``|w| |x|``, where ``|x|`` is the norm of the weight's input over the scoring batches,
+    compared within each output (a row of ``W``, a filter). Wanda, Sun et al. 2024,
+    arXiv:2306.11695.
+
+    Deviations: the original does not train afterwards, as with ``moment=1``; it prunes one layer
+    after the other, with inputs from the layers pruned before, where all inputs here are those of
+    the dense network; it takes 128 sequences of text.
+
+    Args:
+        run: the run.
+        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+    """
+    _train_before(run, moment)
+    run.prune(Weights, activations.wanda, run.sparsity, scope=PerOutput())
+    run.train()
+
+
+@pruner(
+    "ria",
+    title="RIA",
+    when="after",
+    needs=["activations"],
+    paper="openreview.net/forum?id=Tr0lPx9woF",
+    limits={"moment": "(0, 1]", "power": "[0, inf)"},
+)
+def ria(run: Run, *, moment: float = 0.5, power: float = 0.5) -> None:
+    """Remove the weights that matter least relative to the others of their output and their input.
+
+    Score: ``(|w| / sum |W_row| + |w| / sum |W_column|) |x|^a``, with the norm ``|x|`` of ``wanda``,
+    compared within each layer. RIA, Zhang et al. 2024, openreview.net/forum?id=Tr0lPx9woF.
+
+    Deviations: those of ``wanda``.
+
+    Args:
+        run: the run.
+        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+        power: of the norms of inputs, ``a``.
+    """
+    _train_before(run, moment)
+    run.prune(Weights, partial(activations.ria, power=power), run.sparsity, scope=per_layer)
+    run.train()
+
+
+@pruner(
+    "sparsegpt",
+    title="SparseGPT",
+    when="after",
+    needs=["activations"],
+    paper="arXiv:2301.00774",
+    limits={"moment": "(0, 1]", "damping": "(0, inf)"},
+)
+def sparsegpt(run: Run, *, moment: float = 0.5, damping: float = 0.01) -> None:
+    """Remove weights where the others of their output can make up for them, and let them do so.
+
+    Score: ``w^2 / u^2``, with ``u`` on the diagonal of the upper Cholesky factor ``U`` of the
+    inverse of ``X X^T``, compared within each layer. Then, input by input, the removal is
+    compensated at later inputs: ``w_later -= (w / u) U_later``. SparseGPT, Frantar and Alistarh
+    2023, arXiv:2301.00774.
+
+    Deviations: those of ``wanda``; and the weights of a layer are selected all at once, where the
+    original selects 128 inputs at a time, after the compensation for those before.
+
+    Args:
+        run: the run.
+        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+        damping: what is added to the diagonal of ``X X^T``, as a share of its mean.
+    """
+    _train_before(run, moment)
+    run.prune(Weights, activations.SparseGPT(damping), run.sparsity, scope=per_layer)
+    run.train()
+
+
+@pruner(
+    "nm_magnitude",
+    title="N:M magnitude",
+    when="after",
+    paper="arXiv:2104.08378",
+    prunes=False,
+    limits={"n": "[1, inf)", "m": "[2, inf)", "moment": "(0, 1]"},
+)
+def nm_magnitude(run: Run, *, n: int = 2, m: int = 4, moment: float = 0.5) -> None:
+    """Keep the ``n`` largest of every ``m`` consecutive inputs of an output, and train on.
+
+    The pattern of sparse matrix units, 2:4, is the default. The sparsity follows from the pattern
+    and cannot be requested: 2:4 removes half of each layer that it fits. Layers with fewer than
+    ``m`` inputs, and embeddings, stay whole. Score: ``|w|``. Mishra et al. 2021, arXiv:2104.08378
+    (ASP).
+
+    Deviation: the original trains to the end, prunes, and repeats the whole training.
+
+    Args:
+        run: the run.
+        n: how many of the inputs of a block remain.
+        m: the inputs of a block.
+        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+    """
+    pattern = Pattern(n, m)
+    _train_before(run, moment)
+    run.prune(Weights, criteria.magnitude, pattern)
     run.train()
 
 
@@ -150,3 +264,8 @@ def _ticks_for(sparsity: float, ratio: float) -> int:
     if ratio >= 1:
         raise RequestError(f"ratio={ratio:g} is not below 1, as in ratio=0.005")
     return max(1, math.ceil(math.log(1 - sparsity) / math.log(1 - ratio)))
+
+
+def _train_before(run: Run, moment: float) -> None:
+    """Train for a share of the budget, in whole epochs."""
+    run.train(epochs=math.floor(moment * run.budget + 1e-9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from harness.prunable import prunable_weights
 
 
 def inputs_of(model: nn.Module, *batches: Tensor) -> LayerInputs:
-    return LayerInputs(model.eval(), [lambda batch=batch: model(batch) for batch in batches])
+    return LayerInputs(model.eval(), [partial(model, batch) for batch in batches])
 
 
 def drawn(*shape: int) -> Tensor:
@@ -143,10 +144,10 @@ def test_a_layer_used_twice_has_the_inputs_of_both() -> None:
     torch.testing.assert_close(inputs.products("0.weight")[0], rows.T @ rows)
 
 
-@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
-def test_a_cell_reads_its_input_and_its_state(kind: type[nn.RNNCellBase]) -> None:
-    cell, x, h = kind(3, 2), drawn(4, 3), drawn(4, 2, 1).squeeze(-1)
-    state = (h, h) if kind is nn.LSTMCell else h
+@pytest.mark.parametrize("cell", [nn.LSTMCell(3, 2), nn.GRUCell(3, 2), nn.RNNCell(3, 2)], ids=str)
+def test_a_cell_reads_its_input_and_its_state(cell: nn.RNNCellBase) -> None:
+    x, h = drawn(4, 3), drawn(4, 2, 1).squeeze(-1)
+    state = (h, h) if isinstance(cell, nn.LSTMCell) else h
     inputs = LayerInputs(cell, [lambda: cell(x, state)])
     torch.testing.assert_close(inputs.products("weight_ih")[0], x.T @ x)
     torch.testing.assert_close(inputs.products("weight_hh")[0], h.T @ h)

@@ -1,0 +1,115 @@
+"""How to prune by what layers read: criteria that look at activations.
+
+``x`` is the input of a weight ``w`` in the scoring batches, and ``|x|`` the norm of all its values
+(`harness.layer_inputs.LayerInputs`). The weight of a layer is taken as a matrix ``W`` of outputs by
+inputs; a convolution has an input for each position of its kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.scoring import Scores, Scoring
+from harness.units import Kept
+
+
+def wanda(scoring: Scoring) -> Scores:
+    """Score by ``|w| |x|``, the norm of what a weight adds to its output.
+
+    Wanda, Sun et al. 2024, arXiv:2306.11695.
+    """
+    squares = scoring.inputs.squares()
+    return {name: w.detach().abs() * squares[name].sqrt() for name, w in scoring.variables.items()}
+
+
+def ria(scoring: Scoring, power: float = 0.5) -> Scores:
+    """Score by ``(|w| / sum |W_row| + |w| / sum |W_column|) |x|^power``.
+
+    A weight counts relative to the others of its output and of its input. RIA, Zhang et al. 2024,
+    openreview.net/forum?id=Tr0lPx9woF.
+
+    Args:
+        scoring: the network.
+        power: of the norms of inputs, ``a`` in the paper.
+    """
+    squares, scores = scoring.inputs.squares(), {}
+    for name, variable in scoring.variables.items():
+        matrix, shape = scoring.inputs.matrices[name], tuple(variable.shape)
+        size = matrix.unfolded(variable.detach().abs()).flatten(2)
+        tiny = torch.finfo(size.dtype).tiny
+        columns, rows = (size.sum(side, keepdim=True).clamp_min(tiny) for side in (1, 2))
+        relative = size / rows + size / columns
+        scores[name] = matrix.folded(relative, shape) * squares[name].pow(power / 2)
+    return scores
+
+
+@dataclass(frozen=True)
+class SparseGPT:
+    """Scores by the error that remains after the other weights have made up for the removal.
+
+    ``w^2 / u^2`` is the squared error of a layer's outputs if a weight is removed and those at
+    later inputs of the same output are changed to compensate. ``u`` is the weight's entry on the
+    diagonal of the upper Cholesky factor ``U`` of the inverse of ``H = X X^T``, dampened. Then
+    `remaining` gives these changes, input by input: ``w_later -= (w / u) U_later``. SparseGPT,
+    Frantar and Alistarh 2023, arXiv:2301.00774.
+
+    Words of an embedding are never read together, so its weights cannot make up for each other.
+
+    Args:
+        damping: what is added to the diagonal of ``H``, as a share of its mean.
+        block: inputs whose changes are added up before later ones get them, for speed.
+    """
+
+    damping: float = 0.01
+    block: int = 128
+
+    def __call__(self, scoring: Scoring) -> Scores:
+        """Return the errors."""
+        scores: Scores = {}
+        for name, variable in scoring.variables.items():
+            matrix = scoring.inputs.matrices[name]
+            rows = matrix.unfolded(variable.detach().double()).flatten(2)
+            if matrix.is_lookup:
+                counts = matrix.unfolded(scoring.inputs.squares()[name].double()).flatten(2)
+                errors = rows.square() * (counts + self.damping * counts.mean())
+            else:
+                factor, unread = self._factor(scoring, name)
+                u = factor.diagonal(dim1=1, dim2=2)
+                errors = (rows / u.unsqueeze(1)).square().masked_fill(unread.unsqueeze(1), 0)
+            scores[name] = matrix.folded(errors, tuple(variable.shape))
+        return scores
+
+    def remaining(self, scoring: Scoring, kept: Kept) -> dict[str, Tensor]:
+        """Return the weights that make up for the others."""
+        values: dict[str, Tensor] = {}
+        for name, variable in scoring.variables.items():
+            matrix = scoring.inputs.matrices[name]
+            if matrix.is_lookup:
+                continue
+            rows = matrix.unfolded(variable.detach().double()).flatten(2).clone()
+            removed = ~matrix.unfolded(kept[name]).flatten(2)
+            factor, _ = self._factor(scoring, name)
+            inputs = rows.shape[2]
+            for start in range(0, inputs, self.block):
+                end = min(start + self.block, inputs)
+                errors = torch.zeros_like(rows[:, :, start:end])
+                for place in range(start, end):
+                    error = rows[:, :, place] * removed[:, :, place] / factor[:, None, place, place]
+                    rows[:, :, place:end] -= error[:, :, None] * factor[:, None, place, place:end]
+                    errors[:, :, place - start] = error
+                rows[:, :, end:] -= errors @ factor[:, start:end, end:]
+            values[name] = matrix.folded(rows, tuple(variable.shape)).to(variable.dtype)
+        return values
+
+    def _factor(self, scoring: Scoring, name: str) -> tuple[Tensor, Tensor]:
+        """Return ``U`` of a weight (groups, inputs, inputs), and which inputs are always 0."""
+        products = scoring.inputs.products(name).double()
+        diagonal = products.diagonal(dim1=1, dim2=2)
+        unread = diagonal == 0
+        diagonal.masked_fill_(unread, 1)
+        diagonal += self.damping * diagonal.mean(1, keepdim=True)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(products))
+        return torch.linalg.cholesky(inverse, upper=True), unread
