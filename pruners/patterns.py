@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from harness.errors import Skip, enumerated
+from harness.errors import Skip
 from harness.prunable import prunable_weights
 from harness.units import Kept, Pattern
 from harness.weight_matrices import WeightMatrix, weight_matrices
@@ -25,7 +25,7 @@ def misfits(model: nn.Module, pattern: Pattern) -> dict[str, str]:
         if (why := _misfit(weight, matrices[name], pattern)) is not None
     }
     if len(reasons) == len(weights):
-        because = enumerated([*dict.fromkeys(reasons.values())])
+        because = " or ".join(dict.fromkeys(reasons.values()))
         raise Skip(f"the pattern {pattern} fits no layer: all have {because}")
     return reasons
 

@@ -120,7 +120,7 @@ class Budgeting:
         return cost / self.costs.dense(kind)
 
     def require_reachable(self, pruning: Prune, model: nn.Module, task: Task) -> None:
-        """Report what the budget's kind can reach, and refuse a budget beyond.
+        """Report what the budget's kind can reach, and refuse a budget or a pattern beyond.
 
         Args:
             pruning: the first pruning of the method.
@@ -128,8 +128,12 @@ class Budgeting:
             task: what it is used for.
 
         Raises:
-            Skip: the budget is out of reach, or the units obey none of its kind.
+            Skip: the budget is out of reach, the units obey none of its kind, or the pattern fits
+                no layer.
         """
+        if isinstance(pruning.scope, Pattern):
+            units = pruning.units(model, task.forward)
+            self.sparsity_of(pruning.scope, units, pruning.units_name, 1)
         if (budget := self._budget) is None:
             return
         kind, units = budget.kind, pruning.units(model, task.forward)

@@ -139,7 +139,8 @@ def _run(
         epochs, steps = plan.recipe.epochs, task.steps_per_epoch
         program = partial(method, **plan.options)
         sparsity = engine.budgeting.sparsity
-        if plan.spec.budget is not None and not resumed:
+        has_sparsity = plan.spec.budget is None and plan.pruner.arguments.get("prunes", True)
+        if not (has_sparsity or resumed):
             pruning = first_pruning(
                 program, plan.spec, epochs, steps, max(sparsity, 0.0), engine.name_of
             )

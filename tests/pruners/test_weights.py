@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harness.prunable import prunable_weights
 from harness.scoring import Scores
 from harness.units import Kept, ScoreError, Units, UnreachableSparsity
-from pruners.distributions import number_to_keep, per_layer, whole_network
+from pruners.distributions import PerOutput, number_to_keep, per_layer, whole_network
 from pruners.weights import Weights
 
 SIZE = 20
@@ -317,3 +317,57 @@ def test_tied_weights_are_pruned_once() -> None:
     units = pruned(model, 0.5)
     assert list(units.alive()) == ["0.weight"]
     assert second.weight.count_nonzero() == 8
+
+
+# Outputs
+
+
+def test_every_output_keeps_its_largest_on_paper() -> None:
+    units: Units = Weights(network())
+    scores = scores_of(*(3, 2, 1), *(4, 5, 6), *(9, 7, 8), *(1, 1, 1), *(1, 2, 3, 4), *(8, 7, 6, 5))
+    kept = units.select(scores, 0.5, PerOutput())
+    # Six of twelve stay in the first layer: one of each output, and the two best second ones.
+    assert kept["0.weight"].int().tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [1, 0, 0]]
+    assert kept["2.weight"].int().tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=SIZE, max_size=SIZE),
+    st.floats(0, 0.9),
+    st.sampled_from([0.0, 0.05]),
+)
+def test_outputs_of_a_layer_keep_the_same_number_to_one_weight(
+    values: list[int], sparsity: float, floor: float
+) -> None:
+    units: Units = Weights(network())
+    kept = units.select(scores_of(*map(float, values)), sparsity, PerOutput(), floor)
+    for name, mask in kept.items():
+        of_outputs = mask.sum(1)
+        assert of_outputs.max() - of_outputs.min() <= 1
+        scores = scores_of(*map(float, values))[name]
+        for row, stays in zip(scores, mask, strict=True):
+            assert not stays.any() or stays.all() or row[stays].min() >= row[~stays].max()
+    counts = per_layer({name: mask.shape for name, mask in kept.items()}, sparsity)
+    assert {name: int(mask.sum()) for name, mask in kept.items()} == counts
+
+
+def test_the_inputs_of_a_transposed_convolution_come_first() -> None:
+    model = nn.ConvTranspose1d(4, 3, 2)
+    scores = {"weight": torch.rand(4, 3, 2)}
+    kept = Weights(model).select(scores, 0.5, PerOutput())["weight"]
+    assert kept.sum((0, 2)).tolist() == [4, 4, 4]
+
+
+def test_outputs_that_have_lost_too_much_cannot_keep_their_share() -> None:
+    model = network()
+    units: Units = Weights(model)
+    first = torch.tensor([[False] * 3, *[[True] * 3] * 3])
+    units.apply(model, None, [], {"0.weight": first, "2.weight": torch.ones(2, 4) > 0})
+    # Of the first layer's nine weights, three in each row, six would leave a row with one or two.
+    with pytest.raises(UnreachableSparsity, match=r"nearest that can is 0\.55: an output has too"):
+        units.select(scores_of(*range(SIZE)), 0.5, PerOutput())
+
+
+def test_outputs_need_a_number_for_each_layer() -> None:
+    with pytest.raises(ScoreError, match=r"PerOutput\(\.\.\.\) takes a distribution with a number"):
+        Weights(network()).select(scores_of(*range(SIZE)), 0.5, PerOutput(whole_network))
