@@ -31,7 +31,7 @@ from tests.helpers.disk import (
 )
 from tests.helpers.workbench import WATCHING, Workbench
 
-METHODS = ("earlycrop_u", "ltr", "watching", "cutting")
+METHODS = ("earlycrop_u", "ltr", "sparsegpt", "sr_ste", "watching", "cutting")
 
 
 @pytest.fixture
