@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +16,10 @@ from harness.errors import Skip
 from harness.prunable import prunable_weights
 from harness.weight_matrices import WeightMatrix, weight_matrices
 
-_ELEMENTS_AT_ONCE = 2**24
+_PATCHES_AT_ONCE = 2**24
 """Entries of patches that exist at a time: 64 MiB in single precision."""
+_PRODUCTS_AT_ONCE = 2**26
+"""Entries of all products that exist at a time, unless one weight has more: 256 MiB."""
 
 
 class LayerInputs:
@@ -39,16 +41,20 @@ class LayerInputs:
         self.matrices = weight_matrices(model)
         """How each weight is laid out, by name."""
 
-    def squares(self) -> dict[str, Tensor]:
+    def squares(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return for each weight a tensor of its shape: the sum of the squares of its inputs.
 
         The sum runs over all samples, places, time steps and uses. It is the diagonal of
         ``X X^T``, for each entry of the weight that of the input that it is multiplied by.
 
+        Args:
+            names: of the weights; None for all.
+
         Raises:
             Skip: the input of a weight cannot be observed.
         """
-        uses = self._observed(self._weights, lambda inputs: inputs.squares())
+        wanted = self._weights if names is None else names
+        uses = self._observed(wanted, lambda inputs: inputs.squares())
         return {
             name: torch.stack(
                 [_spread(each, matrix, self._weights[name]) for matrix, each in own.items()]
@@ -56,31 +62,50 @@ class LayerInputs:
             for name, own in uses.items()
         }
 
-    def products(self, name: str) -> Tensor:
-        """Return ``X X^T`` of one weight: the products of its inputs, summed like `squares`.
+    def products(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yield ``X X^T`` of each weight: the products of its inputs, summed like `squares`.
+
+        The batches are passed through the network several times, if the products of all weights
+        would take too much memory.
 
         Args:
-            name: the weight's.
+            names: of the weights.
 
-        Returns:
-            A tensor (groups, inputs, inputs). Its inputs are the columns of the weight's matrix,
-            ``matrices[name].unfolded(weight).flatten(2)``.
+        Yields:
+            The name, and a tensor (groups, inputs, inputs). Its inputs are the columns of the
+            weight's matrix, ``matrices[name].unfolded(weight).flatten(2)``.
 
         Raises:
-            Skip: the input cannot be observed, or the weight is shared by layers of two kinds.
+            Skip: an input cannot be observed, or a weight is shared by layers of two kinds.
         """
-        uses = self._observed([name], lambda inputs: inputs.products())[name]
-        if len(uses) > 1:
-            raise Skip(
-                f"{name} is shared by an embedding and another layer, whose inputs have no "
-                "products in common"
-            )
-        return next(iter(uses.values()))
+        for together in self._in_memory(names):
+            for name, uses in self._observed(together, lambda each: each.products()).items():
+                if len(uses) > 1:
+                    raise Skip(
+                        f"{name} is shared by an embedding and another layer, whose inputs have "
+                        "no products in common"
+                    )
+                yield name, next(iter(uses.values()))
+
+    def _in_memory(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """Split weights so that the products of each part fit into memory together."""
+        part: list[str] = []
+        taken = 0
+        for name in names:
+            groups, _, inputs = self.matrices[name].unfolded(self._weights[name]).flatten(2).shape
+            size = groups * inputs**2
+            if part and taken + size > _PRODUCTS_AT_ONCE:
+                yield part
+                part, taken = [], 0
+            part.append(name)
+            taken += size
+        if part:
+            yield part
 
     def _observed(self, names: Iterable[str], moments: _Moments) -> dict[str, _Uses]:
         watched = {name: self._weights[name] for name in names}
         observer = _Observer(watched, moments)
-        for run in self._passes:
+        for run in self._passes if watched else ():
             with observer:
                 run()
         for name in watched:
@@ -162,7 +187,7 @@ class _Patches:
         of_one = max(1, self._patches(self.features[:1]).numel())
         channels = self.features.shape[1] // self.groups * self.kernel_size
         total = self.features.new_zeros(self.groups, channels, channels)
-        for samples in self.features.split(max(1, _ELEMENTS_AT_ONCE // of_one)):
+        for samples in self.features.split(max(1, _PATCHES_AT_ONCE // of_one)):
             # From (samples, channels, *places, *kernel) to (samples, *places, channels, *kernel).
             places_first = self._patches(samples).movedim(1, 1 + dimensions)
             rows = places_first.reshape(-1, self.groups, channels).transpose(0, 1)

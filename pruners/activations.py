@@ -7,6 +7,7 @@ inputs; a convolution has an input for each position of its kernel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,29 +70,25 @@ class SparseGPT:
     def __call__(self, scoring: Scoring) -> Scores:
         """Return the errors."""
         scores: Scores = {}
-        for name, variable in scoring.variables.items():
-            matrix = scoring.inputs.matrices[name]
-            rows = matrix.unfolded(variable.detach().double()).flatten(2)
-            if matrix.is_lookup:
-                counts = matrix.unfolded(scoring.inputs.squares()[name].double()).flatten(2)
-                errors = rows.square() * (counts + self.damping * counts.mean())
-            else:
-                factor, unread = self._factor(scoring, name)
-                u = factor.diagonal(dim1=1, dim2=2)
-                errors = (rows / u.unsqueeze(1)).square().masked_fill(unread.unsqueeze(1), 0)
-            scores[name] = matrix.folded(errors, tuple(variable.shape))
+        matrices, variables = scoring.inputs.matrices, scoring.variables
+        words = [name for name in variables if matrices[name].is_lookup]
+        for name, counts in scoring.inputs.squares(words).items():
+            damping = self.damping * counts.mean()
+            scores[name] = variables[name].detach().square() * (counts + damping)
+        for name, factor, unread in self._factors(scoring):
+            rows = matrices[name].unfolded(variables[name].detach().double()).flatten(2)
+            u = factor.diagonal(dim1=1, dim2=2)
+            errors = (rows / u.unsqueeze(1)).square().masked_fill(unread.unsqueeze(1), 0)
+            scores[name] = matrices[name].folded(errors, tuple(variables[name].shape))
         return scores
 
     def remaining(self, scoring: Scoring, kept: Kept) -> dict[str, Tensor]:
         """Return the weights that make up for the others."""
         values: dict[str, Tensor] = {}
-        for name, variable in scoring.variables.items():
-            matrix = scoring.inputs.matrices[name]
-            if matrix.is_lookup:
-                continue
+        for name, factor, _ in self._factors(scoring):
+            matrix, variable = scoring.inputs.matrices[name], scoring.variables[name]
             rows = matrix.unfolded(variable.detach().double()).flatten(2).clone()
             removed = ~matrix.unfolded(kept[name]).flatten(2)
-            factor, _ = self._factor(scoring, name)
             inputs = rows.shape[2]
             for start in range(0, inputs, self.block):
                 end = min(start + self.block, inputs)
@@ -104,12 +101,15 @@ class SparseGPT:
             values[name] = matrix.folded(rows, tuple(variable.shape)).to(variable.dtype)
         return values
 
-    def _factor(self, scoring: Scoring, name: str) -> tuple[Tensor, Tensor]:
-        """Return ``U`` of a weight (groups, inputs, inputs), and which inputs are always 0."""
-        products = scoring.inputs.products(name).double()
-        diagonal = products.diagonal(dim1=1, dim2=2)
-        unread = diagonal == 0
-        diagonal.masked_fill_(unread, 1)
-        diagonal += self.damping * diagonal.mean(1, keepdim=True)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(products))
-        return torch.linalg.cholesky(inverse, upper=True), unread
+    def _factors(self, scoring: Scoring) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield each weight's ``U`` (groups, inputs, inputs), and which inputs are always 0."""
+        matrices = scoring.inputs.matrices
+        multiplied = [name for name in scoring.variables if not matrices[name].is_lookup]
+        for name, products in scoring.inputs.products(multiplied):
+            dampened = products.double()
+            diagonal = dampened.diagonal(dim1=1, dim2=2)
+            unread = diagonal == 0
+            diagonal.masked_fill_(unread, 1)
+            diagonal += self.damping * diagonal.mean(1, keepdim=True)
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(dampened))
+            yield name, torch.linalg.cholesky(inverse, upper=True), unread

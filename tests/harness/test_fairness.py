@@ -49,6 +49,8 @@ from tests.helpers.workbench import Begun, Workbench
 ENTRIES = Registry().of_kind("pruner")
 PRUNERS = list(ENTRIES)
 PRUNING = [name for name, entry in ENTRIES.items() if entry.arguments.get("prunes", True)]
+PATTERNED = ["nm_magnitude", "sr_ste"]
+"""Methods whose sparsity follows from a pattern."""
 CRITERIA = [
     criteria.random,
     criteria.magnitude,
@@ -111,7 +113,7 @@ def test_a_method_gets_neither_model_nor_optimiser_nor_data(bench: Workbench) ->
     assert not [value for value in offered if isinstance(value, withheld)]
 
 
-@pytest.mark.parametrize("pruner", PRUNING)
+@pytest.mark.parametrize("pruner", [*PRUNING, *PATTERNED])
 def test_every_event_scores_with_the_same_five_batches_for_every_pruner(
     seen: Seen, bench: Workbench, pruner: str
 ) -> None:
@@ -308,6 +310,19 @@ def test_the_realised_sparsity_differs_from_the_requested_one_by_at_most_a_weigh
     assert sparsity["requested"] == asked
     assert gap >= -1 / WEIGHTS
     assert gap <= 1 / WEIGHTS or ENTRIES[pruner].arguments.get("group") == "structured"
+
+
+@pytest.mark.parametrize("pruner", PATTERNED)
+@pytest.mark.parametrize(("pattern", "left"), [((2, 4), 10 * 4 + 2 * 6), ((1, 4), 10 * 2 + 2 * 3)])
+def test_a_pattern_requests_the_sparsity_that_follows_from_it(
+    seen: Seen, pruner: str, pattern: tuple[int, int], left: int
+) -> None:
+    # The layers have six inputs for ten outputs, and ten for two: blocks of 4, 2, and 4, 4, 2.
+    n, m = pattern
+    sparsity = seen(pruner, n=str(n), m=str(m)).record["sparsity"]
+    assert sparsity["requested"] == pytest.approx(1 - left / WEIGHTS)
+    assert abs(sparsity["weights"] - sparsity["requested"]) <= 1 / WEIGHTS
+    assert sparsity["pattern"] == f"{n}:{m}"
 
 
 @pytest.mark.parametrize("realised", [0.7, 0.85])

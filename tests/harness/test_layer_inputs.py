@@ -21,6 +21,12 @@ def inputs_of(model: nn.Module, *batches: Tensor) -> LayerInputs:
     return LayerInputs(model.eval(), [partial(model, batch) for batch in batches])
 
 
+def products_of(inputs: LayerInputs, name: str) -> Tensor:
+    ((own, products),) = inputs.products([name])
+    assert own == name
+    return products
+
+
 def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
 
@@ -28,7 +34,7 @@ def drawn(*shape: int) -> Tensor:
 def require_consistent(inputs: LayerInputs, model: nn.Module) -> None:
     """Check that the squares are the diagonals of the products."""
     for name, weight in prunable_weights(model).items():
-        products, matrix = inputs.products(name), inputs.matrices[name]
+        products, matrix = products_of(inputs, name), inputs.matrices[name]
         rows = matrix.unfolded(weight).flatten(2)
         diagonal = products.diagonal(dim1=1, dim2=2).unsqueeze(1).expand(rows.shape)
         squares = inputs.squares()[name]
@@ -39,12 +45,12 @@ def test_a_linear_layer_on_paper() -> None:
     model = nn.Linear(2, 3)
     inputs = inputs_of(model, torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     assert inputs.squares()["weight"].tolist() == [[10, 5]] * 3
-    assert inputs.products("weight").tolist() == [[[10, 2], [2, 5]]]
+    assert products_of(inputs, "weight").tolist() == [[[10, 2], [2, 5]]]
 
 
 def test_further_dimensions_are_further_rows() -> None:
     model, x = nn.Linear(4, 3), drawn(5, 6, 4)
-    products = inputs_of(model, x).products("weight")
+    products = products_of(inputs_of(model, x), "weight")
     torch.testing.assert_close(products[0], x.flatten(0, 1).T @ x.flatten(0, 1))
     require_consistent(inputs_of(model, x), model)
 
@@ -54,7 +60,7 @@ def test_a_convolution_on_paper() -> None:
     inputs = inputs_of(model, torch.tensor([[[1.0, 2.0, 3.0]]]))
     # The kernel reads (0, 1), (1, 2), (2, 3) and (3, 0).
     assert inputs.squares()["weight"].tolist() == [[[14, 14]]]
-    assert inputs.products("weight").tolist() == [[[14, 8], [8, 14]]]
+    assert products_of(inputs, "weight").tolist() == [[[14, 8], [8, 14]]]
 
 
 CONVOLUTIONS: list[tuple[nn.Module, tuple[int, ...]]] = [
@@ -81,7 +87,7 @@ def test_products_of_patches_give_the_squared_norm_of_the_output(
     nn.init.zeros_(layer.bias)
     inputs = inputs_of(layer, x)
     rows = inputs.matrices["weight"].unfolded(weight).flatten(2)
-    energy = (rows @ inputs.products("weight") * rows).sum()
+    energy = (rows @ products_of(inputs, "weight") * rows).sum()
     torch.testing.assert_close(energy, layer(x).square().sum())
     require_consistent(inputs, layer)
 
@@ -101,16 +107,29 @@ def test_a_weight_alone_gives_the_norm_of_what_it_is_multiplied_by(
 
 def test_patches_are_made_a_few_samples_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = nn.Conv2d(2, 3, 2), drawn(5, 2, 4, 4)
-    whole = inputs_of(layer, x).products("weight")
-    monkeypatch.setattr("harness.layer_inputs._ELEMENTS_AT_ONCE", 2 * 2 * 9 * 4)
-    torch.testing.assert_close(inputs_of(layer, x).products("weight"), whole)
+    whole = products_of(inputs_of(layer, x), "weight")
+    monkeypatch.setattr("harness.layer_inputs._PATCHES_AT_ONCE", 2 * 2 * 9 * 4)
+    torch.testing.assert_close(products_of(inputs_of(layer, x), "weight"), whole)
+
+
+def test_the_products_of_many_weights_take_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)))
+    passes, x = [], drawn(6, 4)
+    inputs = LayerInputs(model, [lambda: passes.append(model(x))])
+    names = [*prunable_weights(model)]
+    whole = dict(inputs.products(names))
+    assert len(passes) == 1
+    monkeypatch.setattr("harness.layer_inputs._PRODUCTS_AT_ONCE", 2 * 4 * 4)
+    parts = dict(inputs.products(names))
+    assert len(passes) == 1 + 3, "two weights, two, and one"
+    assert all(torch.equal(parts[name], whole[name]) for name in names)
 
 
 def test_an_embedding_counts_its_words() -> None:
     model = nn.Embedding(4, 2)
     inputs = inputs_of(model, torch.tensor([[0, 1], [1, 3]]))
     assert inputs.squares()["weight"].tolist() == [[1, 1], [2, 2], [0, 0], [1, 1]]
-    assert inputs.products("weight")[0].tolist() == torch.tensor([1.0, 2, 0, 1]).diag().tolist()
+    assert products_of(inputs, "weight")[0].tolist() == torch.tensor([1.0, 2, 0, 1]).diag().tolist()
 
 
 class Tied(nn.Module):
@@ -134,14 +153,14 @@ def test_uses_of_a_tied_weight_are_summed() -> None:
     counts = torch.tensor([1.0, 2, 0, 0]).unsqueeze(1)
     torch.testing.assert_close(inputs.squares()["embedding.weight"], counts + read)
     with pytest.raises(Skip, match=r"embedding\.weight is shared by an embedding and another"):
-        inputs.products("embedding.weight")
+        products_of(inputs, "embedding.weight")
 
 
 def test_a_layer_used_twice_has_the_inputs_of_both() -> None:
     layer, x = nn.Linear(3, 3), drawn(4, 3)
     inputs = inputs_of(nn.Sequential(layer, layer), x)
     rows = torch.cat([x, layer(x).detach()])
-    torch.testing.assert_close(inputs.products("0.weight")[0], rows.T @ rows)
+    torch.testing.assert_close(products_of(inputs, "0.weight")[0], rows.T @ rows)
 
 
 @pytest.mark.parametrize("cell", [nn.LSTMCell(3, 2), nn.GRUCell(3, 2), nn.RNNCell(3, 2)], ids=str)
@@ -149,8 +168,8 @@ def test_a_cell_reads_its_input_and_its_state(cell: nn.RNNCellBase) -> None:
     x, h = drawn(4, 3), drawn(4, 2, 1).squeeze(-1)
     state = (h, h) if isinstance(cell, nn.LSTMCell) else h
     inputs = LayerInputs(cell, [lambda: cell(x, state)])
-    torch.testing.assert_close(inputs.products("weight_ih")[0], x.T @ x)
-    torch.testing.assert_close(inputs.products("weight_hh")[0], h.T @ h)
+    torch.testing.assert_close(products_of(inputs, "weight_ih")[0], x.T @ x)
+    torch.testing.assert_close(products_of(inputs, "weight_hh")[0], h.T @ h)
 
 
 def unrolled(layer: nn.RNNBase, sequences: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -202,7 +221,7 @@ def test_recurrent_layers_read_inputs_and_hidden_states_of_every_step(layer: nn.
         expected = unrolled(layer, sequences)
     inputs = inputs_of(layer, torch.stack(sequences, dim=0 if layer.batch_first else 1))
     for name, products in expected.items():
-        torch.testing.assert_close(inputs.products(name)[0], products)
+        torch.testing.assert_close(products_of(inputs, name)[0], products)
     require_consistent(inputs, layer)
 
 
@@ -215,7 +234,7 @@ def test_packed_sequences_end_at_their_own_steps() -> None:
     with torch.no_grad():
         expected = unrolled(layer, sequences)
     for name, products in expected.items():
-        torch.testing.assert_close(inputs.products(name)[0], products)
+        torch.testing.assert_close(products_of(inputs, name)[0], products)
 
 
 def test_the_output_projection_of_attention_reads_what_is_attended_to() -> None:
@@ -223,7 +242,7 @@ def test_the_output_projection_of_attention_reads_what_is_attended_to() -> None:
     nn.init.zeros_(layer.out_proj.bias)
     inputs = LayerInputs(layer.eval(), [lambda: layer(x, x, x)])
     x = drawn(5, 3, 4)
-    products = inputs.products("out_proj.weight")
+    products = products_of(inputs, "out_proj.weight")
     weight = layer.out_proj.weight
     torch.testing.assert_close(
         (weight @ products[0] * weight).sum(), layer(x, x, x)[0].square().sum()
@@ -247,7 +266,7 @@ def test_a_weight_is_recognised_without_its_layer() -> None:
         Unusual(lambda layer, x: F.linear(input=x, weight=layer.weight.detach())),
         drawn(4, 3),
     )
-    torch.testing.assert_close(inputs_of(model, x).products("layer.weight")[0], x.T @ x)
+    torch.testing.assert_close(products_of(inputs_of(model, x), "layer.weight")[0], x.T @ x)
 
 
 @pytest.mark.parametrize(
