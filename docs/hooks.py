@@ -158,6 +158,7 @@ def program_of(text: str, function: ast.FunctionDef | ast.ClassDef) -> Iterator[
 
 
 KINDS = {
+    "activations": "Criterion",
     "criteria": "Criterion",
     "triggers": "Trigger",
     "schedules": "Schedule",
@@ -321,6 +322,8 @@ def paper(entry: Entry) -> str:
     """Return a link to the paper of a pruner, empty if it has none."""
     text = str(entry.arguments.get("paper") or "")
     scheme, _, number = text.partition(":")
+    if text.startswith("openreview.net/"):
+        return f"[OpenReview](https://{text})"
     return f"[{text}](https://arxiv.org/abs/{number})" if scheme == "arXiv" else text
 
 

@@ -105,7 +105,8 @@ def pruner(
         group: the rows of a table that it belongs to.
         when: when it prunes, relative to training.
         needs: what its criterion takes of the network, beyond the weights.
-        prunes: False for a method that removes nothing: its sparsity is always 0.
+        prunes: False for a method that takes no sparsity: one that removes nothing, or as much as
+            follows from a pattern or another option.
         obeys_budgets: True for a method that has no sparsity and keeps a budget (``--budget``). A
             method that prunes does both.
         exceeds_budget: True for a method that by nature trains longer than the others.

@@ -142,11 +142,11 @@ def _pairing(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def _say_what_is_ignored(arguments: argparse.Namespace) -> None:
-    """Say so if a sparsity is given to a method that removes nothing."""
+    """Say so if a sparsity is given to a method that takes none."""
     if arguments.sparsity:
         pruner = Registry(arguments.plugin).find("pruner", _pairing(arguments)[1])
         if not pruner.arguments.get("prunes", True):
-            print(f"{pruner.name} removes nothing: --sparsity is ignored", file=sys.stderr)
+            print(f"{pruner.name} takes no sparsity: --sparsity is ignored", file=sys.stderr)
 
 
 def _preview(arguments: argparse.Namespace) -> int:

@@ -149,6 +149,8 @@ def _sparsity(sparsity: Sparsity) -> str:
     requested = f"{percent(sparsity['requested'])} requested"
     if (budget := sparsity.get("budget")) is not None:
         requested = f"for {percent(budget['asked'])} of the dense network's {budget['kind']}"
+    elif (pattern := sparsity.get("pattern")) is not None:
+        requested = f"from the pattern {pattern}"
     elif sparsity["weights"] > 0 and sparsity["requested"] == 0:
         requested = "no sparsity requested"
     return (

@@ -79,24 +79,24 @@ def efficient_convnets(run: Run) -> None:
     when="after",
     needs=["activations"],
     paper="arXiv:2306.11695",
-    limits={"moment": "(0, 1]"},
+    limits={"dense": "(0, 1]"},
 )
-def wanda(run: Run, *, moment: float = 0.5) -> None:
+def wanda(run: Run, *, dense: float = 0.5) -> None:
     """Remove the weights that add least to their outputs, from every output the same number.
 
     Score: ``|w| |x|``, where ``|x|`` is the norm of the weight's input over the scoring batches,
     compared within each output (a row of ``W``, a filter). Wanda, Sun et al. 2024,
     arXiv:2306.11695.
 
-    Deviations: the original does not train afterwards, as with ``moment=1``; it prunes one layer
+    Deviations: the original does not train afterwards, as with ``dense=1``; it prunes one layer
     after the other, with inputs from the layers pruned before, where all inputs here are those of
     the dense network; it takes 128 sequences of text.
 
     Args:
         run: the run.
-        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+        dense: the fraction of the budget before the pruning; 1 leaves no training afterwards.
     """
-    _train_before(run, moment)
+    _train_before(run, dense)
     run.prune(Weights, activations.wanda, run.sparsity, scope=PerOutput())
     run.train()
 
@@ -107,9 +107,9 @@ def wanda(run: Run, *, moment: float = 0.5) -> None:
     when="after",
     needs=["activations"],
     paper="openreview.net/forum?id=Tr0lPx9woF",
-    limits={"moment": "(0, 1]", "power": "[0, inf)"},
+    limits={"dense": "(0, 1]", "power": "[0, inf)"},
 )
-def ria(run: Run, *, moment: float = 0.5, power: float = 0.5) -> None:
+def ria(run: Run, *, dense: float = 0.5, power: float = 0.5) -> None:
     """Remove the weights that matter least relative to the others of their output and their input.
 
     Score: ``(|w| / sum |W_row| + |w| / sum |W_column|) |x|^a``, with the norm ``|x|`` of ``wanda``,
@@ -119,10 +119,10 @@ def ria(run: Run, *, moment: float = 0.5, power: float = 0.5) -> None:
 
     Args:
         run: the run.
-        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+        dense: the fraction of the budget before the pruning; 1 leaves no training afterwards.
         power: of the norms of inputs, ``a``.
     """
-    _train_before(run, moment)
+    _train_before(run, dense)
     run.prune(Weights, partial(activations.ria, power=power), run.sparsity, scope=per_layer)
     run.train()
 
@@ -133,9 +133,9 @@ def ria(run: Run, *, moment: float = 0.5, power: float = 0.5) -> None:
     when="after",
     needs=["activations"],
     paper="arXiv:2301.00774",
-    limits={"moment": "(0, 1]", "damping": "(0, inf)"},
+    limits={"dense": "(0, 1]", "damping": "(0, inf)"},
 )
-def sparsegpt(run: Run, *, moment: float = 0.5, damping: float = 0.01) -> None:
+def sparsegpt(run: Run, *, dense: float = 0.5, damping: float = 0.01) -> None:
     """Remove weights where the others of their output can make up for them, and let them do so.
 
     Score: ``w^2 / u^2``, with ``u`` on the diagonal of the upper Cholesky factor ``U`` of the
@@ -148,10 +148,10 @@ def sparsegpt(run: Run, *, moment: float = 0.5, damping: float = 0.01) -> None:
 
     Args:
         run: the run.
-        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+        dense: the fraction of the budget before the pruning; 1 leaves no training afterwards.
         damping: what is added to the diagonal of ``X X^T``, as a share of its mean.
     """
-    _train_before(run, moment)
+    _train_before(run, dense)
     run.prune(Weights, activations.SparseGPT(damping), run.sparsity, scope=per_layer)
     run.train()
 
@@ -162,9 +162,9 @@ def sparsegpt(run: Run, *, moment: float = 0.5, damping: float = 0.01) -> None:
     when="after",
     paper="arXiv:2104.08378",
     prunes=False,
-    limits={"n": "[1, inf)", "m": "[2, inf)", "moment": "(0, 1]"},
+    limits={"n": "[1, inf)", "m": "[2, inf)", "dense": "(0, 1]"},
 )
-def nm_magnitude(run: Run, *, n: int = 2, m: int = 4, moment: float = 0.5) -> None:
+def nm_magnitude(run: Run, *, n: int = 2, m: int = 4, dense: float = 0.5) -> None:
     """Keep the ``n`` largest of every ``m`` consecutive inputs of an output, and train on.
 
     The pattern of sparse matrix units, 2:4, is the default. The sparsity follows from the pattern
@@ -178,10 +178,10 @@ def nm_magnitude(run: Run, *, n: int = 2, m: int = 4, moment: float = 0.5) -> No
         run: the run.
         n: how many of the inputs of a block remain.
         m: the inputs of a block.
-        moment: the fraction of the budget before the pruning; 1 leaves no training afterwards.
+        dense: the fraction of the budget before the pruning; 1 leaves no training afterwards.
     """
     pattern = Pattern(n, m)
-    _train_before(run, moment)
+    _train_before(run, dense)
     run.prune(Weights, criteria.magnitude, pattern)
     run.train()
 
@@ -295,6 +295,6 @@ def _ticks_for(sparsity: float, ratio: float) -> int:
     return max(1, math.ceil(math.log(1 - sparsity) / math.log(1 - ratio)))
 
 
-def _train_before(run: Run, moment: float) -> None:
+def _train_before(run: Run, share: float) -> None:
     """Train for a share of the budget, in whole epochs."""
-    run.train(epochs=math.floor(moment * run.budget + 1e-9))
+    run.train(epochs=math.floor(share * run.budget + 1e-9))

@@ -208,7 +208,7 @@ class TestRun:
     ) -> None:
         said = command(*POINTS_RUN, "--pruner", "dense", "--sparsity", "0.5", *further)
         assert said.code == 0
-        assert said.err.startswith("dense removes nothing: --sparsity is ignored\n")
+        assert said.err.startswith("dense takes no sparsity: --sparsity is ignored\n")
 
     def test_a_request_that_cannot_be_met_leaves_nothing(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "crop_u", "--sparsity", "0.9999999")

@@ -311,11 +311,11 @@ def test_values_are_returned_and_not_written(
 
 
 @pytest.mark.parametrize("pruner", ["wanda", "ria", "sparsegpt", "nm_magnitude"])
-@pytest.mark.parametrize(("moment", "position"), [("0.5", 10), ("1", 20)])
-def test_the_moment_is_a_share_of_the_budget(
-    bench: Workbench, pruner: str, moment: str, position: int
+@pytest.mark.parametrize(("dense", "position"), [("0.5", 10), ("1", 20)])
+def test_the_network_is_dense_for_a_share_of_the_budget(
+    bench: Workbench, pruner: str, dense: str, position: int
 ) -> None:
-    record = bench.run(pruner, moment=moment)
+    record = bench.run(pruner, dense=dense)
     (pruning,) = [event for event in record["events"] if event["verb"] == "prune"]
     assert pruning["position"] == position
     assert record["cost"]["steps"] == 20

@@ -7,12 +7,14 @@ import importlib
 import pytest
 
 NAMES = {
+    "pruners.activations": "wanda ria SparseGPT",
     "pruners.criteria": "random magnitude snip grasp crop synflow hessian_gradient",
     "pruners.weights": "Weights",
     "pruners.triggers": "LazyRegime AtEpoch MaskDistance lazy_regime at_epoch mask_distance",
     "pruners.schedules": "halving_steps geometric_steps",
-    "pruners.distributions": "whole_network per_layer erdos_renyi_kernel number_to_keep",
-    "pruners.training": "L1 Taylor l1 taylor norm_scales norms_and_head",
+    "pruners.distributions": "whole_network per_layer PerOutput erdos_renyi_kernel number_to_keep",
+    "pruners.patterns": "best left_by misfits",
+    "pruners.training": "L1 SparseForward Taylor l1 taylor norm_scales norms_and_head",
     "pruners.channels": "ChannelCosts ChannelGraph ChannelGroup Gates Keep Member Rule Site "
     "UnknownOperation channel_costs compose declare_channels masked shrink trace_channels "
     "verify_shrink",

@@ -258,6 +258,8 @@ def test_what_was_reached_is_told_and_the_target_where_it_differs() -> None:
 def test_a_method_of_which_no_sparsity_was_asked() -> None:
     text = summarise(record(sparsity={**RECORD["sparsity"], "requested": 0.0}))
     assert "no sparsity requested" in text
+    from_pattern = {**RECORD["sparsity"], "requested": 0.98, "pattern": "1:50"}
+    assert "98 % of 2,000, from the pattern 1:50; " in summarise(record(sparsity=from_pattern))
 
 
 def test_a_budget_is_told_with_what_was_reached() -> None:
