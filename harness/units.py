@@ -65,14 +65,15 @@ class Pattern:
         """
         inputs = scores.shape[-1]
         padded = nn.functional.pad(scores, (0, -inputs % self.m), value=-torch.inf)
-        blocks = padded.unflatten(-1, (-1, self.m))
-        # For few entries, counting those that are better is ten times as fast as sorting.
-        better = torch.zeros_like(blocks, dtype=torch.int16)
-        for place in range(self.m):
-            other = blocks[..., place : place + 1]
-            better += other > blocks
-            better[..., place + 1 :] += other == blocks[..., place + 1 :]
-        return (better < self.n).flatten(-2)[..., :inputs]
+        # Counting those that are better is much faster than sorting. The places of a block come
+        # first, because operations along a short last dimension are slow.
+        places = padded.unflatten(-1, (-1, self.m)).movedim(-1, 0).contiguous()
+        better = torch.zeros_like(places, dtype=torch.int16)
+        for place in range(self.m - 1):
+            is_better = places[place] >= places[place + 1 :]
+            better[place + 1 :] += is_better
+            better[place] += (~is_better).sum(0, dtype=torch.int16)
+        return (better < self.n).movedim(0, -1).flatten(-2)[..., :inputs]
 
 
 class Units(Protocol):

@@ -27,8 +27,6 @@ class MaskedForward:
     def __init__(self, model: nn.Module, masked: Masked | None) -> None:
         self._model = model
         self._masked = masked
-        self._removed: dict[str, Tensor] = {}
-        """Where each weight is masked."""
         self._whole: dict[str, Tensor] = {}
         """The values of each weight without masks."""
 
@@ -36,10 +34,9 @@ class MaskedForward:
     def __enter__(self) -> Self:
         if self._masked is not None:
             weights = prunable_weights(self._model)
-            self._removed = {name: ~kept for name, kept in self._masked.masks(self._model).items()}
-            self._whole = {name: weights[name].detach().clone() for name in self._removed}
-            for name, removed in self._removed.items():
-                weights[name].data.masked_fill_(removed, 0)
+            for name, kept in self._masked.masks(self._model).items():
+                self._whole[name] = weights[name].detach().clone()
+                weights[name].data.mul_(kept)
         return self
 
     @torch.no_grad()
@@ -52,9 +49,9 @@ class MaskedForward:
         weights = prunable_weights(self._model) if self._whole else {}
         for name, whole in self._whole.items():
             weight = weights[name]
-            weight.data.copy_(whole)
             if self._masked is not None and weight.grad is not None:
-                weight.grad.add_(whole * self._removed[name], alpha=self._masked.decay)
+                weight.grad.add_(whole - weight, alpha=self._masked.decay)
+            weight.data.copy_(whole)
         self._whole = {}
 
     @torch.no_grad()

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.errors import RunFailed
+from harness.errors import RunFailed, Skip
 from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
 from harness.pruning.event import digest
 from harness.run import Pattern
 from harness.scoring import Scores, Scoring
+from harness.task import Task
 from harness.units import Kept
 from pruners.activations import SparseGPT, ria, wanda
 from pruners.distributions import PerOutput, per_layer
@@ -329,3 +330,18 @@ def test_a_criterion_without_values_has_no_hash_of_them(bench: Workbench) -> Non
     begun = bench.begin()
     begun.run.prune(Weights, magnitude, 0.5)
     assert "values_sha256" not in begun.journal.entries[-1].event
+
+
+@pytest.mark.parametrize("pruner", ["wanda", "ria", "sparsegpt"])
+def test_a_network_whose_inputs_cannot_be_observed_is_skipped(
+    bench: Workbench, pruner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores(task: Task, model: nn.Sequential, batch: tuple[Tensor, Tensor]) -> Tensor:
+        hidden, last = model[:-1](batch[0]), model.get_parameter("4.weight")
+        return nn.functional.cross_entropy(hidden @ last.T, batch[1])
+
+    monkeypatch.setattr(bench.points, "loss", scores)
+    why = r"4\.weight cannot be observed: the network multiplies by it with torch\.\w+$"
+    with pytest.raises(Skip, match=rf"^{pruner} on points: the input of {why}"):
+        bench.run(pruner)
+    assert not [*bench.folder.glob("points-*")]
