@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -96,6 +96,7 @@ class PruningEvents:
     batches: Sequence[Batch]
     conditions: Conditions
     instrument: Instrument
+    _called: set[str] = field(default_factory=set, init=False)
 
     def prune(
         self,
@@ -267,6 +268,13 @@ class PruningEvents:
         assert isinstance(units, BudgetedUnits)
         return units.select(scores, target, scope, floor, rounding=rounding, limit=limit)
 
+    def _is_first_of(self, criterion: Callable[..., object]) -> bool:
+        """Return whether a criterion has not been called before in this process."""
+        where = place(criterion)
+        is_first = where not in self._called
+        self._called.add(where)
+        return is_first
+
     @property
     def _batch_statistics(self) -> bool:
         return self.conditions.statistics == "batch"
@@ -294,7 +302,7 @@ class PruningEvents:
 
     @contextmanager
     def _shown_to(
-        self, criterion: Criterion, units: Units, generator: torch.Generator
+        self, criterion: Callable[..., object], units: Units, generator: torch.Generator
     ) -> Iterator[Scoring]:
         """Yield what a criterion sees, and check that it changes nothing."""
         model, optimiser = self.trainer.model, self.trainer.optimiser
@@ -304,7 +312,7 @@ class PruningEvents:
 
         with (
             scoring_mode(model, self._batch_statistics),
-            left_alone(model, optimiser, who, self.instrument),
+            left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
             scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
         ):
             try:
@@ -322,7 +330,7 @@ class PruningEvents:
         Raises:
             ScoreError: one is of another shape than its weight, or not a number.
         """
-        with self._shown_to(criterion, units, generator) as scoring:
+        with self._shown_to(criterion.remaining, units, generator) as scoring:
             values = criterion.remaining(scoring, kept)
         for name, value in values.items():
             if name not in kept or value.shape != kept[name].shape:
