@@ -54,12 +54,12 @@ class LayerInputs:
             Skip: the input of a weight cannot be observed.
         """
         wanted = self._weights if names is None else names
-        uses = self._observed(wanted, lambda inputs: inputs.squares())
+        observer = self._observed(_Observer(self._of(wanted), lambda inputs: inputs.squares()))
         return {
             name: torch.stack(
-                [_spread(each, matrix, self._weights[name]) for matrix, each in own.items()]
+                [_spread(each, matrix, self._weights[name]) for matrix, each in uses.items()]
             ).sum(0)
-            for name, own in uses.items()
+            for name, uses in observer.uses.items()
         }
 
     def products(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
@@ -78,14 +78,10 @@ class LayerInputs:
         Raises:
             Skip: an input cannot be observed, or a weight is shared by layers of two kinds.
         """
-        for together in self._in_memory(names):
-            for name, uses in self._observed(together, lambda each: each.products()).items():
-                if len(uses) > 1:
-                    raise Skip(
-                        f"{name} is shared by an embedding and another layer, whose inputs have "
-                        "no products in common"
-                    )
-                yield name, next(iter(uses.values()))
+        for part in self._in_memory(names):
+            observer = _Observer(self._of(part), lambda inputs: inputs.products(), self.matrices)
+            for name, uses in self._observed(observer).uses.items():
+                yield name, uses[self.matrices[name]]
 
     def _in_memory(self, names: Iterable[str]) -> Iterator[list[str]]:
         """Split weights so that the products of each part fit into memory together."""
@@ -102,17 +98,19 @@ class LayerInputs:
         if part:
             yield part
 
-    def _observed(self, names: Iterable[str], moments: _Moments) -> dict[str, _Uses]:
-        watched = {name: self._weights[name] for name in names}
-        observer = _Observer(watched, moments)
-        for run in self._passes if watched else ():
+    def _of(self, names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: self._weights[name] for name in names}
+
+    def _observed(self, observer: _Observer) -> _Observer:
+        """Pass all batches through the network, and return what was observed."""
+        for run in self._passes if observer.uses else ():
             with observer:
                 run()
-        for name in watched:
+        for name, uses in observer.uses.items():
             why = observer.unobservable.get(name, "no layer reads it in the scoring batches")
-            if name in observer.unobservable or name not in observer.uses:
+            if name in observer.unobservable or not uses:
                 raise Skip(f"the input of {name} cannot be observed: {why}")
-        return {name: observer.uses[name] for name in watched}
+        return observer
 
 
 class _Inputs(Protocol):
@@ -267,7 +265,7 @@ _ATTENTION = (
     *("out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask"),
 )
 
-PARAMETERS: Mapping[str, Sequence[str]] = {
+_PARAMETERS: Mapping[str, Sequence[str]] = {
     "linear": ("input", "weight"),
     "embedding": ("input", "weight"),
     **{f"conv{n}d": _CONVOLUTION for n in (1, 2, 3)},
@@ -277,10 +275,10 @@ PARAMETERS: Mapping[str, Sequence[str]] = {
 }
 """The parameters of torch's functions that multiply by weights, in order, as far as they matter."""
 
-RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Torch's functions for whole sequences."""
 
-PRODUCTS = (
+_PRODUCTS = (
     *("matmul", "mm", "bmm", "mv", "dot", "inner", "einsum", "tensordot", "bilinear"),
     *("addmm", "addmv", "addbmm", "baddbmm", "__matmul__", "__rmatmul__"),
 )
@@ -293,14 +291,21 @@ class _Observer(TorchFunctionMode):
     Args:
         weights: the weights, by name.
         moments: what is computed of their inputs.
+        matrices: the layouts that all uses must have; None if each may have one of its own.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], moments: _Moments) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        moments: _Moments,
+        matrices: Mapping[str, WeightMatrix] | None = None,
+    ) -> None:
         super().__init__()
         self._weights = weights
         self._moments = moments
+        self._matrices = matrices
         self._names = {weight.data_ptr(): name for name, weight in weights.items()}
-        self.uses: dict[str, _Uses] = {}
+        self.uses: dict[str, _Uses] = {name: {} for name in weights}
         self.unobservable: dict[str, str] = {}
         """Why the inputs of weights cannot be observed, by name."""
 
@@ -314,11 +319,13 @@ class _Observer(TorchFunctionMode):
         """Call a function of torch, after a look at its arguments."""
         named, name = kwargs or {}, getattr(func, "__name__", "")
         with torch.no_grad():
-            if name in PARAMETERS:
-                self._look(func, name, {**dict(zip(PARAMETERS[name], args, strict=False)), **named})
-            elif name in RECURRENT:
+            if name in _PARAMETERS:
+                self._look(
+                    func, name, {**dict(zip(_PARAMETERS[name], args, strict=False)), **named}
+                )
+            elif name in _RECURRENT:
                 self._look_at_sequences(func, *args, **named)
-            elif name in PRODUCTS:
+            elif name in _PRODUCTS:
                 for argument in tree_leaves([args, named]):
                     self._give_up(argument, f"the network multiplies by it with torch.{name}")
         return func(*args, **named)
@@ -388,9 +395,11 @@ class _Observer(TorchFunctionMode):
         if weight.shape != known.shape or weight.stride() != known.stride():
             self._give_up(weight, "the network multiplies by a part of it, or by its transpose")
             return
-        own = self.uses.setdefault(name, {})
-        moments = self._moments(inputs)
-        own[matrix] = own[matrix] + moments if matrix in own else moments
+        if self._matrices is not None and matrix != self._matrices[name]:
+            self._give_up(weight, "an embedding and another layer share it, and not their inputs")
+            return
+        uses, moments = self.uses[name], self._moments(inputs)
+        uses[matrix] = uses[matrix] + moments if matrix in uses else moments
 
     def _give_up(self, weight: object, why: str) -> None:
         if isinstance(weight, Tensor) and (name := self._names.get(weight.data_ptr())):
