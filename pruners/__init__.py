@@ -2,9 +2,9 @@
 
 `pruners.methods` holds the methods, each a short program over a run. They are made of these parts:
 
-* how: `pruners.criteria`, and for channels also `pruners.channels.criteria`;
+* how: `pruners.criteria`, `pruners.activations`, and for channels also `pruners.channels.criteria`;
 * when: `pruners.triggers`, and in how many steps: `pruners.schedules`;
-* what: `pruners.weights` and `pruners.channels`;
+* what: `pruners.weights`, also in `pruners.patterns`, and `pruners.channels`;
 * the sparsity distribution over layers: `pruners.distributions`;
 * what happens while a run trains: `pruners.training`.
 """
