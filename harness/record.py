@@ -410,7 +410,7 @@ class Cost(TypedDict, total=False):
             counted=True,
         ),
     ]
-    measured_in: Annotated[str, Field("the process in which the final network was measured")]
+    measured_in: Annotated[str, Field("the process in which the final network was measured, if it was")]
 
 
 class Epoch(TypedDict, total=False):

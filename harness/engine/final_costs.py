@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -26,6 +26,7 @@ from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
 from harness.record import Cost, fields
 from harness.registry import Registry
+from harness.results.measured import NOT_YET, OWN_PROCESS, RUNS_PROCESS
 from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
@@ -41,8 +42,8 @@ MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "ne
 Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
 """Returns the costs of a finished network, as `final_costs` does."""
 
-OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
-"""In which process the network was measured."""
+LATER = "left to a later measurement"
+"""Why a cost that needs a quiet machine is missing from the record of a run."""
 
 
 def final_costs(
@@ -57,13 +58,40 @@ def final_costs(
     if plan.spec.profile != "smoke":
         measured = measure_elsewhere(folder, plan, plugins, device, stop)
         return {**measured, "measured_in": OWN_PROCESS}
-    try:
+    with _failing_in_one_line():
         measured = measure(folder, plan, plugins, str(device), torch.get_num_threads())
-    except Exception as error:
-        raise _failed(traceback.format_exc()) from error
     if stop.requested:
         raise Interrupted
     return {**measured, "measured_in": RUNS_PROCESS}
+
+
+def exact_costs(
+    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
+) -> dict[str, Any]:
+    """Return the costs of a finished network that are counted; the others are left for later.
+
+    They do not depend on what else the machine does, nor on the device.
+
+    Raises:
+        Interrupted: the process was asked to stop.
+        RunFailed: the network cannot be loaded or used.
+    """
+    with _failing_in_one_line():
+        network = load_network(folder, plan, Registry(plugins), torch.device("cpu"))
+        exact = _exact(folder, plan, network)
+    if stop.requested:
+        raise Interrupted
+    later = [name for name in MEASURED if name not in exact]
+    reasons = dict.fromkeys(later, LATER)
+    return {**dict.fromkeys(later), **exact, "measured_in": NOT_YET, "reasons": reasons}
+
+
+@contextlib.contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _failed(traceback.format_exc()) from error
 
 
 def _failed(details: str) -> RunFailed:
@@ -147,9 +175,6 @@ def measure(
         threads: torch threads to use.
         batch_sizes: further batch sizes to time, under ``by_batch_size`` in the result.
     """
-    # Imported here because the process of a run does not need it.
-    from harness.costs.operations import count_operations
-
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     device = torch.device(device_name)
@@ -171,12 +196,7 @@ def measure(
     counted = network
     if device.type != "cpu":
         counted = load_network(folder, plan, registry, torch.device("cpu"))
-    sample = counted.task.one_sample()
-    operations = count_operations(
-        counted.model,
-        lambda: counted.task.inference(counted.model.eval(), sample),
-        all_masks(network.units.values()),
-    )
+    exact = _exact(folder, plan, counted)
     peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
     reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
     if why_not_sparse:
@@ -191,13 +211,29 @@ def measure(
         **{name: peak.value for name, peak in peaks.items()},
         "peak_step_method": method,
         **sparse,
+        **exact,
+        "reasons": reasons,
+        **({"by_batch_size": by_batch_size} if by_batch_size else {}),
+    }
+
+
+def _exact(folder: Path, plan: Plan, network: Network) -> dict[str, Any]:
+    """Return the costs of a network on the CPU that are counted, by their keys in the record."""
+    # Imported here because the process of a run need not do it before it has ended.
+    from harness.costs.operations import count_operations
+
+    sample = network.task.one_sample()
+    operations = count_operations(
+        network.model,
+        lambda: network.task.inference(network.model.eval(), sample),
+        all_masks(network.units.values()),
+    )
+    return {
         "disk_bytes": (folder / WEIGHTS).stat().st_size,
         "macs": operations.dense_macs,
         "macs_effective": operations.effective_macs,
-        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
+        "macs_dense": _dense_macs(plan, network, operations.dense_macs),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
-        "reasons": reasons,
-        **({"by_batch_size": by_batch_size} if by_batch_size else {}),
     }
 
 

@@ -16,7 +16,13 @@ from harness.costs import timing
 from harness.costs.memory import Allocations, Measured
 from harness.costs.operations import Operations
 from harness.engine import final_costs as final
-from harness.engine.final_costs import MEASURED, final_costs, measure, measure_elsewhere
+from harness.engine.final_costs import (
+    MEASURED,
+    exact_costs,
+    final_costs,
+    measure,
+    measure_elsewhere,
+)
 from harness.errors import Interrupted, RunFailed
 from harness.network import Network, load_network, save_network
 from harness.signals import Stop
@@ -150,3 +156,24 @@ def test_a_call_that_waits_for_a_processor_is_marked(
     )
     costs = measured_here(bench, dense)
     assert costs["disturbed"]["inference_ms"] > 0.5
+
+
+def test_what_is_counted_needs_no_measurement(bench: Workbench, dense: Path) -> None:
+    """Six inputs, ten channels, two outputs: 80 weights, 12 biases, 20 of the normalisation."""
+    costs = exact_costs(dense, bench.plan("dense"), [POINTS], CPU, Stop())
+    exact = {"macs": 80, "macs_effective": 80, "macs_dense": 80, "parameters": 80 + 12 + 20}
+    assert exact.items() <= costs.items()
+    assert costs["disk_bytes"] == (dense / "network.safetensors").stat().st_size
+    missing = set(MEASURED) - {*exact, "disk_bytes"}
+    assert costs.keys() == {*MEASURED, "measured_in", "reasons"}
+    assert {name for name in MEASURED if costs[name] is None} == missing == costs["reasons"].keys()
+    assert set(costs["reasons"].values()) == {"left to a later measurement"}
+    everything = measured_here(bench, dense)
+    assert all(everything[name] == costs[name] for name in (*exact, "disk_bytes"))
+
+
+def test_an_error_while_counting_is_reported_in_the_same_words(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
+        exact_costs(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
