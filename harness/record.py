@@ -549,7 +549,7 @@ class Provenance(TypedDict, total=False):
     initial_weights_sha256: Annotated[str, Field("hash of the weights before training")]
     measured_on: Annotated[
         dict[str, Any],
-        Field("the machine that measured the final network, if it was measured again later"),
+        Field("the machine that measured the final network, if its run did not or not last"),
     ]
 
 

@@ -187,7 +187,7 @@ def _table_notes(section: Section) -> list[str]:
     elif run:
         notes.append(f"Time, memory and energy of the runs were measured on {run}.")
     if network and run != network:
-        notes.append(f"The final networks were measured again, on {network}.")
+        notes.append(f"The final networks were measured on {network}.")
     if others := [name for name in section.machines if name not in section.machine]:
         notes.append(
             f"Measurements of other machines are not pooled with them: {'; '.join(others)}."

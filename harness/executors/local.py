@@ -100,6 +100,8 @@ class Local:
         folder: not used.
     """
 
+    on_this_machine = True
+
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["harness.executors.local_preload"])

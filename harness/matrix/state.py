@@ -10,6 +10,7 @@ from harness.errors import RequestError
 from harness.matrix.dispatch import RESULTS, Tally
 from harness.matrix.executor import Outcome
 from harness.record import Record
+from harness.results.measured import awaits_measurement
 from harness.storage import files
 from harness.storage.files import is_held
 from harness.storage.store import OF_RUNS, Store
@@ -26,6 +27,8 @@ def find_states(runs: Collection[str], store: Store) -> Tally:
                 tally.running[run_id] = ""
             elif known := known or store.failure(run_id):
                 tally.finish(run_id, Outcome(known["status"], known["reason"]))
+                if awaits_measurement(known, store.folder / run_id):
+                    tally.unmeasured.add(run_id)
             elif _has_started(store.folder / run_id):
                 tally.finish(run_id, Outcome("interrupted"))
         except RequestError as error:
@@ -94,6 +97,15 @@ def outcome_lines(tally: Tally, *statuses: str) -> Iterator[str]:
         }
         for why, runs in by_reason(ended).items():
             yield f"  {status}: {first_of(runs)}{f': {why}' if why else ''}"
+
+
+def unmeasured_lines(tally: Tally) -> Iterator[str]:
+    """Yield lines about networks that are still to be measured, and why measuring failed."""
+    for why, runs in by_reason(tally.not_measured).items():
+        yield f"  not measured: {first_of(runs)}: {why}"
+    if rest := len(tally.unmeasured.difference(tally.not_measured)):
+        verb = "is" if rest == 1 else "are"
+        yield f"  {several(rest, 'network')} {verb} still to be measured (measure --missing)"
 
 
 def left_out_lines(records: Mapping[str, Record]) -> Iterator[str]:

@@ -106,8 +106,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     for reason, names in _not_measured(record["cost"]):
         yield "not measured", f"{', '.join(names)}: {reason}"
     yield "measured on", _machine(record["provenance"])
-    if again := record["provenance"].get("measured_on"):
-        yield "network again", f"measured again on {_machine(cast(Provenance, again))}"
+    if alone := record["provenance"].get("measured_on"):
+        yield "network on", _machine(cast(Provenance, alone))
 
 
 def _operations(record: Record) -> str:
@@ -193,6 +193,21 @@ def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
         names = [label(each) for name, each in COSTS.items() if name in missing]
         if names:
             yield reason, names
+
+
+def measured_line(cost: Mapping[str, Any], on_gpu: bool) -> str:
+    """Return the times of a measurement, and what disturbed them.
+
+    Args:
+        cost: the costs that were measured.
+        on_gpu: whether they were measured on a GPU.
+    """
+    line = f"step {number(cost['step_ms'])} ms, inference {number(cost['inference_ms'])} ms"
+    if of_one := cost.get("by_batch_size", {}).get("1", {}).get("inference_ms"):
+        line += f", single-sample inference {number(of_one)} ms"
+    if cost.get("disturbed"):
+        line += f" (disturbed: {disturbance(cost, on_gpu)})"
+    return line
 
 
 def disturbance(cost: Mapping[str, Any], on_gpu: bool) -> str:
