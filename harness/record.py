@@ -410,7 +410,9 @@ class Cost(TypedDict, total=False):
             counted=True,
         ),
     ]
-    measured_in: Annotated[str, Field("the process in which the final network was measured, if it was")]
+    measured_in: Annotated[
+        str, Field("the process in which the final network was measured, if it was")
+    ]
 
 
 class Epoch(TypedDict, total=False):

@@ -186,7 +186,7 @@ class Weights:
         return sum(ceil(floor * self._alive[name].numel()) for name in names)
 
     def _protection(self, floor: float) -> str:
-        """Return what keeps a target out of reach if the floor does; without it one weight stays."""
+        """Return why a target is out of reach if it is the floor; without one a weight stays."""
         protects = self._fewest(list(self._alive), floor) > 1
         return f"floor={floor:g} protects weights of every layer" if protects else ""
 

@@ -38,6 +38,7 @@ from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
+from harness.storage.progress import ProgressFile
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
@@ -65,6 +66,7 @@ class Engine:
         meter: leaves the suite's own instruments out of the method's costs.
         report: receives lines of progress.
         stop: ends a search for a budget.
+        progress: where to write after each epoch how far the run is.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Engine:
         meter: CostMeter,
         report: Callable[[str], None],
         stop: Stop | None = None,
+        progress: ProgressFile | None = None,
     ) -> None:
         self.trainer = trainer
+        self._progress = progress
         self._plan = plan
         self._registry = registry
         self._checkpoints = checkpoints
@@ -164,6 +168,8 @@ class Engine:
         if watch is not None:
             units = self._units_of(watch.units)
             after_backward = partial(watch.after_backward, units=units)
+        if self._progress is not None:
+            self._progress.begin(trainer.spent)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
         while trainer.position < end and not fired:
@@ -193,11 +199,15 @@ class Engine:
     def _require_budget(self) -> None:
         if self.trainer.spent < self.trainer.end:
             return
-        if not self._plan.pruner.arguments.get("exceeds_budget", False):
+        if not self._exceeds_budget:
             raise RunFailed(
                 f"the budget of {self._plan.recipe.epochs} epochs is spent; a method that by "
                 "nature needs more says so: @pruner(..., exceeds_budget=True)"
             )
+
+    @property
+    def _exceeds_budget(self) -> bool:
+        return bool(self._plan.pruner.arguments.get("exceeds_budget", False))
 
     @property
     def _epoch_ends(self) -> bool:
@@ -216,6 +226,11 @@ class Engine:
             f"epoch {done}/{all_epochs}"
             f"  loss {loss:.4f}  validation {metric} {validation[metric]:.4g}"
         )
+        if self._progress is not None:
+            with self._meter.instrument():
+                left = None if self._exceeds_budget else trainer.end - trainer.spent
+                value = validation[metric]
+                self._progress.write(done, all_epochs, metric, value, trainer.spent, left)
         epoch: dict[str, Any] = {
             "position": trainer.position,
             "spent": trainer.spent,

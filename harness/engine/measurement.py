@@ -23,7 +23,6 @@ from harness.signals import Stop
 from harness.storage.measurements import save_measurement
 from harness.storage.store import Store
 
-
 PATIENCE = 60.0
 """Seconds to wait for an idle device, unless the user says otherwise."""
 

@@ -53,12 +53,3 @@ class Estimates:
 def _kinds(task: str, profile: str, pruner: str) -> tuple[Kind, Kind]:
     """Return what similar runs have in common, the closest first."""
     return (task, profile, pruner), (task, profile)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it, as in ``12 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -95,8 +95,8 @@ class Resources:
 class Executor(Protocol):
     """Runs jobs, several at a time.
 
-    A class with an attribute ``on_this_machine = True`` runs them on the machine of the matrix; their
-    networks are then measured there, too, after all training.
+    If its class has an attribute ``on_this_machine`` that is true, networks are measured after all
+    training, on the machine of the matrix, unless the user says otherwise.
     """
 
     slots: int

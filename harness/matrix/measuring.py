@@ -13,6 +13,7 @@ from harness.results.summary import measured_line
 from harness.signals import Stop
 from harness.text import several
 
+
 def measure_networks(
     folders: Sequence[Path],
     tally: Tally,

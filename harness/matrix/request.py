@@ -25,6 +25,7 @@ from harness.registry import Registry
 from harness.results.measured import awaits_measurement
 from harness.signals import StopRequest
 from harness.storage.files import distinct
+from harness.storage.progress import read_progress
 from harness.storage.store import Store
 
 
@@ -142,7 +143,13 @@ class MatrixRequest:
             if executor is not None:
                 slots = executor.slots
                 display = ProgressDisplay(
-                    matrix.name, matrix.plans, tally, estimates, slots, progress
+                    matrix.name,
+                    matrix.plans,
+                    tally,
+                    estimates,
+                    slots,
+                    progress,
+                    lambda run_id: read_progress(self._store_of(run_id, repeated).folder / run_id),
                 )
                 jobs = self._jobs(matrix, tally, estimates, repeated)
                 with display.showing():

@@ -13,8 +13,9 @@ from harness.record import Record
 from harness.results.measured import awaits_measurement
 from harness.storage import files
 from harness.storage.files import is_held
+from harness.storage.progress import Progress, read_progress
 from harness.storage.store import OF_RUNS, Store
-from harness.text import first_of, several
+from harness.text import duration, first_of, number, several
 
 
 def find_states(runs: Collection[str], store: Store) -> Tally:
@@ -87,6 +88,20 @@ def counted(tally: Tally, which: str = "") -> str:
     return ": ".join(filter(None, (runs, ", ".join(parts))))
 
 
+def how_far(progress: Progress) -> str:
+    """Return how far a run is, as in ``epoch 3/20, accuracy 93.1, 4 min left``."""
+    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+    if progress.validation is not None:
+        parts.append(f"{progress.metric} {number(progress.validation)}")
+    return ", ".join(filter(None, [*parts, time_left(progress)]))
+
+
+def time_left(progress: Progress) -> str:
+    """Return how long a run is expected to train on; an empty text if that is unknown."""
+    left = progress.seconds_left
+    return "" if left is None else f"{duration(left)} left"
+
+
 def outcome_lines(tally: Tally, *statuses: str) -> Iterator[str]:
     """Yield lines that name the runs of these statuses, one line for each reason."""
     for status in statuses:
@@ -128,6 +143,28 @@ def by_reason(given: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
     for what, reason in given.items():
         grouped.setdefault(reason, []).append(what)
     return grouped
+
+
+def states_in(store: Store, runs: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the state of each run as its folder shows it, for JSON.
+
+    Besides status and reason, a run that trains has its progress, and one whose network is still to
+    be measured says so.
+    """
+    tally = find_states(runs, store)
+    found = states(runs, tally)
+    for run_id in tally.running:
+        if (progress := read_progress(store.folder / run_id)) is not None:
+            found[run_id]["progress"] = {
+                "epoch": progress.epoch,
+                "epochs": progress.epochs,
+                "metric": progress.metric,
+                "validation": progress.validation,
+                "seconds_left": progress.seconds_left,
+            }
+    for run_id in tally.unmeasured:
+        found[run_id]["measured"] = False
+    return found
 
 
 def states(runs: Collection[str], tally: Tally) -> dict[str, dict[str, Any]]:

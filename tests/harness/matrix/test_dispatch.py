@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.matrix.state import counted
 from harness.signals import StopRequest
 from harness.spec import Plan
 from harness.storage.journal import MACHINE, Attempts
+from harness.storage.progress import Progress
 from harness.storage.store import Store
 from tests.helpers.records import record
 from tests.helpers.workbench import Workbench
@@ -197,6 +199,22 @@ class TestProgressDisplay:
         tally.report("a", "starts")
         display.show()
         assert log.getvalue().splitlines() == ["a starts", "a epoch 1/2", "a starts", "a starts"]
+
+    def test_a_log_says_how_far_a_run_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the run's own line says already is left out."""
+        far = Progress(3, 20, "accuracy", 93.125, ends=time.time() + 3599)
+        tally, log = Tally(1), io.StringIO()
+        display = ProgressDisplay("mine", {}, tally, Estimates(), 1, log, {"a": far}.get)
+        monkeypatch.setattr("harness.matrix.display.SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr("harness.matrix.display.SECONDS_BETWEEN_LOOKS", 0.0)
+        for line in ("runs as job 7", "epoch 3/20  loss 0.5"):
+            tally.report("a", line)
+            display.show()
+        assert log.getvalue().splitlines() == [
+            "a runs as job 7",
+            "a runs as job 7; epoch 3/20, accuracy 93.12, 60 min left",
+            "a epoch 3/20  loss 0.5; 60 min left",
+        ]
 
     def test_each_request_to_stop_is_acknowledged_once(self) -> None:
         tally, log = Tally(1), io.StringIO()
