@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +22,16 @@ from harness.matrix.measuring import measure_networks
 from harness.matrix.plan import Matrix, plan_matrix
 from harness.matrix.state import by_reason, counted, reasons, states
 from harness.matrix.suite import Suite, check_measure
+from harness.record import Record
 from harness.registry import Registry
 from harness.results.measured import awaits_measurement
 from harness.signals import StopRequest
 from harness.storage.files import distinct
 from harness.storage.progress import read_progress
 from harness.storage.store import Store
+
+SIMILAR = 3
+"""Runs of a pairing, outside the matrix, that are read to estimate how long its runs take."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,21 @@ class MatrixRequest:
                 if awaits_measurement(record, store.folder / run_id):
                     tally.unmeasured.add(run_id)
         tally.done_before = len(known)
-        return tally, Estimates(known)
+        return tally, Estimates(known, self._similar(matrix, tally))
+
+    def _similar(self, matrix: Matrix, tally: Tally) -> Iterator[Record]:
+        """Iterate over a few further runs of the folder for each pairing that waits."""
+        waiting = [plan.spec for name, plan in matrix.plans.items() if name not in tally.outcomes]
+        wanted = Counter({(spec.task, spec.pruner): SIMILAR for spec in waiting})
+        for run_id in self.store.run_ids() if waiting else ():
+            task, pruner, *_ = [*run_id.split("-", 2), ""]
+            pairing = task, pruner
+            if wanted[pairing] > 0 and run_id not in tally.outcomes:
+                wanted[pairing] -= 1
+                # A damaged record is no concern of this matrix.
+                with contextlib.suppress(RequestError):
+                    if (record := self.store.record(run_id)) is not None:
+                        yield record
 
     def _find_unmeasured(self, run_id: str, tally: Tally, repeated: Collection[str]) -> None:
         """Note whether the network of a run that has ended is still to be measured."""
@@ -230,7 +249,11 @@ class MatrixRequest:
     def _jobs(
         self, matrix: Matrix, tally: Tally, estimates: Estimates, repeated: Collection[str]
     ) -> list[Job]:
-        """Return a job for each waiting run; its paths hold in any working folder."""
+        """Return a job for each waiting run, in the order in which they start.
+
+        Their paths hold in any working folder.
+        """
+        waiting = [plan for name, plan in matrix.plans.items() if name not in tally.outcomes]
         return [
             Job(
                 dataclasses.replace(plan, data_folder=plan.data_folder.resolve()),
@@ -239,11 +262,10 @@ class MatrixRequest:
                 self.checkpoint_every,
                 estimates.bytes(plan),
                 self.cache and self.cache.resolve(),
-                run_id in repeated,
+                plan.run_id in repeated,
                 self.when_measured != "during",
             )
-            for run_id, plan in matrix.plans.items()
-            if run_id not in tally.outcomes
+            for plan in estimates.longest_first(waiting)
         ]
 
 
