@@ -22,6 +22,7 @@ from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
 from harness.costs.timing import Stopwatch, time_call
 from harness.errors import Interrupted, RequestError, RunFailed
+from harness.importing import without_main_module
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
 from harness.record import Cost, fields
@@ -122,7 +123,7 @@ def measure_elsewhere(
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
-    with block_signals():
+    with block_signals(), without_main_module():
         process.start()
     try:
         answer.close()
