@@ -90,7 +90,9 @@ def counted(tally: Tally, which: str = "") -> str:
 
 def how_far(progress: Progress) -> str:
     """Return how far a run is, as in ``epoch 3/20, accuracy 93.1, 4 min left``."""
-    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+    exceeds = progress.epoch > progress.epochs
+    of = f" (budget: {progress.epochs})" if exceeds else f"/{progress.epochs}"
+    parts = [f"epoch {progress.epoch}{of}"]
     if progress.validation is not None:
         parts.append(f"{progress.metric} {number(progress.validation)}")
     return ", ".join(filter(None, [*parts, time_left(progress)]))

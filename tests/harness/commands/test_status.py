@@ -14,10 +14,10 @@ from harness.matrix.executor import Outcome
 from harness.matrix.manifest import manifest_files, read_manifest, write_manifest
 from harness.matrix.plan import Matrix, plan_matrix
 from harness.matrix.request import MatrixRequest
-from harness.matrix.state import reasons
+from harness.matrix.state import how_far, reasons
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
-from harness.storage.progress import ProgressFile
+from harness.storage.progress import Progress, ProgressFile
 from harness.storage.store import Store
 from tests.helpers.records import record
 
@@ -248,3 +248,15 @@ class TestFolders:
         assert told["left_out"] == {"snip on nyu seed 0": "no data"}
         assert said["other_runs"] == {"other": {"status": "collapsed", "reason": "flat"}}
         assert (said["again"], said["damaged"]) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (Progress(3, 20, "accuracy", 93.125, None), "epoch 3/20, accuracy 93.12"),
+        (Progress(3, 20, "loss", None, 0.0), "epoch 3/20, 0 s left"),
+        (Progress(25, 20, "accuracy", 50.0, None), "epoch 25 (budget: 20), accuracy 50"),
+    ],
+)
+def test_how_far_a_run_is_in_words(progress: Progress, text: str) -> None:
+    assert how_far(progress) == text
