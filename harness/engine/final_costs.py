@@ -238,8 +238,12 @@ def _exact(folder: Path, plan: Plan, network: Network) -> dict[str, Any]:
     }
 
 
-def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[str, Any]:
+def _times(
+    plan: Plan, network: Network, batch: Batch, seconds: float, *, with_step: bool = True
+) -> dict[str, Any]:
     """Time a training step and inference of a batch, each for at most some seconds.
+
+    Without the step its times are None.
 
     Returns:
         The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
@@ -247,10 +251,11 @@ def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[s
     device = network.task.device
     on_processor = device.type == "cpu"
     costs: dict[str, Any] = {"load": {}, "disturbed": {}}
-    calls = {
-        "step": training_step(plan, network, batch),
-        "inference": _inference(network, batch),
-    }
+    calls = {"inference": _inference(network, batch)}
+    if with_step:
+        calls = {"step": training_step(plan, network, batch), **calls}
+    else:
+        costs |= dict.fromkeys(("step_ms", "step_ms_iqr", "step_cpu_ms"))
     for name, call in calls.items():
         timing = time_call(call, device, at_most_seconds=seconds)
         costs |= {
@@ -316,20 +321,32 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
     except (RequestError, RunFailed, ValueError) as error:
         return {"reason": f"no batch of {size}: {error}"}
     network = Network(task, network.model.eval(), network.units)
-    with torch.no_grad():
-        rows, rows_of_one = (
-            len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
-        )
+    try:
+        with torch.no_grad():
+            rows, rows_of_one = (
+                len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
+            )
+    except (RuntimeError, ValueError) as error:  # the memory does not suffice, for example
+        return {"reason": f"no batch of {size}: {_first_line(error)}"}
     if rows != size * rows_of_one:
         return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
     peak = _inference_memory(network, batch, task.device)
     sparse, why = _sparse_inference(resized, network, batch, seconds)
+    reasons = {"inference_sparse_ms": why} if why else {}
+    try:
+        training_step(resized, network, batch)()
+    except (RuntimeError, ValueError) as error:  # batch normalization needs more than one value
+        reasons["step_ms"] = f"no step on a batch of {size}: {_first_line(error)}"
     return {
-        **_times(resized, network, batch, seconds),
+        **_times(resized, network, batch, seconds, with_step="step_ms" not in reasons),
         "peak_inference_bytes": peak.value,
         **sparse,
-        **({"reasons": {"inference_sparse_ms": why}} if why else {}),
+        **({"reasons": reasons} if reasons else {}),
     }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:

@@ -177,3 +177,16 @@ def test_an_error_while_counting_is_reported_in_the_same_words(
 ) -> None:
     with pytest.raises(RunFailed, match=r"^measuring the final network: .*there is no such file"):
         exact_costs(tmp_path, bench.plan("dense"), [POINTS], CPU, Stop())
+
+
+def test_a_step_that_is_not_possible_on_one_sample_leaves_inference(
+    bench: Workbench, dense: Path
+) -> None:
+    """Batch normalization has no variance of a single value."""
+    costs = measure(dense, bench.plan("dense"), [POINTS], "cpu", 1, (1, 4))
+    one, four = (costs["by_batch_size"][size] for size in ("1", "4"))
+    assert one["step_ms"] is one["step_cpu_ms"] is None
+    assert one["reasons"]["step_ms"].startswith("no step on a batch of 1: Expected more than 1")
+    assert one["inference_ms"] > 0
+    assert four["step_ms"] > 0
+    assert "step_ms" not in four["reasons"]
