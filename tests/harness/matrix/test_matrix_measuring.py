@@ -16,9 +16,12 @@ from harness.engine.final_costs import MEASURED, exact_costs
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.executors.debug import Debug
 from harness.executors.local import Local
+from harness.matrix.dispatch import Tally
+from harness.matrix.manifest import manifest_files, read_manifest
+from harness.matrix.measuring import measure_networks
 from harness.matrix.request import MatrixRequest
 from harness.matrix.suite import Suite, read_suite
-from harness.signals import Stop
+from harness.signals import Stop, StopRequest
 from harness.storage.measurements import measurements
 from harness.storage.store import Store
 from tests.helpers.commands import Command
@@ -193,6 +196,29 @@ def test_a_network_is_measured_once_by_processes_that_wait_for_each_other(
     assert machine.measured == ["dense"]
 
 
+def test_a_request_to_stop_during_the_last_run_leaves_the_networks_for_later(
+    command: Command, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.matrix.request.StopRequest", lambda: StopRequest(level=1))
+        said = command("matrix", *WORDS)
+    assert said.code == 1
+    assert "2 networks are still to be measured" in said.out
+    assert machine.measured == []
+    assert command("matrix", *WORDS).code == 0
+    assert machine.measured == ["dense", "magnitude_u"]
+
+
+def test_a_device_that_is_not_on_this_machine_is_the_reason_for_all_networks() -> None:
+    """The runs may have been carried out on a cluster."""
+    tally, folders = Tally(2), [Path("a"), Path("b")]
+    measure_networks(
+        folders, tally, plugins=(), data=Path("data"), device="tpu", threads=None, progress=None
+    )
+    assert tally.not_measured.keys() == {"a", "b"}
+    assert set(tally.not_measured.values()) == {"unknown device 'tpu'; did you mean 'cpu'?"}
+
+
 class TestWhen:
     def when(self, executor: type, profile: str = "embedded", **request: Any) -> str:
         suite = Suite("mine", "Mine", (), profile, measure=request.pop("suite", None))
@@ -237,13 +263,27 @@ class TestWhen:
         assert (said.code, said.err) == (2, f"error: {complaint}\n")
         assert not Path("results").exists()
 
-    def test_the_same_is_refused_in_python_and_in_suites(self, tmp_path: Path) -> None:
+    def test_the_same_is_refused_in_python_and_in_suites(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         why = "measure: 'later' is not one of end, during, never"
         with pytest.raises(RequestError, match=why):
             harness.run_matrix(tasks="digits", pruners="dense", measure="later")
+        assert not Path("results").exists()
         (tmp_path / "mine.toml").write_text('measure = "later"')
         with pytest.raises(RequestError, match=why):
             read_suite(tmp_path / "mine.toml")
+
+    def test_python_leaves_networks_unmeasured_and_says_how_many(
+        self, command: Command, machine: Machine
+    ) -> None:
+        request: dict[str, Any] = {"tasks": "points", "pruners": "dense", "plugins": POINTS}
+        ended = harness.run_matrix(**request, measure="never")
+        assert (ended["waiting"], ended["unmeasured"]) == (0, 1)
+        (manifest,) = manifest_files(Path("results"))
+        assert " --measure never" in read_manifest(manifest).command
+        assert harness.run_matrix(**request)["unmeasured"] == 0
 
     def test_a_suite_says_when(self, tmp_path: Path) -> None:
         runs = '[[runs]]\ntasks = ["digits"]\npruners = ["dense"]\n'
