@@ -245,6 +245,17 @@ class Cost(TypedDict, total=False):
             main=True,
         ),
     ]
+    train_macs: Annotated[
+        Measured,
+        Quantity(
+            "multiply-accumulates of all training steps, forward and backward, and of all scoring, "
+            "without those of removed weights",
+            "operations",
+            always=False,
+            label="Multiply-accumulates of training",
+            counted=True,
+        ),
+    ]
     train_cpu_seconds: Annotated[
         Measured, Field("processor time within train_seconds", "s", by_device=True)
     ]
@@ -256,6 +267,36 @@ class Cost(TypedDict, total=False):
             by_device=True,
             label="Peak memory of the run",
             main=True,
+        ),
+    ]
+    scoring_seconds: Annotated[
+        Measured,
+        Quantity(
+            "wall-clock time of scoring, a part of train_seconds",
+            "s",
+            by_device=True,
+            always=False,
+            label="Scoring time",
+        ),
+    ]
+    scoring_passes: Annotated[
+        Measured,
+        Quantity(
+            "passes over a scoring batch, forward and backward, that scoring took",
+            "passes",
+            always=False,
+            label="Scoring passes",
+            counted=True,
+        ),
+    ]
+    peak_scoring_bytes: Annotated[
+        Measured,
+        Quantity(
+            "peak memory of scoring, beyond what the run held when it began to score",
+            "bytes",
+            by_device=True,
+            always=False,
+            label="Peak memory of scoring",
         ),
     ]
     instrument_seconds: Annotated[
@@ -500,7 +541,11 @@ class Event(TypedDict, total=False):
     gradient_flow: Annotated[GradientFlow, Field("prune: gradient flow before and after")]
     kept_sha256: Annotated[str, Field("prune: hash of what was kept")]
     scoring: Annotated[
-        dict[str, Any], Field("prune: how many batches the criterion saw, and which statistics")
+        dict[str, Any],
+        Field(
+            "prune: how many batches the criterion saw, which statistics, and how many forward and "
+            "backward passes over a batch it took"
+        ),
     ]
     frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]

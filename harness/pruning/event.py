@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from harness.costs.meter import Instrument
 from harness.errors import Skip, nearest, place
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
+from harness.pruning.scoring_cost import ScoringCost
 from harness.pruning.unchanged import left_alone
 from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
@@ -70,12 +71,14 @@ class PruningEvents:
         batches: the scoring batches, equal for all methods of a seed.
         conditions: those of the run.
         instrument: a context that is left out of the method's costs.
+        scoring_cost: counts and measures what criteria do.
     """
 
     trainer: Trainer
     batches: Sequence[Batch]
     conditions: Conditions
     instrument: Instrument
+    scoring_cost: ScoringCost
 
     def prune(
         self,
@@ -99,6 +102,7 @@ class PruningEvents:
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
         whole: set[str] = set()
         scored: set[str] = set()
+        passes_before = self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
             with self.instrument():
                 flow_before = self._gradient_flow()
@@ -119,6 +123,7 @@ class PruningEvents:
             "scoring": {
                 "batches": len(self._scored_batches),
                 "statistics": self.conditions.statistics,
+                "passes": asdict(self.scoring_cost.passes - passes_before),
             },
             **({"frozen": sorted(whole)} if whole else {}),
         }
@@ -201,7 +206,8 @@ class PruningEvents:
         with (
             scoring_mode(model, self._batch_statistics),
             left_alone(model, optimiser, who, self.instrument),
-            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
+            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as seen,
+            self.scoring_cost.of(model, self.trainer.masks(), self.batches[0], seen) as scoring,
         ):
             try:
                 return criterion(scoring), scoring.without_gradient
