@@ -125,6 +125,7 @@ class CostMeter:
     @contextmanager
     def scoring(self) -> Iterator[None]:
         """Count the time and the memory of a context as those of scoring, too."""
+        was_running = self._stopwatch is not None
         self._halt()
         before = self._method.wall
         try:
@@ -137,7 +138,8 @@ class CostMeter:
             self._why_no_peak = peak().reason
             self._score(ScoringUsage(self._method.wall - before, peak().value, 0))
         finally:
-            self._go_on()
+            if was_running:
+                self._go_on()
 
     def count(self, *, macs: int, passes: int = 0) -> None:
         """Add what was counted.

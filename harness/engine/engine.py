@@ -107,12 +107,9 @@ class Engine:
         )
         self.budgeting = Budgeting(plan, costs, report)
         self._operations = TrainingOperations(trainer.task, meter.instrument)
+        scoring_cost = ScoringCost(meter, trainer.task)
         self._events = PruningEvents(
-            trainer,
-            batches,
-            plan.conditions,
-            meter.instrument,
-            ScoringCost(meter, self._operations),
+            trainer, batches, plan.conditions, meter.instrument, scoring_cost
         )
         self._kernel: TangentKernel | None = None
         if plan.conditions.kernel:

@@ -19,7 +19,7 @@ from harness.costs.training_operations import (
     elements_left,
 )
 from harness.scoring import Scoring
-from harness.task import Batch
+from harness.task import Batch, Task
 from harness.units import Kept
 
 
@@ -54,13 +54,13 @@ class ScoringCost:
 
     Args:
         meter: what the run costs.
-        operations: counts multiply-accumulates.
+        task: gives the loss.
     """
 
-    def __init__(self, meter: CostMeter, operations: TrainingOperations) -> None:
+    def __init__(self, meter: CostMeter, task: Task) -> None:
         self.passes = Passes()
         self._meter = meter
-        self._operations = operations
+        self._operations = TrainingOperations(task, meter.instrument)
 
     @contextmanager
     def of(
