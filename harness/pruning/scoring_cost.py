@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -41,9 +41,11 @@ class Passes:
     def __sub__(self, other: Passes) -> Passes:
         return Passes(self.forward - other.forward, self.backward - other.backward)
 
-    def macs(self, work: Work, left: Mapping[str, int]) -> int:
+    def macs(
+        self, work: Work, left: Mapping[str, int], dense: Mapping[str, int] | None = None
+    ) -> int:
         """Return the multiply-accumulates of these passes; for the arguments see `Work`."""
-        return self.forward * work.forward(left) + self.backward * work.backward(left)
+        return self.forward * work.forward(left) + self.backward * work.backward(left, dense)
 
 
 class ScoringCost:
@@ -94,18 +96,22 @@ class ScoringCost:
                 yield counter.counted(flow, of_data=False)
 
         with self._meter.scoring(), counter:
-            losses = [counter.counted(loss) for loss in scoring.losses]
-            yield replace(scoring, losses=losses, without_signs=without_signs)
-        data, flow = counter.data, counter.flow
-        self.passes += data
-        if (data, flow) == (Passes(), Passes()):
+            parts = {each.name: getattr(scoring, each.name) for each in fields(scoring)}
+            parts["losses"] = [counter.counted(loss) for loss in scoring.losses]
+            parts["without_signs"] = without_signs
+            yield CountedScoring(**parts, counter=counter)
+        passes = counter.data + counter.dense
+        self.passes += passes
+        if (passes, counter.flow) == (Passes(), Passes()):
             return
         with self._meter.instrument(), self._noting_failure():
             left = elements_left(model, masks)
-            macs = sum(flow.macs(work, left) for work in flow_work)
-            if data != Passes():
-                macs += data.macs(self._operations.scoring(model, batch), left)
-            self._meter.count(macs=macs, passes=data.forward + data.backward)
+            macs = sum(counter.flow.macs(work, left) for work in flow_work)
+            if passes != Passes():
+                work = self._operations.scoring(model, batch)
+                macs += counter.data.macs(work, left)
+                macs += counter.dense.macs(work, left, dense=elements_left(model, {}))
+            self._meter.count(macs=macs, passes=passes.forward + passes.backward)
 
     @contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -113,6 +119,20 @@ class ScoringCost:
             yield
         except Uncountable as error:
             self._meter.cannot_count(str(error))
+
+
+@dataclass(frozen=True)
+class CountedScoring(Scoring):
+    """A scoring whose passes are counted, and which notes whether a gradient is dense."""
+
+    counter: PassCounter = field(default_factory=lambda: PassCounter())
+
+    def gradient(
+        self, *, dense: bool = False, batches: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the summed gradient; see `Scoring.gradient`."""
+        with self.counter.asking(dense=dense):
+            return super().gradient(dense=dense, batches=batches)
 
 
 class PassCounter(TorchFunctionMode):
@@ -123,21 +143,34 @@ class PassCounter(TorchFunctionMode):
 
     Attributes:
         data: passes over scoring batches.
+        dense: those for a gradient at removed places, too.
         flow: passes of SynFlow, which take no data.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.data = self.flow = Passes()
+        self.data = self.dense = self.flow = Passes()
+        self._is_dense = False
+
+    @contextmanager
+    def asking(self, *, dense: bool) -> Iterator[None]:
+        """Count passes over data in a context as those for a dense gradient, or not."""
+        before, self._is_dense = self._is_dense, dense
+        try:
+            yield
+        finally:
+            self._is_dense = before
 
     def counted(self, run: Callable[[], Tensor], *, of_data: bool = True) -> Callable[[], Tensor]:
         """Return a function that computes the same, and whose passes are counted."""
 
         def add(passes: Passes) -> None:
-            if of_data:
-                self.data += passes
-            else:
+            if not of_data:
                 self.flow += passes
+            elif self._is_dense:
+                self.dense += passes
+            else:
+                self.data += passes
 
         def counting() -> Tensor:
             add(Passes(forward=1))
@@ -151,9 +184,9 @@ class PassCounter(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        before = self.data, self.flow
+        before = self.data, self.dense, self.flow
         result = func(*args, **(kwargs or {}))
-        if func in _DERIVATIVES and (self.data, self.flow) == before:
+        if func in _DERIVATIVES and (self.data, self.dense, self.flow) == before:
             self.data += Passes(backward=1)  # of a gradient, which does not pass through the loss
         return result
 
