@@ -553,8 +553,8 @@ class Event(TypedDict, total=False):
     scoring: Annotated[
         dict[str, Any],
         Field(
-            "prune, exchange: how many batches the criterion saw, which statistics, and how many forward and "
-            "backward passes over a batch it took"
+            "prune, exchange: how many batches the criterion saw, which statistics, and how many "
+            "forward and backward passes over a batch it took"
         ),
     ]
     frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]

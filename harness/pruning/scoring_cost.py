@@ -121,20 +121,6 @@ class ScoringCost:
             self._meter.cannot_count(str(error))
 
 
-@dataclass(frozen=True)
-class CountedScoring(Scoring):
-    """A scoring whose passes are counted, and which notes whether a gradient is dense."""
-
-    counter: PassCounter = field(default_factory=lambda: PassCounter())
-
-    def gradient(
-        self, *, dense: bool = False, batches: Sequence[int] | None = None
-    ) -> dict[str, Tensor]:
-        """Return the summed gradient; see `Scoring.gradient`."""
-        with self.counter.asking(dense=dense):
-            return super().gradient(dense=dense, batches=batches)
-
-
 class PassCounter(TorchFunctionMode):
     """Counts the passes of one scoring, within its context.
 
@@ -189,6 +175,20 @@ class PassCounter(TorchFunctionMode):
         if func in _DERIVATIVES and (self.data, self.dense, self.flow) == before:
             self.data += Passes(backward=1)  # of a gradient, which does not pass through the loss
         return result
+
+
+@dataclass(frozen=True)
+class CountedScoring(Scoring):
+    """A scoring whose passes are counted, and which notes whether a gradient is dense."""
+
+    counter: PassCounter = field(default_factory=PassCounter)
+
+    def gradient(
+        self, *, dense: bool = False, batches: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the summed gradient; see `Scoring.gradient`."""
+        with self.counter.asking(dense=dense):
+            return super().gradient(dense=dense, batches=batches)
 
 
 _DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)

@@ -110,3 +110,15 @@ def test_an_interrupted_run_counts_the_same(tmp_path: Path, pruner: str) -> None
     cost = pieces.go()["cost"]
     assert cost["train_macs"] == whole["train_macs"]
     assert cost["scoring_passes"] == whole["scoring_passes"]
+
+
+def test_a_gradient_at_removed_places_counts_in_full(bench: Workbench) -> None:
+    """RigL takes one for each exchange, from one batch of 8 samples."""
+    record = bench.run("rigl", every="10", last="0.75")
+    first, second = kept(record)
+    (exchange,) = (event for event in record["events"] if event["verb"] == "exchange")
+    assert exchange["scoring"]["passes"] == {"forward": 1, "backward": 1}
+    assert record["cost"]["scoring_passes"] == 2
+    forward, of_inputs, dense = first + second, second, 60 + 20
+    growing = 8 * (forward + of_inputs + dense)
+    assert record["cost"]["train_macs"] == growing + SAMPLES * (2 * first + 3 * second)

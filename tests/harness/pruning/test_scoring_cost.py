@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def counted(counter: PassCounter) -> tuple[nn.Linear, Losses]:
         inputs = torch.randn(2, 4, generator=torch.Generator().manual_seed(number))
         return F.cross_entropy(layer(inputs), torch.tensor([0, 1]))
 
-    return layer, [counter.counted(lambda number=number: loss(number)) for number in range(3)]
+    return layer, [counter.counted(partial(loss, number)) for number in range(3)]
 
 
 def by_gradient(layer: nn.Linear, losses: Losses) -> None:
