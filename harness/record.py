@@ -245,6 +245,9 @@ class Cost(TypedDict, total=False):
             main=True,
         ),
     ]
+    train_cpu_seconds: Annotated[
+        Measured, Field("processor time within train_seconds", "s", by_device=True)
+    ]
     train_macs: Annotated[
         Measured,
         Quantity(
@@ -255,9 +258,6 @@ class Cost(TypedDict, total=False):
             label="Multiply-accumulates of training",
             counted=True,
         ),
-    ]
-    train_cpu_seconds: Annotated[
-        Measured, Field("processor time within train_seconds", "s", by_device=True)
     ]
     peak_run_bytes: Annotated[
         Measured,

@@ -218,8 +218,8 @@ class CostMeter:
         costs: dict[str, Any] = {
             "train_seconds": method.wall,
             "train_cpu_seconds": method.process if on_processor else None,
-            "peak_run_bytes": peak.value,
             "train_macs": None if self._why_no_macs else self._train_macs,
+            "peak_run_bytes": peak.value,
             "instrument_seconds": self._instruments.wall,
             "peak_run_bytes_with_instruments": of_all.value,
             "load": {"train_seconds": {"before": self._load_before, "during": method.load}},
