@@ -100,6 +100,9 @@ DISTURBED = 0.05
 """A time is disturbed if its thread waited for a processor for more than this share of it; an
 energy, if more than this share may belong to other programs."""
 
+NOTHING_SCORED = "nothing is scored, except in training steps"
+"""The reason for a cost of scoring that is null because there is none."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 
@@ -283,7 +286,6 @@ class Cost(TypedDict, total=False):
         Measured,
         Quantity(
             "passes over a scoring batch, forward and backward, that scoring took",
-            "passes",
             always=False,
             label="Scoring passes",
             counted=True,

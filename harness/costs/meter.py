@@ -11,7 +11,7 @@ import torch
 
 from harness.costs.memory import Measured, PeakMemory
 from harness.costs.timing import Stopwatch, Usage, waited
-from harness.record import DISTURBED
+from harness.record import DISTURBED, NOTHING_SCORED
 
 if TYPE_CHECKING:
     from harness.costs.energy import EnergyMeter
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Instrument = Callable[[], AbstractContextManager[None]]
 """Gives a context that is left out of the method's costs."""
 
-NOTHING_SCORED = "the method scores nothing"
 NOT_COUNTED = "the run began with a version of this project that did not count them"
 NO_PROCESSOR_TIME = "processor time does not measure the work of a GPU"
 

@@ -15,6 +15,7 @@ from harness.costs.meter import CostMeter
 from harness.costs.timing import Usage
 from harness.pruning import event
 from harness.pruning.diagnostics import TangentKernel
+from harness.record import NOTHING_SCORED
 from harness.task import Task
 from tests.helpers.energy import Clock, Lamp, measure
 from tests.helpers.workbench import CPU, Workbench
@@ -271,7 +272,7 @@ def test_a_method_that_scores_nothing_has_no_cost_of_scoring() -> None:
     closed = CostMeter(CPU, measure_energy=False).close()
     for name in ("scoring_seconds", "scoring_passes", "peak_scoring_bytes"):
         assert closed[name] is None
-        assert closed["reasons"][name] == "the method scores nothing"
+        assert closed["reasons"][name] == NOTHING_SCORED
 
 
 def test_a_run_whose_beginning_was_not_counted_has_no_counts() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from harness.contracts import StopAfter
 from harness.errors import Interrupted
+from harness.record import NOTHING_SCORED
 from tests.helpers.attempts import NEVER, attempts
 from tests.helpers.workbench import WATCHING, Workbench
 
@@ -95,7 +96,7 @@ def test_what_only_observes_costs_nothing(bench: Workbench) -> None:
     )
     cost = method.run("tried", sparsity=0.0)["cost"]
     assert cost["scoring_passes"] is None
-    assert cost["reasons"]["scoring_passes"] == "the method scores nothing"
+    assert cost["reasons"]["scoring_passes"] == NOTHING_SCORED
     assert cost["train_macs"] == SAMPLES * (FORWARD + BACKWARD)
 
 
