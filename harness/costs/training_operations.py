@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
 from harness.costs.operations import products
@@ -48,7 +49,7 @@ class Work:
         forward = backward = 0
         for each in products(model, run):
             match each.weights:
-                case [name]:
+                case [name] if sizes[name]:
                     one = Fraction(each.macs, sizes[name])
                     counts = 1, each.with_gradient - each.learning, each.learning
                     a, b, c = (
@@ -152,7 +153,13 @@ class TrainingOperations:
         for known in (key, (*key, network)):
             if known in self._known:
                 return self._known[known]
-        with self._instrument(), _leaving_no_trace(model), torch.enable_grad():
+        with (
+            self._instrument(),
+            _leaving_no_trace(model),
+            torch.enable_grad(),
+            # Nothing is differentiated, so the memory of a step would be used for nothing.
+            saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing),
+        ):
             if kind == "step":
                 model.train()
             try:

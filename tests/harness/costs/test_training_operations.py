@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -192,3 +193,22 @@ def test_a_network_that_torch_cannot_count_is_refused_with_its_reason() -> None:
     counting = TrainingOperations(cast(Task, Broken()), contextlib.nullcontext)
     with pytest.raises(Uncountable, match=r"cannot count the operations: no kernel$"):
         counting.step(network(), torch.randn(BATCH, 6))
+
+
+def test_counting_keeps_no_activations() -> None:
+    """A step keeps them for its backward pass, and those of a large network fill the memory."""
+    kept: list[bool] = []
+
+    class Watched(Squares):
+        def scoring_loss(self, model: nn.Module, batch: Any) -> Tensor:
+            hidden = model(batch)
+            seen = weakref.ref(hidden)
+            loss: Tensor = hidden.exp().sum() + hidden.square().sum()
+            del hidden
+            kept.append(seen() is not None)
+            return loss
+
+    model, rows = network(), torch.randn(BATCH, 6)
+    TrainingOperations(cast(Task, Watched()), contextlib.nullcontext).step(model, rows)
+    Watched().scoring_loss(model, rows)
+    assert kept == [False, True]
