@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,6 +89,7 @@ class PruningEvents:
     conditions: Conditions
     instrument: Instrument
     scoring_cost: ScoringCost
+    _called: set[str] = field(default_factory=set, init=False)
 
     def prune(
         self,
@@ -253,6 +254,13 @@ class PruningEvents:
         assert isinstance(units, BudgetedUnits)
         return units.select(scores, target, scope, floor, rounding=rounding, limit=limit)
 
+    def _is_first_of(self, criterion: Criterion) -> bool:
+        """Return whether a criterion has not been called before in this process."""
+        where = place(criterion)
+        is_first = where not in self._called
+        self._called.add(where)
+        return is_first
+
     @property
     def _batch_statistics(self) -> bool:
         return self.conditions.statistics == "batch"
@@ -282,7 +290,7 @@ class PruningEvents:
 
         with (
             scoring_mode(model, self._batch_statistics),
-            left_alone(model, optimiser, who, self.instrument),
+            left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
             scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as seen,
             self.scoring_cost.of(model, self.trainer.masks(), self.batches[0], seen) as scoring,
         ):
