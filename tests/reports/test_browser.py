@@ -355,10 +355,10 @@ def test_the_head_of_a_long_table_stays(
 
 
 def test_a_wide_screen_is_used(browser: playwright.Browser, page: Path) -> None:
-    opened = open_page(browser, page, width=1900)
+    opened = open_page(browser, page, width=2300)
     host = task(opened).locator(".scroll").first
     assert host.evaluate("node => node.scrollWidth <= node.clientWidth + 1")
-    assert opened.page.evaluate("document.querySelector('main').clientWidth") > 1700
+    assert opened.page.evaluate("document.querySelector('main').clientWidth") > 2100
     opened.page.context.close()
 
 
