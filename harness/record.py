@@ -100,6 +100,9 @@ DISTURBED = 0.05
 """A time is disturbed if its thread waited for a processor for more than this share of it; an
 energy, if more than this share may belong to other programs."""
 
+NOTHING_SCORED = "nothing is scored, except in training steps"
+"""The reason for a cost of scoring that is null because there is none."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 
@@ -248,6 +251,17 @@ class Cost(TypedDict, total=False):
     train_cpu_seconds: Annotated[
         Measured, Field("processor time within train_seconds", "s", by_device=True)
     ]
+    train_macs: Annotated[
+        Measured,
+        Quantity(
+            "multiply-accumulates of all training steps, forward and backward, and of all scoring, "
+            "without those of removed weights",
+            "operations",
+            always=False,
+            label="Multiply-accumulates of training",
+            counted=True,
+        ),
+    ]
     peak_run_bytes: Annotated[
         Measured,
         Quantity(
@@ -256,6 +270,35 @@ class Cost(TypedDict, total=False):
             by_device=True,
             label="Peak memory of the run",
             main=True,
+        ),
+    ]
+    scoring_seconds: Annotated[
+        Measured,
+        Quantity(
+            "wall-clock time of scoring, a part of train_seconds",
+            "s",
+            by_device=True,
+            always=False,
+            label="Scoring time",
+        ),
+    ]
+    scoring_passes: Annotated[
+        Measured,
+        Quantity(
+            "passes over a scoring batch, forward and backward, that scoring took",
+            always=False,
+            label="Scoring passes",
+            counted=True,
+        ),
+    ]
+    peak_scoring_bytes: Annotated[
+        Measured,
+        Quantity(
+            "peak memory of scoring, beyond what the run held when it began to score",
+            "bytes",
+            by_device=True,
+            always=False,
+            label="Peak memory of scoring",
         ),
     ]
     instrument_seconds: Annotated[
@@ -513,7 +556,10 @@ class Event(TypedDict, total=False):
     kept_sha256: Annotated[str, Field("prune, exchange: hash of what was kept")]
     scoring: Annotated[
         dict[str, Any],
-        Field("prune, exchange: how many batches the criterion saw, and which statistics"),
+        Field(
+            "prune, exchange: how many batches the criterion saw, which statistics, and how many "
+            "forward and backward passes over a batch it took"
+        ),
     ]
     frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]

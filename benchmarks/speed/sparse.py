@@ -9,7 +9,6 @@ is a network that was never pruned.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -25,7 +24,9 @@ from benchmarks.measurement import (
     in_new_process,
     least_processor_time,
 )
+from harness.costs.meter import CostMeter
 from harness.pruning.event import PruningEvents
+from harness.pruning.scoring_cost import ScoringCost
 from harness.sparse_kernels import SparseExecution, SparseSteps, choose_kernels
 from pruners.criteria import crop
 from pruners.distributions import per_layer, whole_network
@@ -119,7 +120,14 @@ def resnet18() -> Lines:
         weights = Weights(trainer.model, task.forward)
         trainer.units["weights"] = weights
         conditions = embedded("digits").conditions
-        events = PruningEvents(trainer, task.scoring_batches(0), conditions, contextlib.nullcontext)
+        meter = CostMeter(task.device, measure_energy=False)
+        events = PruningEvents(
+            trainer,
+            task.scoring_batches(0),
+            conditions,
+            meter.instrument,
+            ScoringCost(meter, task),
+        )
         events.prune(weights, crop, [0.99], scope, seed=0)
         model = trainer.model.eval()
         for batch in BATCHES:

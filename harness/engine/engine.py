@@ -12,6 +12,13 @@ from torch import nn
 
 from harness.costs.exclusive_device import device_lock
 from harness.costs.meter import CostMeter
+from harness.costs.training_operations import (
+    Shapes,
+    TrainingOperations,
+    Uncountable,
+    elements_left,
+    shapes_of,
+)
 from harness.engine.budgeting import Budgeting
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
@@ -34,6 +41,7 @@ from harness.pruning.diagnostics import TangentKernel
 from harness.pruning.event import PruningEvents, digest
 from harness.pruning.network_costs import NetworkCosts
 from harness.pruning.receipt import Account, receipt
+from harness.pruning.scoring_cost import ScoringCost
 from harness.registry import Registry
 from harness.results.receipts import receipt_lines
 from harness.seeds import derive
@@ -41,6 +49,7 @@ from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.progress import ProgressFile
+from harness.task import Batch
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
@@ -103,7 +112,11 @@ class Engine:
             stop,
         )
         self.budgeting = Budgeting(plan, costs, report)
-        self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
+        self._operations = TrainingOperations(trainer.task, meter.instrument)
+        scoring_cost = ScoringCost(meter, trainer.task)
+        self._events = PruningEvents(
+            trainer, batches, plan.conditions, meter.instrument, scoring_cost
+        )
         self._accounts: dict[str, Account] = {}
         """Of the present network, by the name of units; empty if they were not taken."""
         self._kernel: TangentKernel | None = None
@@ -180,10 +193,11 @@ class Engine:
             self._progress.begin(trainer.spent)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
+        count_step = self._step_counter()
         while trainer.position < end and not fired:
             save_if_due(to_continue)
             self._require_budget()
-            trainer.step(operation.penalty, after_backward)
+            count_step(trainer.step(operation.penalty, after_backward))
             if self._epoch_ends:
                 epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
@@ -203,6 +217,27 @@ class Engine:
         event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
         scores = None if watch is None else watch.scores()
         return Trained(trainer.position - start, fired, scores), event
+
+    def _step_counter(self) -> Callable[[Batch], None]:
+        """Return a function that adds the operations of a step, given its batch, to the costs.
+
+        Until the network changes, steps with batches of equal shapes have equal operations.
+        """
+        model, known = self.trainer.model, dict[Shapes, int]()
+        left = elements_left(model, self.trainer.masks())
+
+        def count(batch: Batch) -> None:
+            shapes = shapes_of(batch)
+            if shapes not in known:
+                try:
+                    work = self._operations.step(model, batch)
+                    known[shapes] = work.forward(left) + work.backward(left)
+                except Uncountable as error:
+                    self._meter.cannot_count(str(error))
+                    known[shapes] = 0
+            self._meter.count(macs=known[shapes])
+
+        return count
 
     def _require_budget(self) -> None:
         if self.trainer.spent < self.trainer.end:

@@ -73,7 +73,11 @@ EXAMPLE: Record = {
     "cost": {
         "train_seconds": 12.5,
         "train_cpu_seconds": 12.0,
+        "train_macs": 98_765_432,
         "peak_run_bytes": 50_000_000,
+        "scoring_seconds": 0.75,
+        "scoring_passes": 25,
+        "peak_scoring_bytes": 5_000_000,
         "instrument_seconds": 1.5,
         "peak_run_bytes_with_instruments": 52_000_000,
         "load": {"train_seconds": {"before": 0.0, "during": 0.1}},

@@ -11,6 +11,7 @@ from harness.budget import written as written_amount
 from harness.record import (
     COSTS,
     DISTURBED,
+    NOTHING_SCORED,
     Budget,
     Cost,
     Event,
@@ -90,6 +91,12 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         f"{several(record['cost']['epochs'], 'epoch')}, {several(record['cost']['steps'], 'step')} "
         f"in {cost['train_seconds']}, peak memory {cost['peak_run_bytes']}",
     )
+    if record["cost"].get("scoring_passes") is not None:
+        yield (
+            "scoring",
+            f"{cost['scoring_passes']} passes over a batch in {cost['scoring_seconds']}, "
+            f"peak memory {cost['peak_scoring_bytes']} more",
+        )
     if interruptions := len(record["provenance"]["resumed"]):
         yield "interrupted", f"{several(interruptions, 'time')}; costs cover all attempts"
     if record["cost"]["energy_kwh"] is not None:
@@ -121,6 +128,8 @@ def _operations(record: Record) -> str:
         text += f", {number(100 * macs / dense)} % of the dense network's {count(dense)}"
     if macs != effective:  # some weights are zero and still multiplied
         text += f", {count(effective)} without masked weights (theoretical; not a speed-up)"
+    if (trained := cost.get("train_macs")) is not None:
+        text += f"; {count(trained)} in training"
     return text
 
 
@@ -208,6 +217,8 @@ def _epochs(steps: int, record: Record) -> float:
 def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
     """Go through the reasons why costs could not be measured, each with these costs."""
     for reason in dict.fromkeys(cost["reasons"].values()):
+        if reason == NOTHING_SCORED:
+            continue
         missing = [name for name, why in cost["reasons"].items() if why == reason]
         names = [label(each) for name, each in COSTS.items() if name in missing]
         if names:

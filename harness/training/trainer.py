@@ -89,8 +89,8 @@ class Trainer:
 
     def step(
         self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
-    ) -> None:
-        """Take one optimizer step."""
+    ) -> Batch:
+        """Take one optimizer step, and return its batch."""
         self._seed_step()
         batch = self.stream.next(self.model)
         self._set_rate()
@@ -110,6 +110,7 @@ class Trainer:
         self._loss_count += 1
         self.position += 1
         self.spent += 1
+        return batch
 
     def _seed_step(self) -> None:
         seed = derive(self.seed, "step", self.position)

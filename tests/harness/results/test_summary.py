@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.record import NOTHING_SCORED
 from harness.results.summary import summarise, summarise_events
 from harness.text import WIDTH, columns, count, number, percent, several, size, table
 from tests.helpers.records import RECORD, record
@@ -20,13 +21,14 @@ def test_a_run_in_a_few_lines() -> None:
             "  pruned           to 98 % after 1 epoch, when the trigger fired; "
             "gradient flow 2 -> 1.25",
             "  training         4 epochs, 40 steps in 12.5 s, peak memory 50 MB",
+            "  scoring          25 passes over a batch in 0.75 s, peak memory 5 MB more",
             "  energy           1.5 Wh, 0.5 g CO2e; measured nvml, the run's GPU",
             "  training step    20 ms, peak memory 25 MB",
             "  inference        5 ms per batch",
             "  network          2,010 parameters, 8.5 kB on disk",
             "  operations       123,456 multiply-accumulates per sample, "
             "1,234 without masked weights",
-            "                   (theoretical; not a speed-up)",
+            "                   (theoretical; not a speed-up); 98,765,432 in training",
             "  measured on      Abacus 1, 2 threads",
         ]
     )
@@ -295,3 +297,11 @@ def test_the_receipt_of_a_pruning_is_among_the_events() -> None:
     assert "removed 1,000 of 2,000 weights and 30,000 of 40,000 multiply-accumulates" in text
     assert "group3, group4 and 2 more (no score); head (it reaches the model's output)" in text
     assert "bottlenecks: first (1 of 64)" in text
+
+
+def test_what_is_not_scored_is_not_called_unmeasured() -> None:
+    names = ("scoring_seconds", "scoring_passes", "peak_scoring_bytes")
+    nothing = {f"cost__{name}": None for name in names}
+    text = summarise(record(**nothing, cost__reasons=dict.fromkeys(names, NOTHING_SCORED)))
+    assert "scor" not in text.replace("scores 10.01", "")
+    assert "not measured" not in text
