@@ -14,6 +14,7 @@ from torch import nn
 from harness.costs.exclusive_device import device_lock
 from harness.costs.meter import CostMeter
 from harness.engine.budgeting import Budgeting
+from harness.engine.kernel_choice import KernelChoice
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Learning,
@@ -38,7 +39,6 @@ from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
-from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
 from harness.units import ScoreError, Units
@@ -87,17 +87,22 @@ class Engine:
         self._dense_shapes = dense_shapes(trainer.model)
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
+        is_smoke = plan.spec.profile == "smoke"
+        alone = partial(device_lock, trainer.task.device, report, stop := stop or Stop())
         costs = NetworkCosts(
             trainer.task,
             batches[0],
             checkpoints.times,
             meter.instrument,
-            _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
-            partial(device_lock, trainer.task.device, report, stop := stop or Stop()),
+            _SMOKE_TIMING_SECONDS if is_smoke else _TIMING_SECONDS,
+            alone,
             stop,
         )
         self.budgeting = Budgeting(plan, costs, report)
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
+        self._kernel_choice: KernelChoice | None = None
+        if plan.conditions.kernels == "sparse":
+            self._kernel_choice = KernelChoice(trainer, batches[0], plan.recipe, is_smoke, alone)
         self._kernel: TangentKernel | None = None
         if plan.conditions.kernel:
             batch_statistics = plan.conditions.statistics == "batch"
@@ -110,6 +115,7 @@ class Engine:
         number: int,
         progress: Progress | None,
         save_if_due: SaveIfDue,
+        earlier: Mapping[str, Any] | None = None,
     ) -> tuple[Returned, dict[str, Any]]:
         """Perform an operation.
 
@@ -118,6 +124,8 @@ class Engine:
             number: its place among the operations of the run, from 0.
             progress: what an interrupted training has saved; None to begin.
             save_if_due: called where it is safe to write a checkpoint.
+            earlier: what the record says of the same event in an earlier attempt, from which
+                whatever was measured and decides the result is taken over.
 
         Returns:
             What the method gets, and what the record says of the event.
@@ -127,7 +135,8 @@ class Engine:
                 with _learning(self.trainer.model, operation.only):
                     return self._train(operation, progress, save_if_due)
             case Prune():
-                return self._prune(operation, derive(self._plan.spec.seed, "prune", number))
+                seed = derive(self._plan.spec.seed, "prune", number)
+                return self._prune(operation, seed, earlier or {})
             case TakeSnapshot():
                 with self._meter.instrument():
                     self._checkpoints.save_snapshot(number, self.trainer.snapshot())
@@ -208,7 +217,7 @@ class Engine:
         trainer = self.trainer
         metric = self._plan.task.arguments["metric"]
         with self._meter.instrument():
-            validation = evaluate(trainer.task, trainer.model, "validation", metric)
+            validation = trainer.evaluate("validation", metric)
         done, all_epochs = (
             steps // self._steps_per_epoch for steps in (trainer.spent, trainer.end)
         )
@@ -233,7 +242,9 @@ class Engine:
             with self._meter.instrument():
                 self._kernel.measure(self.trainer.model, self.trainer.masks())
 
-    def _prune(self, operation: Prune, seed: int) -> tuple[Pruned, dict[str, Any]]:
+    def _prune(
+        self, operation: Prune, seed: int, earlier: Mapping[str, Any]
+    ) -> tuple[Pruned, dict[str, Any]]:
         trainer = self.trainer
         if not self._epoch_ends:
             self._measure_kernel()
@@ -277,10 +288,14 @@ class Engine:
                 floor=self._plan.conditions.floor,
                 rounding=budgeting.rounding,
             )
+            if self._kernel_choice is not None:
+                event["sparse_kernels"] = self._kernel_choice.after_pruning(
+                    earlier.get("sparse_kernels")
+                )
         self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
         if kind is not None:
             self._report(f"{kind}: {reached:.4g} of the dense network's ({asked:.4g} permitted)")
-        for line in receipt_lines(event["receipt"]):
+        for line in receipt_lines(event["receipt"], event.get("sparse_kernels")):
             self._report(f"  {line}")
         return Pruned(sparsity), {
             "units": operation.units_name,

@@ -24,7 +24,7 @@ from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.journal import Attempts, Journal
 from harness.task import Batch
-from harness.training.evaluation import evaluate, require_number
+from harness.training.evaluation import require_number
 from harness.training.trainer import Trainer
 
 
@@ -104,8 +104,8 @@ def _provenance(finished: Finished) -> Provenance:
 def _quality(plan: Plan, trainer: Trainer) -> tuple[Quality, str | None]:
     """Return the metrics; if the test metric is infinite, none of them, and why."""
     metric = plan.task.arguments["metric"]
-    validation = evaluate(trainer.task, trainer.model, "validation", metric)
-    test = evaluate(trainer.task, trainer.model, "test", metric)
+    validation = trainer.evaluate("validation", metric)
+    test = trainer.evaluate("test", metric)
     require_number(trainer.task, validation, metric, "validation")
     require_number(trainer.task, test, metric, "test")
     if math.isinf(test[metric]):

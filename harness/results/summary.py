@@ -252,7 +252,8 @@ def _happening(event: Event) -> Iterator[str]:
         case "prune":
             yield f"pruned {event['units']} {_reached(event)}"
             if "receipt" in event:
-                yield from (f"  {line}" for line in receipt_lines(event["receipt"]))
+                lines = receipt_lines(event["receipt"], event.get("sparse_kernels"))
+                yield from (f"  {line}" for line in lines)
         case "snapshot":
             yield "took a snapshot"
         case "rewind":
