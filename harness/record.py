@@ -100,6 +100,9 @@ DISTURBED = 0.05
 """A time is disturbed if its thread waited for a processor for more than this share of it; an
 energy, if more than this share may belong to other programs."""
 
+SLOWER_THAN_DENSE = "slower than dense"
+"""How the reason begins why there is no time with sparse kernels, where they take longer."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 

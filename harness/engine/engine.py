@@ -102,7 +102,7 @@ class Engine:
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
         self._kernel_choice: KernelChoice | None = None
         if plan.conditions.kernels == "sparse":
-            self._kernel_choice = KernelChoice(trainer, batches[0], plan.recipe, is_smoke, alone)
+            self._kernel_choice = KernelChoice(trainer, batches[0], is_smoke, alone, report)
         self._kernel: TangentKernel | None = None
         if plan.conditions.kernel:
             batch_statistics = plan.conditions.statistics == "batch"

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.record import Receipt, SparseKernels
+from harness.record import SLOWER_THAN_DENSE, Receipt, SparseKernels
 from harness.text import count, number, several
-
-SLOWER, NO_FASTER = "slower than dense", "hardly faster than dense"
-"""How sparse kernels that are not used compare with dense ones."""
 
 _FEW = 5
 """Names in a line."""
@@ -37,28 +34,29 @@ def receipt_lines(receipt: Receipt, kernels: SparseKernels | None = None) -> Ite
         ]
         yield f"bottlenecks: {_several(narrow)}"
     if kernels is not None:
-        yield f"sparse kernels: {_execution(kernels)}"
+        yield f"sparse kernels: {sparse_kernels_line(kernels)}"
 
 
-def _execution(kernels: SparseKernels) -> str:
-    """Return what is executed with sparse kernels, and how that compares with dense ones."""
-    if kernels["step"] is None:
+def sparse_kernels_line(kernels: SparseKernels) -> str:
+    """Return what is executed with sparse kernels, and how they compare with dense ones."""
+    layers, passes, step = kernels["layers"], kernels["passes"], kernels["step"]
+    if step is None:
         return "none, since no weights are masked"
-    layers, reasons = kernels["layers"], kernels["dense"]
-    masked = len(layers) + sum(map(len, reasons.values()))
-    parts = [f"{len(layers)} of {several(masked, 'masked layer')}"]
+    masked = len(layers) + sum(map(len, kernels["dense"].values()))
+    parts = [f"in {len(layers)} of {several(masked, 'masked layer')}"]
     if layers:
         parts[0] += f" ({_several(layers)})"
-    if (passes := kernels["passes"]) is not None:
-        slower = "" if layers else f", if sparse: {SLOWER if passes > 1 else NO_FASTER}"
-        parts.append(f"{number(passes)} of the dense time of both passes{slower}")
-    where = "surviving" if kernels["steps"] else "all"
-    parts.append(
-        f"optimizer steps on {where} weights (on survivors: {number(kernels['step'])} of dense)"
-    )
-    if not layers and reasons:
-        parts.append(_several([f"{_several(names)}: {why}" for why, names in reasons.items()]))
-    return "; ".join(parts)
+    if passes is not None:
+        parts.append(f"both passes {_compared(passes, bool(layers))}")
+    parts.append(f"optimizer steps {_compared(step, kernels['steps'])}")
+    return ", ".join(parts)
+
+
+def _compared(ratio: float, used: bool) -> str:
+    if used:
+        return f"take {number(ratio)} of the dense time"
+    how = SLOWER_THAN_DENSE if ratio > 1 else "hardly faster than dense"
+    return f"stay dense (sparse ones would take {number(ratio)} of the time, {how})"
 
 
 def _several(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from harness.record import (
     Record,
     Sparsity,
 )
-from harness.results.receipts import receipt_lines
+from harness.results.receipts import receipt_lines, sparse_kernels_line
 from harness.settings import as_text
 from harness.text import WIDTH, count, number, percent, several, size, table
 
@@ -83,6 +83,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     for before, event in pairwise([None, *record["events"]]):
         if event is not None and event["verb"] == "prune":
             yield "pruned", _pruning(event, before, record)
+    if (layers := record["sparsity"].get("sparse_kernels")) is not None:
+        yield "sparse kernels", _sparse_kernels(layers, record)
     yield (
         "training",
         f"{several(record['cost']['epochs'], 'epoch')}, {several(record['cost']['steps'], 'step')} "
@@ -93,10 +95,14 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     if record["cost"]["energy_kwh"] is not None:
         method, scope = record["cost"].get("energy_method"), record["cost"].get("energy_scope")
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
-    yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
-    sparse = record["cost"].get("inference_sparse_ms")
-    faster = "" if sparse is None else f", {number(sparse)} ms with sparse kernels"
-    yield "inference", f"{cost['inference_ms']} per batch{faster}"
+    with_sparse = {
+        name: "" if time is None else f", {number(time)} ms with sparse kernels"
+        for name in ("step", "inference")
+        for time in [costs.get(f"{name}_sparse_ms")]
+    }
+    peak = cost["peak_step_bytes"]
+    yield "training step", f"{cost['step_ms']}{with_sparse['step']}, peak memory {peak}"
+    yield "inference", f"{cost['inference_ms']} per batch{with_sparse['inference']}"
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
     yield "operations", _operations(record)
     if record["cost"].get("disturbed"):
@@ -165,6 +171,22 @@ def _pruning(event: Event, before: Event | None, record: Record) -> str:
     return (
         f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
         f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
+    )
+
+
+def _sparse_kernels(since: Mapping[str, int], record: Record) -> str:
+    """Return how many masked layers are on sparse kernels at the end, and since when."""
+    choices = [event["sparse_kernels"] for event in record["events"] if "sparse_kernels" in event]
+    if not choices:
+        return "none, since nothing was pruned"
+    if not since:
+        return sparse_kernels_line(choices[-1])
+    masked = len(since) + sum(map(len, choices[-1]["dense"].values()))
+    moments = {_epochs(record["events"][number]["spent"], record) for number in since.values()}
+    when = " and ".join(f"{moment:g}" for moment in sorted(moments))
+    return (
+        f"in {len(since)} of {several(masked, 'masked layer')} at the end, since the pruning after "
+        f"{when} epochs"
     )
 
 
