@@ -11,6 +11,7 @@ from harness.budget import written as written_amount
 from harness.record import (
     COSTS,
     DISTURBED,
+    SLOWER_THAN_DENSE,
     Budget,
     Cost,
     Event,
@@ -96,9 +97,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         method, scope = record["cost"].get("energy_method"), record["cost"].get("energy_scope")
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
     with_sparse = {
-        name: "" if time is None else f", {number(time)} ms with sparse kernels"
+        name: _beside_dense(costs.get(f"{name}_sparse_ms"), costs[f"{name}_ms"])
         for name in ("step", "inference")
-        for time in [costs.get(f"{name}_sparse_ms")]
     }
     peak = cost["peak_step_bytes"]
     yield "training step", f"{cost['step_ms']}{with_sparse['step']}, peak memory {peak}"
@@ -172,6 +172,13 @@ def _pruning(event: Event, before: Event | None, record: Record) -> str:
         f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
         f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
     )
+
+
+def _beside_dense(sparse: Number | None, dense: Number | None) -> str:
+    if sparse is None:
+        return ""
+    slower = f" ({SLOWER_THAN_DENSE})" if dense is not None and sparse > dense else ""
+    return f", {number(sparse)} ms with sparse kernels{slower}"
 
 
 def _sparse_kernels(since: Mapping[str, int], record: Record) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -258,7 +257,7 @@ class _Trial:
         return SparseExecution(self._model, self._masks, names, self.contiguous)
 
     def _take_turns(self, sides: Sequence[_Side], changed: nn.Module) -> list[float]:
-        """Return the median seconds of calls that take turns.
+        """Return the least seconds of calls that take turns.
 
         When training, the parameters of ``changed`` count as changed before each call, as they
         are after an optimizer step.
@@ -280,9 +279,10 @@ class _Trial:
 def _take_turns(
     sides: Sequence[_Side], seconds: float, device: torch.device | None = None
 ) -> list[float]:
-    """Return the median seconds of calls that take turns, after a warm-up each.
+    """Return the least seconds of calls that take turns, after a warm-up each.
 
-    Short calls are repeated within a turn, so that each finds the cache as its own kind left it.
+    What else a busy machine does can only add to a time. Short calls are repeated within a turn, so
+    that each finds the cache as its own kind left it.
 
     Args:
         sides: the calls, each with its context.
@@ -308,7 +308,7 @@ def _take_turns(
     while len(times[0]) < ROUNDS or perf_counter() < end:
         for side, number, measured in zip(sides, repetitions, times, strict=True):
             measured.append(turn(side, number))
-    return [statistics.median(measured) for measured in times]
+    return [min(measured) for measured in times]
 
 
 def _forward_and_backward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
