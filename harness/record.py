@@ -536,6 +536,9 @@ class Event(TypedDict, total=False):
     verb: Required[Annotated[str, Field("train, prune, snapshot or rewind")]]
     epochs: Annotated[list[Epoch], Field("train: its epochs")]
     ended_by: Annotated[str, Field("train: trigger, cap or plan")]
+    dense_because: Annotated[
+        str, Field("train: why its steps were dense, although kernels=sparse had sparse ones")
+    ]
     units: Annotated[str, Field("prune: what was removed, such as weights or channels")]
     target: Annotated[Number, Field("prune: the sparsity aimed at")]
     target_of: Annotated[

@@ -39,6 +39,7 @@ from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
+from harness.training.kernels import DENSE, WATCHED
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
 from harness.units import ScoreError, Units
@@ -173,6 +174,8 @@ class Engine:
         if watch is not None:
             units = self._units_of(watch.units)
             after_backward = partial(watch.after_backward, units=units)
+            if trainer.kernels != DENSE:
+                self._report(f"kernels=sparse: {WATCHED}")
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
         while trainer.position < end and not fired:
@@ -195,7 +198,12 @@ class Engine:
                             for name, trigger in observe.items()
                         }
         capped = until is not None and not fired
-        event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
+        event: dict[str, Any] = {
+            "epochs": epochs,
+            "ended_by": "trigger" if fired else "cap" if capped else "plan",
+        }
+        if after_backward is not None and trainer.kernels != DENSE:
+            event["dense_because"] = WATCHED
         scores = None if watch is None else watch.scores()
         return Trained(trainer.position - start, fired, scores), event
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.prunable import copied
 from harness.sparse_kernels.execution import (
@@ -183,7 +184,7 @@ class _Trial:
     def layer_by_layer(self, layers: Mapping[str, SparseLayer]) -> dict[str, float]:
         """Return the ratio of each layer that the call runs, on the inputs that it gets."""
         dense_inputs = self._inputs(layers)
-        self.contiguous = self._refuses_transposed(layers)
+        self.contiguous = self._depends_on_layout(layers)
         with self._sparse(layers):
             sparse_inputs = self._inputs(layers)
         # A network may compute without its modules where their forward passes are torch's own.
@@ -197,20 +198,21 @@ class _Trial:
             for name, inputs in sparse_inputs.items()
         }
 
-    def _refuses_transposed(self, layers: Mapping[str, SparseLayer]) -> bool:
+    def _depends_on_layout(self, layers: Mapping[str, SparseLayer]) -> bool:
         """Return whether the call needs outputs that are laid out as by dense layers.
 
         Other calls may have fewer samples, so many are not divided, as their outputs would be
         laid out densely.
         """
-        with in_one_piece(), self._sparse(layers):
+        drawing = _Drawing()
+        with in_one_piece(), self._sparse(layers), drawing:
             try:
                 self._call()
             except RuntimeError as error:
                 if "view" not in str(error):
                     raise
                 return True
-        return False
+        return drawing.depends_on_layout
 
     def whole(self, candidates: list[Collection[str]]) -> list[float]:
         """Return the ratio of the whole call for each set of layers."""
@@ -274,6 +276,22 @@ class _Trial:
         return _take_turns(
             [(context, partial(changing, call)) for context, call in sides], self._seconds, device
         )
+
+
+class _Drawing(TorchDispatchMode):
+    """Notices random numbers for tensors that are not in C order.
+
+    torch draws them in the order of the memory, so they would not be those of dense layers.
+    """
+
+    depends_on_layout = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.depends_on_layout |= not all(each.is_contiguous() for each in _tensors(args))
+        return func(*args, **(kwargs or {}))
 
 
 def _take_turns(

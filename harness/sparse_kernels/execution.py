@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness.sparse_kernels.layers import FORWARDS, Forward, normalization_forward
+from harness.sparse_kernels.layers import (
+    FORWARDS,
+    Forward,
+    dropout_forward,
+    normalization_forward,
+)
 from harness.sparse_kernels.semi_structured import semi_structured_forward, semi_structured_reason
 
 SPARSE_CSR = "sparse csr"
@@ -78,9 +83,11 @@ class SparseExecution:
         }
         if SPARSE_CSR in self.kernels.values() and not self.contiguous:
             for module in self._model.modules():
-                plain = getattr(module.forward, "__func__", None) is _BatchNorm.forward
-                if isinstance(module, _BatchNorm) and plain:
+                forward = getattr(module.forward, "__func__", None)
+                if isinstance(module, _BatchNorm) and forward is _BatchNorm.forward:
                     self._forwards[module] = normalization_forward(module)
+                elif isinstance(module, nn.Dropout) and forward is nn.Dropout.forward:
+                    self._forwards[module] = dropout_forward(module)
         if active:
             self.__enter__()
 

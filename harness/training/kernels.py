@@ -34,6 +34,9 @@ class Kernels:
 DENSE = Kernels()
 """The default."""
 
+WATCHED = "this training is dense, since scores are computed from all its gradients"
+"""Why a `harness.operations.Watch` releases its training from sparse kernels."""
+
 
 class Execution:
     """Executes a network with kernels, whose structure follows the masks that it is made with.
