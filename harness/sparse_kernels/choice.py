@@ -284,7 +284,9 @@ class _Drawing(TorchDispatchMode):
     torch draws them in the order of the memory, so they would not be those of dense layers.
     """
 
-    depends_on_layout = False
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self.depends_on_layout = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
