@@ -32,7 +32,7 @@ from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
-from harness.training.kernels import DENSE, DENSE_EXECUTION, Execution
+from harness.training.kernels import DENSE_EXECUTION, Execution
 from harness.training.optimization import build_optimiser
 from harness.training.precision import Precision
 from harness.training.trainer import update
@@ -321,7 +321,7 @@ def _sparse_step(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sp
         network.task, network.model, masks, batch, plan.recipe, Precision.of(plan.conditions)
     )
     kernels = kernels_of(chosen)
-    if kernels == replace(DENSE, contiguous=kernels.contiguous):
+    if kernels.are_dense:
         return _not_faster(chosen["passes"] or chosen["step"])
     execution = Execution(kernels, network.model, masks)
     return kernels.layers, nullcontext(), training_step(plan, network, batch, execution)

@@ -193,7 +193,9 @@ def _on_sparse_kernels(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return the layers on sparse kernels at the end, each with the event since which."""
     since: dict[str, int] = {}
     for number, event in enumerate(events):
-        if "sparse_kernels" in event:
+        if event["verb"] == "release":
+            since = {}
+        elif "sparse_kernels" in event:
             layers = event["sparse_kernels"]["layers"]
             since = {name: since.get(name, number) for name in layers}
     return since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -52,13 +53,26 @@ class KernelChoice:
         if not torch.backends.mkl.is_available():
             report("kernels=sparse: this torch has no MKL; its own sparse kernels are tried")
 
-    def after_pruning(self, earlier: Mapping[str, Any] | None) -> SparseKernels:
+    def after_pruning(
+        self, earlier: Mapping[str, Any] | None, measured: bool
+    ) -> SparseKernels | None:
         """Choose, let the trainer follow, and return what the record says of it.
+
+        Of frequent prunings, which are not measured, only one that has left half as many weights
+        as there were at the last choice is followed by a new one.
 
         Args:
             earlier: the choice of an earlier attempt of the run; None to measure.
+            measured: whether the pruning is.
         """
-        trainer = self._trainer
+        trainer, masks = self._trainer, self._trainer.masks()
+        left = sum(int(mask.count_nonzero()) for mask in masks.values())
+        before = trainer.kernels.weights
+        if before is None:
+            before = sum(mask.numel() for mask in masks.values())
+        if not measured and (not masks or left > before / 2):
+            trainer.follow_units()
+            return None
         trainer.use(DENSE)
         if earlier is not None:
             chosen = cast(SparseKernels, earlier)
@@ -67,13 +81,13 @@ class KernelChoice:
                 chosen = measured_kernels(
                     trainer.task,
                     trainer.model,
-                    trainer.masks(),
+                    masks,
                     self._batch,
                     trainer.task.recipe,
                     trainer.precision,
                     self._seconds,
                 )
-        trainer.use(kernels_of(chosen))
+        trainer.use(replace(kernels_of(chosen), weights=left))
         return chosen
 
 

@@ -11,13 +11,8 @@ _FEW = 5
 """Names in a line."""
 
 
-def receipt_lines(receipt: Receipt, kernels: SparseKernels | None = None) -> Iterator[str]:
-    """Yield what a receipt says, in lines for a reader.
-
-    Args:
-        receipt: the receipt of a pruning.
-        kernels: what is executed with sparse kernels since then, if the run asked for that.
-    """
+def receipt_lines(receipt: Receipt) -> Iterator[str]:
+    """Yield what a receipt says, in lines for a reader."""
     before, after = receipt["weights"]
     saved = f"{count(before - after)} of {count(before)} weights"
     if receipt["macs"] is not None:
@@ -33,8 +28,6 @@ def receipt_lines(receipt: Receipt, kernels: SparseKernels | None = None) -> Ite
             f"{name} ({left} of {dense})" for name, (left, dense) in receipt["bottlenecks"].items()
         ]
         yield f"bottlenecks: {_several(narrow)}"
-    if kernels is not None:
-        yield f"sparse kernels: {sparse_kernels_line(kernels)}"
 
 
 def sparse_kernels_line(kernels: SparseKernels) -> str:

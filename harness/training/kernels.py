@@ -24,11 +24,18 @@ class Kernels:
         layers: the names of the layers whose forward and backward passes are sparse.
         contiguous: whether their outputs have to be laid out in memory as by dense layers.
         steps: whether optimizer steps are taken on surviving weights only.
+        weights: how many masked weights were left when this was chosen; None if nothing was.
     """
 
     layers: tuple[str, ...] = ()
     contiguous: bool = False
     steps: bool = False
+    weights: int | None = None
+
+    @property
+    def are_dense(self) -> bool:
+        """Whether nothing is executed sparsely."""
+        return not (self.layers or self.steps)
 
 
 DENSE = Kernels()
@@ -53,7 +60,7 @@ class Execution:
     def __init__(self, kernels: Kernels, model: nn.Module, masks: Kept) -> None:
         self._layers: SparseExecution | None = None
         self._steps: SparseSteps | None = None
-        if kernels.layers or kernels.steps:
+        if not kernels.are_dense:
             # Imported here because it imports SciPy, which other runs do not need.
             from harness.sparse_kernels import SparseExecution, SparseSteps
 
