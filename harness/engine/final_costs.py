@@ -316,7 +316,7 @@ def _sparse_inference(plan: Plan, network: Network, batch: Batch, masks: Kept) -
 def _sparse_step(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
     """Choose kernels for a training step, as a run with kernels=sparse does; or give a reason."""
     if plan.conditions.precision != "float32":
-        return f"there are no sparse kernels for precision={plan.conditions.precision}"
+        return f"there are no sparse kernels for {plan.conditions.precision}"
     chosen = measured_kernels(
         network.task, network.model, masks, batch, plan.recipe, Precision.of(plan.conditions)
     )

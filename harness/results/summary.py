@@ -165,15 +165,17 @@ def _sparsity(sparsity: Sparsity) -> str:
 
 
 def _pruning(event: Event, before: Event | None, record: Record) -> str:
-    when = "before training"
-    if event["spent"]:
-        when = f"after {several(_epochs(event['spent'], record), 'epoch')}"
+    when = _moment(event["spent"], record)
     why = ENDINGS.get(before.get("ended_by", "")) if before else None
     flow = event.get("gradient_flow") or {"before": None, "after": None}
     return (
         f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
         f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
     )
+
+
+def _moment(spent: int, record: Record) -> str:
+    return f"after {several(_epochs(spent, record), 'epoch')}" if spent else "before training"
 
 
 def _beside_dense(sparse: Number | None, dense: Number | None) -> str:
@@ -191,11 +193,10 @@ def _sparse_kernels(since: Mapping[str, int], record: Record) -> str:
     if not since:
         return sparse_kernels_line(choices[-1])
     masked = len(since) + sum(map(len, choices[-1]["dense"].values()))
-    moments = {_epochs(record["events"][number]["spent"], record) for number in since.values()}
-    when = " and ".join(f"{moment:g}" for moment in sorted(moments))
+    spent = sorted({record["events"][number]["spent"] for number in since.values()})
+    when = " and ".join(_moment(steps, record) for steps in spent)
     return (
-        f"in {len(since)} of {several(masked, 'masked layer')} at the end, since the pruning after "
-        f"{when} epochs"
+        f"in {len(since)} of {several(masked, 'masked layer')} at the end, since the pruning {when}"
     )
 
 
