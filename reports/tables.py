@@ -329,7 +329,7 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
         if interval is None:
             why = group.reasons.get(key, "not measured")
             slower = record.SLOWER_THAN_DENSE
-            cells.append(Cell(slower if why.startswith(slower) else NONE, note=why))
+            cells.append(Cell(NONE, why, detail=slower if why.startswith(slower) else ""))
             continue
         scale = QUANTITIES[key].scale
         value = scale * interval.mean
