@@ -3,8 +3,8 @@
 The layers that `harness.sparse_kernels` chooses for the batch are sparse. LeNet-300-100 and PSMM
 have 98 % of each layer's weights removed at random, which costs what any other choice of the same
 number costs. ResNet18 has the 99 % removed that CroP removes before training, few of them from its
-first layers. A training step is that of a run with ``kernels=sparse``, masks applied; its dense side
-is the step of a network that was never pruned.
+first layers. A training step is that of a run with ``kernels=sparse``, masks applied. Its dense
+side is the step of a network that was never pruned.
 """
 
 from __future__ import annotations
