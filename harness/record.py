@@ -103,6 +103,9 @@ energy, if more than this share may belong to other programs."""
 NOTHING_SCORED = "nothing is scored, except in training steps"
 """The reason for a cost of scoring that is null because there is none."""
 
+SLOWER_THAN_DENSE = "slower than dense"
+"""How the reason begins why there is no time with sparse kernels, where they take longer."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 
@@ -219,6 +222,13 @@ class Sparsity(TypedDict, total=False):
         ),
     ]
     budget: Annotated[Budget, Field("the budget, if the run has one")]
+    sparse_kernels: Annotated[
+        dict[str, int],
+        Field(
+            "layers on sparse kernels at the end of training, each with the number in events, from "
+            "0, of the pruning since which (kernels=sparse)"
+        ),
+    ]
     emptied_layers: Annotated[list[str], Field("layers without any weights left", always=True)]
     per_layer: Annotated[
         list[Layer], Field("every layer with prunable weights, input first", always=True)
@@ -356,6 +366,21 @@ class Cost(TypedDict, total=False):
     step_cpu_ms: Annotated[
         Measured, Field("processor time of a training step", "ms", by_device=True, of="network")
     ]
+    step_sparse_ms: Annotated[
+        Measured,
+        Quantity(
+            "median time of a training step with sparse kernels in the masked layers",
+            "ms",
+            by_device=True,
+            of="network",
+            always=False,
+            label="Training step, sparse kernels",
+        ),
+    ]
+    step_sparse_layers: Annotated[
+        list[str] | None,
+        Field("layers for which sparse kernels are faster in a training step", of="network"),
+    ]
     inference_ms: Annotated[
         Measured,
         Quantity(
@@ -412,7 +437,7 @@ class Cost(TypedDict, total=False):
     ]
     sparse_layers: Annotated[
         list[str] | None,
-        Field("layers for which sparse kernels are faster than dense ones", of="network"),
+        Field("layers for which sparse kernels are faster in inference", of="network"),
     ]
     disk_bytes: Annotated[
         Measured,
@@ -528,6 +553,26 @@ class Receipt(TypedDict, total=False):
     ]
 
 
+class SparseKernels(TypedDict):
+    """What is executed with sparse kernels after a pruning (``kernels=sparse``)."""
+
+    layers: Annotated[list[str], Field("layers whose forward and backward passes are sparse")]
+    dense: Annotated[dict[str, list[str]], Field("the other masked layers, by the reason")]
+    passes: Annotated[
+        Measured,
+        Field(
+            "measured time of both passes with these layers sparse, relative to dense; with all "
+            "that could be if none is",
+            by_device=True,
+        ),
+    ]
+    contiguous: Annotated[bool, Field("whether their outputs are laid out as by dense layers")]
+    steps: Annotated[bool, Field("whether optimizer steps are taken on surviving weights only")]
+    step: Annotated[
+        Measured, Field("measured time of such a step, relative to dense", by_device=True)
+    ]
+
+
 class Event(TypedDict, total=False):
     """What a method did: one call of a verb of `harness.run.Run`."""
 
@@ -536,6 +581,9 @@ class Event(TypedDict, total=False):
     verb: Required[Annotated[str, Field("train, prune, exchange, release, snapshot or rewind")]]
     epochs: Annotated[list[Epoch], Field("train: its epochs")]
     ended_by: Annotated[str, Field("train: trigger, cap or plan")]
+    dense_because: Annotated[
+        str, Field("train: why its steps were dense, although kernels=sparse had sparse ones")
+    ]
     units: Annotated[
         str, Field("prune, exchange, release: what it was about, such as weights or channels")
     ]
@@ -564,6 +612,9 @@ class Event(TypedDict, total=False):
     frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]
     receipt: Annotated[Receipt, Field("prune: what was removed, and what was left whole")]
+    sparse_kernels: Annotated[
+        SparseKernels, Field("prune: what is executed with sparse kernels from here on")
+    ]
 
 
 KEYS_OF_VERBS: Mapping[str, tuple[str, ...]] = {

@@ -142,7 +142,10 @@ def result_table(section: Section) -> Table:
 def _has_column(section: Section, key: str) -> bool:
     """Return whether a quantity is shown: one that not every run has, only if some run has it."""
     is_optional = key in BUDGET or (key in record.COSTS and not record.COSTS[key].always)
-    return not is_optional or any(key in group.intervals for group in section.groups)
+    return not is_optional or any(
+        key in group.intervals or group.reasons.get(key, "").startswith(record.SLOWER_THAN_DENSE)
+        for group in section.groups
+    )
 
 
 def _endings(sections: Sequence[Section]) -> list[str]:
@@ -329,7 +332,9 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
     for key in keys:
         interval = group.intervals.get(key)
         if interval is None:
-            cells.append(Cell(NONE, note=group.reasons.get(key, "not measured")))
+            why = group.reasons.get(key, "not measured")
+            slower = record.SLOWER_THAN_DENSE
+            cells.append(Cell(NONE, why, detail=slower if why.startswith(slower) else ""))
             continue
         scale = QUANTITIES[key].scale
         value = scale * interval.mean

@@ -20,6 +20,7 @@ from harness.costs.training_operations import (
     shapes_of,
 )
 from harness.engine.budgeting import Budgeting
+from harness.engine.kernel_choice import KernelChoice
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Exchange,
@@ -43,14 +44,14 @@ from harness.pruning.network_costs import NetworkCosts
 from harness.pruning.receipt import Account, receipt
 from harness.pruning.scoring_cost import ScoringCost
 from harness.registry import Registry
-from harness.results.receipts import receipt_lines
+from harness.results.receipts import receipt_lines, sparse_kernels_line
 from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.progress import ProgressFile
 from harness.task import Batch
-from harness.training.evaluation import evaluate
+from harness.training.kernels import DENSE, WATCHED
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
 from harness.units import ReturningUnits, ScoreError, Units
@@ -102,13 +103,15 @@ class Engine:
         self._dense_shapes = dense_shapes(trainer.model)
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
+        is_smoke = plan.spec.profile == "smoke"
+        alone = partial(device_lock, trainer.task.device, report, stop := stop or Stop())
         costs = NetworkCosts(
             trainer.task,
             batches[0],
             checkpoints.times,
             meter.instrument,
-            _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
-            partial(device_lock, trainer.task.device, report, stop := stop or Stop()),
+            _SMOKE_TIMING_SECONDS if is_smoke else _TIMING_SECONDS,
+            alone,
             stop,
         )
         self.budgeting = Budgeting(plan, costs, report)
@@ -117,6 +120,9 @@ class Engine:
         self._events = PruningEvents(
             trainer, batches, plan.conditions, meter.instrument, scoring_cost
         )
+        self._kernel_choice: KernelChoice | None = None
+        if plan.conditions.kernels == "sparse":
+            self._kernel_choice = KernelChoice(trainer, batches[0], is_smoke, alone, report)
         self._accounts: dict[str, Account] = {}
         """Of the present network, by the name of units; empty if they were not taken."""
         self._kernel: TangentKernel | None = None
@@ -131,6 +137,7 @@ class Engine:
         number: int,
         progress: Progress | None,
         save_if_due: SaveIfDue,
+        earlier: Mapping[str, Any] | None = None,
     ) -> tuple[Returned, dict[str, Any]]:
         """Perform an operation.
 
@@ -139,6 +146,8 @@ class Engine:
             number: its place among the operations of the run, from 0.
             progress: what an interrupted training has saved; None to begin.
             save_if_due: called where it is safe to write a checkpoint.
+            earlier: what the record says of the same event in an earlier attempt, from which
+                whatever was measured and decides the result is taken over.
 
         Returns:
             What the method gets, and what the record says of the event.
@@ -148,7 +157,8 @@ class Engine:
                 with _learning(self.trainer.model, operation.only):
                     return self._train(operation, progress, save_if_due)
             case Prune():
-                return self._prune(operation, derive(self._plan.spec.seed, "prune", number))
+                seed = derive(self._plan.spec.seed, "prune", number)
+                return self._prune(operation, seed, earlier or {})
             case Exchange():
                 return self._exchange(operation, derive(self._plan.spec.seed, "exchange", number))
             case Release():
@@ -189,6 +199,8 @@ class Engine:
         if watch is not None:
             units = self._units_of(watch.units)
             after_backward = partial(watch.after_backward, units=units)
+            if not trainer.kernels.are_dense:
+                self._report(f"kernels=sparse: {WATCHED}")
         if self._progress is not None:
             self._progress.begin(trainer.spent)
         longest = operation.longest(self._steps_per_epoch)
@@ -214,7 +226,12 @@ class Engine:
                             for name, trigger in observe.items()
                         }
         capped = until is not None and not fired
-        event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
+        event: dict[str, Any] = {
+            "epochs": epochs,
+            "ended_by": "trigger" if fired else "cap" if capped else "plan",
+        }
+        if after_backward is not None and not trainer.kernels.are_dense:
+            event["dense_because"] = WATCHED
         scores = None if watch is None else watch.scores()
         return Trained(trainer.position - start, fired, scores), event
 
@@ -261,7 +278,7 @@ class Engine:
         trainer = self.trainer
         metric = self._plan.task.arguments["metric"]
         with self._meter.instrument():
-            validation = evaluate(trainer.task, trainer.model, "validation", metric)
+            validation = trainer.evaluate("validation", metric)
         done, all_epochs = (
             steps // self._steps_per_epoch for steps in (trainer.spent, trainer.end)
         )
@@ -291,7 +308,9 @@ class Engine:
             with self._meter.instrument():
                 self._kernel.measure(self.trainer.model, self.trainer.masks())
 
-    def _prune(self, operation: Prune, seed: int) -> tuple[Pruned, dict[str, Any]]:
+    def _prune(
+        self, operation: Prune, seed: int, earlier: Mapping[str, Any]
+    ) -> tuple[Pruned, dict[str, Any]]:
         trainer, measured = self.trainer, operation.measured
         if measured and not self._epoch_ends:
             self._measure_kernel()
@@ -343,6 +362,11 @@ class Engine:
                     )
                 for line in receipt_lines(event["receipt"]):
                     self._report(f"  {line}")
+            if self._kernel_choice is not None:
+                chosen = self._kernel_choice.after_pruning(earlier.get("sparse_kernels"), measured)
+                if chosen is not None:
+                    event["sparse_kernels"] = chosen
+                    self._report(f"  sparse kernels: {sparse_kernels_line(chosen)}")
         return Pruned(sparsity), {
             "units": operation.units_name,
             "target": operation.targets[-1],
@@ -352,7 +376,7 @@ class Engine:
         }
 
     def _exchange(self, operation: Exchange, seed: int) -> tuple[Exchanged, dict[str, Any]]:
-        units = self._returning(operation.units, operation.units_name)
+        trainer, units = self.trainer, self._returning(operation.units, operation.units_name)
         try:
             done = self._events.exchange(
                 units, operation.drop, operation.grow, operation.share, seed
@@ -360,6 +384,7 @@ class Engine:
         except ScoreError as error:
             raise self._unranked(error) from error
         self._accounts.clear()
+        trainer.follow_units()
         sparsity = weight_sparsity(self.layers())
         event = {"units": operation.units_name, "share": operation.share, "sparsity": sparsity}
         return Exchanged(done.units), {**event, **done.event}
@@ -369,6 +394,7 @@ class Engine:
         whole = {name: torch.ones_like(alive) for name, alive in units.alive().items()}
         units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, whole)
         self._accounts.clear()
+        trainer.use(DENSE)
         sparsity = weight_sparsity(self.layers())
         return None, {"units": operation.units_name, "sparsity": sparsity}
 

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -20,22 +21,24 @@ import torch
 
 from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
-from harness.costs.timing import Stopwatch, time_call
+from harness.costs.timing import Stopwatch, Timing, time_call
+from harness.engine.kernel_choice import kernels_of, measured_kernels
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.importing import without_main_module
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
-from harness.record import Cost, fields
+from harness.record import SLOWER_THAN_DENSE, Cost, fields
 from harness.registry import Registry
 from harness.results.measured import NOT_YET, OWN_PROCESS, RUNS_PROCESS
 from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
+from harness.training.kernels import DENSE_EXECUTION, Execution
 from harness.training.optimization import build_optimiser
 from harness.training.precision import Precision
 from harness.training.trainer import update
-from harness.units import all_masks
+from harness.units import Kept, all_masks
 
 MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
 """The costs of a finished network, by their keys in the record."""
@@ -191,7 +194,7 @@ def measure(
     load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
     costs = _times(plan, network, batch, seconds)
-    sparse, why_not_sparse = _sparse_inference(plan, network, batch, seconds)
+    sparse, why_not_sparse = _sparse_times(plan, network, batch, seconds, costs)
     for during in costs["load"].values():
         during["before"] = load_before
     counted = network
@@ -199,9 +202,7 @@ def measure(
         counted = load_network(folder, plan, registry, torch.device("cpu"))
     exact = _exact(folder, plan, counted)
     peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
-    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
-    if why_not_sparse:
-        reasons["inference_sparse_ms"] = why_not_sparse
+    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason} | why_not_sparse
     if device.type != "cpu":
         reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
     by_batch_size = {
@@ -249,7 +250,6 @@ def _times(
         The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
     """
     device = network.task.device
-    on_processor = device.type == "cpu"
     costs: dict[str, Any] = {"load": {}, "disturbed": {}}
     calls = {"inference": _inference(network, batch)}
     if with_step:
@@ -261,12 +261,17 @@ def _times(
         costs |= {
             f"{name}_ms": timing.median_ms,
             f"{name}_ms_iqr": timing.interquartile_range_ms,
-            f"{name}_cpu_ms": timing.cpu_ms if on_processor else None,
+            f"{name}_cpu_ms": timing.cpu_ms if device.type == "cpu" else None,
         }
-        costs["load"][f"{name}_ms"] = {"during": timing.load}
-        if on_processor and timing.disturbed is not None:
-            costs["disturbed"][f"{name}_ms"] = timing.disturbed
+        _note_others(costs, f"{name}_ms", timing, device)
     return costs
+
+
+def _note_others(costs: dict[str, Any], name: str, timing: Timing, device: torch.device) -> None:
+    """Add what other work did while a time was measured."""
+    costs["load"][name] = {"during": timing.load}
+    if device.type == "cpu" and timing.disturbed is not None:
+        costs["disturbed"][name] = timing.disturbed
 
 
 def _inference(network: Network, batch: Batch) -> Callable[[], None]:
@@ -281,34 +286,101 @@ def _inference(network: Network, batch: Batch) -> Callable[[], None]:
     return inference
 
 
-def _sparse_inference(
-    plan: Plan, network: Network, batch: Batch, seconds: float
-) -> tuple[dict[str, Any], str | None]:
-    """Time inference with sparse kernels in the masked layers that become faster by them.
+def _sparse_times(
+    plan: Plan,
+    network: Network,
+    batch: Batch,
+    seconds: float,
+    costs: dict[str, Any],
+    with_step: bool = True,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Time a step and inference with sparse kernels in the masked layers that they make faster.
+
+    Args:
+        plan: the run's plan.
+        network: the network.
+        batch: the batch.
+        seconds: how long to time each.
+        costs: gets what other work did meanwhile.
+        with_step: whether to time a step, too.
 
     Returns:
-        The time and the layers; and if there is no time, why.
+        Times and layers; and for each time that there is not, why.
     """
-    nothing: dict[str, Any] = {"inference_sparse_ms": None, "sparse_layers": []}
+    found: dict[str, Any] = {}
+    for name in ("inference", "step"):
+        found |= {f"{name}_sparse_ms": None, _SPARSE_LAYERS[name]: []}
     masks = all_masks(network.units.values())
+    reason = _why_no_sparse_times(plan, network, masks)
+    if reason:
+        return found, dict.fromkeys(("inference_sparse_ms", "step_sparse_ms"), reason)
+    reasons = {}
+    choices = {"inference": _sparse_inference, **({"step": _sparse_step} if with_step else {})}
+    for name, choose in choices.items():
+        chosen = choose(plan, network, batch, masks)
+        if isinstance(chosen, str):
+            reasons[f"{name}_sparse_ms"] = chosen
+            continue
+        layers, context, call = chosen
+        with context:
+            timing = time_call(call, network.task.device, at_most_seconds=seconds)
+        found |= {f"{name}_sparse_ms": timing.median_ms, _SPARSE_LAYERS[name]: list(layers)}
+        _note_others(costs, f"{name}_sparse_ms", timing, network.task.device)
+    return found, reasons
+
+
+_SPARSE_LAYERS = {"inference": "sparse_layers", "step": "step_sparse_layers"}
+"""By what is timed: the key of the layers that are sparse in it."""
+
+_Sparse = tuple[Sequence[str], AbstractContextManager[object], Callable[[], None]]
+"""The layers that are executed sparsely, and a call to time with the context that it needs."""
+
+
+def _why_no_sparse_times(plan: Plan, network: Network, masks: Kept) -> str | None:
     if not masks:
-        return nothing, "no weights are masked"
+        return "no weights are masked"
     if network.task.device.type != "cpu":
-        return nothing, "sparse kernels are measured on a CPU only"
-    if plan.spec.profile == "smoke":
-        return nothing, "sparse kernels are not measured in the smoke profile"
+        return "sparse kernels are measured on a CPU only"
+    if plan.spec.profile == "smoke" and plan.conditions.kernels == "dense":
+        return "sparse kernels are not measured in the smoke profile"
+    return None
+
+
+def _sparse_inference(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
+    """Choose kernels for inference; a reason if none is faster."""
     # Imported here because the process of a run does not need it.
     from harness.sparse_kernels import SparseExecution, choose_kernels
 
     model, inference = network.model.eval(), _inference(network, batch)
     choice = choose_kernels(model, masks, inference)
     if not choice.layers:
-        ratio = choice.ratio_all_sparse
-        slower = "" if ratio is None else f": {ratio:.2g} times the time of dense ones"
-        return nothing, f"sparse kernels are not faster here{slower}"
-    with SparseExecution(model, masks, choice.layers, choice.contiguous):
-        timing = time_call(inference, network.task.device, at_most_seconds=seconds)
-    return {"inference_sparse_ms": timing.median_ms, "sparse_layers": list(choice.layers)}, None
+        return _not_faster(choice.ratio_all_sparse)
+    return (
+        choice.layers,
+        SparseExecution(model, masks, choice.layers, choice.contiguous),
+        inference,
+    )
+
+
+def _sparse_step(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
+    """Choose kernels for a training step, as a run with kernels=sparse does; or give a reason."""
+    if plan.conditions.precision != "float32":
+        return f"there are no sparse kernels for {plan.conditions.precision}"
+    chosen = measured_kernels(
+        network.task, network.model, masks, batch, plan.recipe, Precision.of(plan.conditions)
+    )
+    kernels = kernels_of(chosen)
+    if kernels.are_dense:
+        return _not_faster(chosen["passes"] or chosen["step"])
+    execution = Execution(kernels, network.model, masks)
+    return kernels.layers, nullcontext(), training_step(plan, network, batch, execution)
+
+
+def _not_faster(ratio: float | None) -> str:
+    if ratio is None:
+        return "no masked layer has a sparse kernel that could be faster"
+    how = SLOWER_THAN_DENSE if ratio > 1 else "hardly faster than dense"
+    return f"{how}: sparse kernels take {ratio:.2g} times as long"
 
 
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
@@ -331,14 +403,19 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
     if rows != size * rows_of_one:
         return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
     peak = _inference_memory(network, batch, task.device)
-    sparse, why = _sparse_inference(resized, network, batch, seconds)
-    reasons = {"inference_sparse_ms": why} if why else {}
+    reasons = {}
     try:
         training_step(resized, network, batch)()
     except (RuntimeError, ValueError) as error:  # batch normalization needs more than one value
-        reasons["step_ms"] = f"no step on a batch of {size}: {_first_line(error)}"
+        reason = f"no step on a batch of {size}: {_first_line(error)}"
+        reasons = {"step_ms": reason, "step_sparse_ms": reason}
+    costs = _times(resized, network, batch, seconds, with_step=not reasons)
+    sparse, why_not_sparse = _sparse_times(
+        resized, network, batch, seconds, costs, with_step=not reasons
+    )
+    reasons = {**why_not_sparse, **reasons}
     return {
-        **_times(resized, network, batch, seconds, with_step="step_ms" not in reasons),
+        **costs,
         "peak_inference_bytes": peak.value,
         **sparse,
         **({"reasons": reasons} if reasons else {}),
@@ -409,7 +486,9 @@ STEPS = 2
 """The first step creates the optimizer's moments; all later steps are alike."""
 
 
-def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
+def training_step(
+    plan: Plan, network: Network, batch: Batch, execution: Execution = DENSE_EXECUTION
+) -> Callable[[], None]:
     """Return a function that takes one training step, on the same batch each time."""
     optimiser = build_optimiser(network.model.parameters(), plan.recipe)
     units = tuple(network.units.values())
@@ -418,7 +497,16 @@ def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], No
 
     def step() -> None:
         network.model.train()
-        update(network.task, network.model, optimiser, units, batch, clip, precision=precision)
+        update(
+            network.task,
+            network.model,
+            optimiser,
+            units,
+            batch,
+            clip,
+            precision=precision,
+            execution=execution,
+        )
 
     return step
 

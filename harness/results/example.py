@@ -93,6 +93,8 @@ EXAMPLE: Record = {
         "step_ms": 20.0,
         "step_ms_iqr": 0.5,
         "step_cpu_ms": 19.5,
+        "step_sparse_ms": None,
+        "step_sparse_layers": [],
         "inference_ms": 5.0,
         "inference_ms_iqr": 0.25,
         "inference_cpu_ms": 4.75,

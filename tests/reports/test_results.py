@@ -774,3 +774,28 @@ class TestBudgets:
     def test_results_without_a_budget_have_no_such_columns(self, sections_of: Read) -> None:
         (section,) = sections_of(record(pruner="snap"))
         assert not any("Budget" in column for column in result_table(section).columns)
+
+
+def test_times_with_sparse_kernels_stand_beside_dense_ones(sections_of: Read) -> None:
+    slower = "slower than dense: sparse kernels take 1.3 times as long"
+    (section,) = sections_of(
+        record(pruner="dense", cost__step_sparse_ms=None),
+        record(pruner="snip", cost__step_sparse_ms=4.5),
+        record(
+            pruner="grasp",
+            cost__step_sparse_ms=None,
+            cost__inference_sparse_ms=None,
+            cost__reasons={"step_sparse_ms": slower, "inference_sparse_ms": slower},
+        ),
+    )
+    table = result_table(section)
+    names = [str(column) for column in table.columns]
+    step = next(i for i, name in enumerate(names) if name.startswith("Training step, sparse"))
+    inference = next(i for i, name in enumerate(names) if name.startswith("Inference, sparse"))
+    rows = {row[0].text: row for block in table.blocks for row in block.rows}
+    (snip,) = (row for name, row in rows.items() if "SNIP" in name)
+    (grasp,) = (row for name, row in rows.items() if "GraSP" in name)
+    assert snip[step].order == 4.5
+    assert [(grasp[i].detail, grasp[i].note) for i in (step, inference)] == [
+        ("slower than dense", slower)
+    ] * 2

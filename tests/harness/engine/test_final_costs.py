@@ -26,6 +26,10 @@ from harness.engine.final_costs import (
 from harness.errors import Interrupted, RunFailed
 from harness.network import Network, load_network, save_network
 from harness.signals import Stop
+from harness.sparse_kernels import choice
+from harness.sparse_kernels.choice import Choice
+from pruners.criteria import magnitude
+from pruners.weights import Weights
 from tests.helpers.workbench import CPU, POINTS, Workbench
 
 
@@ -190,3 +194,76 @@ def test_a_step_that_is_not_possible_on_one_sample_leaves_inference(
     assert one["inference_ms"] > 0
     assert four["step_ms"] > 0
     assert "step_ms" not in four["reasons"]
+
+
+# Sparse kernels
+
+
+@pytest.fixture
+def masked(bench: Workbench, tmp_path: Path) -> Path:
+    """The folder of a finished network with masks."""
+    trainer = bench.begin("crop_u", sparsity=0.8)
+    trainer.run.prune(Weights, magnitude, 0.8)
+    save_network(tmp_path, trainer.trainer.model, trainer.trainer.units)
+    return tmp_path
+
+
+def measured_with(bench: Workbench, folder: Path, **conditions: Any) -> dict[str, Any]:
+    wanted = bench.plan("crop_u", **conditions)
+    return measure(folder, wanted, [POINTS], "cpu", torch.get_num_threads())
+
+
+def set_limit(monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
+    """Use what takes less than this share of the dense time."""
+    for module in (choice, "harness.sparse_kernels"):
+        name = module if isinstance(module, str) else module.__name__
+        monkeypatch.setattr(f"{name}.CLEARLY_FASTER", limit)
+
+
+def test_times_with_sparse_kernels_stand_beside_the_dense_ones(
+    bench: Workbench, masked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_limit(monkeypatch, float("inf"))
+    costs = measured_with(bench, masked, kernels="sparse")
+    assert costs["step_sparse_ms"] > costs["inference_sparse_ms"] > 0
+    assert costs["step_sparse_layers"] == costs["sparse_layers"] == ["0", "4"]
+    assert costs["load"].keys() >= {"step_sparse_ms", "inference_sparse_ms"}
+    assert not costs["reasons"].keys() & {"step_sparse_ms", "inference_sparse_ms"}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "reason"),
+    [
+        (1.25, "slower than dense: sparse kernels take 1.2 times as long"),
+        (0.97, "hardly faster than dense: sparse kernels take 0.97 times as long"),
+        (None, "no masked layer has a sparse kernel that could be faster"),
+    ],
+)
+def test_where_no_layer_is_faster_there_is_a_reason_in_place_of_a_time(
+    bench: Workbench,
+    masked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ratio: float | None,
+    reason: str,
+) -> None:
+    none = Choice({}, {}, {}, 1.0, ratio, contiguous=False)
+    monkeypatch.setattr("harness.sparse_kernels.choose_kernels", lambda *inputs, **named: none)
+    costs = measured_with(bench, masked, kernels="sparse")
+    assert costs["inference_sparse_ms"] is None
+    assert costs["reasons"]["inference_sparse_ms"] == reason
+
+
+def test_a_step_in_half_precision_has_no_sparse_kernels(
+    bench: Workbench, masked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final, "_why_no_sparse_times", lambda *inputs: None)
+    costs = measured_with(bench, masked, precision="bfloat16")
+    assert costs["step_sparse_ms"] is None
+    assert costs["reasons"]["step_sparse_ms"] == "there are no sparse kernels for bfloat16"
+
+
+def test_sparse_kernels_are_measured_where_weights_are_masked(
+    bench: Workbench, dense: Path
+) -> None:
+    reasons = measured_with(bench, dense, kernels="sparse")["reasons"]
+    assert reasons["step_sparse_ms"] == reasons["inference_sparse_ms"] == "no weights are masked"
