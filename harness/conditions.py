@@ -58,6 +58,11 @@ class Conditions(Settings):
     channels_last: Annotated[
         bool, "store images with the channels last in memory during training steps", ON_OFF
     ] = False
+    kernels: Annotated[
+        Literal["dense", "sparse"],
+        "kernels of masked layers in training and evaluation: sparse means sparse ones in those "
+        "layers that were measured to be faster with them, on a CPU",
+    ] = "dense"
     floor: Annotated[
         float,
         "minimum fraction of each layer's weights (or group's channels) to keep; at least one "
@@ -75,4 +80,9 @@ class Conditions(Settings):
             raise RequestError(
                 f"warmup={self.warmup:g} belongs to schedule=equal; "
                 f"the schedule {self.schedule!r} has its own beginning"
+            )
+        if self.kernels == "sparse" and self.precision != "float32":
+            raise RequestError(
+                f"kernels=sparse computes in float32; there are no sparse kernels for "
+                f"precision={self.precision}"
             )

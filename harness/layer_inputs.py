@@ -37,9 +37,14 @@ class LayerInputs:
 
     def __init__(self, model: nn.Module, passes: Sequence[Callable[[], object]]) -> None:
         self._weights = {name: w.detach() for name, w in prunable_weights(model).items()}
+        self._model = model
         self._passes = passes
         self.matrices = weight_matrices(model)
         """How each weight is laid out, by name."""
+
+    def observed_in(self, passes: Sequence[Callable[[], object]]) -> LayerInputs:
+        """Return the inputs of the same network in other passes."""
+        return LayerInputs(self._model, passes)
 
     def squares(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return for each weight a tensor of its shape: the sum of the squares of its inputs.

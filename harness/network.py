@@ -153,6 +153,8 @@ def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
         profile=spec["profile"],
         overrides=overrides,
         data_folder=data_folder,
+        # On which it was timed does not matter any more.
+        device="cpu",
     )
 
 

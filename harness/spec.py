@@ -81,7 +81,8 @@ class Plan:
     start: InitialNetwork | None = None
     """The network that the run begins from; None for a new one."""
     timed_on: str | None = None
-    """The device on which a budget of latency is measured; None for other budgets."""
+    """The device whose times decide the result, by a budget of latency or by ``kernels=sparse``;
+    None where no times do."""
 
     @property
     def recipe(self) -> Recipe:
@@ -148,7 +149,7 @@ def plan(
         overrides: values by name, as text: of the task's settings, the pruner's options or the
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
-        device: the name of the device, on which a budget of latency depends.
+        device: the name of the device, on which a budget of latency and sparse kernels depend.
         data_folder: the folder that tasks read data from.
         results: the folder of the run that this one begins from, if it begins from one.
         describe: replaces `describe_data`, so that many plans can share their data.
@@ -219,7 +220,7 @@ def plan(
         data=(describe or describe_data)(task_entry, profile, task_settings, data_folder),
         data_folder=data_folder,
         start=start,
-        timed_on=_timed_on(limit, device),
+        timed_on=_timed_on(limit, conditions, device),
     )
 
 
@@ -291,14 +292,24 @@ def asked_budget(text: str | None, sparsity: float | None, pruner: Entry) -> Bud
     return budget if arguments.get("prunes", True) or arguments.get("obeys_budgets") else None
 
 
-def _timed_on(budget: Budget | None, device: str) -> str | None:
-    """Return the name of the device on which networks are timed, if a budget needs it.
+def _timed_on(budget: Budget | None, conditions: Conditions, device: str) -> str | None:
+    """Return the name of the device on which networks are timed, if the result depends on it.
 
     Finding a device imports torch.
+
+    Raises:
+        RequestError: the device has no sparse kernels, and the conditions ask for them.
     """
-    if budget is None or budget.kind != "latency":
+    sparse = conditions.kernels == "sparse"
+    if not sparse and (budget is None or budget.kind != "latency"):
         return None
-    return describe_device(find_device(device))
+    found = find_device(device)
+    if sparse and found.type != "cpu":
+        raise RequestError(
+            f"kernels=sparse needs the CPU: there are no sparse kernels for training on "
+            f"{describe_device(found)}; use --device cpu"
+        )
+    return describe_device(found)
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:

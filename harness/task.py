@@ -92,7 +92,10 @@ class Task(ABC):
         """
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss that criteria differentiate, once or twice: by default `loss`."""
+        """Return the loss that criteria differentiate, once or twice: by default `loss`.
+
+        Steps of training are counted with it, so it uses the network as `loss` does.
+        """
         return self.loss(model, batch)
 
     @abstractmethod

@@ -319,12 +319,14 @@ class UnreachableBudget(Skip):
     Args:
         limit: the limit.
         smallest: the least that the network can cost.
+        because: the reason, unless it is obvious.
     """
 
-    def __init__(self, limit: Limit, smallest: float) -> None:
+    def __init__(self, limit: Limit, smallest: float, because: str = "") -> None:
         asked, least = (written(limit.kind, each, 4) for each in (limit.at_most, smallest))
         super().__init__(
-            f"{limit.kind}={asked} cannot be reached; the nearest that can is {limit.kind}={least}"
+            f"{limit.kind}={asked} cannot be reached; the nearest that can is "
+            f"{limit.kind}={least}{f': {because}' if because else ''}"
         )
 
 

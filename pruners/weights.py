@@ -210,7 +210,8 @@ class Weights:
 
         most = total - 1
         if not is_allowed(most):
-            raise UnreachableBudget(limit, limit.cost(self.prospect(kept(most))))
+            least = limit.cost(self.prospect(kept(most)))
+            raise UnreachableBudget(limit, least, self._protection(floor))
         return kept(bisect_left(range(most), True, key=is_allowed))
 
     def prospect(self, kept: Kept) -> Prospect:
@@ -246,6 +247,11 @@ class Weights:
     def _fewest(self, names: Sequence[str], floor: float) -> int:
         """Return how many weights of some tensors stay in any case."""
         return sum(ceil(floor * self._alive[name].numel()) for name in names)
+
+    def _protection(self, floor: float) -> str:
+        """Return why a target is out of reach if it is the floor; without one a weight stays."""
+        protects = self._fewest(list(self._alive), floor) > 1
+        return f"floor={floor:g} protects weights of every layer" if protects else ""
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return for each tensor how many weights remain, and how many it has."""
@@ -376,8 +382,7 @@ class Weights:
         fewest = {names: self._fewest(names, floor) for names in counts}
         if any(count < fewest[names] for names, count in counts.items()):
             kept = sum(max(count, fewest[names]) for names, count in counts.items())
-            because = f"floor={floor:g} protects weights of every layer" if floor else ""
-            raise UnreachableSparsity(target, 1 - kept / total, because)
+            raise UnreachableSparsity(target, 1 - kept / total, self._protection(floor))
         if sum(counts.values()) == 0:
             raise UnreachableSparsity(target, 1 - 1 / total)
         alive = {

@@ -62,6 +62,11 @@ class Group:
         return self.members[0].pruner
 
     @property
+    def budget(self) -> str:
+        """What its networks may cost, as in "macs=0.25"; empty if a sparsity was requested."""
+        return self.members[0].budget
+
+    @property
     def runs(self) -> int:
         """How many runs there are, whatever their status."""
         return sum(self.statuses.values())

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "slots": "matrix:slots",
     "perrun": "matrix:perrun",
     "shared": "shared:measure",
+    "measure": "measuring:measure",
     "report": "commands:report",
     "nyu_reading": "nyu_reading:measure",
 }

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from harness.errors import Skip, nearest, place
 from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
+from harness.pruning.scoring_cost import Passes, ScoringCost
 from harness.pruning.unchanged import left_alone
 from harness.scoring import (
     Criterion,
@@ -90,12 +91,14 @@ class PruningEvents:
         batches: the scoring batches, equal for all methods of a seed.
         conditions: those of the run.
         instrument: a context that is left out of the method's costs.
+        scoring_cost: counts and measures what criteria do.
     """
 
     trainer: Trainer
     batches: Sequence[Batch]
     conditions: Conditions
     instrument: Instrument
+    scoring_cost: ScoringCost
     _called: set[str] = field(default_factory=set, init=False)
 
     def prune(
@@ -123,6 +126,7 @@ class PruningEvents:
         whole: set[str] = set()
         scored: set[str] = set()
         values: dict[str, Tensor] = {}
+        passes_before = self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
             with self.instrument():
                 flow_before = self._gradient_flow() if measured else None
@@ -147,7 +151,7 @@ class PruningEvents:
                 else {"measured": False}
             ),
             "kept_sha256": kept_sha256,
-            "scoring": self._scoring_conditions(),
+            "scoring": self._scoring(passes_before),
             **({"frozen": sorted(whole)} if whole else {}),
             **({"values_sha256": digest(values)} if values else {}),
         }
@@ -174,7 +178,7 @@ class PruningEvents:
             Skip, RunFailed, ScoreError: as for `select`.
         """
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
-        before = units.alive()
+        before, passes_before = units.alive(), self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
             dropping, growing = (
                 self._exchange_scores(units, criterion, generator) for criterion in (drop, grow)
@@ -186,7 +190,7 @@ class PruningEvents:
             units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
         with self.instrument():
             moved = sum(int((before[name] & ~kept[name]).sum()) for name in before)
-            event = {"kept_sha256": digest(units.state()), "scoring": self._scoring_conditions()}
+            event = {"kept_sha256": digest(units.state()), "scoring": self._scoring(passes_before)}
         return Exchange({"exchanged": moved, **event}, moved)
 
     def _exchange_scores(
@@ -201,8 +205,13 @@ class PruningEvents:
             }
         return {name: score for name, score in scores.items() if name not in frozen}
 
-    def _scoring_conditions(self) -> dict[str, Any]:
-        return {"batches": len(self._scored_batches), "statistics": self.conditions.statistics}
+    def _scoring(self, passes_before: Passes) -> dict[str, Any]:
+        """Return what the record says of the scoring since some passes were taken."""
+        return {
+            "batches": len(self._scored_batches),
+            "statistics": self.conditions.statistics,
+            "passes": asdict(self.scoring_cost.passes - passes_before),
+        }
 
     def select(
         self,
@@ -313,7 +322,8 @@ class PruningEvents:
         with (
             scoring_mode(model, self._batch_statistics),
             left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
-            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
+            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as seen,
+            self.scoring_cost.of(model, self.trainer.masks(), self.batches[0], seen) as scoring,
         ):
             try:
                 yield scoring

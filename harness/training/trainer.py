@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from harness.errors import Diverged, RunFailed, place
 from harness.initial_network import InitialNetwork
 from harness.operations import Masked, Penalty
 from harness.seeds import derive
-from harness.task import Batch, Task
+from harness.task import Batch, Split, Task
+from harness.training.evaluation import evaluate
+from harness.training.kernels import DENSE, DENSE_EXECUTION, Execution, Kernels
 from harness.training.masked_forward import MaskedForward
 from harness.training.optimization import build_optimiser, build_schedule
 from harness.training.precision import FLOAT32, Precision
@@ -56,6 +59,8 @@ class Trainer:
         recipe = task.recipe
         self.task = task
         self.seed = seed
+        self.kernels = DENSE
+        self.precision = precision
         self._initial = initial
         self._begin()
         steps = recipe.epochs * task.steps_per_epoch
@@ -63,7 +68,6 @@ class Trainer:
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(recipe.clip)
-        self._precision = precision
 
     def _begin(self) -> None:
         """Build the dense network of the seed, its batches and its optimizer."""
@@ -75,6 +79,7 @@ class Trainer:
         self.stream = task.stream(self.model, self.seed)
         self.optimiser = build_optimiser(self.model.parameters(), task.recipe)
         self.units: dict[str, Units] = {}
+        self._execution = DENSE_EXECUTION
         self.position = 0
         self._loss_sum = torch.zeros((), device=task.device)
         self._loss_count = 0
@@ -88,14 +93,32 @@ class Trainer:
         """Return the masks of the weights that are zeroed in place, by name."""
         return all_masks(self.units.values())
 
+    def use(self, kernels: Kernels) -> None:
+        """Execute the network with these kernels from now on; `DENSE` releases it from them."""
+        self.kernels = kernels
+        self.follow_units()
+
+    def follow_units(self) -> None:
+        """Let sparse kernels follow the masks; to be called whenever units have changed."""
+        self._execution = Execution(self.kernels, self.model, self.masks())
+
+    def evaluate(self, split: Split, metric: str | None = None) -> dict[str, float]:
+        """Return the task's metrics of the network; see `harness.training.evaluation.evaluate`."""
+        with self._execution.evaluation():
+            return evaluate(self.task, self.model, split, metric)
+
     def step(
         self,
         penalty: Penalty | None = None,
         after_backward: AfterBackward | None = None,
         masked: Masked | None = None,
-    ) -> None:
-        """Take one optimizer step."""
+    ) -> Batch:
+        """Take one optimizer step, densely if all gradients are needed; return its batch.
+
+        Sparse kernels give no gradients of removed weights.
+        """
         self._seed_step()
+        needs_all = after_backward is not None or masked is not None
         with MaskedForward(self.model, masked) as forward:
 
             def gradients_are_there(model: nn.Module) -> None:
@@ -114,13 +137,15 @@ class Trainer:
                 batch,
                 self._clip,
                 penalty,
-                gradients_are_there,
-                self._precision,
+                gradients_are_there if needs_all else None,
+                self.precision,
+                DENSE_EXECUTION if needs_all else self._execution,
             )
         self._loss_sum += loss
         self._loss_count += 1
         self.position += 1
         self.spent += 1
+        return batch
 
     def _seed_step(self) -> None:
         seed = derive(self.seed, "step", self.position)
@@ -184,6 +209,7 @@ class Trainer:
             self.optimiser.load_state_dict(optimiser)
             for network in (self.model, *self.stream.companions):
                 network.load_state_dict(model)
+        self.follow_units()
         self.anchor = None if self.anchor is None else self.position
 
     def remove_again(self) -> None:
@@ -203,13 +229,15 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return the state from which another process can continue."""
-        return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor}
+        kernels = {} if self.kernels == DENSE else {"kernels": asdict(self.kernels)}
+        return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor, **kernels}
 
     def restore(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
         """Continue from a state in a new process; ``units_of`` finds units by name."""
         self._load(state, units_of)
         self.spent = state["spent"]
         self.anchor = state["anchor"]
+        self.use(Kernels(**state.get("kernels", {})))
 
     def _load(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
         """Prune the new dense network as in a state, and load its weights."""
@@ -239,6 +267,7 @@ def update(
     penalty: Penalty | None = None,
     after_backward: AfterBackward | None = None,
     precision: Precision = FLOAT32,
+    execution: Execution = DENSE_EXECUTION,
 ) -> Tensor:
     """Compute one training step and return its loss, detached.
 
@@ -246,20 +275,33 @@ def update(
     afterwards.
     """
     optimiser.zero_grad(set_to_none=True)
-    with precision.autocast(task.device):
-        loss = task.loss(model, precision.laid_out(batch))
-    _require_loss(task, loss)
-    objective = loss if penalty is None else loss + penalty(model)
-    objective.backward()
+    with execution.passes():
+        loss = differentiate(task, model, batch, penalty, precision)
     if after_backward is not None:
         after_backward(model)
     for each in units:
         each.before_step(model)
     if clip > 0:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimiser.step()
+    execution.step(optimiser)
     for each in units:
         each.after_step(model)
+    return loss
+
+
+def differentiate(
+    task: Task,
+    model: nn.Module,
+    batch: Batch,
+    penalty: Penalty | None = None,
+    precision: Precision = FLOAT32,
+) -> Tensor:
+    """Compute the gradients of the loss of a batch, and return the loss, detached."""
+    with precision.autocast(task.device):
+        loss = task.loss(model, precision.laid_out(batch))
+    _require_loss(task, loss)
+    objective = loss if penalty is None else loss + penalty(model)
+    objective.backward()
     return loss.detach()
 
 

@@ -143,9 +143,10 @@ class Channels:
 
         if not is_allowed(len(blocks)):
             at_least = allowed.cost(self.prospect(self._without(blocks)))
+            protects = len(blocks) < len(self._order(scores, in_groups, 0.0, rounding))
+            because = f"floor={floor:g} protects channels of every group" if protects else ""
             if limit is not None:
-                raise UnreachableBudget(limit, at_least)
-            because = f"floor={floor:g} protects channels of every group" if floor else ""
+                raise UnreachableBudget(limit, at_least, because)
             raise UnreachableSparsity(target, 1 - at_least / self._dense_weights, because)
         return self._without(blocks[: bisect_left(range(len(blocks)), True, key=is_allowed)])
 

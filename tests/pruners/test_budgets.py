@@ -144,6 +144,18 @@ def test_the_nearest_budget_is_named_where_none_is_reached() -> None:
     assert parameters(units.prospect(units.smallest(units.alive(), 0.0, 1))) == 10
 
 
+@pytest.mark.parametrize("kind", [Channels, Weights])
+def test_a_floor_that_keeps_a_budget_out_of_reach_is_named(kind: type[BudgetedUnits]) -> None:
+    units = kind(network(), forward)
+    limit = Limit("params", parameters, 5)
+    with pytest.raises(UnreachableBudget, match=r"nearest .*: floor=0\.5 protects "):
+        units.select(scores_of(units, 0), 0.5, whole_network, 0.5, limit=limit)
+    # A share that amounts to one channel protects nothing, because one stays in any case.
+    if kind is Channels:
+        with pytest.raises(UnreachableBudget, match=r"params=10$"):
+            units.select(scores_of(units, 0), 0.5, whole_network, 0.1, limit=limit)
+
+
 def test_rounded_numbers_of_channels_are_multiples_and_small_groups_stay_whole() -> None:
     torch.manual_seed(0)
     model: Any = nn.Sequential(nn.Linear(3, 21), nn.Linear(21, 7), nn.Linear(7, 2))

@@ -101,7 +101,12 @@ def test_a_slim_dense_network_keeps_a_budget_too(bench: Workbench) -> None:
     [
         ("crop_s", {"budget": "macs=0.05"}, "macs from 8 .0.1 of dense. to 80 .dense."),
         ("crop_s", {"budget": "macs=1k"}, "macs from 8 .* nearest is macs=80$"),
-        ("crop_s", {"budget": "macs=0.15", "floor": "0.3"}, "nearest is macs=24$"),
+        (
+            "crop_s",
+            {"budget": "macs=0.15", "floor": "0.3"},
+            "nearest is macs=24: floor=0.3 protects a part of every layer$",
+        ),
+        ("crop_s", {"budget": "macs=0.05", "floor": "0.1"}, "nearest is macs=8$"),
         ("crop_u", {"budget": "latency=0.5"}, "weights obey no budget of latency; they obey macs"),
         ("crop_u", {"budget": "bytes=0.5", "masks": "shuffled"}, "no budget of bytes is kept"),
         ("crop_u", {"rounding": "2"}, "rounding=2 is for channels, and these are weights"),
