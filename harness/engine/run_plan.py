@@ -32,6 +32,7 @@ from harness.storage.checkpoint import Checkpoints
 from harness.storage.files import exclusive_lock
 from harness.storage.journal import Attempts, Journal
 from harness.storage.store import Store
+from harness.training.distillation import Teacher
 from harness.training.precision import Precision
 from harness.training.trainer import Trainer
 from harness.units import UnreachableSparsity
@@ -123,6 +124,7 @@ def _run(
         Precision.of(plan.conditions),
         plan.start,
         plan.conditions.warmup,
+        Teacher.of(plan, task),
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
     engine = Engine(plan, registry, trainer, checkpoints, meter, report, stop)

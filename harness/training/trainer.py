@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, RunFailed, place
-from harness.initial_network import InitialNetwork
 from harness.operations import Penalty
 from harness.seeds import derive
 from harness.task import Batch, Task
+from harness.trained_network import TrainedNetwork
+from harness.training.distillation import Teacher
 from harness.training.optimization import build_optimiser, build_schedule
 from harness.training.precision import FLOAT32, Precision
 from harness.units import Kept, Units, all_masks
@@ -38,6 +39,7 @@ class Trainer:
         precision: precision and layout of a step.
         initial: the trained network to start from; None for new weights drawn from the seed.
         warmup: the share of the budget over which the learning rate rises.
+        teacher: a network whose outputs are learnt beside the data; None for the data alone.
 
     Raises:
         RequestError: ``initial`` is another network.
@@ -49,8 +51,9 @@ class Trainer:
         seed: int,
         schedule: str,
         precision: Precision = FLOAT32,
-        initial: InitialNetwork | None = None,
+        initial: TrainedNetwork | None = None,
         warmup: float = 0.0,
+        teacher: Teacher | None = None,
     ) -> None:
         recipe = task.recipe
         self.task = task
@@ -63,6 +66,7 @@ class Trainer:
         self.anchor: int | None = None
         self._clip = float(recipe.clip)
         self._precision = precision
+        self._teacher = teacher
 
     def _begin(self) -> None:
         """Build the dense network of the seed, its batches and its optimizer."""
@@ -105,6 +109,7 @@ class Trainer:
             penalty,
             after_backward,
             self._precision,
+            self._teacher,
         )
         self._loss_sum += loss
         self._loss_count += 1
@@ -219,6 +224,7 @@ def update(
     penalty: Penalty | None = None,
     after_backward: AfterBackward | None = None,
     precision: Precision = FLOAT32,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Compute one training step and return its loss, detached.
 
@@ -226,8 +232,9 @@ def update(
     afterwards.
     """
     optimiser.zero_grad(set_to_none=True)
+    loss_of = task.loss if teacher is None else teacher.loss
     with precision.autocast(task.device):
-        loss = task.loss(model, precision.laid_out(batch))
+        loss = loss_of(model, precision.laid_out(batch))
     _require_loss(task, loss)
     objective = loss if penalty is None else loss + penalty(model)
     objective.backward()
