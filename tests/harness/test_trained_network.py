@@ -52,6 +52,12 @@ def refusal(bench: Workbench, name: str, role: str = "start") -> str:
     return line
 
 
+def run_with(bench: Workbench, role: str, folder: Path) -> None:
+    """Start a run that begins or learns from the network in a folder."""
+    overrides: dict[str, Any] = {role: str(folder)}
+    bench.run("crop_u", **overrides)
+
+
 def edit(folder: Path, **changes: Any) -> None:
     """Change the record of a finished run."""
     record = json.loads((folder / RECORD).read_text())
@@ -123,7 +129,7 @@ def test_a_network_that_is_damaged_is_refused(bench: Workbench, dense: Record, r
     weights = folder_of(bench, dense) / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(RequestError, match=f"^{role}=points.* is not a weights file, or is damage"):
-        bench.run("crop_u", **{role: str(weights.parent)})
+        run_with(bench, role, weights.parent)
 
 
 @ROLES
@@ -169,4 +175,4 @@ def test_another_network_is_refused(
     weights = {**load_weights(folder / WEIGHTS), name: value}
     save_weights(folder / WEIGHTS, {k: v for k, v in weights.items() if v is not None}, {})
     with pytest.raises(RequestError, match=f"^{role}=points.* is another network: {complaint}$"):
-        bench.run("crop_u", **{role: str(folder)})
+        run_with(bench, role, folder)

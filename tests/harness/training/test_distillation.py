@@ -107,7 +107,7 @@ def test_a_task_whose_loss_calls_the_model_otherwise_is_told_what_it_lacks(calls
 
 
 def test_a_task_that_does_not_say_what_its_outputs_are_is_refused() -> None:
-    with pytest.raises(Skip, match="^Mean cannot have a teacher: it does not say whether"):
+    with pytest.raises(Skip, match=r"^Mean cannot have a teacher: it does not say whether"):
         Teacher(mean(outputs_are=None), scaled(1.0), 0.5, 4.0)
 
 
@@ -185,13 +185,14 @@ def test_a_network_that_was_taught_needs_its_teacher_no_more(bench: Workbench, d
 def test_a_condition_of_teaching_without_a_teacher_is_refused(
     bench: Workbench, condition: str
 ) -> None:
+    overrides: dict[str, Any] = {condition: "0.5"}
     with pytest.raises(RequestError, match=f"^{condition}=0.5 needs a teacher: --set teacher=RUN$"):
-        bench.plan("snip", **{condition: "0.5"})
+        bench.plan("snip", **overrides)
 
 
 def test_a_temperature_for_values_is_refused(
     bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.points, "outputs_are", "values")
-    with pytest.raises(RequestError, match="^temperature=2 is for logits; the outputs of points"):
+    with pytest.raises(RequestError, match=r"^temperature=2 is for logits; the outputs of points"):
         bench.run("snip", teacher=str(dense), temperature="2")
