@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,14 +14,16 @@ from harness.storage.store import WEIGHTS, Store
 if TYPE_CHECKING:
     from torch import nn
 
-Role = Literal["start", "teacher"]
-"""The condition that names the network."""
+Role = Literal["start", "teacher", "run"]
+"""What names the network: a condition, or the option ``--run``."""
 
 ROLES: tuple[Role, ...] = ("start", "teacher")
+"""The conditions among them."""
 
-_WHY_DENSE = {
+_WHY_DENSE: Mapping[Role, str] = {
     "start": "a run begins from a dense network",
     "teacher": "a run learns from a dense network",
+    "run": "sensitivity is that of a dense network",
 }
 
 
@@ -61,7 +64,7 @@ def find_trained_network(role: Role, name: str, task: str, results: Path) -> Tra
     """Find the finished network of a run, without importing torch.
 
     Args:
-        role: the condition that names it, for messages.
+        role: what names it, for messages.
         name: the run's folder, its name, the beginning of its name, or its hash.
         task: the task that the run must have trained.
         results: the results folder to search.

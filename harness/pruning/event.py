@@ -144,14 +144,14 @@ class PruningEvents:
         """
         frozen: set[str] = set()
         if callable(criterion):
-            scores, frozen = self._score(units, criterion, generator)
+            scores, frozen = self.score(units, criterion, generator)
             where = place(criterion)
         else:
             scores, where = criterion, "watched scores"
         alive = units.alive()
         frozen &= alive.keys()
         try:
-            scores = _checked(scores, alive)
+            scores = checked_scores(scores, alive)
             if self.conditions.masks == "inverted":
                 scores = {name: -each for name, each in scores.items()}
             scores = _above_all(scores, frozen)
@@ -189,10 +189,15 @@ class PruningEvents:
                 raise
             return None  # the method may not need it
 
-    def _score(
+    def score(
         self, units: Units, criterion: Criterion, generator: torch.Generator
     ) -> tuple[Scores, set[str]]:
-        """Return a criterion's scores, and the frozen variables that it cannot rank."""
+        """Return what a criterion returns, and the frozen variables that it cannot rank.
+
+        Raises:
+            Skip: the network cannot be differentiated as often as the criterion needs.
+            RunFailed: the criterion changed the network.
+        """
         model, optimiser = self.trainer.model, self.trainer.optimiser
 
         def who() -> str:
@@ -246,7 +251,7 @@ def _not_differentiable(error: BaseException) -> str | None:
     return None
 
 
-def _checked(scores: object, alive: Kept) -> Scores:
+def checked_scores(scores: object, alive: Kept) -> Scores:
     """Return a criterion's scores, detached, and on the device of their variables.
 
     Raises:
