@@ -127,7 +127,7 @@ def frame_heat_map(
     axes = image.axes
     axes.grid(visible=False)
     wide, down = figure.get_size_inches()
-    left = 0.15 + max(size(label, figure)[0] for label in axes.get_yticklabels())
+    left = 0.22 + max(size(label, figure)[0] for label in axes.get_yticklabels())
     width = left + wide + 1.0
     figure.set_figwidth(width)
     head = 0.12 + headline_height(figure, name, title, stamp)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from harness.results.sensitivity import Scan, Sensitivity, lost
 from harness.storage import files
 from harness.text import count, number
-from reports.drawing import broken, frame_heat_map, in_style, save
+from reports.drawing import broken, frame_heat_map, in_style, plain, save
 
 LIMIT = "#a8360b"
 """The colour of the line behind what a part can lose."""
@@ -74,13 +74,14 @@ def heat_map(scan: Scan, found: Sensitivity) -> Figure:
         axes.plot([limit, limit], [row - 0.5, row + 0.5], color=LIMIT, lw=2, clip_on=False)
     axes.set_xticks(range(len(fractions)), [f"{100 * each:.3g} %" for each in fractions])
     axes.set_yticks(range(len(parts)), labels, fontsize=7)
+    metric = plain(found["metric"].replace("_", " "))
     axes.set_xlabel(
-        f"Removed from one part alone\n(line: costs at most {100 * found['tolerance']:.3g} % "
-        "until here)"
+        f"Removed from one part alone. Line: costs at most {100 * found['tolerance']:.3g} %\n"
+        f"Numbers: validation {metric}; {number(found['dense'])} for the whole network"
     )
-    title = f"{scan['units']} by {scan['criterion']}"
-    metric = found["metric"].replace("_", " ")
-    name = f"validation {metric} of {found['title'] or found['task']}, {number(found['dense'])}"
+    title = f"{scan['units']} lost by {scan['criterion']}"
+    profile = "" if found["profile"] == "embedded" else f" ({found['profile']})"
+    name = f"{found['title'] or found['task']}{profile}"
     frame_heat_map(figure, image, name, title, stamp(found))
     return figure
 

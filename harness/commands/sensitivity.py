@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from harness.api import AnyPath, plan_pairing, run_pairing
 from harness.commands import options
@@ -326,14 +326,18 @@ def _trained(
     Raises:
         RequestError: it has no dense network of the task, or the user also asks for another one.
     """
-    others = {"seed": seed, "profile": profile, **settings}
-    if given := [name for name, value in others.items() if value is not None]:
-        raise RequestError(
-            f"run={run} is a network that is trained already; "
-            f"{', '.join(given)} would choose another"
-        )
     network = find_trained_network("run", run, task, store.folder)
-    return Store(network.weights.parent.parent).find(network.weights.parent.name)
+    record = Store(network.weights.parent.parent).find(network.weights.parent.name)
+    other = [*settings]
+    for name, asked in (("seed", seed), ("profile", profile)):
+        if asked is not None and asked != cast(Mapping[str, Any], record["spec"])[name]:
+            other.append(f"{name}={asked}")
+    if other:
+        raise RequestError(
+            f"run={run} is a network that is trained already; {', '.join(other)} would ask for "
+            "another"
+        )
+    return record
 
 
 def _make(folder: Path) -> None:
