@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from harness.results.sensitivity import Scan, Sensitivity, lost
+from harness.results.sensitivity import Scan, Sensitivity, lost, shown
 from harness.storage import files
 from harness.text import count, number
 from reports.drawing import broken, frame_heat_map, in_style, plain, save
@@ -64,7 +64,7 @@ def heat_map(scan: Scan, found: Sensitivity) -> Figure:
             axes.text(
                 column,
                 row,
-                number(trial["metric"] if trial["removed"] else None),
+                shown(trial),
                 color="white" if is_dark else "black",
                 fontsize=6,
                 ha="center",

@@ -108,6 +108,13 @@ def can_lose(trials: Sequence[Trial], dense: float, goal: str, tolerance: float)
     return largest
 
 
+def shown(trial: Trial) -> str:
+    """Return the metric as text: a dash if nothing was removed, ``none`` if it is not finite."""
+    if trial["removed"] and trial["metric"] is None:
+        return "none"
+    return number(trial["metric"] if trial["removed"] else None)
+
+
 def summarise_sensitivity(found: Sensitivity) -> str:
     """Return the tables of a document, one for each method."""
     head = [
@@ -135,7 +142,7 @@ def _lines(scan: Scan, found: Sensitivity) -> Iterator[str]:
             count(part["size"]),
             f"{100 * part['weights']:.2g} %",
             f"{100 * part['macs']:.2g} %",
-            *(number(trial["metric"] if trial["removed"] else None) for trial in part["trials"]),
+            *map(shown, part["trials"]),
             _share(part["can_lose"]),
         )
         for part in scan["parts"]

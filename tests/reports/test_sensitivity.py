@@ -63,12 +63,12 @@ def figure() -> Figure:
 
 def test_the_colour_is_the_loss_of_the_metric(figure: Figure) -> None:
     shown = np.asarray(figure.axes[0].images[0].get_array())
-    np.testing.assert_allclose(shown, [[0, 0.5 / 90, 0.5], [0, 1, 1]])
+    np.testing.assert_allclose(shown, np.array([[0, 0.5 / 90, 0.5], [0, 1, 1]]))
 
 
-def test_the_numbers_are_the_metric_and_a_dash_where_nothing_was_removed(figure: Figure) -> None:
+def test_the_numbers_are_the_metric_or_a_word_for_what_has_none(figure: Figure) -> None:
     numbers = [text.get_text() for text in figure.axes[0].texts]
-    assert numbers == ["-", "89.5", "45", "99", "0", "-"]
+    assert numbers == ["-", "89.5", "45", "99", "0", "none"]
 
 
 def test_a_line_stands_behind_what_a_part_can_lose(figure: Figure) -> None:
