@@ -10,7 +10,6 @@ from harness.conditions import Conditions
 from harness.errors import RequestError, Skip
 from harness.spec import Plan
 from harness.task import Batch, Task
-from harness.trained_network import TrainedNetwork
 
 
 class Teacher:
@@ -64,7 +63,8 @@ class Teacher:
                 f"temperature={conditions.temperature:g} is for logits; the outputs of "
                 f"{plan.spec.task} are values"
             )
-        model = _loaded(plan.teacher, task)
+        model = task.model().to(task.device)
+        plan.teacher.load_into(model)
         return cls(task, model, conditions.distill_weight, conditions.temperature)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -93,11 +93,3 @@ def divergence(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
     student, teacher = (F.log_softmax(each / temperature, dim=-1) for each in (logits, taught))
     pointwise = F.kl_div(student, teacher, reduction="none", log_target=True)
     return temperature**2 * pointwise.sum(-1).mean()
-
-
-def _loaded(network: TrainedNetwork, task: Task) -> nn.Module:
-    # The run's own random numbers must not depend on whether there is a teacher.
-    with torch.random.fork_rng(devices=[]):
-        model = task.model().to(task.device)
-    network.load_into(model)
-    return model

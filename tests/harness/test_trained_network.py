@@ -85,18 +85,19 @@ def test_the_record_names_the_run_that_it_started_from(bench: Workbench, dense: 
     assert str(bench.folder) not in json.dumps(record)
 
 
+@ROLES
 def test_the_weights_decide_the_identity_and_the_name_does_not(
-    bench: Workbench, dense: Record, tmp_path: Path
+    bench: Workbench, dense: Record, tmp_path: Path, role: str
 ) -> None:
     folder = folder_of(bench, dense)
     names = [str(folder), folder.name, "points-dense", str(dense["run_id"])[-12:]]
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
-    (before,) = {identity(bench, name) for name in [*names, str(copy)]}
+    (before,) = {identity(bench, name, role) for name in [*names, str(copy)]}
     weights = load_weights(copy / WEIGHTS)
     weights["0.bias"] += 1
     save_weights(copy / WEIGHTS, weights, {})
-    assert identity(bench, str(copy)) != before
+    assert identity(bench, str(copy), role) != before
 
 
 def test_a_finished_network_does_not_need_the_run_that_it_started_from(
