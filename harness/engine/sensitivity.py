@@ -15,7 +15,7 @@ from harness.engine.rehearsal import first_pruning
 from harness.errors import RequestError, place
 from harness.output import Report
 from harness.prunable import prunable_weights
-from harness.pruning.event import PruningEvents, checked_scores
+from harness.pruning.event import PruningEvents
 from harness.pruning.network_costs import NetworkCosts
 from harness.registry import Registry
 from harness.results.sensitivity import Part, Scan, Trial, can_lose
@@ -151,11 +151,10 @@ class SensitivityScan:
         """Return the scores of the parts that can lose something, and why others cannot."""
         seed = derive(tried.plan.spec.seed, "sensitivity")
         generator = torch.Generator().manual_seed(seed)
-        given, frozen = self._events.score(units, tried.criterion, generator)
+        scores, frozen, where = self._events.scores_of(units, tried.criterion, generator)
         alive, whole = units.alive(), dict(units.pinned())
         found: Scores = {}
         try:
-            scores = checked_scores(given, alive)
             for name, mask in alive.items():
                 if name not in scores:
                     whole[name] = "no score"
@@ -171,7 +170,7 @@ class SensitivityScan:
                         )
                     found[name] = scores[name]
         except ScoreError as error:
-            raise ScoreError(f"{error}: {place(tried.criterion)}") from error
+            raise ScoreError(f"{error}: {where}") from error
         return found, whole
 
     def _part(
