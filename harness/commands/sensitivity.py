@@ -8,7 +8,8 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -204,8 +205,7 @@ def measure_sensitivity(
     from harness.engine.sensitivity import SensitivityScan, what_is_tried
     from harness.network import build_task
 
-    chosen = find_device(device)
-    built = build_task(plans[0], chosen)
+    built = build_task(plans[0], find_device(device))
     tried = [what_is_tried(each, registry, built) for each in plans]
 
     def report(line: str) -> None:
@@ -225,14 +225,14 @@ def measure_sensitivity(
         run = record["run_id"]
     network = find_trained_network("run", str(run), task, store.folder)
     scanner = SensitivityScan(network, plans[0], built, report)
-    scans: list[Scan] = []
-    for each in tried:
-        try:
-            scans.append(scanner.scan(each, ascending, tolerance))
-        except Skip as error:
-            if pruners is not None or (each is tried[-1] and not scans):
-                raise Skip(f"{each.plan.spec.pruner} on {task}: {error}") from error
-            warn(f"{each.plan.spec.pruner} on {task}: {error}")
+    scans = _scans(
+        {
+            name: partial(scanner.scan, each, ascending, tolerance)
+            for name, each in zip(names, tried, strict=True)
+        },
+        task,
+        all_are_wanted=pruners is not None,
+    )
     found: Sensitivity = {
         "run": network.run,
         "task": task,
@@ -338,6 +338,26 @@ def _trained(
             "another"
         )
     return record
+
+
+def _scans(
+    by_pruner: Mapping[str, Callable[[], Scan]], task: str, *, all_are_wanted: bool
+) -> list[Scan]:
+    """Return the scans of all pruners.
+
+    Raises:
+        Skip: one is not possible, and all are wanted, or none is possible.
+    """
+    scans: list[Scan] = []
+    for number, (pruner, scan) in enumerate(by_pruner.items(), start=1):
+        try:
+            scans.append(scan())
+        except Skip as error:
+            complaint = f"{pruner} on {task}: {error}"
+            if all_are_wanted or (number == len(by_pruner) and not scans):
+                raise Skip(complaint) from error
+            warn(complaint)
+    return scans
 
 
 def _make(folder: Path) -> None:

@@ -181,6 +181,14 @@ def test_a_network_that_was_taught_needs_its_teacher_no_more(bench: Workbench, d
     assert Store(bench.folder).record(record["run_id"]) == record
 
 
+@pytest.mark.parametrize("outputs_are", ["logits", "values"])
+def test_a_teacher_may_be_followed_in_another_precision(
+    bench: Workbench, dense: Path, monkeypatch: pytest.MonkeyPatch, outputs_are: str
+) -> None:
+    monkeypatch.setattr(bench.points, "outputs_are", outputs_are)
+    assert bench.run("snip", teacher=str(dense), precision="bfloat16")["status"] == "done"
+
+
 @pytest.mark.parametrize("condition", ["temperature", "distill_weight"])
 def test_a_condition_of_teaching_without_a_teacher_is_refused(
     bench: Workbench, condition: str
