@@ -159,8 +159,8 @@ class Data(TypedDict):
     ]
 
 
-class Start(TypedDict):
-    """The network of another run from which this run starts."""
+class TrainedNetwork(TypedDict):
+    """The network of another run, from which this run starts or learns."""
 
     run: Annotated[str, Field("name of the other run")]
     sha256: Annotated[str, Field("hash of its weights")]
@@ -686,7 +686,15 @@ class Record(TypedDict):
     pruner: Annotated[Pruner, Field("the method")]
     data: Annotated[Data, Field("the data")]
     start: NotRequired[
-        Annotated[Start | None, Field("the network that it starts from; null for a new one")]
+        Annotated[
+            TrainedNetwork | None, Field("the network that it starts from; null for a new one")
+        ]
+    ]
+    teacher: NotRequired[
+        Annotated[
+            TrainedNetwork | None,
+            Field("the network whose outputs it learns beside the data; null for none"),
+        ]
     ]
     settings: Annotated[
         dict[str, Any], Field("settings of task, method and engine, defaults included, by name")

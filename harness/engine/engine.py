@@ -241,7 +241,7 @@ class Engine:
         Until the network changes, steps with batches of equal shapes have equal operations.
         """
         model, known = self.trainer.model, dict[Shapes, int]()
-        left = elements_left(model, self.trainer.masks())
+        left, teacher = elements_left(model, self.trainer.masks()), self.trainer.teacher
 
         def count(batch: Batch) -> None:
             shapes = shapes_of(batch)
@@ -249,6 +249,9 @@ class Engine:
                 try:
                     work = self._operations.step(model, batch)
                     known[shapes] = work.forward(left) + work.backward(left)
+                    if teacher is not None:
+                        work = self._operations.scoring(teacher.model, batch)
+                        known[shapes] += work.forward(elements_left(teacher.model, {}))
                 except Uncountable as error:
                     self._meter.cannot_count(str(error))
                     known[shapes] = 0

@@ -43,6 +43,7 @@ class ImageClassification(Task):
     """
 
     settings: ImageSettings
+    outputs_are = "logits"
     largest_value: ClassVar[int]
     """Of a stored pixel."""
     evaluation_batch: ClassVar[int]

@@ -99,6 +99,8 @@ class Followed(ShuffledBatches):
 class Points(Task):
     """Classify points by the side of a plane that they lie on."""
 
+    outputs_are = "logits"
+
     def __init__(
         self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
     ) -> None:
