@@ -20,6 +20,7 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
     Watch,
 )
 from harness.scoring import Criterion, Scores
@@ -27,7 +28,7 @@ from harness.spec import Spec
 from harness.trigger import Trigger
 from harness.units import Scope, Units
 
-__all__ = ["Learning", "Penalty", "Pruned", "Run", "Snapshot", "Trained", "Watch"]
+__all__ = ["Learning", "Penalty", "Pruned", "Run", "Snapshot", "Trained", "UnitPenalty", "Watch"]
 
 
 class Performer(Protocol):
@@ -96,7 +97,7 @@ class Run:
         until: Trigger | None = None,
         at_most: int | None = None,
         only: Learning | None = None,
-        penalty: Penalty | None = None,
+        penalty: Penalty | UnitPenalty | None = None,
         watch: Watch | None = None,
         observe: Mapping[str, Trigger] | None = None,
     ) -> Trained:

@@ -18,6 +18,7 @@ from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Learning,
     Operation,
+    Penalty,
     Prune,
     Pruned,
     Returned,
@@ -26,6 +27,7 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
 )
 from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
@@ -164,12 +166,13 @@ class Engine:
         if watch is not None:
             units = self._units_of(watch.units)
             after_backward = partial(watch.after_backward, units=units)
+        penalty = self._penalty(operation.penalty)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
         while trainer.position < end and not fired:
             save_if_due(to_continue)
             self._require_budget()
-            trainer.step(operation.penalty, after_backward)
+            trainer.step(penalty, after_backward)
             if self._epoch_ends:
                 epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
@@ -189,6 +192,12 @@ class Engine:
         event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
         scores = None if watch is None else watch.scores()
         return Trained(trainer.position - start, fired, scores), event
+
+    def _penalty(self, penalty: Penalty | UnitPenalty | None) -> Penalty | None:
+        """Return a penalty as a function of the model alone."""
+        if isinstance(penalty, UnitPenalty):
+            return partial(penalty, units=self._units_of(penalty.units))
+        return penalty
 
     def _require_budget(self) -> None:
         if self.trainer.spent < self.trainer.end:
