@@ -43,7 +43,7 @@ from harness.storage.checkpoint import Checkpoints
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import ScoreError, Units
+from harness.units import Scope, ScoreError, Units, isomorphic
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -255,7 +255,7 @@ class Engine:
                 units,
                 operation.criterion,
                 operation.targets,
-                operation.scope or _global_threshold,
+                self._scope(operation.scope),
                 seed,
                 budgeting.limiter(units, operation.units_name, kind),
             )
@@ -327,10 +327,16 @@ class Engine:
             units,
             masks.criterion,
             masks.target,
-            _global_threshold,
+            self._scope(None),
             torch.Generator().manual_seed(seed),
             budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
         ).kept
+
+    def _scope(self, asked: Scope | None) -> Scope:
+        """Return the distribution of a pruning: the method's, unless a condition replaces it."""
+        if self._plan.conditions.ranking == "isomorphic":
+            return isomorphic
+        return asked or _global_threshold
 
     def _weights(self) -> dict[str, torch.Tensor]:
         weights = prunable_weights(self.trainer.model)
