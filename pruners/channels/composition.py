@@ -177,6 +177,8 @@ def _holder(model: nn.Module, member: Member) -> tuple[nn.Module, str]:
 
 def _output_axis(layer: nn.Module) -> int:
     """Return which axis of a layer's weight counts its outputs."""
+    if isinstance(layer, _ConvTransposeNd) and layer.groups == layer.in_channels > 1:
+        return 0  # depthwise: each input computes outputs of its own
     return 1 if isinstance(layer, (_ConvTransposeNd, nn.Embedding)) else 0
 
 

@@ -78,8 +78,9 @@ def filter_lamp(scoring: Scoring) -> Scores:
 def _lamp(squares: Tensor) -> Tensor:
     """Divide each value by the sum of all that are not smaller; among equal ones, of earlier."""
     largest_first = squares.argsort(descending=True, stable=True)
-    in_order = squares[largest_first]
-    return torch.empty_like(squares).index_copy(0, largest_first, in_order / in_order.cumsum(0))
+    in_order = squares[largest_first].double()
+    shares = torch.where(in_order > 0, in_order / in_order.cumsum(0), 0)
+    return torch.empty_like(shares).index_copy(0, largest_first, shares)
 
 
 def filter_distance(scoring: Scoring) -> Scores:
