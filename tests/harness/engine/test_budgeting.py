@@ -105,6 +105,7 @@ def test_a_slim_dense_network_keeps_a_budget_too(bench: Workbench) -> None:
         ("crop_u", {"budget": "latency=0.5"}, "weights obey no budget of latency; they obey macs"),
         ("crop_u", {"budget": "bytes=0.5", "masks": "shuffled"}, "no budget of bytes is kept"),
         ("crop_u", {"rounding": "2"}, "rounding=2 is for channels, and these are weights"),
+        ("crop_u", {"ranking": "isomorphic"}, "compares groups of channels, and these units are"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_training(
