@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruners.schedules import equal_parts, geometric_steps, halving_steps
+from pruners.schedules import cubic_sparsity, equal_parts, geometric_steps, halving_steps
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,8 @@ def test_a_training_has_no_more_parts_than_steps(
     steps: int, parts: int, expected: list[int]
 ) -> None:
     assert equal_parts(steps, parts) == expected
+
+
+def test_the_cubic_schedule_removes_most_at_first() -> None:
+    moments = [cubic_sparsity(0.8, progress) for progress in (0, 0.25, 0.5, 1)]
+    assert moments == pytest.approx([0, 0.4625, 0.7, 0.8])
