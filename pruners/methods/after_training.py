@@ -91,8 +91,8 @@ def fpgm_s(run: Run) -> None:
     is smallest near the geometric median of the filters. FPGM, He et al. 2019, arXiv:1811.00250.
 
     Deviations: the original sets the filters to zero after every epoch, from which they can
-    recover, and removes them in the end; here they are removed once. Its code first keeps the
-    nine tenths of the filters with the largest norms, and is pure with all, as here.
+    recover, and removes them in the end; here they are removed once. Its code chooses a tenth of
+    the filters by their norms; here the distances choose all.
     """
     run.train(epochs=run.budget // 2)
     run.prune(Channels, filter_distance, run.sparsity, scope=per_layer)
@@ -163,8 +163,8 @@ def group_norm_s(
     arXiv:2301.12900.
 
     Deviations: sparse learning takes the second quarter of the budget, where the original has a
-    training of its own for it; the code's factor ``gamma_j`` is at most 4; and it prunes in 400
-    steps, without training in between, as here.
+    training of its own for it; the factor ``gamma_j`` is that of the paper, where that of the code
+    is at most 4; and the original prunes in 400 rounds. Neither trains between them.
 
     Args:
         run: the run.

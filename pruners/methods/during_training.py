@@ -198,10 +198,10 @@ def taylor_s(run: Run, *, rounds: int = 20) -> None:
     quarter of the budget, and each removes an equal ratio of the remaining weights. Molchanov et
     al. 2019, arXiv:1906.10771.
 
-    Deviations: the original removes equal numbers of channels every 10 to 30 steps, and its code
-    adds 0.9 of the scores of the last round to those of the next. Its gates come after
-    normalisation, as here; channels of a layer without one are scored by ``(sum w dL/dw)^2`` over
-    the weights of their filters, which is the same for a gate behind the layer.
+    Deviations: the original removes equal numbers of channels every 10 to 30 steps; its code
+    averages the scores over rounds, with a momentum of 0.9, and divides those of coupled channels
+    by the number of layers that they belong to. Its gates come after normalisation, as here. In a
+    layer without one, the gate is on the weights that compute the channel, as in its other form.
 
     Args:
         run: the run.

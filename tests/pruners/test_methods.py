@@ -205,6 +205,7 @@ def test_taylor_prunes_twenty_times_in_the_third_quarter() -> None:
     left = [1.0, *(1 - target for target in run.targets)]
     ratios = [after / before for before, after in itertools.pairwise(left)]
     assert ratios == pytest.approx([0.02 ** (1 / 20)] * 20)
+    assert run.measured == [False] * 19 + [True]
 
 
 def test_taylor_has_fewer_rounds_in_a_short_budget() -> None:
