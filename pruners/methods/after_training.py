@@ -191,7 +191,7 @@ def group_norm_s(
 def growing_reg_s(run: Run, *, ceiling: float = 1.0, stages: int = 20) -> None:
     """Drive the filters to be removed to zero by an L2 penalty that grows, and remove them.
 
-    Score: ``sum |W_j|``, ranked within each layer. In the third quarter of the budget the lowest
+    Score: ``sum |W_j|``, ranked within each layer. In the second quarter of the budget the lowest
     share ``p`` of each layer is penalised with ``lambda / 2 |W_j|^2``, where ``lambda`` grows in
     ``stages`` equal steps. Without the share ``p`` of every layer's channels, ``(1 - p)^2`` of the
     weights are left, so that ``p = 1 - sqrt(1 - rho)``. GReg-1, Wang et al. 2021, arXiv:2012.09243.
@@ -205,9 +205,9 @@ def growing_reg_s(run: Run, *, ceiling: float = 1.0, stages: int = 20) -> None:
         ceiling: the largest ``lambda``.
         stages: in how many steps it grows; fewer if the budget has too few steps for them.
     """
-    share = 1 - math.sqrt(1 - run.sparsity)
-    run.train(epochs=run.budget // 2)
-    parts = equal_parts(run.budget * run.steps_per_epoch // 4, stages)
+    share, dense = 1 - math.sqrt(1 - run.sparsity), run.budget // 4
+    run.train(epochs=dense)
+    parts = equal_parts((run.budget // 2 - dense) * run.steps_per_epoch, stages)
     for stage, steps in enumerate(parts, start=1):
         run.train(steps=steps, penalty=SmallestFilters(share, ceiling * stage / len(parts)))
     run.prune(Channels, filter_norm, run.sparsity, scope=per_layer)

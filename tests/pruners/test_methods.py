@@ -215,11 +215,11 @@ def test_taylor_has_fewer_rounds_in_a_short_budget() -> None:
     assert run.position == 8
 
 
-def test_growing_regularisation_grows_in_the_third_quarter_and_then_prunes() -> None:
+def test_growing_regularisation_grows_in_the_second_quarter_and_then_prunes() -> None:
     run = Noted(sparsity=0.75)
     growing_reg_s(cast(Run, run), ceiling=2.0, stages=4)
     assert run.verbs == ["train", *["penalty"] * 4, "prune", "train"]
-    assert run.lengths == [1000, *[125] * 4, 500]
+    assert run.lengths == [500, *[125] * 4, 1000]
     # Without half of all channels a quarter of the weights is left.
     assert run.penalties == [SmallestFilters(0.5, each) for each in (0.5, 1.0, 1.5, 2.0)]
     assert run.scope is per_layer

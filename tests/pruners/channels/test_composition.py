@@ -121,3 +121,11 @@ def test_groups_of_one_structure_differ_in_their_sizes_only() -> None:
     # Between the stages two blocks write; the last stage is read by the linear layer.
     assert found["5.conv2"] == found["7.conv2"]
     assert len({found[name] for name in ("0", "3.conv1", "5.conv2", "9.conv2")}) == 4
+
+
+def test_groups_of_different_kinds_of_layers_differ_in_their_structure() -> None:
+    layers = nn.Conv2d(1, 3, 2), nn.Flatten(), nn.Linear(3 * 4, 5), nn.Linear(5, 4), nn.Linear(4, 2)
+    model = nn.Sequential(*layers)
+    found = structures(model, trace_channels(model, torch.zeros(1, 1, 3, 3)))
+    assert found["2"] == found["3"]
+    assert found["0"] != found["2"], "a convolution computes it"
