@@ -81,6 +81,11 @@ class Conditions(Settings):
         "channel always remains",
         Interval("[0, 1]"),
     ] = 0.0
+    ranking: Annotated[
+        Literal["method", "isomorphic"],
+        "which channels are ranked together: those that the method says, or those of groups of "
+        "the same structure, so that every class of such groups loses the same share",
+    ] = "method"
     rounding: Annotated[
         int,
         "the number of channels that remain in each group is a multiple of this; smaller groups "

@@ -27,6 +27,7 @@ from harness.operations import (
     Exchanged,
     Learning,
     Operation,
+    Penalty,
     Prune,
     Pruned,
     Release,
@@ -36,6 +37,7 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
 )
 from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
@@ -54,7 +56,7 @@ from harness.task import Batch
 from harness.training.kernels import DENSE, WATCHED
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import ReturningUnits, ScoreError, Units
+from harness.units import ReturningUnits, Scope, ScoreError, Units, isomorphic
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -203,13 +205,14 @@ class Engine:
                 self._report(f"kernels=sparse: {WATCHED}")
         if self._progress is not None:
             self._progress.begin(trainer.spent)
+        penalty = self._penalty(operation.penalty)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
         count_step = self._step_counter()
         while trainer.position < end and not fired:
             save_if_due(to_continue)
             self._require_budget()
-            count_step(trainer.step(operation.penalty, after_backward))
+            count_step(trainer.step(penalty, after_backward))
             if self._epoch_ends:
                 epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
@@ -258,6 +261,12 @@ class Engine:
             self._meter.count(macs=known[shapes])
 
         return count
+
+    def _penalty(self, penalty: Penalty | UnitPenalty | None) -> Penalty | None:
+        """Return a penalty as a function of the model alone."""
+        if isinstance(penalty, UnitPenalty):
+            return partial(penalty, units=self._units_of(penalty.units))
+        return penalty
 
     def _require_budget(self) -> None:
         if self.trainer.spent < self.trainer.end:
@@ -326,7 +335,7 @@ class Engine:
                 units,
                 operation.criterion,
                 operation.targets,
-                operation.scope or _global_threshold,
+                self._scope(operation.scope),
                 seed,
                 budgeting.limiter(units, operation.units_name, kind),
                 measured,
@@ -449,10 +458,16 @@ class Engine:
             units,
             masks.criterion,
             masks.target,
-            _global_threshold,
+            self._scope(None),
             torch.Generator().manual_seed(seed),
             budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
         ).kept
+
+    def _scope(self, asked: Scope | None) -> Scope:
+        """Return the distribution of a pruning: the method's, unless a condition replaces it."""
+        if self._plan.conditions.ranking == "isomorphic":
+            return isomorphic
+        return asked or _global_threshold
 
     def _weights(self) -> dict[str, torch.Tensor]:
         weights = prunable_weights(self.trainer.model)
