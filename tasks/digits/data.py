@@ -22,6 +22,9 @@ TRAIN, VALIDATION, TEST = 898, 180, 719
 
 CLASSES = 10
 
+LARGEST_VALUE = 16
+"""Of a pixel."""
+
 
 def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:
     """Describe the data.

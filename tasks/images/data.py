@@ -103,20 +103,23 @@ class DataSet:
         return arrays
 
 
-def split(train: int, test: int, settings: PhotographSettings) -> dict[Part, npt.NDArray[np.int64]]:
+def split(
+    train: int, test: int, *, train_images: int = 0, test_images: int = 0
+) -> dict[Part, npt.NDArray[np.int64]]:
     """Return the image numbers of each part, the same for all seeds.
 
     Args:
         train: number of published training images; those for validation are taken from them.
         test: number of published test images.
-        settings: at most ``train_images`` and ``test_images`` are used, or all if these are 0.
+        train_images: how many of the former are used at most; 0 for all.
+        test_images: how many of the latter are used at most; 0 for all.
     """
-    order = np.random.default_rng(0).permutation(train)[: settings.train_images or None]
+    order = np.random.default_rng(0).permutation(train)[: train_images or None]
     held_out = len(order) // VALIDATION_SHARE
     return {
         "train": order[held_out:],
         "validation": order[:held_out],
-        "test": np.arange(test)[: settings.test_images or None],
+        "test": np.arange(test)[: test_images or None],
     }
 
 

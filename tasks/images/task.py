@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from harness.errors import RequestError
 from harness.registry import task
 from tasks.images import data, settings, transforms
-from tasks.images.classification import ImageClassification, Images, percentage
+from tasks.images.classification import ImageClassification, images_of_parts, percentage
 from tasks.images.networks import NETWORKS
 from tasks.images.settings import PhotographSettings
 
@@ -38,17 +38,13 @@ class Photographs(ImageClassification):
         self, settings: PhotographSettings, data_folder: Path, device: torch.device
     ) -> None:
         arrays = self.data_set.arrays(settings, data_folder)
-        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-        numbers = data.split(len(tensors["train_images"]), len(tensors["test_images"]), settings)
-        parts = {
-            part: Images(
-                tensors[f"{source}_images"],
-                tensors[f"{source}_labels"],
-                torch.from_numpy(numbers[part]).to(device),
-            )
-            for part, source in data.SOURCES.items()
-        }
-        super().__init__(settings, data_folder, device, parts)
+        numbers = data.split(
+            len(arrays["train_labels"]),
+            len(arrays["test_labels"]),
+            train_images=settings.train_images,
+            test_images=settings.test_images,
+        )
+        super().__init__(settings, data_folder, device, images_of_parts(arrays, numbers, device))
         self._require_sizes()
 
     def _require_sizes(self) -> None:

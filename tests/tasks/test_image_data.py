@@ -342,13 +342,13 @@ def test_too_few_images_are_refused(changes: dict[str, Any], complaint: str) -> 
 
 
 def test_a_tenth_of_the_training_images_is_for_validation_and_never_changes() -> None:
-    parts = split(50, 7, OFFICIAL)
+    parts = split(50, 7)
     assert sorted([*parts["train"], *parts["validation"]]) == list(range(50))
     assert parts["validation"].tolist() == [18, 23, 36, 4, 2]
     assert parts["test"].tolist() == list(range(7))
 
 
 def test_limits_take_images_of_all_kinds_from_both_parts() -> None:
-    parts = split(1000, 7, replace(OFFICIAL, train_images=40, test_images=3))
+    parts = split(1000, 7, train_images=40, test_images=3)
     assert (len(parts["train"]), len(parts["validation"]), len(parts["test"])) == (36, 4, 3)
     assert max(parts["train"]) > 900, "not the first ones, which may be of one class"
