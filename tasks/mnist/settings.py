@@ -49,7 +49,7 @@ PROFILES = {
         epochs=250,
         batch_size=100,
         optimiser="sgd",
-        learning_rate=0.1,
+        learning_rate=0.01,
         clip=0.0,
         images="official",
     ),

@@ -44,6 +44,7 @@ def test_a_row_whose_runs_are_only_missing_was_not_run(tmp_path: Path) -> None:
         ("shapes", "dense", False),
         ("shapes", "mine", False),
         ("digits", "mine", False),
+        ("mnist", "mine", False),
     ],
 )
 def test_results_are_of_the_paper_by_a_method_or_a_task(
@@ -104,3 +105,37 @@ def test_large_models_are_matched_by_their_settings(tmp_path: Path) -> None:
     assert row(large, "RN16")[accuracy] == "92"
     assert row(large, "RN48-S", 0)[accuracy] == "\N{EN DASH}"
     assert row(large, "RN48-S", 1)[accuracy] == "93"
+
+
+def test_a_row_without_a_setting_is_of_its_default(tmp_path: Path) -> None:
+    def run(pruner: str, sparsity: float, error: float, **changes: Any) -> Any:
+        return record(
+            "mnist",
+            pruner,
+            sparsity,
+            quality__further={"error": error},
+            spec__overrides=changes,
+            settings={"model": "lenet_5_caffe", **changes},
+            run_id="-".join([pruner, str(sparsity), *changes.values()]),
+            **PAPER,
+        )
+
+    (table,) = compared(
+        tmp_path,
+        run("snip", 0.95, 1.5, model="lenet_300_100"),
+        run("snip", 0.98, 2.5, model="lenet_300_100"),
+        run("snip", 0.98, 1.0),
+    ).values()
+    ours = [row(table, title)["Test error (%), ours"] for title in SNIP_ROWS]
+    assert ours == ["\N{EN DASH}", "1.500", "2.500", "\N{EN DASH}", "1", "\N{EN DASH}"]
+    assert row(table, SNIP_ROWS[2])["Test error (%), difference"] == "+0.10"
+
+
+SNIP_ROWS = (
+    "LeNet-300-100",
+    "LeNet-300-100, SNIP 95 %",
+    "LeNet-300-100, SNIP 98 %",
+    "LeNet-5-Caffe",
+    "LeNet-5-Caffe, SNIP 98 %",
+    "LeNet-5-Caffe, SNIP 99 %",
+)
