@@ -99,6 +99,7 @@ class Photographs(ImageClassification):
     settings=settings.CIFAR10,
     profiles=settings.CIFAR10_PROFILES,
     downloads=settings.CIFAR10_FILES,
+    unpacked=settings.CIFAR10_UNPACKED,
 )
 class Cifar10(Photographs):
     """Ten classes of 32x32 pixels, 45,000 training images; in drawings, ten shapes."""
@@ -115,6 +116,7 @@ class Cifar10(Photographs):
     settings=settings.CIFAR100,
     profiles=settings.CIFAR100_PROFILES,
     downloads=settings.CIFAR100_FILES,
+    unpacked=settings.CIFAR100_UNPACKED,
 )
 class Cifar100(Photographs):
     """100 classes of 32x32 pixels, 45,000 training images; in drawings, shapes in ten colours."""
