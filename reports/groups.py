@@ -22,6 +22,9 @@ from reports.results import (
 METRICS = ("test", "validation")
 """The main metric, on both parts of the data."""
 
+INCLUDES_STAMPED = "INCLUDES STAND-IN, SYNTHETIC OR UNOFFICIAL DATA"
+"""The stamp of what was made from several sections, some of which have a stamp."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -131,12 +134,14 @@ class Section:
 
     @property
     def stamp(self) -> str | None:
-        """A warning on tables and figures if the data are synthetic or stand in for published ones.
+        """A warning on tables and figures if the data are not what the task is named after.
+
+        They may be synthetic, stand in for published ones, or be in other files than those.
 
         Other real data, such as a user's own, have none.
         """
-        if self.source == "synthetic":
-            return f"SYNTHETIC DATA: {self.data_name}"
+        if self.source in ("synthetic", "unofficial"):
+            return f"{self.source.upper()} DATA: {self.data_name}"
         return f"STAND-IN DATA: {self.data_name}" if self.stands_in else None
 
     @property

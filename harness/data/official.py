@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -78,7 +80,9 @@ def forms(folder: Path, checksums: Mapping[str, str]) -> Iterator[tuple[str, str
     known = {place_of(folder, name) for name in checksums}
     for path in listed(folder, "*"):
         if path.is_file() and path not in known:
-            yield path.name, f"not read ({size(path.stat().st_size)})"
+            is_archive = tarfile.is_tarfile(path) or zipfile.is_zipfile(path)
+            what = "an archive, of which only unpacked files are read" if is_archive else "not read"
+            yield path.name, f"{what} ({size(path.stat().st_size)})"
 
 
 def _found_checksum(folder: Path, name: str, expected: str, task: str) -> str:

@@ -51,9 +51,7 @@ class DataSet:
     test: int = 10_000
     """Published test images."""
 
-    def describe(
-        self, profile: str, settings: MnistSettings, data_folder: Path
-    ) -> DataDescription:
+    def describe(self, profile: str, settings: MnistSettings, data_folder: Path) -> DataDescription:
         """Describe the data.
 
         Raises:
@@ -73,7 +71,7 @@ class DataSet:
         folder = data_folder / self.folder
         source, fingerprint = identify(folder, checksums, self.folder, settings.accept)
         if source == "official":
-            return DataDescription("official", self.title, fingerprint)
+            return DataDescription(source, self.title, fingerprint)
         self._require_complete(folder)
         return DataDescription(source, f"{self.title}, other files", fingerprint)
 
@@ -120,7 +118,7 @@ class DataSet:
             if not np.isin(labels, range(digits.CLASSES)).all():
                 raise RequestError(f"{self.folder}: {folder} has labels above 9 for {part}")
             save(f"{part}_images", images.__getitem__, range(len(images)))
-            save(f"{part}_labels", np.int64, labels)
+            save(f"{part}_labels", np.int64, labels.tolist())
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.data.description import Accept
 from harness.settings import Recipe
 
 
@@ -30,6 +31,7 @@ class StereoSettings(Recipe):
     ]
     crop_height: Annotated[int, "rows of a training crop; a multiple of 16, at least 4 pooling"]
     crop_width: Annotated[int, "columns of a training crop; a multiple of 16, at least 4 pooling"]
+    accept: Accept = "official"
 
 
 STEREO = StereoSettings(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.data.description import Accept
 from harness.settings import Interval, Recipe
 
 
@@ -33,6 +34,7 @@ class TextSettings(Recipe):
     words: Annotated[int, "most words of each part; 0 for all"] = 0
     minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
     vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
+    accept: Accept = "official"
 
 
 TEXT = TextSettings(
@@ -66,7 +68,7 @@ FILES: Mapping[str, tuple[str, str]] = {
     "ptb.valid.txt": (f"{_SITE}/ptb.valid.txt", "aa0affc06ff7c36e977d7cd49e3839bf"),
     "ptb.test.txt": (f"{_SITE}/ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721"),
 }
-"""Mikolov's Penn Treebank, addresses and MD5.
+"""Mikolov's Penn Treebank, addresses and MD5."""
 
-It has 929,589, 73,760 and 82,430 words, the ends of sentences included.
-"""
+PUBLISHED_WORDS = (929_589, 73_760, 82_430)
+"""Words of these files, the ends of sentences included."""

@@ -79,6 +79,28 @@ def test_only_real_data_that_stand_in_for_others_are_stamped(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_unofficial_data_are_stamped_and_never_beside_official_ones(tmp_path: Path) -> None:
+    official = record("shapes", data__source="official")
+    other = record(
+        "shapes",
+        data__source="unofficial",
+        data__sha256="1" * 64,
+        spec__overrides={"accept": "unofficial"},
+        run_id="other",
+    )
+    for each, accept in ((official, "official"), (other, "unofficial")):
+        each["settings"]["accept"] = accept
+    folder = save(tmp_path / "results", [official, other])
+    stamps = {section.setting: section.stamp for section in sections(read(folder))}
+    stamp = "UNOFFICIAL DATA: shapes for tests"
+    assert stamps == {"": None, "accept=unofficial": stamp}
+    report = write(folder, tmp_path / "out")
+    assert stamp in report.read_text(encoding="utf-8")
+    (table,) = report.parent.glob("tables/shapes*unofficial*.csv")
+    assert stamp in table.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_data_without_a_stamp_are_named_below_the_table(tmp_path: Path) -> None:
     own = record("shapes", data__source="real", data__stands_in_for=None)
     html = write(save(tmp_path / "results", [own]), tmp_path / "out").read_text(encoding="utf-8")

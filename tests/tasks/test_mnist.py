@@ -52,7 +52,7 @@ def idx(values: Sequence[int] | npt.NDArray[np.uint8], kind: int = 8) -> bytes:
 
 
 def images(first: int, count: int) -> npt.NDArray[np.uint8]:
-    """Return images (count, 28, 28) with a bright pixel in the top row, the second from the left."""
+    """Return images (count, 28, 28) whose second pixel of the top row is not black."""
     made = np.zeros((count, 28, 28), np.uint8)
     made[:, 0, 1] = first + np.arange(count)
     return made
