@@ -90,6 +90,15 @@ PAGES = {
 }
 """The pages of files outside the folder of the documentation."""
 
+WHEN = {
+    "never": "nothing",
+    "before": "before training",
+    "early": "early in training",
+    "during": "during training",
+    "after": "after training",
+}
+"""When a method prunes, by the argument ``when`` of its decorator."""
+
 
 def methods() -> str:
     """Return every pruner: paper, options, explanation, program and criterion."""
@@ -114,6 +123,10 @@ def method(entry: Entry) -> str:
     facts = [f"Name: `{entry.name}`", f"version {entry.version}"]
     if reference := paper(entry):
         facts.insert(1, f"paper: {reference}")
+    if when := entry.arguments.get("when"):
+        facts.append(f"prunes {WHEN[when]}")
+    if needs := entry.arguments.get("needs"):
+        facts.append(f"needs {', '.join(needs)}")
     if entry.arguments.get("exceeds_budget"):
         facts.append("trains longer than the budget")
     program = "\n".join(program_of(text, function))

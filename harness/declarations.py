@@ -29,6 +29,8 @@ from harness.settings import Interval, Recipe, Setting, Settings, literal_settin
 
 Definition = TypeVar("Definition", bound=Callable[..., Any])
 Group = Literal["dense", "unstructured", "structured", "control"]
+When = Literal["never", "before", "early", "during", "after"]
+Need = Literal["gradients", "second derivatives", "activations", "dense gradients", "normalisation"]
 Goal = Literal["max", "min"]
 
 
@@ -86,6 +88,8 @@ def pruner(
     title: str,
     paper: str = "",
     group: Group = "unstructured",
+    when: When | None = None,
+    needs: Sequence[Need] = (),
     prunes: bool = True,
     obeys_budgets: bool = False,
     exceeds_budget: bool = False,
@@ -101,6 +105,8 @@ def pruner(
         title: the name in tables and figures.
         paper: where the method was published.
         group: the rows of a table that it belongs to.
+        when: when it prunes, relative to training.
+        needs: what its criterion takes of the network, beyond the weights.
         prunes: False for a method that removes nothing: its sparsity is always 0.
         obeys_budgets: True for a method that has no sparsity and keeps a budget (``--budget``). A
             method that prunes does both.
@@ -216,6 +222,9 @@ def _entry(
         declared = _literal(options, arguments, docstring, place)
         if kind == "pruner":
             _check_name(arguments, "group", Group, whose)
+            _check_name(arguments, "when", When, whose)
+            for need in arguments.get("needs", ()):
+                _check_name({"needs": need}, "needs", Need, whose)
     return Entry(
         kind,
         name,

@@ -30,6 +30,15 @@ To see what can be set: python -m harness list task NAME
 UNKNOWN_DURATION = """
 -: the duration is unknown, because some tasks of the suite have no results yet"""
 
+WHEN: Mapping[str | None, str] = {
+    "never": "pruners that never prune",
+    "before": "pruners before training",
+    "early": "pruners early in training",
+    "during": "pruners during training",
+    "after": "pruners after training",
+    None: "pruners at a time that they do not state",
+}
+
 _SINGULAR: dict[str, Kind] = {"task": "task", "pruner": "pruner"}
 
 
@@ -74,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
         objects = [{"kind": kind, **each} for kind, all_ in found.items() for each in all_]
         print(json.dumps(objects, indent=1))
     else:
-        print("\n\n".join(f"{kind}\n{columns(list(_rows(found[kind])))}" for kind in chosen))
+        print("\n\n".join(_section(kind, found[kind]) for kind in chosen))
         if any(each.get("why") for each in found.get(SUITES, ())):
             print(UNKNOWN_DURATION)
         if not {*chosen}.isdisjoint(KINDS):
@@ -172,6 +181,18 @@ def _objects(kind: str, registry: Registry, results: Path) -> list[dict[str, Any
     return [_suite(path, registry, estimates) for path in own_suites()]
 
 
+def _section(kind: str, objects: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of a kind under its name; pruners are grouped by when they prune."""
+    if kind != "pruners":
+        return f"{kind}\n{columns(list(_rows(objects)))}"
+    groups = {
+        heading: [each for each in objects if each.get("when") == when]
+        for when, heading in WHEN.items()
+    }
+    tables = [f"{heading}\n{columns(list(_rows(g)))}" for heading, g in groups.items() if g]
+    return "\n\n".join(tables)
+
+
 def _rows(objects: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
     for each in objects:
         if "runs" in each:
@@ -179,7 +200,14 @@ def _rows(objects: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
             takes = "-" if each["seconds"] is None else duration(each["seconds"])
             yield each["name"], size, takes, each["title"]
         else:
-            yield each["name"], each["title"], each["summary"] or "-"
+            yield each["name"], each["title"], f"{each['summary']}{_needs(each)}" or "-"
+
+
+def _needs(each: Mapping[str, Any]) -> str:
+    """Return a sentence about what a method needs, empty if that is nothing."""
+    needs = [*each.get("needs", ())]
+    needs += ["longer training"] if each.get("exceeds_budget") else []
+    return f" Needs {' and '.join(needs)}." if needs else ""
 
 
 def _object(entry: Entry) -> dict[str, Any]:

@@ -100,9 +100,20 @@ class TestList:
         assert said.code == 0
         assert max(map(len, said.out.splitlines())) <= 100
         assert re.search(r"^tasks\n  cartpole +CartPole-v0", said.out)
-        assert re.search(r"\n\npruners\n  \w+ +\S+  +\w", said.out)
+        assert re.search(r"\n\npruners that never prune\n  dense +Dense +\w", said.out)
         assert re.search(r"^  crop_u  +CroP-U  +Keep the weights", said.out, re.MULTILINE)
         assert said.err == ""
+
+    def test_pruners_are_grouped_by_when_they_prune(self, command: Command) -> None:
+        said = command("list", "pruners").out
+        groups = re.split(r"^pruners ", said, flags=re.MULTILINE)
+        early = next(group for group in groups if group.startswith("early in training"))
+        assert "  earlycrop_u " in early
+        assert "  crop_u " not in early
+
+    def test_what_a_pruner_needs_is_listed(self, command: Command) -> None:
+        said = " ".join(command("list", "pruners").out.split())
+        assert "Prune with SNIP, a little at a time. Needs gradients." in said
 
     def test_one_kind_is_listed(self, command: Command) -> None:
         said = command("list", "tasks")

@@ -120,7 +120,7 @@ class TestBadPlugIns:
 
     def test_a_name_that_is_taken_is_refused(self, tmp_path: Path) -> None:
         line = refused(write(tmp_path, minimal("crop_u")))
-        assert line.endswith("name 'crop_u' is taken by pruners.methods")
+        assert line.endswith("name 'crop_u' is taken by pruners.methods.before_training")
 
     def test_one_name_in_two_plug_ins_is_refused(self, tmp_path: Path) -> None:
         plugins = [write(tmp_path, minimal(), name) for name in ("first.py", "second.py")]
@@ -292,7 +292,10 @@ class TestEntryPoints:
             (None, "there is no module 'broken'"),
             ("@pruner(NAME)\ndef f(run): ...\n", "read without running the file"),
             ("@pruner('f', title='F')\ndef f(run: ...\n", "SyntaxError: '(' was never closed"),
-            (minimal("crop_u"), "the pruner name 'crop_u' is taken by pruners.methods"),
+            (
+                minimal("crop_u"),
+                "the pruner name 'crop_u' is taken by pruners.methods.before_training",
+            ),
         ],
     )
     def test_a_broken_one_gives_a_warning_and_leaves_the_others(
@@ -304,7 +307,7 @@ class TestEntryPoints:
     ) -> None:
         self.install(installed, "a-broken-one", "broken", source)
         known = Registry().of_kind("pruner")
-        assert known["crop_u"].module == "pruners.methods"
+        assert known["crop_u"].module == "pruners.methods.before_training"
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("warning: entry point 'theirs' of a-broken-one: ")
         assert complaint in line

@@ -11,13 +11,13 @@ import pytest
 
 from harness.errors import RequestError
 from harness.run import Pruned, Run, Trained
-from pruners.methods import (
+from pruners.methods.after_training import gate_decorators
+from pruners.methods.early_in_training import (
     earlybird,
     earlycrop_s,
     earlycrop_s_fixed,
     earlycrop_u,
     earlycrop_u_fixed,
-    gate_decorators,
 )
 from pruners.triggers import LazyRegime
 

@@ -14,7 +14,9 @@ from harness.spec import Spec
 from harness.units import Units
 from pruners.channels.units import Channels
 from pruners.criteria import magnitude
-from pruners.methods import dense, earlycrop_s, gate_decorators, ltr, slim_dense
+from pruners.methods.after_training import gate_decorators, ltr
+from pruners.methods.dense import dense, slim_dense
+from pruners.methods.early_in_training import earlycrop_s
 from pruners.triggers import AtEpoch
 from pruners.weights import Weights
 
