@@ -20,7 +20,7 @@ from harness.data.decoded import Array, Save, decoded
 from harness.data.description import DataDescription
 from harness.data.official import identify, place_of
 from harness.errors import RequestError
-from tasks.digits import data as digits
+from tasks.images import digits
 from tasks.images.data import ARRAYS, Part, split
 from tasks.mnist import settings as files
 from tasks.mnist.settings import MnistSettings

@@ -25,7 +25,7 @@ from harness.prunable import prunable_weights
 from harness.registry import Registry
 from harness.spec import plan
 from pruners.channels.tracing import trace_channels
-from tasks.digits import data as digits
+from tasks.images import digits
 from tasks.mnist.data import FASHION_MNIST, MNIST, DataSet
 from tasks.mnist.networks import NETWORKS, lenet_5_caffe, lenet_300_100
 from tasks.mnist.settings import FASHION_MNIST_FILES, MNIST_FILES, PROFILES
