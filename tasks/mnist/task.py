@@ -24,7 +24,7 @@ from tasks.mnist.networks import NETWORKS
 from tasks.mnist.settings import MnistSettings
 
 
-class HandwrittenOrFashion(GreyImages):
+class MnistImages(GreyImages):
     """Grey images of 28x28 pixels in ten classes; the metric is the accuracy in percent."""
 
     settings: MnistSettings
@@ -66,7 +66,7 @@ class HandwrittenOrFashion(GreyImages):
     profiles=settings.PROFILES,
     downloads=settings.MNIST_FILES,
 )
-class Mnist(HandwrittenOrFashion):
+class Mnist(MnistImages):
     """Handwritten digits, 54,000 training images; embedded: scikit-learn's digits, enlarged."""
 
     data_set = data.MNIST
@@ -82,7 +82,7 @@ class Mnist(HandwrittenOrFashion):
     profiles=settings.PROFILES,
     downloads=settings.FASHION_MNIST_FILES,
 )
-class FashionMnist(HandwrittenOrFashion):
+class FashionMnist(MnistImages):
     """Clothes, 54,000 training images; embedded: scikit-learn's digits, enlarged."""
 
     data_set = data.FASHION_MNIST

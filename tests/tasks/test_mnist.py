@@ -29,7 +29,7 @@ from tasks.images import digits
 from tasks.mnist.data import FASHION_MNIST, MNIST, DataSet
 from tasks.mnist.networks import NETWORKS, lenet_5_caffe, lenet_300_100
 from tasks.mnist.settings import FASHION_MNIST_FILES, MNIST_FILES, PROFILES
-from tasks.mnist.task import HandwrittenOrFashion
+from tasks.mnist.task import MnistImages
 
 CPU = torch.device("cpu")
 OFFICIAL = PROFILES["paper"]
@@ -272,10 +272,10 @@ def test_the_choices_of_the_tasks_are_the_networks_there_are() -> None:
 # The tasks
 
 
-def build(name: str = "mnist", **overrides: str) -> HandwrittenOrFashion:
+def build(name: str = "mnist", **overrides: str) -> MnistImages:
     wanted = plan(Registry(), name, "dense", profile="smoke", overrides=overrides)
     task = build_task(wanted, CPU)
-    assert isinstance(task, HandwrittenOrFashion)
+    assert isinstance(task, MnistImages)
     return task
 
 
