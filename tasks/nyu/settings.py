@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.data.description import Accept
 from harness.settings import Interval, Recipe
 
 
@@ -36,6 +37,7 @@ class DepthSettings(Recipe):
     ] = "rooms"
     rooms: Annotated[int, "rendered rooms for training; an eighth as many are for the test"] = 160
     views: Annotated[int, "images of each rendered room"] = 8
+    accept: Accept = "official"
 
 
 DEPTH = DepthSettings(
