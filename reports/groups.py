@@ -204,6 +204,15 @@ def normalised(section: Section, group: Group) -> dict[int, float] | None:
     }
 
 
+def pooled(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections of which results are taken together, in rankings and verdicts.
+
+    Unofficial data of a task are left out where there are official data of it.
+    """
+    official = {section.task for section in sections if section.source == "official"}
+    return [s for s in sections if s.source != "unofficial" or s.task not in official]
+
+
 KINDS = ("dense", "structured", "unstructured", "control")
 
 

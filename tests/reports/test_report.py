@@ -16,7 +16,7 @@ from benchmarks.speed.commands import records as two_thousand
 from harness.command_line import main
 from harness.storage import files
 from reports import exports, report
-from reports.groups import sections
+from reports.groups import pooled, sections
 from reports.page import embedded
 from reports.provenance import without_paths
 from reports.report import write
@@ -91,7 +91,10 @@ def test_unofficial_data_are_stamped_and_never_beside_official_ones(tmp_path: Pa
     for each, accept in ((official, "official"), (other, "unofficial")):
         each["settings"]["accept"] = accept
     folder = save(tmp_path / "results", [official, other])
-    stamps = {section.setting: section.stamp for section in sections(read(folder))}
+    found = sections(read(folder))
+    stamps = {section.setting: section.stamp for section in found}
+    assert [section.source for section in pooled(found)] == ["official"]
+    assert pooled(found[1:]) == found[1:]
     stamp = "UNOFFICIAL DATA: shapes for tests"
     assert stamps == {"": None, "accept=unofficial": stamp}
     report = write(folder, tmp_path / "out")
