@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 from harness.errors import RequestError, nearest
 
 Source = Literal["official", "unofficial", "real", "synthetic"]
-
-Accept = Annotated[
-    Literal["official", "unofficial"],
-    "published data: only as their publisher packed them, or complete data in other files too, "
-    "whose results are stamped UNOFFICIAL",
-]
-"""The setting ``accept`` of tasks with published data."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.data.description import Accept
-from harness.settings import ON_OFF, Interval, Recipe
+from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class ImageSettings(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotographSettings(ImageSettings):
+class PhotographSettings(ImageSettings, PublishedDataSettings):
     """What CIFAR-10, CIFAR-100 and Tiny-ImageNet have in common."""
 
     model: Annotated[
@@ -48,7 +47,6 @@ class PhotographSettings(ImageSettings):
         True
     )
     rotation: Annotated[float, "degrees by which training images are rotated at most"] = 0.0
-    accept: Accept = "official"
 
 
 CIFAR10 = PhotographSettings(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.data.description import Accept
-from harness.settings import Interval
+from harness.settings import Interval, PublishedDataSettings
 from tasks.images.settings import ImageSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class MnistSettings(ImageSettings):
+class MnistSettings(ImageSettings, PublishedDataSettings):
     """What can be set for MNIST and Fashion-MNIST."""
 
     model: Annotated[
@@ -28,7 +27,6 @@ class MnistSettings(ImageSettings):
         Literal["digits", "official"],
         "the published images, or scikit-learn's digits, enlarged to 28x28",
     ] = "digits"
-    accept: Accept = "official"
 
 
 EMBEDDED = MnistSettings(

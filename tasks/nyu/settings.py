@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.data.description import Accept
-from harness.settings import Interval, Recipe
+from harness.settings import Interval, PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthSettings(Recipe):
+class DepthSettings(PublishedDataSettings):
     """What can be set for depth from one image."""
 
     encoder: Annotated[Literal["resnet18", "resnet50"], "residual encoder"] = "resnet18"
@@ -37,7 +36,6 @@ class DepthSettings(Recipe):
     ] = "rooms"
     rooms: Annotated[int, "rendered rooms for training; an eighth as many are for the test"] = 160
     views: Annotated[int, "images of each rendered room"] = 8
-    accept: Accept = "official"
 
 
 DEPTH = DepthSettings(

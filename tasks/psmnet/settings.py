@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.data.description import Accept
-from harness.settings import Recipe
+from harness.settings import PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StereoSettings(Recipe):
+class StereoSettings(PublishedDataSettings):
     """What can be set for stereo matching."""
 
     dataset: Annotated[
@@ -31,7 +30,6 @@ class StereoSettings(Recipe):
     ]
     crop_height: Annotated[int, "rows of a training crop; a multiple of 16, at least 4 pooling"]
     crop_width: Annotated[int, "columns of a training crop; a multiple of 16, at least 4 pooling"]
-    accept: Accept = "official"
 
 
 STEREO = StereoSettings(

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.data.description import Accept
-from harness.settings import Interval, Recipe
+from harness.settings import Interval, PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings(Recipe):
+class TextSettings(PublishedDataSettings):
     """What can be set for language modelling."""
 
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
@@ -34,7 +33,6 @@ class TextSettings(Recipe):
     words: Annotated[int, "most words of each part; 0 for all"] = 0
     minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
     vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
-    accept: Accept = "official"
 
 
 TEXT = TextSettings(
