@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.errors import Skip
@@ -344,7 +345,8 @@ class Weights:
         # NumPy, which ranks, has no bfloat16 and takes no tensors that require grad.
         exact = scores[name].dtype in (torch.float32, torch.float64)
         score = scores[name].detach() if exact else scores[name].detach().float()
-        if not (score.isfinite() | ~where).all():
+        # In most cases all scores are finite, which is known in half the time.
+        if not score.isfinite().all() and not (score.isfinite() | ~where).all():
             raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
         return score
 
@@ -353,13 +355,29 @@ def _top(scores: Tensor, count: int) -> Tensor:
     """Return a mask of the ``count`` largest of a vector; among ties, of the earliest."""
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    # On a CPU NumPy selects in a fifth of the time of torch.kthvalue.
-    place = scores.numel() - count
-    threshold = float(np.partition(scores.cpu().numpy(), place)[place])
+    threshold = _nth_smallest(scores.cpu().numpy(), scores.numel() - count)
     chosen = scores > threshold
     ties = (scores == threshold).nonzero().flatten()
     chosen[ties[: count - int(chosen.count_nonzero())]] = True
     return chosen
+
+
+def _nth_smallest(values: NDArray[Any], place: int) -> float:
+    """Return the number that is at a place, from 0, among the sorted values of a vector.
+
+    Of a long vector, a sample says between which values it is, and only these are ranked. On a CPU
+    NumPy ranks in a fifth of the time of torch.kthvalue.
+    """
+    sample = np.sort(values[:: len(values) // 2**14]) if len(values) > 2**18 else values[:0]
+    middle, margin = place * len(sample) // len(values), 2**8
+    if margin <= middle < len(sample) - margin:
+        least, most = sample[middle - margin], sample[middle + margin]
+        # Removed weights, of which there are many, are all -inf, and so left out.
+        fewer = int(np.count_nonzero(values <= least))
+        between = values[(values > least) & (values <= most)]
+        if fewer <= place < fewer + len(between):
+            values, place = between, place - fewer
+    return float(np.partition(values, place)[place])
 
 
 def _sample(alive: Tensor, count: int, generator: torch.Generator) -> Tensor:

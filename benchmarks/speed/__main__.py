@@ -20,6 +20,7 @@ BENCHMARKS = {
     "coldstart": "commands:coldstart",
     "overhead": "training:overhead",
     "masked": "training:masked",
+    "prunings": "training:prunings",
     "scoring": "training:scoring",
     "psmm": "psmm:measure",
     "sparse": "sparse:measure",

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,6 +86,7 @@ class PruningEvents:
     batches: Sequence[Batch]
     conditions: Conditions
     instrument: Instrument
+    _called: set[str] = field(default_factory=set, init=False)
 
     def prune(
         self,
@@ -244,6 +245,13 @@ class PruningEvents:
         assert isinstance(units, BudgetedUnits)
         return units.select(scores, target, scope, floor, rounding=rounding, limit=limit)
 
+    def _is_first_of(self, criterion: Criterion) -> bool:
+        """Return whether a criterion has not been called before in this process."""
+        where = place(criterion)
+        is_first = where not in self._called
+        self._called.add(where)
+        return is_first
+
     @property
     def _batch_statistics(self) -> bool:
         return self.conditions.statistics == "batch"
@@ -273,7 +281,7 @@ class PruningEvents:
 
         with (
             scoring_mode(model, self._batch_statistics),
-            left_alone(model, optimiser, who, self.instrument),
+            left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
             scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
         ):
             try:
