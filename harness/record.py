@@ -151,7 +151,7 @@ class Pruner(TypedDict):
 class Data(TypedDict):
     """The data of the task; all null where they are not known."""
 
-    source: Annotated[Text, Field("official, real or synthetic")]
+    source: Annotated[Text, Field("official, unofficial, real or synthetic")]
     name: Annotated[Text, Field("what they are")]
     sha256: Annotated[Text, Field("hash of their content")]
     stands_in_for: NotRequired[

@@ -135,7 +135,8 @@ class Channels:
             UnreachableBudget: the channels that stay in any case cost too much.
             ScoreError: scores of a group are not finite, or not one per channel.
         """
-        blocks = self._order(self._comparable(scores, scope, target), floor, rounding)
+        scores = self._comparable(scores, scope, target)
+        blocks = self._order(scores, floor, rounding)
         allowed = limit or self._limit_of_weights(target)
 
         def is_allowed(removed: int) -> bool:
@@ -143,7 +144,7 @@ class Channels:
 
         if not is_allowed(len(blocks)):
             at_least = allowed.cost(self.prospect(self._without(blocks)))
-            protects = len(blocks) < len(self._order(scores, in_groups, 0.0, rounding))
+            protects = len(blocks) < len(self._order(scores, 0.0, rounding))
             because = f"floor={floor:g} protects channels of every group" if protects else ""
             if limit is not None:
                 raise UnreachableBudget(limit, at_least, because)

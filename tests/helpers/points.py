@@ -93,7 +93,7 @@ class Followed(ShuffledBatches):
         "source": "synthetic",
     },
     profiles={"smoke": {}, "embedded": {}},
-    choices={"source": ("official", "real", "synthetic")},
+    choices={"source": ("official", "unofficial", "real", "synthetic")},
     sparsity=0.8,
 )
 class Points(Task):
