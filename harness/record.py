@@ -151,7 +151,7 @@ class Pruner(TypedDict):
 class Data(TypedDict):
     """The data of the task; all null where they are not known."""
 
-    source: Annotated[Text, Field("official, real or synthetic")]
+    source: Annotated[Text, Field("official, unofficial, real or synthetic")]
     name: Annotated[Text, Field("what they are")]
     sha256: Annotated[Text, Field("hash of their content")]
     stands_in_for: NotRequired[
@@ -159,8 +159,8 @@ class Data(TypedDict):
     ]
 
 
-class Start(TypedDict):
-    """The network of another run from which this run starts."""
+class TrainedNetwork(TypedDict):
+    """The network of another run, from which this run starts or learns."""
 
     run: Annotated[str, Field("name of the other run")]
     sha256: Annotated[str, Field("hash of its weights")]
@@ -696,7 +696,15 @@ class Record(TypedDict):
     pruner: Annotated[Pruner, Field("the method")]
     data: Annotated[Data, Field("the data")]
     start: NotRequired[
-        Annotated[Start | None, Field("the network that it starts from; null for a new one")]
+        Annotated[
+            TrainedNetwork | None, Field("the network that it starts from; null for a new one")
+        ]
+    ]
+    teacher: NotRequired[
+        Annotated[
+            TrainedNetwork | None,
+            Field("the network whose outputs it learns beside the data; null for none"),
+        ]
     ]
     settings: Annotated[
         dict[str, Any], Field("settings of task, method and engine, defaults included, by name")

@@ -24,6 +24,7 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
     Watch,
 )
 from harness.scoring import Criterion, Scores
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "Snapshot",
     "Trained",
+    "UnitPenalty",
     "Watch",
 ]
 
@@ -111,7 +113,7 @@ class Run:
         until: Trigger | None = None,
         at_most: int | None = None,
         only: Learning | None = None,
-        penalty: Penalty | None = None,
+        penalty: Penalty | UnitPenalty | None = None,
         masked: Masked | None = None,
         watch: Watch | None = None,
         observe: Mapping[str, Trigger] | None = None,

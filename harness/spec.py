@@ -16,10 +16,10 @@ from harness.conditions import Conditions
 from harness.data.description import DataDescription
 from harness.device import describe_device, find_device
 from harness.errors import RequestError, file_of, nearest, place, reading_data
-from harness.initial_network import InitialNetwork, find_initial_network
 from harness.registry import Entry, Registry
 from harness.settings import Recipe, Setting, as_text
 from harness.storage.files import shortened
+from harness.trained_network import ROLES, Role, TrainedNetwork, find_trained_network
 
 __all__ = ["ENGINE_VERSION", "PROFILES", "Plan", "Spec", "as_text", "describe_data", "plan"]
 
@@ -78,8 +78,10 @@ class Plan:
     """The engine's settings."""
     data: DataDescription
     data_folder: Path
-    start: InitialNetwork | None = None
+    start: TrainedNetwork | None = None
     """The network that the run begins from; None for a new one."""
+    teacher: TrainedNetwork | None = None
+    """The network that the run learns from, beside the data; None for the data alone."""
     timed_on: str | None = None
     """The device whose times decide the result, by a budget of latency or by ``kernels=sparse``;
     None where no times do."""
@@ -108,6 +110,8 @@ class Plan:
         }
         if self.start is not None:
             decisive["start"] = self.start.sha256
+        if self.teacher is not None:
+            decisive["teacher"] = self.teacher.sha256
         if self.spec.budget is not None:
             decisive["budget"] = str(self.spec.budget)
         if self.timed_on is not None:
@@ -151,7 +155,7 @@ def plan(
         plugins: the names of the plug-in files, for the record.
         device: the name of the device, on which a budget of latency and sparse kernels depend.
         data_folder: the folder that tasks read data from.
-        results: the folder of the run that this one begins from, if it begins from one.
+        results: the folder of the runs whose networks this one begins or learns from, if any.
         describe: replaces `describe_data`, so that many plans can share their data.
 
     Raises:
@@ -188,10 +192,11 @@ def plan(
             # A record names no folder of this machine; the hash of the data identifies them.
             is_folder = isinstance(value, str) and Path(value).is_absolute()
             changed[name] = Path(value).name if is_folder else value
-    start = None
-    if "start" in changed:
-        start = find_initial_network(values["engine"]["start"], task, results)
-        changed["start"] = values["engine"]["start"] = start.run
+    networks: dict[Role, TrainedNetwork] = {}
+    for role in ROLES:
+        if role in changed:
+            networks[role] = find_trained_network(role, values["engine"][role], task, results)
+            changed[role] = values["engine"][role] = networks[role].run
     conditions = Conditions(**values["engine"])
     task_settings = task_entry.build_settings(values["task"])
     limit = asked_budget(budget, sparsity, pruner_entry)
@@ -219,7 +224,8 @@ def plan(
         conditions=conditions,
         data=(describe or describe_data)(task_entry, profile, task_settings, data_folder),
         data_folder=data_folder,
-        start=start,
+        start=networks.get("start"),
+        teacher=networks.get("teacher"),
         timed_on=_timed_on(limit, conditions, device),
     )
 

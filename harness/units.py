@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,19 @@ class Pattern:
             better[place + 1 :] += is_better
             better[place] += (~is_better).sum(0, dtype=torch.int16)
         return (better < self.n).movedim(0, -1).flatten(-2)[..., :inputs]
+
+
+def isomorphic(shapes: Mapping[str, torch.Size], sparsity: float) -> NoReturn:
+    """Rank channels with those of all groups of the same structure; a `Scope` for channels.
+
+    Every class of isomorphic groups loses the same share of its channels: those with the lowest
+    scores in the class. Scores are never compared between groups that are computed, normalised and
+    read by layers of different kinds. Isomorphic pruning, Fang et al. 2024, arXiv:2407.04616.
+
+    Raises:
+        Skip: the units are not channels, which recognise this function without calling it.
+    """
+    raise Skip("isomorphic ranking compares groups of channels, and these units are none")
 
 
 class Units(Protocol):

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.units import Scope
+from harness.units import Scope, isomorphic
+
+__all__ = [
+    "PerOutput",
+    "erdos_renyi_kernel",
+    "isomorphic",
+    "number_to_keep",
+    "per_layer",
+    "whole_network",
+]
 
 
 def whole_network(shapes: Mapping[str, torch.Size], sparsity: float) -> None:

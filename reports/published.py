@@ -1,14 +1,15 @@
 """Published tables next to our numbers.
 
-They are those of the paper on EarlyCroP (Rachwan et al., ICML 2022, arXiv:2206.10451), and a
-leaderboard of PruningBench (Li et al. 2024, arXiv:2406.12315).
+They are those of the paper on EarlyCroP (Rachwan et al., ICML 2022, arXiv:2206.10451), one of SNIP
+(Lee et al., ICLR 2019, arXiv:1810.02340), and a leaderboard of PruningBench (Li et al. 2024,
+arXiv:2406.12315).
 """
 
 from __future__ import annotations
 
 import csv
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -55,7 +56,7 @@ def references(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> 
 
 def concern_the_paper(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> bool:
     """Return whether any method of the paper on EarlyCroP was run, or any task of its tables."""
-    tables = [table for table in _tables(folder) if "methods" not in table]
+    tables = [table for table in _tables(folder) if table["paper"] == "EarlyCroP"]
     titles = {row[table["name"]].casefold() for table in tables for row in _rows(table, folder)} | {
         row["method"].casefold() for table in tables for row in table.get("rows", ())
     }
@@ -104,17 +105,24 @@ def _by_title(
 def _by_row(
     description: Mapping[str, Any], sections: Sequence[Section]
 ) -> tuple[Section | None, list[Group | None]]:
-    """Return the group of the same method and settings for each published row, in any section."""
+    """Return the group of the same method and settings for each published row, in any section.
+
+    Every setting that some row of the table names is the row's own value, or the default if the
+    row does not name it.
+    """
+    rows = description["rows"]
+    named = {setting.partition("=")[0] for row in rows for setting in row["settings"]}
     found: list[Group | None] = []
     home: Section | None = None
-    for row in description["rows"]:
-        matching = [s for s in sections if set(row["settings"]) <= set(s.setting.split(", "))]
+    for row in rows:
+        sparsity = row.get("sparsity", description["sparsity"])
         titles = [
             (section, group)
-            for section in matching
+            for section in sections
+            if _settings_of(section, named) == set(row["settings"])
             for group in section.groups
             if group.title == row["method"]
-            and (group.kind == "dense" or abs(group.sparsity - description["sparsity"]) < 0.005)
+            and (group.kind == "dense" or abs(group.sparsity - sparsity) < 0.005)
         ]
         found.append(titles[0][1] if titles else None)
         home = home or (titles[0][0] if titles else None)
@@ -147,6 +155,12 @@ def _by_budget(
     if all(group is None or group.kind == "dense" for group in found):
         return [None] * len(rows)
     return found
+
+
+def _settings_of(section: Section, names: Set[str]) -> set[str]:
+    """Return those of some settings that have another value than the default."""
+    changed = filter(None, section.setting.split(", "))
+    return {setting for setting in changed if setting.partition("=")[0] in names}
 
 
 def _reference(

@@ -105,6 +105,7 @@ class TrainingOperations:
       pass, each derivative as a backward pass, and the derivative of a gradient as another one.
       SynFlow's passes over its input of ones count like those over a batch of one sample.
     * Gradients at removed places count in full where a method asks for them (`Work.backward`).
+    * A teacher adds its forward pass to each step (``teacher=RUN``).
     * Elementwise work does not count: optimizer, normalisation, penalties, clipping. Neither do
       what a stream computes to make a batch, such as the actions and targets of an agent, and the
       suite's own instruments.

@@ -28,6 +28,7 @@ from harness.operations import (
     Exchanged,
     Learning,
     Operation,
+    Penalty,
     Prune,
     Pruned,
     Release,
@@ -37,6 +38,7 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
 )
 from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
@@ -56,7 +58,15 @@ from harness.training.kernels import DENSE, WATCHED
 from harness.training.masked_forward import MaskedForward
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import Pattern, PatternedUnits, ReturningUnits, ScoreError, Units
+from harness.units import (
+    Pattern,
+    PatternedUnits,
+    ReturningUnits,
+    Scope,
+    ScoreError,
+    Units,
+    isomorphic,
+)
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -206,13 +216,14 @@ class Engine:
                 self._report(f"kernels=sparse: {WATCHED}")
         if self._progress is not None:
             self._progress.begin(trainer.spent)
+        penalty = self._penalty(operation.penalty)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
         count_step = self._step_counter()
         while trainer.position < end and not fired:
             save_if_due(to_continue)
             self._require_budget()
-            count_step(trainer.step(operation.penalty, after_backward, operation.masked))
+            count_step(trainer.step(penalty, after_backward, operation.masked))
             if self._epoch_ends:
                 with MaskedForward(trainer.model, operation.masked):
                     epoch = self._after_epoch(trainer.mean_loss())
@@ -245,7 +256,7 @@ class Engine:
         Until the network changes, steps with batches of equal shapes have equal operations.
         """
         model, known = self.trainer.model, dict[Shapes, int]()
-        left = elements_left(model, self.trainer.masks())
+        left, teacher = elements_left(model, self.trainer.masks()), self.trainer.teacher
 
         def count(batch: Batch) -> None:
             shapes = shapes_of(batch)
@@ -253,12 +264,21 @@ class Engine:
                 try:
                     work = self._operations.step(model, batch)
                     known[shapes] = work.forward(left) + work.backward(left)
+                    if teacher is not None:
+                        work = self._operations.scoring(teacher.model, batch)
+                        known[shapes] += work.forward(elements_left(teacher.model, {}))
                 except Uncountable as error:
                     self._meter.cannot_count(str(error))
                     known[shapes] = 0
             self._meter.count(macs=known[shapes])
 
         return count
+
+    def _penalty(self, penalty: Penalty | UnitPenalty | None) -> Penalty | None:
+        """Return a penalty as a function of the model alone."""
+        if isinstance(penalty, UnitPenalty):
+            return partial(penalty, units=self._units_of(penalty.units))
+        return penalty
 
     def _require_budget(self) -> None:
         if self.trainer.spent < self.trainer.end:
@@ -320,8 +340,7 @@ class Engine:
             self._measure_kernel()
         budgeting, units = self.budgeting, self._units_of(operation.units)
         kind = operation.of or budgeting.kind
-        scope = operation.scope or _global_threshold
-        pattern = scope if isinstance(scope, Pattern) else None
+        pattern = operation.scope if isinstance(operation.scope, Pattern) else None
         targets = operation.targets
         if pattern is not None:
             targets = [budgeting.sparsity_of(pattern, units, operation.units_name, self._dense)]
@@ -332,7 +351,7 @@ class Engine:
                 units,
                 operation.criterion,
                 targets,
-                scope,
+                self._scope(operation.scope),
                 seed,
                 budgeting.limiter(units, operation.units_name, kind),
                 measured,
@@ -460,10 +479,16 @@ class Engine:
             units,
             masks.criterion,
             masks.target,
-            _global_threshold,
+            self._scope(None),
             torch.Generator().manual_seed(seed),
             budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
         ).kept
+
+    def _scope(self, asked: Scope | Pattern | None) -> Scope | Pattern:
+        """Return the distribution of a pruning: the method's, unless a condition replaces it."""
+        if self._plan.conditions.ranking == "isomorphic":
+            return isomorphic
+        return asked or _global_threshold
 
     def _weights(self) -> dict[str, torch.Tensor]:
         weights = prunable_weights(self.trainer.model)

@@ -33,6 +33,7 @@ from harness.storage.files import exclusive_lock
 from harness.storage.journal import Attempts, Journal
 from harness.storage.progress import ProgressFile
 from harness.storage.store import Store
+from harness.training.distillation import Teacher
 from harness.training.precision import Precision
 from harness.training.trainer import Trainer
 from harness.units import UnreachableSparsity
@@ -127,6 +128,7 @@ def _run(
         Precision.of(plan.conditions),
         plan.start,
         plan.conditions.warmup,
+        Teacher.of(plan, task),
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
     engine = Engine(plan, registry, trainer, checkpoints, meter, report, stop, progress)

@@ -197,7 +197,7 @@ class PruningEvents:
         self, units: Units, criterion: Criterion, generator: torch.Generator
     ) -> Scores:
         """Return the scores of the tensors that can be ranked."""
-        scores, frozen, _ = self._scores_of(units, criterion, generator)
+        scores, frozen, _ = self.scores_of(units, criterion, generator)
         if self.conditions.masks == "shuffled":
             scores = {
                 name: torch.rand(score.shape, generator=generator).to(score.device)
@@ -231,7 +231,7 @@ class PruningEvents:
             UnreachableSparsity: no selection reaches the target.
             UnreachableBudget: no selection is within the limit.
         """
-        scores, frozen, where = self._scores_of(units, criterion, generator)
+        scores, frozen, where = self.scores_of(units, criterion, generator)
         try:
             scores = _above_all(scores, frozen)
             limit = limiter(target)
@@ -241,10 +241,14 @@ class PruningEvents:
         _require_whole(kept, units.alive(), frozen, target, limit)
         return Selection(kept, frozen, set(scores))
 
-    def _scores_of(
+    def scores_of(
         self, units: Units, criterion: Criterion | Scores, generator: torch.Generator
     ) -> tuple[Scores, set[str], str]:
-        """Return checked scores, the frozen variables that have none, and the criterion's place."""
+        """Return checked scores, the frozen variables that have none, and the criterion's place.
+
+        Raises:
+            Skip, RunFailed, ScoreError: as for `select`.
+        """
         frozen: set[str] = set()
         if callable(criterion):
             scores, frozen = self._score(units, criterion, generator)

@@ -38,6 +38,7 @@ EXAMPLE: Record = {
         "stands_in_for": None,
     },
     "start": None,
+    "teacher": None,
     "settings": {"epochs": 4, "width": 32, "kernel": False},
     "quality": {
         "metric": "accuracy",

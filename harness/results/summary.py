@@ -72,7 +72,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     if record["reason"]:
         yield "because", record["reason"]
     yield record["quality"]["metric"], _quality(record["quality"])
-    stamp = "SYNTHETIC" if record["data"]["source"] == "synthetic" else record["data"]["source"]
+    source = record["data"]["source"] or "unknown"
+    stamp = source.upper() if source in ("synthetic", "unofficial") else source
     yield "data", f"{stamp}: {record['data']['name']}"
     if record["spec"]["overrides"]:
         yield (

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, RunFailed, place
-from harness.initial_network import InitialNetwork
 from harness.operations import Masked, Penalty
 from harness.seeds import derive
 from harness.task import Batch, Split, Task
+from harness.trained_network import TrainedNetwork
+from harness.training.distillation import Teacher
 from harness.training.evaluation import evaluate
 from harness.training.kernels import DENSE, DENSE_EXECUTION, Execution, Kernels
 from harness.training.masked_forward import MaskedForward
@@ -42,6 +43,7 @@ class Trainer:
         precision: precision and layout of a step.
         initial: the trained network to start from; None for new weights drawn from the seed.
         warmup: the share of the budget over which the learning rate rises.
+        teacher: a network whose outputs are learnt beside the data; None for the data alone.
 
     Raises:
         RequestError: ``initial`` is another network.
@@ -53,8 +55,9 @@ class Trainer:
         seed: int,
         schedule: str,
         precision: Precision = FLOAT32,
-        initial: InitialNetwork | None = None,
+        initial: TrainedNetwork | None = None,
         warmup: float = 0.0,
+        teacher: Teacher | None = None,
     ) -> None:
         recipe = task.recipe
         self.task = task
@@ -68,6 +71,7 @@ class Trainer:
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(recipe.clip)
+        self.teacher = teacher
 
     def _begin(self) -> None:
         """Build the dense network of the seed, its batches and its optimizer."""
@@ -140,6 +144,7 @@ class Trainer:
                 gradients_are_there if needs_all else None,
                 self.precision,
                 DENSE_EXECUTION if needs_all else self._execution,
+                self.teacher,
             )
         self._loss_sum += loss
         self._loss_count += 1
@@ -268,6 +273,7 @@ def update(
     after_backward: AfterBackward | None = None,
     precision: Precision = FLOAT32,
     execution: Execution = DENSE_EXECUTION,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Compute one training step and return its loss, detached.
 
@@ -276,7 +282,7 @@ def update(
     """
     optimiser.zero_grad(set_to_none=True)
     with execution.passes():
-        loss = differentiate(task, model, batch, penalty, precision)
+        loss = differentiate(task, model, batch, penalty, precision, teacher)
     if after_backward is not None:
         after_backward(model)
     for each in units:
@@ -295,10 +301,12 @@ def differentiate(
     batch: Batch,
     penalty: Penalty | None = None,
     precision: Precision = FLOAT32,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Compute the gradients of the loss of a batch, and return the loss, detached."""
+    loss_of = task.loss if teacher is None else teacher.loss
     with precision.autocast(task.device):
-        loss = task.loss(model, precision.laid_out(batch))
+        loss = loss_of(model, precision.laid_out(batch))
     _require_loss(task, loss)
     objective = loss if penalty is None else loss + penalty(model)
     objective.backward()

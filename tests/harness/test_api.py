@@ -192,7 +192,11 @@ def test_a_network_is_loaded() -> None:
 class TestModule:
     def test_it_lists_its_names(self) -> None:
         names = {"run_pairing", "run_matrix", "read_results", "load", "write_report"}
-        assert set(harness.__all__) == names | {"compare_results", "__version__"}
+        assert set(harness.__all__) == names | {
+            "compare_results",
+            "measure_sensitivity",
+            "__version__",
+        }
         assert set(harness.__all__) <= set(dir(harness))
         with pytest.raises(AttributeError, match="'harness' has no attribute 'prune'"):
             operator.attrgetter("prune")(harness)

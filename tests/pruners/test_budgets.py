@@ -84,7 +84,7 @@ def test_channels_keep_the_largest_selection_within_the_budget(
 def _but_the_last(
     units: Channels, scores: dict[str, Tensor], scope: Any, rounding: int, kept: Kept
 ) -> Any:
-    blocks = units._order(scores, scope is per_layer, 0.0, rounding)
+    blocks = units._order(units._comparable(scores, scope, 0.5), 0.0, rounding)
     removed = sum(WIDTHS) - number(kept)
     taken = [blocks[:count] for count in range(len(blocks) + 1)]
     return next(b[:-1] for b in taken if sum(map(len, b)) == removed)

@@ -11,15 +11,18 @@ NAMES = {
     "pruners.criteria": "random magnitude snip grasp crop synflow hessian_gradient",
     "pruners.weights": "Weights",
     "pruners.triggers": "LazyRegime AtEpoch MaskDistance lazy_regime at_epoch mask_distance",
-    "pruners.schedules": "halving_steps geometric_steps",
-    "pruners.distributions": "whole_network per_layer PerOutput erdos_renyi_kernel number_to_keep",
+    "pruners.schedules": "equal_parts halving_steps geometric_steps",
+    "pruners.distributions": "whole_network per_layer PerOutput erdos_renyi_kernel "
+    "isomorphic number_to_keep",
     "pruners.patterns": "best left_by misfits",
-    "pruners.training": "L1 SparseForward Taylor l1 taylor norm_scales norms_and_head",
+    "pruners.training": "L1 GroupSparsity SmallestFilters SparseForward SquaredTaylor Taylor l1 "
+    "taylor norm_scales norms_and_head",
     "pruners.channels": "ChannelCosts ChannelGraph ChannelGroup Gates Keep Member Rule Site "
     "UnknownOperation channel_costs compose declare_channels masked shrink trace_channels "
     "verify_shrink",
     "pruners.channels.criteria": "filter_norm filter_magnitude relative_filter_magnitude "
-    "norm_scale crop_mixed crop_on_gates BeforeNormalisation",
+    "filter_distance filter_lamp group_norm norm_scale crop_mixed crop_on_gates "
+    "BeforeNormalisation",
     "pruners.channels.units": "Channels",
     "pruners.channels.rules": "rule function_rule",
 }

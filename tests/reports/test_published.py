@@ -47,6 +47,7 @@ def test_a_row_whose_runs_are_only_missing_was_not_run(tmp_path: Path) -> None:
         ("shapes", "dense", False),
         ("shapes", "mine", False),
         ("digits", "mine", False),
+        ("mnist", "mine", False),
     ],
 )
 def test_results_are_of_the_paper_by_a_method_or_a_task(
@@ -187,3 +188,37 @@ def test_the_published_speed_ups_are_those_of_the_suite() -> None:
     accuracies = {(each["budget"], each["method"]): each["test_acc_pct"] for each in rows}
     assert len(accuracies) == 1 + 3 * 17
     assert all(60 < float(value) < 80 for value in accuracies.values())
+
+
+def test_a_row_without_a_setting_is_of_its_default(tmp_path: Path) -> None:
+    def run(pruner: str, sparsity: float, error: float, **changes: Any) -> Any:
+        return record(
+            "mnist",
+            pruner,
+            sparsity,
+            quality__further={"error": error},
+            spec__overrides=changes,
+            settings={"model": "lenet_5_caffe", **changes},
+            run_id="-".join([pruner, str(sparsity), *changes.values()]),
+            **PAPER,
+        )
+
+    (table,) = compared(
+        tmp_path,
+        run("snip", 0.95, 1.5, model="lenet_300_100"),
+        run("snip", 0.98, 2.5, model="lenet_300_100"),
+        run("snip", 0.98, 1.0),
+    ).values()
+    ours = [row(table, title)["Test error (%), ours"] for title in SNIP_ROWS]
+    assert ours == ["\N{EN DASH}", "1.500", "2.500", "\N{EN DASH}", "1", "\N{EN DASH}"]
+    assert row(table, SNIP_ROWS[2])["Test error (%), difference"] == "+0.10"
+
+
+SNIP_ROWS = (
+    "LeNet-300-100",
+    "LeNet-300-100, SNIP 95 %",
+    "LeNet-300-100, SNIP 98 %",
+    "LeNet-5-Caffe",
+    "LeNet-5-Caffe, SNIP 98 %",
+    "LeNet-5-Caffe, SNIP 99 %",
+)

@@ -74,6 +74,12 @@ def test_synflow_takes_no_data_but_computes(bench: Workbench) -> None:
     assert record["cost"]["train_macs"] == one_pass + SAMPLES * (2 * first + 3 * second)
 
 
+def test_a_teacher_adds_its_forward_pass(bench: Workbench) -> None:
+    dense = bench.run("dense")
+    taught = bench.run("dense", teacher=str(bench.folder / dense["run_id"]))
+    assert taught["cost"]["train_macs"] == SAMPLES * (2 * FORWARD + BACKWARD)
+
+
 def test_frozen_parameters_need_no_gradient(bench: Workbench) -> None:
     """Nothing is passed back beyond the last layer, the only one that learns at first."""
     method = bench.with_method(
