@@ -97,13 +97,13 @@ class _Watcher:
         self._batch = self._randomness = ""
         """Of the training loss that was computed last."""
 
-    def step(self) -> Callable[..., None]:
+    def step(self) -> Callable[..., Batch]:
         """Return `Trainer.step`, watched."""
         step = Trainer.step
 
-        def watched(trainer: Trainer, *arguments: Any, **options: Any) -> None:
+        def watched(trainer: Trainer, *arguments: Any, **options: Any) -> Batch:
             self._trainer, self._is_training, position = trainer, True, trainer.position
-            step(trainer, *arguments, **options)
+            batch = step(trainer, *arguments, **options)
             self._is_training = False
             group = trainer.optimiser.param_groups[0]
             momentum = group["betas"][0] if "betas" in group else group["momentum"]
@@ -116,6 +116,7 @@ class _Watcher:
                     revived(trainer),
                 )
             )
+            return batch
 
         return watched
 
