@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from harness.errors import RequestError
+from harness.functional import FunctionalNetwork
 from harness.units import Scores as Scores
 from harness.units import Units
 
@@ -38,6 +40,8 @@ class Scoring:
     """The units to which the variables belong, for criteria that need more than scores."""
     without_gradient: set[str] = field(default_factory=set)
     """Frozen variables whose gradient a criterion asked for; they cannot be ranked."""
+    network: FunctionalNetwork | None = None
+    """The network as a function of its weights, for `functional`; None if variables are gates."""
 
     def learning(self) -> dict[str, Tensor]:
         """Return the variables that have a gradient: all but frozen weights.
@@ -59,6 +63,16 @@ class Scoring:
         for name, sum_ in total.items():
             sum_.mul_(self.alive[name])
         return total
+
+    def functional(self) -> FunctionalNetwork:
+        """Return the network as a function of its weights, to look at other values of them.
+
+        Raises:
+            RequestError: the variables are gates, which are not weights.
+        """
+        if self.network is None:
+            raise RequestError("this criterion scores weights: prune(Weights, ...)")
+        return self.network
 
 
 def require_twice_differentiable(loss: Tensor) -> None:

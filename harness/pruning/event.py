@@ -17,6 +17,7 @@ from harness.budget import written
 from harness.conditions import Conditions
 from harness.costs.meter import Instrument
 from harness.errors import Skip, nearest, place
+from harness.functional import FunctionalNetwork
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
 from harness.pruning.unchanged import left_alone
@@ -348,12 +349,15 @@ def _scoring(
                 for variable in frozen:
                     variable.requires_grad_(False)
 
+    parameters = {id(parameter) for parameter in model.parameters()}
+    weights = all(id(variable) in parameters for variable in variables.values())
     return Scoring(
         variables=variables,
         alive=alive,
         losses=[partial(task.scoring_loss, model, batch) for batch in batches],
         without_signs=without_signs,
         generator=generator,
+        network=FunctionalNetwork(task, model, variables, batches) if weights else None,
     )
 
 
