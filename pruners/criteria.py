@@ -140,8 +140,8 @@ def hessian_diagonal(scoring: Scoring, draws: int) -> dict[str, Tensor]:
     """
     total = {name: torch.zeros_like(variable) for name, variable in scoring.variables.items()}
     learning = scoring.learning()
-    for loss in scoring.losses if learning else ():
-        for _ in range(draws):
+    for _ in range(draws if learning else 0):
+        for loss in scoring.losses:
             z = {name: _signs(v, scoring) * scoring.alive[name] for name, v in learning.items()}
             for name, product in curvature_product(loss, learning, learning, z).items():
                 total[name].add_(z[name] * product / draws)

@@ -57,8 +57,8 @@ CONTRACTS = {
     f"harness.{name}"
     for name in (
         *("data.cache", "data.decoded", "data.description", "data.download", "data.loading"),
-        *("costs.operations", "errors", "prunable", "registry", "run", "scoring", "seeds"),
-        *("settings", "task", "trigger", "units"),
+        *("costs.operations", "errors", "functional", "prunable", "registry", "run", "scoring"),
+        *("seeds", "settings", "task", "trigger", "units"),
     )
 }
 """All of the harness that tasks and pruners see."""

@@ -169,9 +169,9 @@ def force(run: Run, *, rounds: int = 10, returning: bool = True) -> None:
     when="before",
     needs=["second derivatives"],
     paper="arXiv:2202.08132",
-    limits={"steps": "[0, inf)", "learning_rate": "[0, inf)"},
+    limits={"inner_steps": "[0, inf)", "inner_learning_rate": "(0, inf)"},
 )
-def prospr(run: Run, *, steps: int = 3, learning_rate: float = 0.1) -> None:
+def prospr(run: Run, *, inner_steps: int = 3, inner_learning_rate: float = 0.1) -> None:
     """Keep the weights that the loss depends on most after a few steps of training.
 
     Score: ``|v . dL(v_M)/dv|``, where ``v_M`` are the weights after ``M`` steps of gradient
@@ -183,10 +183,10 @@ def prospr(run: Run, *, steps: int = 3, learning_rate: float = 0.1) -> None:
 
     Args:
         run: the run.
-        steps: number of steps, each on one scoring batch; without any, this is SNIP.
-        learning_rate: learning rate of these steps.
+        inner_steps: number of steps, each on one scoring batch; without any, this is SNIP.
+        inner_learning_rate: learning rate of these steps.
     """
-    run.prune(Weights, ProsPr(steps, learning_rate), run.sparsity)
+    run.prune(Weights, ProsPr(inner_steps, inner_learning_rate), run.sparsity)
     run.train()
 
 

@@ -118,7 +118,7 @@ def test_every_event_scores_with_the_same_five_batches_for_every_pruner(
     scored = seen(pruner).scored
     five = scored[:5]
     assert len(set(five)) == 5
-    assert scored == five * (len(scored) // 5)
+    assert set(scored) == set(five)
     assert five == seen("snip").scored[:5]
 
 
