@@ -80,7 +80,7 @@ class ProsPr:
             require_twice_differentiable(loss)
             gradients = _gradients(loss, values, create_graph=True)
             values = {
-                name: value - self.learning_rate * scoring.alive.get(name, 1) * gradients[name]
+                name: value - self.learning_rate * (gradients[name] * scoring.alive.get(name, 1))
                 for name, value in values.items()
             }
         slopes = _loss_gradient(network, values)

@@ -40,6 +40,7 @@ from harness.scoring import Criterion, Scores, Scoring
 from harness.task import Task
 from harness.training.trainer import Trainer
 from pruners import criteria
+from pruners.functional_criteria import NTKSAP, Force, ProsPr
 from pruners.weights import Weights
 from tests.helpers.costs import NOT_MEASURED
 from tests.helpers.observation import Observation, observe
@@ -56,6 +57,11 @@ CRITERIA = [
     criteria.grasp,
     criteria.crop,
     criteria.synflow,
+    criteria.lamp,
+    criteria.HTS(),
+    Force(0.0, rounds=2),
+    ProsPr(),
+    NTKSAP(),
 ]
 
 Seen = Callable[..., Observation]

@@ -244,7 +244,7 @@ def test_small_perturbations_measure_the_trace_of_the_tangent_kernel() -> None:
         tangent_scores(perceptron(), regression(), epsilon=epsilon) for epsilon in (1e-4, 1e-5)
     )
     for name in small:
-        assert (100 * smaller[name] - small[name]).norm() < 1e-3 * small[name].norm()
+        assert (100 * smaller[name] - small[name]).norm() < 1e-2 * small[name].norm()
 
 
 def embedding() -> nn.Module:
