@@ -159,6 +159,7 @@ def program_of(text: str, function: ast.FunctionDef | ast.ClassDef) -> Iterator[
 
 KINDS = {
     "criteria": "Criterion",
+    "functional_criteria": "Criterion",
     "triggers": "Trigger",
     "schedules": "Schedule",
     "distributions": "Distribution",

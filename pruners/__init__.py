@@ -2,7 +2,8 @@
 
 `pruners.methods` holds the methods, each a short program over a run. They are made of these parts:
 
-* how: `pruners.criteria`, and for channels also `pruners.channels.criteria`;
+* how: `pruners.criteria` and `pruners.functional_criteria`, and for channels also
+  `pruners.channels.criteria`;
 * when: `pruners.triggers`, and in how many steps: `pruners.schedules`;
 * what: `pruners.weights` and `pruners.channels`;
 * the sparsity distribution over layers: `pruners.distributions`;

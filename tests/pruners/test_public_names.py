@@ -7,11 +7,14 @@ import importlib
 import pytest
 
 NAMES = {
-    "pruners.criteria": "random magnitude snip grasp crop synflow hessian_gradient",
+    "pruners.criteria": "random magnitude snip grasp crop synflow lamp HTS hessian_gradient "
+    "hessian_diagonal",
+    "pruners.functional_criteria": "Force ProsPr NTKSAP",
     "pruners.weights": "Weights",
     "pruners.triggers": "LazyRegime AtEpoch MaskDistance lazy_regime at_epoch mask_distance",
     "pruners.schedules": "halving_steps geometric_steps",
-    "pruners.distributions": "whole_network per_layer erdos_renyi_kernel number_to_keep",
+    "pruners.distributions": "whole_network per_layer erdos_renyi_kernel uniform_plus "
+    "number_to_keep",
     "pruners.training": "L1 Taylor l1 taylor norm_scales norms_and_head",
     "pruners.channels": "ChannelCosts ChannelGraph ChannelGroup Gates Keep Member Rule Site "
     "UnknownOperation channel_costs compose declare_channels masked shrink trace_channels "
