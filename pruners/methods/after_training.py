@@ -53,8 +53,8 @@ def lamp(run: Run) -> None:
 def magnitude_uniform_plus(run: Run) -> None:
     """Remove the smallest weights of each layer: all of one sparsity, but for the first and last.
 
-    Score: ``|v|``, ranked within each layer. A first convolution stays whole, and at least a fifth of
-    the last layer stays. Gale et al. 2019, arXiv:1902.09574, under the name of Lee et al. 2021,
+    Score: ``|v|``, ranked within each layer. A first convolution stays whole, and at least a fifth
+    of the last layer stays. Gale et al. 2019, arXiv:1902.09574, under the name of Lee et al. 2021,
     arXiv:2010.07611, who compare LAMP with it.
     """
     run.train(epochs=run.budget // 2)

@@ -283,7 +283,7 @@ def test_with_the_sign_of_a_removal_it_is_the_change_of_a_quadratic_loss() -> No
     changes = []
     for place in range(3):
         without = Quadratic([0 if n == place else each for n, each in enumerate(v)], a, b)
-        changes.append(abs(float(without() - loss())))
+        changes.append((without() - loss()).abs().item())
     assert criteria.HTS(removal=True)(scoring_of({"v": loss.v}, [loss]))["v"].tolist() == changes
 
 
