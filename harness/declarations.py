@@ -90,6 +90,7 @@ def pruner(
     prunes: bool = True,
     obeys_budgets: bool = False,
     exceeds_budget: bool = False,
+    choices: Mapping[str, Sequence[str]] | None = None,
     limits: Mapping[str, str] | None = None,
     version: int = 1,
 ) -> Callable[[Definition], Definition]:
@@ -108,6 +109,7 @@ def pruner(
         obeys_budgets: True for a method that has no sparsity and keeps a budget (``--budget``). A
             method that prunes does both.
         exceeds_budget: True for a method that by nature trains longer than the others.
+        choices: the permitted values of options that are texts, as for `task`.
         limits: the permitted values of options that are numbers, as for `task`.
         version: increased when results are no longer comparable with earlier ones.
     """

@@ -62,6 +62,14 @@ class Pruned:
 
 
 @dataclass(frozen=True)
+class Exchanged:
+    """What `harness.run.Run.exchange` returns."""
+
+    units: int
+    """How many units were removed, and how many others returned."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A moment to which `harness.run.Run.rewind` can return."""
 
@@ -107,6 +115,7 @@ class Prune:
     targets: Sequence[float]
     scope: Scope | None
     of: str | None = None
+    measured: bool = True
 
     @property
     def arguments(self) -> list[object]:
@@ -114,6 +123,37 @@ class Prune:
         how = self.criterion if callable(self.criterion) else "watched scores"
         arguments: list[object] = [self.units_name, how, self.targets, self.scope]
         return arguments if self.of is None else [*arguments, self.of]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Remove units, and let as many return; the arguments are those of `Run.exchange`."""
+
+    verb: ClassVar[str] = "exchange"
+    units: type[Units]
+    units_name: str
+    share: float
+    drop: Criterion
+    grow: Criterion
+
+    @property
+    def arguments(self) -> list[object]:
+        """What the journal compares when the method is started again."""
+        return [self.units_name, self.share, self.drop, self.grow]
+
+
+@dataclass(frozen=True)
+class Release:
+    """Let all removed units return; the argument is that of `Run.release`."""
+
+    verb: ClassVar[str] = "release"
+    units: type[Units]
+    units_name: str
+
+    @property
+    def arguments(self) -> list[object]:
+        """What the journal compares when the method is started again."""
+        return [self.units_name]
 
 
 @dataclass(frozen=True)
@@ -130,12 +170,13 @@ class Rewind:
 
     verb: ClassVar[str] = "rewind"
     snapshot: Snapshot
+    weights: bool = True
 
     @property
     def arguments(self) -> list[object]:
         """What the journal compares when the method is started again."""
-        return [self.snapshot]
+        return [self.snapshot] if self.weights else [self.snapshot, self.weights]
 
 
-Operation = Train | Prune | TakeSnapshot | Rewind
-Returned = Trained | Pruned | Snapshot | None
+Operation = Train | Prune | Exchange | Release | TakeSnapshot | Rewind
+Returned = Trained | Pruned | Exchanged | Snapshot | None

@@ -484,23 +484,34 @@ class Receipt(TypedDict, total=False):
 
 
 class Event(TypedDict, total=False):
-    """What a method did: one call of ``run.train``, ``prune``, ``snapshot`` or ``rewind``."""
+    """What a method did: one call of a verb of `harness.run.Run`."""
 
     position: Annotated[int, Field("step in the schedule at its end")]
     spent: Required[Annotated[int, Field("steps taken until its end, rewound ones included")]]
-    verb: Required[Annotated[str, Field("train, prune, snapshot or rewind")]]
+    verb: Required[Annotated[str, Field("train, prune, exchange, release, snapshot or rewind")]]
     epochs: Annotated[list[Epoch], Field("train: its epochs")]
     ended_by: Annotated[str, Field("train: trigger, cap or plan")]
-    units: Annotated[str, Field("prune: what was removed, such as weights or channels")]
+    units: Annotated[
+        str, Field("prune, exchange, release: what it was about, such as weights or channels")
+    ]
     target: Annotated[Number, Field("prune: the sparsity aimed at")]
     target_of: Annotated[
         str, Field("prune: what the target is a fraction of, if not of weights: a kind of budget")
     ]
-    sparsity: Annotated[Number, Field("prune: the weight sparsity reached")]
+    sparsity: Annotated[Number, Field("prune, exchange, release: the weight sparsity reached")]
+    measured: Annotated[bool, Field("prune: false if it has neither a gradient flow nor a receipt")]
+    share: Annotated[
+        Number, Field("exchange: the fraction of each tensor's remaining units to exchange")
+    ]
+    exchanged: Annotated[
+        int, Field("exchange: how many units were removed, and how many others returned")
+    ]
+    weights: Annotated[str, Field("rewind: kept, if only schedule and data started again")]
     gradient_flow: Annotated[GradientFlow, Field("prune: gradient flow before and after")]
-    kept_sha256: Annotated[str, Field("prune: hash of what was kept")]
+    kept_sha256: Annotated[str, Field("prune, exchange: hash of what was kept")]
     scoring: Annotated[
-        dict[str, Any], Field("prune: how many batches the criterion saw, and which statistics")
+        dict[str, Any],
+        Field("prune, exchange: how many batches the criterion saw, and which statistics"),
     ]
     frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]
@@ -510,6 +521,8 @@ class Event(TypedDict, total=False):
 KEYS_OF_VERBS: Mapping[str, tuple[str, ...]] = {
     "train": ("ended_by", "epochs"),
     "prune": ("units", "target"),
+    "exchange": ("units", "exchanged"),
+    "release": ("units",),
     "rewind": ("position",),
 }
 """The keys that every event of a verb has."""

@@ -9,11 +9,14 @@ from typing import Protocol
 
 from harness.errors import RunFailed
 from harness.operations import (
+    Exchange,
+    Exchanged,
     Learning,
     Operation,
     Penalty,
     Prune,
     Pruned,
+    Release,
     Returned,
     Rewind,
     Snapshot,
@@ -27,7 +30,7 @@ from harness.spec import Spec
 from harness.trigger import Trigger
 from harness.units import Scope, Units
 
-__all__ = ["Learning", "Penalty", "Pruned", "Run", "Snapshot", "Trained", "Watch"]
+__all__ = ["Exchanged", "Learning", "Penalty", "Pruned", "Run", "Snapshot", "Trained", "Watch"]
 
 
 class Performer(Protocol):
@@ -51,10 +54,10 @@ class Performer(Protocol):
 class Run:
     """What a method may do, and all that it may know.
 
-    A method is a program over its run. Its operations are `train`, `prune`, `snapshot` and
-    `rewind`. It never gets the model, the optimizer or test data. When an interrupted run is
-    resumed, its method starts again from the top: operations that a checkpoint covers do nothing
-    and return what they returned before.
+    A method is a program over its run. Its operations are `train`, `prune`, `exchange`, `release`,
+    `snapshot` and `rewind`. It never gets the model, the optimizer or test data. When an
+    interrupted run is resumed, its method starts again from the top: operations that a checkpoint
+    covers do nothing and return what they returned before.
 
     Attributes:
         spec: the request.
@@ -133,6 +136,8 @@ class Run:
         target: float | Sequence[float],
         scope: Scope | None = None,
         of: str | None = None,
+        *,
+        measured: bool = True,
     ) -> Pruned:
         """Remove units until the fraction ``target`` of the dense network is removed.
 
@@ -147,16 +152,53 @@ class Run:
                 global threshold.
             of: the cost of which the target is a fraction, a name in `harness.budget.KINDS`; None
                 for that of the run.
+            measured: whether to measure the gradient flow and write a receipt for the record. A
+                method that prunes every few steps does so for the last pruning only.
 
         Raises:
             RunFailed: there is no target, one is not a fraction, or they decrease.
         """
         name = self._performer.name_of(units)
         returned = self._performer.perform(
-            Prune(units, name, criterion, _targets(target), scope, of)
+            Prune(units, name, criterion, _targets(target), scope, of, measured)
         )
         assert isinstance(returned, Pruned)
         return returned
+
+    def exchange(
+        self, units: type[Units], share: float, *, drop: Criterion, grow: Criterion
+    ) -> Exchanged:
+        """Remove a share of each tensor's units, and let as many others of it return.
+
+        Units that return start at zero, with fresh optimizer state. Units that were just removed
+        may return at once; they keep their values.
+
+        Args:
+            units: what to exchange; channels that are cut cannot return.
+            share: the fraction of the units that remain in each tensor, rounded down to a number.
+            drop: scores the units that remain; the lowest are removed.
+            grow: scores all units; the highest of those that do not remain return. It sees the
+                gradient of removed weights by ``scoring.gradient(dense=True)``.
+
+        Raises:
+            RunFailed: the share is not a fraction, or these units cannot return.
+        """
+        if not (isinstance(share, Real) and 0 <= share <= 1):
+            raise RunFailed(
+                f"run.exchange(share={share!r}) is outside [0, 1]: it is the fraction to exchange"
+            )
+        name = self._performer.name_of(units)
+        returned = self._performer.perform(Exchange(units, name, float(share), drop, grow))
+        assert isinstance(returned, Exchanged)
+        return returned
+
+    def release(self, units: type[Units]) -> None:
+        """Let all removed units return; they start at zero, with fresh optimizer state.
+
+        Raises:
+            RunFailed: these units cannot return.
+        """
+        self._performer.perform(Release(units, self._performer.name_of(units)))
 
     def snapshot(self) -> Snapshot:
         """Remember this moment: weights, buffers, optimizer, place in schedule and data."""
@@ -164,9 +206,15 @@ class Run:
         assert isinstance(returned, Snapshot)
         return returned
 
-    def rewind(self, snapshot: Snapshot) -> None:
-        """Return to a moment; everything pruned since stays pruned."""
-        self._performer.perform(Rewind(snapshot))
+    def rewind(self, snapshot: Snapshot, *, weights: bool = True) -> None:
+        """Return to a moment; what is pruned stays pruned.
+
+        Args:
+            snapshot: the moment.
+            weights: whether the weights return to it, too. If not, they and the optimizer keep
+                their state, and only the learning-rate schedule and the data start again there.
+        """
+        self._performer.perform(Rewind(snapshot, weights))
 
 
 def _targets(target: object) -> list[float]:

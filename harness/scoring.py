@@ -52,16 +52,25 @@ class Scoring:
         self.without_gradient.update(frozen)
         return {name: v for name, v in self.variables.items() if name not in frozen}
 
-    def gradient(self) -> dict[str, Tensor]:
-        """Return the summed gradient over the scoring batches, zero where pruned or frozen."""
+    def gradient(
+        self, *, dense: bool = False, batches: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the summed gradient over the scoring batches, zero where pruned or frozen.
+
+        Args:
+            dense: whether pruned variables, which are zero, have their gradient, too.
+            batches: the numbers of the batches to sum over; None for all.
+        """
         total = {name: torch.zeros_like(variable) for name, variable in self.variables.items()}
         learning = self.learning()
-        for loss in self.losses if learning else ():
+        losses = self.losses if batches is None else [self.losses[each] for each in batches]
+        for loss in losses if learning else ():
             gradients = torch.autograd.grad(loss(), list(learning.values()), materialize_grads=True)
             for name, gradient in zip(learning, gradients, strict=True):
                 total[name].add_(gradient)
-        for name, sum_ in total.items():
-            sum_.mul_(self.alive[name])
+        if not dense:
+            for name, sum_ in total.items():
+                sum_.mul_(self.alive[name])
         return total
 
     def functional(self) -> FunctionalNetwork:

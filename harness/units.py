@@ -201,6 +201,24 @@ class BudgetedUnits(Units, Protocol):
         """Return why layers have outputs that cannot be removed, by the name of the layer."""
 
 
+@runtime_checkable
+class ReturningUnits(Units, Protocol):
+    """Units that can return after they were removed, because they were only held at zero."""
+
+    def exchanged(self, drop: Scores, grow: Scores, share: float) -> Kept:
+        """Select what remains if a share of each tensor's units is exchanged.
+
+        Args:
+            drop: scores of the units that remain; of each tensor the lowest are removed.
+            grow: scores of the others; as many of the highest return. A tensor without scores in
+                either is left as it is.
+            share: the fraction of the units that remain in a tensor, rounded down to a number.
+
+        Raises:
+            ScoreError: a score has the wrong shape, or is not a number.
+        """
+
+
 def all_masks(units: Iterable[Units]) -> Kept:
     """Return the masks of all units of a run in one dictionary."""
     return {name: mask for each in units for name, mask in each.masks().items()}

@@ -33,6 +33,16 @@ def magnitude(scoring: Scoring) -> Scores:
     return {name: v.detach().abs() for name, v in scoring.variables.items()}
 
 
+def dense_gradient(scoring: Scoring) -> Scores:
+    """Score by ``|g|`` of one scoring batch, drawn at random; removed weights have a gradient, too.
+
+    The growth criterion of RigL (Evci et al. 2020, arXiv:1911.11134).
+    """
+    batch = int(torch.randint(len(scoring.losses), (1,), generator=scoring.generator))
+    g = scoring.gradient(dense=True, batches=[batch])
+    return {name: gradient.abs() for name, gradient in g.items()}
+
+
 def snip(scoring: Scoring) -> Scores:
     """Score by ``|v . g|``, the connection sensitivity (Lee et al. 2019, arXiv:1810.02340).
 

@@ -43,3 +43,16 @@ def geometric_steps(sparsity: float, rounds: int) -> list[float]:
         rounds: how many, at least one.
     """
     return [1 - (1 - sparsity) ** (n / rounds) for n in range(1, rounds)] + [sparsity]
+
+
+def cubic_sparsity(sparsity: float, progress: float) -> float:
+    """Return how sparse gradual pruning is at a moment: ``rho (1 - (1 - progress)^3)``.
+
+    The schedule of Zhu and Gupta 2017 (arXiv:1710.01878) from a dense network on. For a target of
+    0.8, the sparsity after a quarter, a half and the whole time is ``0.4625, 0.7, 0.8``.
+
+    Args:
+        sparsity: the target ``rho``.
+        progress: the fraction of the time between the first and the last pruning that has passed.
+    """
+    return sparsity * (1 - (1 - progress) ** 3)

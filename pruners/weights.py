@@ -1,4 +1,4 @@
-"""What to prune: single weights, which masks hold at zero."""
+"""What to prune: single weights, which masks hold at zero, and which can return."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ from pruners.distributions import number_to_keep
 
 @units("weights")
 class Weights:
-    """The single prunable weights of a model; implements `harness.units.BudgetedUnits`.
+    """The single prunable weights of a model.
+
+    Implements `harness.units.BudgetedUnits` and `harness.units.ReturningUnits`.
 
     Removed weights are exactly zero after every step, and so are their gradients and optimizer
     state. Weights are counted over all prunable tensors; tied weights count once.
@@ -97,7 +99,7 @@ class Weights:
     ) -> Kept:
         """Return the masks of the weights with the largest scores, exact to one weight.
 
-        Among equal scores, earlier positions are kept. Removed weights never return.
+        Among equal scores, earlier positions are kept. Removed weights do not return.
 
         Args:
             scores: a tensor for each variable, of its shape.
@@ -119,6 +121,24 @@ class Weights:
         if limit is None:
             return self._largest(rankable, counts)
         return self._within(limit, rankable, scope, floor)
+
+    def exchanged(self, drop: Scores, grow: Scores, share: float) -> Kept:
+        """Return the masks after a share of each tensor's weights is exchanged for others.
+
+        Weights that were just removed can return at once. See
+        `harness.units.ReturningUnits.exchanged`.
+        """
+        kept: Kept = {}
+        for name, alive in self._alive.items():
+            remaining = int(alive.count_nonzero())
+            count = int(share * remaining) if name in drop and name in grow else 0
+            stay = _top(self._rankable(name, drop).flatten(), remaining - count) if count else alive
+            stay = stay.view_as(alive)
+            if count:
+                others = self._finite(name, grow, ~stay).masked_fill(stay, -torch.inf)
+                stay = stay | _top(others.flatten(), count).view_as(alive)
+            kept[name] = stay
+        return kept
 
     def _counts(self, scope: Scope, sparsity: float) -> dict[tuple[str, ...], int]:
         """Return how many weights to keep of all tensors together, or of each."""
@@ -305,20 +325,28 @@ class Weights:
             reachable = sum(min(counts[names], alive[names]) for names in counts)
             raise UnreachableSparsity(target, 1 - reachable / total)
 
-    def _rankable(self, name: str, scores: Scores, floor: float) -> Tensor:
+    def _rankable(self, name: str, scores: Scores, floor: float = 0.0) -> Tensor:
         """Return a tensor's scores: -inf where removed, inf where the floor protects them."""
         alive = self._alive[name]
-        require_shape(scores, name, tuple(alive.shape))
-        # NumPy, which ranks, has no bfloat16 and takes no tensors that require grad.
-        exact = scores[name].dtype in (torch.float32, torch.float64)
-        score = scores[name].detach() if exact else scores[name].detach().float()
-        if not (score.isfinite() | ~alive).all():
-            raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
-        rankable = torch.where(alive, score, -torch.inf)
+        rankable = torch.where(alive, self._finite(name, scores, alive), -torch.inf)
         if floor > 0:
             protected = _top(rankable.flatten(), ceil(floor * rankable.numel()))
             rankable = torch.where(protected.view_as(rankable), torch.inf, rankable)
         return rankable
+
+    def _finite(self, name: str, scores: Scores, where: Tensor) -> Tensor:
+        """Return a tensor's scores as numbers that NumPy can rank, which are finite somewhere.
+
+        Raises:
+            ScoreError: they have another shape, or one of them is not finite there.
+        """
+        require_shape(scores, name, tuple(where.shape))
+        # NumPy, which ranks, has no bfloat16 and takes no tensors that require grad.
+        exact = scores[name].dtype in (torch.float32, torch.float64)
+        score = scores[name].detach() if exact else scores[name].detach().float()
+        if not (score.isfinite() | ~where).all():
+            raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
+        return score
 
 
 def _top(scores: Tensor, count: int) -> Tensor:

@@ -151,8 +151,9 @@ def _changes(record: Record) -> dict[str, Number | None]:
 
 
 def prunings(record: Record) -> Iterator[Event]:
-    """Iterate over the prunings of a run."""
-    return (event for event in record["events"] if event["verb"] == "prune")
+    """Iterate over the prunings of a run, without the small steps of a gradual one."""
+    prunings = (event for event in record["events"] if event["verb"] == "prune")
+    return (event for event in prunings if event.get("measured", True))
 
 
 def epochs(steps: Number, record: Record) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,10 +15,13 @@ from harness.costs.meter import CostMeter
 from harness.engine.budgeting import Budgeting
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
+    Exchange,
+    Exchanged,
     Learning,
     Operation,
     Prune,
     Pruned,
+    Release,
     Returned,
     Rewind,
     Snapshot,
@@ -41,7 +43,7 @@ from harness.storage.checkpoint import Checkpoints
 from harness.training.evaluation import evaluate
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import ScoreError, Units
+from harness.units import ReturningUnits, ScoreError, Units
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -98,6 +100,8 @@ class Engine:
         )
         self.budgeting = Budgeting(plan, costs, report)
         self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
+        self._accounts: dict[str, Account] = {}
+        """Of the present network, by the name of units; empty if they were not taken."""
         self._kernel: TangentKernel | None = None
         if plan.conditions.kernel:
             batch_statistics = plan.conditions.statistics == "batch"
@@ -128,14 +132,18 @@ class Engine:
                     return self._train(operation, progress, save_if_due)
             case Prune():
                 return self._prune(operation, derive(self._plan.spec.seed, "prune", number))
+            case Exchange():
+                return self._exchange(operation, derive(self._plan.spec.seed, "exchange", number))
+            case Release():
+                return self._release(operation)
             case TakeSnapshot():
                 with self._meter.instrument():
                     self._checkpoints.save_snapshot(number, self.trainer.snapshot())
                 return Snapshot(number), {}
-            case Rewind(snapshot):
-                self.trainer.rewind(self._checkpoints.snapshot(snapshot.number))
+            case Rewind(snapshot, weights):
+                self.trainer.rewind(self._checkpoints.snapshot(snapshot.number), weights)
                 self._measure_kernel()
-                return None, {}
+                return None, {} if weights else {"weights": "kept"}
 
     def _train(
         self, operation: Train, progress: Progress | None, save_if_due: SaveIfDue
@@ -234,13 +242,13 @@ class Engine:
                 self._kernel.measure(self.trainer.model, self.trainer.masks())
 
     def _prune(self, operation: Prune, seed: int) -> tuple[Pruned, dict[str, Any]]:
-        trainer = self.trainer
-        if not self._epoch_ends:
+        trainer, measured = self.trainer, operation.measured
+        if measured and not self._epoch_ends:
             self._measure_kernel()
         budgeting, units = self.budgeting, self._units_of(operation.units)
         kind = operation.of or budgeting.kind
         with self._meter.instrument():
-            before = self._account(units)
+            before = self._account(operation.units_name, units) if measured else None
         try:
             event, scored = self._events.prune(
                 units,
@@ -249,39 +257,42 @@ class Engine:
                 operation.scope or _global_threshold,
                 seed,
                 budgeting.limiter(units, operation.units_name, kind),
+                measured,
             )
         except ScoreError as error:
-            finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
-            raise (RunFailed if finite else Diverged)(str(error)) from error
+            raise self._unranked(error) from error
+        self._accounts.clear()
         if self._plan.conditions.weights == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
         with self._meter.instrument():
-            if self._kernel is not None:
-                event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
             sparsity = weight_sparsity(self.layers())
-            asked, reached = operation.targets[-1], sparsity
-            if kind is not None:
-                asked = round(1 - asked, 12)
-                reached = budgeting.share(units, operation.units_name, kind)
-            after = self._account(units)
-            self._require_removed(operation.targets[-1], kind, after)
-            event["receipt"] = receipt(
-                units,
-                before,
-                after,
-                asked=asked,
-                reached=reached,
-                scored=scored,
-                frozen=event.get("frozen", ()),
-                floor=self._plan.conditions.floor,
-                rounding=budgeting.rounding,
-            )
-        self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
-        if kind is not None:
-            self._report(f"{kind}: {reached:.4g} of the dense network's ({asked:.4g} permitted)")
-        for line in receipt_lines(event["receipt"]):
-            self._report(f"  {line}")
+            self._require_removed(operation.targets[-1], kind, sparsity)
+            if before is not None:
+                if self._kernel is not None:
+                    event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
+                asked, reached = operation.targets[-1], sparsity
+                if kind is not None:
+                    asked = round(1 - asked, 12)
+                    reached = budgeting.share(units, operation.units_name, kind)
+                event["receipt"] = receipt(
+                    units,
+                    before,
+                    self._account(operation.units_name, units),
+                    asked=asked,
+                    reached=reached,
+                    scored=scored,
+                    frozen=event.get("frozen", ()),
+                    floor=self._plan.conditions.floor,
+                    rounding=budgeting.rounding,
+                )
+                self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
+                if kind is not None:
+                    self._report(
+                        f"{kind}: {reached:.4g} of the dense network's ({asked:.4g} permitted)"
+                    )
+                for line in receipt_lines(event["receipt"]):
+                    self._report(f"  {line}")
         return Pruned(sparsity), {
             "units": operation.units_name,
             "target": operation.targets[-1],
@@ -290,18 +301,59 @@ class Engine:
             **event,
         }
 
-    def _account(self, units: Units) -> Account:
-        weights = sum(int(layer["kept"]) for layer in self.layers())
-        return Account.of(units, weights, self.budgeting.costs)
+    def _exchange(self, operation: Exchange, seed: int) -> tuple[Exchanged, dict[str, Any]]:
+        units = self._returning(operation.units, operation.units_name)
+        try:
+            done = self._events.exchange(
+                units, operation.drop, operation.grow, operation.share, seed
+            )
+        except ScoreError as error:
+            raise self._unranked(error) from error
+        self._accounts.clear()
+        sparsity = weight_sparsity(self.layers())
+        event = {"units": operation.units_name, "share": operation.share, "sparsity": sparsity}
+        return Exchanged(done.units), {**event, **done.event}
 
-    def _require_removed(self, target: float, kind: str | None, after: Account) -> None:
+    def _release(self, operation: Release) -> tuple[None, dict[str, Any]]:
+        trainer, units = self.trainer, self._returning(operation.units, operation.units_name)
+        whole = {name: torch.ones_like(alive) for name, alive in units.alive().items()}
+        units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, whole)
+        self._accounts.clear()
+        sparsity = weight_sparsity(self.layers())
+        return None, {"units": operation.units_name, "sparsity": sparsity}
+
+    def _returning(self, kind: type[Units], name: str) -> ReturningUnits:
+        """Return the run's units of a kind.
+
+        Raises:
+            RunFailed: they are cut out of the network, and cannot return.
+        """
+        units = self._units_of(kind)
+        if not isinstance(units, ReturningUnits):
+            raise RunFailed(
+                f"{name} that are removed are cut out of the network; they never return"
+            )
+        return units
+
+    def _unranked(self, error: ScoreError) -> RunFailed | Diverged:
+        """Return what scores without a ranking mean: of a network that diverged, its end."""
+        finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
+        return (RunFailed if finite else Diverged)(str(error))
+
+    def _account(self, name: str, units: Units) -> Account:
+        """Return what the present network consists of, in these units."""
+        if name not in self._accounts:
+            weights = sum(int(layer["kept"]) for layer in self.layers())
+            self._accounts[name] = Account.of(units, weights, self.budgeting.costs)
+        return self._accounts[name]
+
+    def _require_removed(self, target: float, kind: str | None, sparsity: float) -> None:
         """Refuse a pruning that has left the dense network whole.
 
         Raises:
             RunFailed: it has, although something should have been removed.
         """
-        dense = sum(math.prod(shape) for shape in self._dense_shapes.values())
-        if target > 0 and after.weights == dense:
+        if target > 0 and sparsity == 0:
             raise RunFailed(
                 f"pruning removed nothing, although {target:.4g} of the {kind or 'weights'} "
                 "should have been removed"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from harness.errors import RequestError
 from harness.operations import (
+    Exchange,
+    Exchanged,
     Operation,
     Prune,
     Returned,
@@ -56,9 +58,11 @@ class _Rehearsal:
                 return Trained(steps, False, None if operation.watch is None else {})
             case TakeSnapshot():
                 return Snapshot(self.position)
+            case Exchange():
+                return Exchanged(0)
             case Rewind(snapshot):
                 self.position = snapshot.number
-                return None
+        return None
 
 
 def first_pruning(

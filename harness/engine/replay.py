@@ -9,7 +9,7 @@ from typing import Any
 from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine, Progress
 from harness.errors import Interrupted, RunFailed
-from harness.operations import Operation, Pruned, Returned, Snapshot, Trained
+from harness.operations import Exchanged, Operation, Pruned, Returned, Snapshot, Trained
 from harness.pruning.unchanged import State, by_versions, require_same
 from harness.scoring import Scores
 from harness.storage.checkpoint import Checkpoints
@@ -162,6 +162,8 @@ class Replay:
                 return Trained(said["steps"], said["fired"], scores)
             case "prune":
                 return Pruned(**said)
+            case "exchange":
+                return Exchanged(**said)
             case "snapshot":
                 return Snapshot(**said)
         return None
@@ -193,6 +195,7 @@ class Replay:
             Interrupted: the process was asked to stop, which is safe after this.
         """
         with self._meter.instrument():
+            self._journal.synchronise()
             self._checkpoints.save(
                 {
                     "verb": self._number,

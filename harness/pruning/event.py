@@ -28,6 +28,7 @@ from harness.units import (
     BudgetedUnits,
     Kept,
     Limit,
+    ReturningUnits,
     Scope,
     ScoreError,
     Units,
@@ -62,6 +63,15 @@ class Outcome(NamedTuple):
     """The tensors that the criterion scored the last time."""
 
 
+class Exchange(NamedTuple):
+    """What an exchange of units did."""
+
+    event: dict[str, Any]
+    """What the record says of it."""
+    units: int
+    """How many units were removed, and how many others returned."""
+
+
 @dataclass(frozen=True)
 class PruningEvents:
     """The pruning events of one run.
@@ -86,6 +96,7 @@ class PruningEvents:
         scope: Scope,
         seed: int,
         limiter: Limiter = no_limit,
+        measured: bool = True,
     ) -> Outcome:
         """Prune to each target in turn, without training in between.
 
@@ -96,13 +107,14 @@ class PruningEvents:
             scope: how a target is distributed over the tensors.
             seed: of the event's random numbers.
             limiter: gives what the network may cost for each target.
+            measured: whether to measure the gradient flow before and after.
         """
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
         whole: set[str] = set()
         scored: set[str] = set()
         with scoring_mode(trainer.model, self._batch_statistics):
             with self.instrument():
-                flow_before = self._gradient_flow()
+                flow_before = self._gradient_flow() if measured else None
             for target in targets:
                 kept, stay, scored = self.select(
                     units, criterion, target, scope, generator, limiter
@@ -112,18 +124,70 @@ class PruningEvents:
                     kept = units.shuffled(kept, generator)
                 units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
             with self.instrument():
-                flow_after = self._gradient_flow()
+                flow_after = self._gradient_flow() if measured else None
                 kept_sha256 = digest(units.state())
         event = {
-            "gradient_flow": {"before": flow_before, "after": flow_after},
+            **(
+                {"gradient_flow": {"before": flow_before, "after": flow_after}}
+                if measured
+                else {"measured": False}
+            ),
             "kept_sha256": kept_sha256,
-            "scoring": {
-                "batches": len(self._scored_batches),
-                "statistics": self.conditions.statistics,
-            },
+            "scoring": self._scoring_conditions(),
             **({"frozen": sorted(whole)} if whole else {}),
         }
         return Outcome(event, scored)
+
+    def exchange(
+        self,
+        units: ReturningUnits,
+        drop: Criterion,
+        grow: Criterion,
+        share: float,
+        seed: int,
+    ) -> Exchange:
+        """Remove a share of each tensor's units, and let as many others return.
+
+        Args:
+            units: what is exchanged.
+            drop: scores the units that remain.
+            grow: scores the others.
+            share: the fraction of the units that remain in a tensor.
+            seed: of the event's random numbers.
+
+        Raises:
+            Skip, RunFailed, ScoreError: as for `select`.
+        """
+        trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
+        before = units.alive()
+        with scoring_mode(trainer.model, self._batch_statistics):
+            dropping, growing = (
+                self._exchange_scores(units, criterion, generator) for criterion in (drop, grow)
+            )
+            try:
+                kept = units.exchanged(dropping, growing, share)
+            except ScoreError as error:
+                raise ScoreError(f"{error}: {place(drop)} and {place(grow)}") from error
+            units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
+        with self.instrument():
+            moved = sum(int((before[name] & ~kept[name]).sum()) for name in before)
+            event = {"kept_sha256": digest(units.state()), "scoring": self._scoring_conditions()}
+        return Exchange({"exchanged": moved, **event}, moved)
+
+    def _exchange_scores(
+        self, units: Units, criterion: Criterion, generator: torch.Generator
+    ) -> Scores:
+        """Return the scores of the tensors that can be ranked."""
+        scores, frozen, _ = self._scores_of(units, criterion, generator)
+        if self.conditions.masks == "shuffled":
+            scores = {
+                name: torch.rand(score.shape, generator=generator).to(score.device)
+                for name, score in scores.items()
+            }
+        return {name: score for name, score in scores.items() if name not in frozen}
+
+    def _scoring_conditions(self) -> dict[str, Any]:
+        return {"batches": len(self._scored_batches), "statistics": self.conditions.statistics}
 
     def select(
         self,
@@ -143,6 +207,20 @@ class PruningEvents:
             UnreachableSparsity: no selection reaches the target.
             UnreachableBudget: no selection is within the limit.
         """
+        scores, frozen, where = self._scores_of(units, criterion, generator)
+        try:
+            scores = _above_all(scores, frozen)
+            limit = limiter(target)
+            kept = self._selected(units, scores, target, scope, limit)
+        except ScoreError as error:
+            raise ScoreError(f"{error}: {where}") from error
+        _require_whole(kept, units.alive(), frozen, target, limit)
+        return Selection(kept, frozen, set(scores))
+
+    def _scores_of(
+        self, units: Units, criterion: Criterion | Scores, generator: torch.Generator
+    ) -> tuple[Scores, set[str], str]:
+        """Return checked scores, the frozen variables that have none, and the criterion's place."""
         frozen: set[str] = set()
         if callable(criterion):
             scores, frozen = self._score(units, criterion, generator)
@@ -150,18 +228,13 @@ class PruningEvents:
         else:
             scores, where = criterion, "watched scores"
         alive = units.alive()
-        frozen &= alive.keys()
         try:
             scores = _checked(scores, alive)
-            if self.conditions.masks == "inverted":
-                scores = {name: -each for name, each in scores.items()}
-            scores = _above_all(scores, frozen)
-            limit = limiter(target)
-            kept = self._selected(units, scores, target, scope, limit)
         except ScoreError as error:
             raise ScoreError(f"{error}: {where}") from error
-        _require_whole(kept, alive, frozen, target, limit)
-        return Selection(kept, frozen, set(scores))
+        if self.conditions.masks == "inverted":
+            scores = {name: -each for name, each in scores.items()}
+        return scores, frozen & alive.keys(), where
 
     def _selected(
         self, units: Units, scores: Scores, target: float, scope: Scope, limit: Limit | None

@@ -81,8 +81,10 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
         yield "budget", _budget(record["spec"]["budget"], budget)
     yield "weights removed", _sparsity(record["sparsity"])
     for before, event in pairwise([None, *record["events"]]):
-        if event is not None and event["verb"] == "prune":
+        if event is not None and event["verb"] == "prune" and event.get("measured", True):
             yield "pruned", _pruning(event, before, record)
+    for what, text, spent in _frequent(record["events"]):
+        yield what, f"{text} in {several(_epochs(spent, record), 'epoch')}"
     yield (
         "training",
         f"{several(record['cost']['epochs'], 'epoch')}, {several(record['cost']['steps'], 'step')} "
@@ -168,6 +170,23 @@ def _pruning(event: Event, before: Event | None, record: Record) -> str:
     )
 
 
+def _frequent(events: Sequence[Event]) -> Iterator[tuple[str, str, int]]:
+    """Sum up the prunings that are not measured, and the exchanges.
+
+    Yields:
+        What happened, how often and to what end, and the steps taken until the last time.
+    """
+    prunings = [e for e in events if e["verb"] == "prune" and not e.get("measured", True)]
+    if prunings:
+        often = several(len(prunings), "time")
+        yield "pruned", f"gradually, {often}, {_reached(prunings[-1])}", prunings[-1]["spent"]
+    exchanges = [event for event in events if event["verb"] == "exchange"]
+    if exchanges:
+        often = several(len(exchanges), "time")
+        units = f"{count(sum(each['exchanged'] for each in exchanges))} {exchanges[-1]['units']}"
+        yield "exchanged", f"{units} {often}", exchanges[-1]["spent"]
+
+
 def _reached(event: Event) -> str:
     """Return the sparsity that a pruning reached, and its target if that differs."""
     target, of = event["target"], event.get("target_of")
@@ -228,7 +247,9 @@ def summarise_events(record: Record) -> str:
     metric = record["quality"]["metric"]
     header = ("epoch", "step", "loss", f"validation {metric}", "trigger")
     rows: list[Sequence[str]] = [header]
+    since: list[Event] = []
     for event in record["events"]:
+        since.append(event)
         for epoch in event.get("epochs", ()):
             rows.append(
                 (
@@ -240,6 +261,9 @@ def summarise_events(record: Record) -> str:
                 )
             )
         rows += [("", str(event["spent"]), text) for text in _happening(event)]
+        if event.get("epochs") or event is record["events"][-1]:
+            rows += [("", str(spent), f"{what} {text}") for what, text, spent in _frequent(since)]
+            since = []
     if not any(len(row) == len(header) and row[-1] for row in rows[1:]):
         rows = [row[: len(header) - 1] for row in rows]
     return table(rows)
@@ -249,11 +273,14 @@ def _happening(event: Event) -> Iterator[str]:
     match event["verb"]:
         case "train" if event["ended_by"] in ENDINGS:
             yield ENDINGS[event["ended_by"]]
-        case "prune":
+        case "prune" if event.get("measured", True):
             yield f"pruned {event['units']} {_reached(event)}"
             if "receipt" in event:
                 yield from (f"  {line}" for line in receipt_lines(event["receipt"]))
+        case "release":
+            yield f"let all {event['units']} return"
         case "snapshot":
             yield "took a snapshot"
         case "rewind":
-            yield f"rewound to step {event['position']}"
+            kept = ", weights kept" if "weights" in event else ""
+            yield f"rewound to step {event['position']}{kept}"

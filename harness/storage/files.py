@@ -29,10 +29,16 @@ class Disk:
     """The operations that change files, so that a test can let one of them fail."""
 
     def write(self, path: Path, mode: str, content: bytes) -> None:
-        """Write a file, or append to it with the mode ``ab``, and wait until it is on the disk."""
+        """Write a file and wait until it is on the disk, or append to it with the mode ``ab``."""
         with path.open(mode) as file:
             file.write(content)
-            file.flush()
+            if mode == "wb":
+                file.flush()
+                os.fsync(file.fileno())
+
+    def synchronise(self, path: Path) -> None:
+        """Wait until a file's content is on the disk."""
+        with path.open("rb+") as file:
             os.fsync(file.fileno())
 
     def move(self, source: Path, target: Path) -> None:
@@ -67,13 +73,23 @@ def write(path: Path, content: bytes) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append to a file; the content is on the disk when this returns.
+    """Append to a file; another process sees the content when this returns.
 
     Raises:
         RunFailed: the file cannot be written: the disk is full or the folder is read-only.
     """
     with _reporting_errors(path):
         disk.write(path, "ab", content)
+
+
+def synchronise(path: Path) -> None:
+    """Wait until a file's content is on the disk.
+
+    Raises:
+        RunFailed: it cannot be written there.
+    """
+    with _reporting_errors(path):
+        disk.synchronise(path)
 
 
 def remove(path: Path) -> None:

@@ -45,9 +45,13 @@ class Journal:
         self.truncate(len(self.entries))
 
     def append(self, entry: Entry) -> None:
-        """Add an entry, and return when it is on the disk."""
+        """Add an entry; `synchronise` waits until it is on the disk."""
         files.append(self._path, _line(len(self.entries), entry))
         self.entries.append(entry)
+
+    def synchronise(self) -> None:
+        """Return when all entries are on the disk, as a checkpoint needs that covers them."""
+        files.synchronise(self._path)
 
     def truncate(self, length: int) -> None:
         """Remove all but the first ``length`` entries."""

@@ -153,17 +153,26 @@ class Trainer:
             "loss": [float(self._loss_sum), self._loss_count],
         }
 
-    def rewind(self, snapshot: Mapping[str, Any]) -> None:
-        """Return to a snapshot; everything pruned since stays pruned.
+    def rewind(self, snapshot: Mapping[str, Any], weights: bool = True) -> None:
+        """Return to a snapshot; what is pruned stays pruned.
 
         The network may have been larger then. So a dense one is built, cut to its size at the
         snapshot, filled, and cut again to its present size.
+
+        Args:
+            snapshot: the moment.
+            weights: whether weights and optimizer return to it, and not only schedule and data.
         """
+        model, optimiser = self.model.state_dict(), self.optimiser.state_dict()
         kinds = {name: type(units) for name, units in self.units.items()}
         pruned = {name: units.state() for name, units in self.units.items()}
         self._begin()
         self._load(snapshot, kinds.__getitem__)
         self._remove(pruned, kinds.__getitem__)
+        if not weights:
+            self.optimiser.load_state_dict(optimiser)
+            for network in (self.model, *self.stream.companions):
+                network.load_state_dict(model)
         self.anchor = None if self.anchor is None else self.position
 
     def remove_again(self) -> None:

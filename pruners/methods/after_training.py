@@ -126,6 +126,35 @@ def ltr(run: Run, *, rounds: int = 5, rewind_epoch: int = 1) -> None:
 
 
 @pruner(
+    "lr_rewinding",
+    title="LR rewinding",
+    when="after",
+    paper="arXiv:2003.02389",
+    exceeds_budget=True,
+    limits={"rounds": "[1, inf)"},
+)
+def lr_rewinding(run: Run, *, rounds: int = 5) -> None:
+    """Train, remove the smallest weights, and repeat with the learning rates from the start.
+
+    Score: ``|v|``, with one threshold for the whole network. Weights stay as they are; only the
+    learning-rate schedule and the data start again. Renda et al. 2020, arXiv:2003.02389.
+
+    Deviation: as for ``ltr``, ``rounds`` rounds remove equal ratios, where the original removes
+    20 % of the remaining weights in each round.
+
+    Args:
+        run: the run.
+        rounds: how many prunings the sparsity is spread over.
+    """
+    start = run.snapshot()
+    run.train()
+    for target in geometric_steps(run.sparsity, rounds):
+        run.prune(Weights, criteria.magnitude, target)
+        run.rewind(start, weights=False)
+        run.train()
+
+
+@pruner(
     "gate_decorators",
     title="GateDecorators",
     when="after",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
 from harness.errors import RequestError
-from harness.run import Pruned, Run, Trained
-from pruners.methods.after_training import gate_decorators
+from harness.run import Exchanged, Pruned, Run, Trained
+from pruners.methods.after_training import gate_decorators, lr_rewinding
 from pruners.methods.before_training import force, ntk_sap
+from pruners.methods.during_training import acdc, gmp, rigl, sparse_evolutionary_training
 from pruners.methods.early_in_training import (
     earlybird,
     earlycrop_s,
@@ -34,6 +36,9 @@ class Noted:
     verbs: list[str] = field(default_factory=list)
     targets: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    moments: list[int] = field(default_factory=list)
+    measured: list[bool] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
     until: Any = None
 
     def train(self, **arguments: Any) -> Trained:
@@ -48,10 +53,36 @@ class Noted:
         self.lengths.append(steps)
         return Trained(steps, fired=False, scores={} if kind == "watch" else None)
 
-    def prune(self, units: object, criterion: object, target: Any, scope: object = None) -> Pruned:
+    def prune(
+        self,
+        units: object,
+        criterion: object,
+        target: Any,
+        scope: object = None,
+        measured: bool = True,
+    ) -> Pruned:
         self.verbs.append("prune")
+        self.moments.append(self.position)
+        self.measured.append(measured)
         self.targets += target if isinstance(target, list) else [target]
         return Pruned(self.targets[-1])
+
+    def exchange(self, units: object, share: float, drop: object, grow: object) -> Exchanged:
+        self.verbs.append("exchange")
+        self.moments.append(self.position)
+        self.shares.append(share)
+        return Exchanged(0)
+
+    def release(self, units: object) -> None:
+        self.verbs.append("release")
+        self.moments.append(self.position)
+
+    def snapshot(self) -> int:
+        return self.position
+
+    def rewind(self, snapshot: int, weights: bool = True) -> None:
+        self.verbs.append("rewind" if weights else "restart")
+        self.position = snapshot
 
 
 def decorated(**arguments: Any) -> Noted:
@@ -160,3 +191,75 @@ def test_ntk_sap_prunes_equal_ratios_of_what_remains() -> None:
 
 def _trainings(run: Noted) -> list[str]:
     return [verb for verb in run.verbs if verb != "prune"]
+
+
+def carried_out(method: Callable[..., None], **options: Any) -> Noted:
+    """Return what a method asks of a run of 40 epochs with 50 steps each."""
+    run = Noted()
+    method(cast(Run, run), **options)
+    return run
+
+
+class TestGMP:
+    def test_the_sparsity_at_each_step_is_the_cubic(self) -> None:
+        run = carried_out(gmp, first=0.1, last=0.6, every=250)
+        assert run.moments == [450, 700, 950, 1200]
+        # A quarter, a half, three quarters and the whole of the time between 200 and 1,200.
+        cubic = [1 - 0.75**3, 1 - 0.5**3, 1 - 0.25**3, 1.0]
+        assert run.targets == pytest.approx([0.98 * each for each in cubic])
+
+    def test_the_last_pruning_reaches_the_target_and_is_the_only_one_measured(self) -> None:
+        run = carried_out(gmp)
+        assert run.targets[-1] == 0.98
+        assert run.measured == [False] * (len(run.measured) - 1) + [True]
+        assert run.moments[-1] == 1500
+
+    def test_the_interval_is_a_fiftieth_of_the_budget_and_at_most_100_steps(self) -> None:
+        assert carried_out(gmp).moments[:2] == [40, 80]
+        long = Noted(steps_per_epoch=1000)
+        gmp(cast(Run, long))
+        assert long.moments[:2] == [100, 200]
+
+    def test_the_end_follows_the_start(self) -> None:
+        with pytest.raises(RequestError, match=r"first=0\.8 and last=0\.5 leave no step"):
+            carried_out(gmp, first=0.8, last=0.5)
+
+
+class TestRigL:
+    def test_the_share_falls_as_a_cosine(self) -> None:
+        run = carried_out(rigl, share=0.4, last=0.8, every=400)
+        assert run.moments == [0, 400, 800, 1200]
+        shares = [0.2 * (1 + math.cos(math.pi * quarter / 4)) for quarter in (1, 2, 3)]
+        assert run.shares == pytest.approx(shares)
+
+    def test_it_is_sparse_from_the_start(self) -> None:
+        assert carried_out(rigl).verbs[:3] == ["prune", "train", "exchange"]
+
+
+def test_set_exchanges_after_each_epoch_but_the_last() -> None:
+    run = carried_out(sparse_evolutionary_training)
+    assert run.moments == [0, *range(50, 2000, 50)]
+    assert set(run.shares) == {0.3}
+
+
+class TestACDC:
+    def test_phases_are_those_of_the_paper(self) -> None:
+        run = carried_out(acdc)
+        changes = list(zip([v for v in run.verbs if v != "train"], run.moments, strict=True))
+        # In hundredths of the budget: sparse from 10 to 15, ..., 70 to 75, and from 85 to the end.
+        sparse = [("prune", 20 * start) for start in range(10, 80, 10)]
+        dense = [("release", 20 * start) for start in range(15, 80, 10)]
+        pairs = zip(sparse, dense, strict=True)
+        assert changes == [*itertools.chain(*pairs), ("prune", 1700)]
+        assert run.position == 2000
+
+    def test_there_is_room_for_a_sparse_phase(self) -> None:
+        with pytest.raises(RequestError, match="leave no room for a sparse phase"):
+            carried_out(acdc, dense=0.5, phase=0.2)
+
+
+def test_learning_rate_rewinding_trains_the_whole_schedule_after_each_pruning() -> None:
+    run = carried_out(lr_rewinding, rounds=2)
+    assert run.verbs == ["train", *["prune", "restart", "train"] * 2]
+    assert run.lengths == [2000] * 3
+    assert run.targets == pytest.approx([1 - 0.02**0.5, 0.98])

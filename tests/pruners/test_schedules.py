@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruners.schedules import geometric_steps, halving_steps
+from pruners.schedules import cubic_sparsity, geometric_steps, halving_steps
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_schedules_never_decrease_and_end_at_the_target(sparsity: float, steps: 
     for schedule in (halving_steps(sparsity, steps), geometric_steps(sparsity, steps)):
         assert schedule == sorted(schedule)
         assert schedule[-1] == sparsity
+
+
+def test_the_cubic_schedule_removes_most_at_first() -> None:
+    moments = [cubic_sparsity(0.8, progress) for progress in (0, 0.25, 0.5, 1)]
+    assert moments == pytest.approx([0, 0.4625, 0.7, 0.8])
