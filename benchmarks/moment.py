@@ -17,8 +17,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
 from benchmarks.measurement import CPU, embedded
 from harness.command_line import main as harness
 from harness.errors import Skip
@@ -27,7 +25,7 @@ from harness.record import Record
 from harness.storage.store import Store
 from harness.text import table
 from pruners.training import norm_scales
-from reports.figures import STYLE
+from reports.drawing import in_style
 from reports.moments import as_rows, draw, firing_rows, moments
 
 MOMENTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -132,7 +130,7 @@ def _show(task: str, store: Store, picture: Path) -> None:
     print(table(as_rows(found, quality["goal"] == "max"), left=3))
     print(table(firing_rows(found), left=3))
     about = f"{task}, {records[0]['data']['name']}"
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+    with in_style():
         draw(found, quality["metric"].replace("_", " "), about, None).savefig(picture, dpi=120)
     print(picture)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.api import run_matrix, run_pairing, write_report
     from harness.commands.compare import compare_results
+    from harness.commands.sensitivity import measure_sensitivity
     from harness.network import load
     from harness.results.frame import read_results
 
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "compare_results",
     "load",
+    "measure_sensitivity",
     "read_results",
     "run_matrix",
     "run_pairing",
@@ -37,6 +39,7 @@ __all__ = [
 _MODULES = {
     "compare_results": "harness.commands.compare",
     "load": "harness.network",
+    "measure_sensitivity": "harness.commands.sensitivity",
     "read_results": "harness.results.frame",
     "run_matrix": "harness.api",
     "run_pairing": "harness.api",

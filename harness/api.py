@@ -192,6 +192,7 @@ def run_matrix(
     hours: float | None = None,
     gigabytes: float | None = None,
     partition: str | None = None,
+    measure: str | None = None,
     again: bool = False,
     checkpoint_every: float = 60.0,
     progress: TextIO | None = None,
@@ -219,14 +220,19 @@ def run_matrix(
         hours: stop a run that takes longer.
         gigabytes: stop a run that needs more memory.
         partition: partition of the cluster.
+        measure: when the networks are measured: ``"end"``, after all training, alone on the
+            machine; ``"during"``, each after its run, beside other runs; or ``"never"``. None for
+            what the suite says, or else ``"end"``; ``"during"`` on clusters and in the profile
+            ``"smoke"``.
         again: whether to repeat runs that are done; new results replace old ones.
         checkpoint_every: seconds between two checkpoints.
         progress: a stream for a progress display, such as `sys.stderr`; None for none.
 
     Returns:
         The ``name`` of the matrix; ``runs``, the ``status`` and ``reason`` of each run by name; the
-        number of runs that are still ``waiting``, which is not 0 if Ctrl-C was pressed; and
-        ``left_out``, the reasons why runs could not be planned.
+        number of runs that are still ``waiting``, which is not 0 if Ctrl-C was pressed; the number
+        of finished runs whose networks are still ``unmeasured``; and ``left_out``, the reasons why
+        runs could not be planned.
 
     Raises:
         RequestError: the request is wrong; the message says what and why.
@@ -262,6 +268,7 @@ def run_matrix(
             "hours": hours,
             "gigabytes": gigabytes,
             "partition": partition,
+            "measure": measure,
             "again": again,
             "checkpoint-every": checkpoint_every,
         },
@@ -292,6 +299,7 @@ def run_matrix(
         ),
         again=again,
         checkpoint_every=checkpoint_every,
+        measure=measure,
     )
     matrix = request.plan()
     return as_object(matrix, request.run(matrix, progress))

@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "show what a run did, epoch by epoch",
     "report": "write tables, figures and one HTML file about a results folder",
     "measure": "measure finished networks again, one at a time, alone on the device",
+    "sensitivity": "show how much each layer or group of channels can lose before the metric falls",
     "compare": "compare two runs, or two results folders",
     "data": "list, fetch or check the data of the tasks",
     "check": "test whether a task or a pruner meets its contract",

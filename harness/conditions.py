@@ -49,6 +49,18 @@ class Conditions(Settings):
         "weights after pruning: keep the current ones or reinitialise",
     ] = "inherited"
     start: Annotated[str, "initial network: new, or the name of a dense run"] = "new"
+    teacher: Annotated[
+        str, "network whose outputs are learnt beside the data: none, or the name of a dense run"
+    ] = "none"
+    # Weight and temperature of Zagoruyko and Komodakis 2017 (arXiv:1612.03928).
+    distill_weight: Annotated[
+        float,
+        "weight of the teacher in the training loss; the task's loss has the rest",
+        Interval("(0, 1]"),
+    ] = 0.9
+    temperature: Annotated[
+        float, "what logits are divided by before they are compared", Interval("(0, inf)")
+    ] = 4.0
     kernel: Annotated[
         bool, "measure the tangent kernel after each epoch and around each pruning", ON_OFF
     ] = False
@@ -58,12 +70,22 @@ class Conditions(Settings):
     channels_last: Annotated[
         bool, "store images with the channels last in memory during training steps", ON_OFF
     ] = False
+    kernels: Annotated[
+        Literal["dense", "sparse"],
+        "kernels of masked layers in training and evaluation: sparse means sparse ones in those "
+        "layers that were measured to be faster with them, on a CPU",
+    ] = "dense"
     floor: Annotated[
         float,
         "minimum fraction of each layer's weights (or group's channels) to keep; at least one "
         "channel always remains",
         Interval("[0, 1]"),
     ] = 0.0
+    ranking: Annotated[
+        Literal["method", "isomorphic"],
+        "which channels are ranked together: those that the method says, or those of groups of "
+        "the same structure, so that every class of such groups loses the same share",
+    ] = "method"
     rounding: Annotated[
         int,
         "the number of channels that remain in each group is a multiple of this; smaller groups "
@@ -76,3 +98,16 @@ class Conditions(Settings):
                 f"warmup={self.warmup:g} belongs to schedule=equal; "
                 f"the schedule {self.schedule!r} has its own beginning"
             )
+        if self.kernels == "sparse" and self.precision != "float32":
+            raise RequestError(
+                f"kernels=sparse computes in float32; there are no sparse kernels for "
+                f"precision={self.precision}"
+            )
+        for name in OF_TEACHER:
+            value = self[name]
+            if self.teacher == "none" and value != self.declared()[name].default:
+                raise RequestError(f"{name}={value:g} needs a teacher: --set teacher=RUN")
+
+
+OF_TEACHER = ("distill_weight", "temperature")
+"""Conditions that mean something only in a run with a teacher."""

@@ -48,7 +48,7 @@ class Broken(Exception):
 
 
 class Noted(Exception):
-    """A rule is broken, but this affects one pruning method only."""
+    """A rule is broken, but this affects one pruning method or one condition only."""
 
 
 class Skipped(Exception):
@@ -221,6 +221,22 @@ def batches_are_reproducible(subject: Subject) -> None:
     _require(_same(expected, continued), "a restored stream gives different batches")
 
 
+def the_loss_comes_with_outputs(subject: Subject) -> None:
+    """One pass gives the training loss and the outputs that are learnt from a teacher."""
+    task, trainer = subject.task, subject.trainer()
+    if task.outputs_are is None:
+        raise Noted(
+            "it does not say whether its outputs_are 'logits' or 'values', so runs with "
+            "teacher=RUN are skipped"
+        )
+    model = trainer.model.eval()  # without dropout, so that both passes are equal
+    batch = trainer.stream.next(model)
+    loss, outputs = task.loss_and_outputs(model, batch)
+    both = (float(loss.detach()), float(task.loss(model, batch).detach()))
+    _require(math.isclose(*both, rel_tol=1e-4), f"the losses are {both[0]} and {both[1]}")
+    _require(outputs.requires_grad, "the outputs have no gradient")
+
+
 def scoring_leaves_no_trace(subject: Subject) -> None:
     """Scoring batches are equal at every call; scoring changes neither model nor random state."""
     trainer = subject.trainer()
@@ -383,6 +399,7 @@ TASK_CONTRACT: tuple[Rule, ...] = (
     models_are_reproducible,
     something_is_prunable,
     batches_are_reproducible,
+    the_loss_comes_with_outputs,
     scoring_leaves_no_trace,
     the_loss_can_be_differentiated_twice,
     evaluation_leaves_no_trace,

@@ -46,6 +46,7 @@ def task(
     choices: Mapping[str, Sequence[str]] | None = None,
     limits: Mapping[str, str] | None = None,
     downloads: Mapping[str, Sequence[str]] | None = None,
+    unpacked: Mapping[str, str] | None = None,
     by_hand: Sequence[str] = (),
     sparsity: float = 0.98,
     version: int = 1,
@@ -71,6 +72,8 @@ def task(
         downloads: for each official file its address and its MD5 or SHA-256, and ``unpack`` for an
             archive that has to be unpacked; ``data fetch`` puts them into the folder of the
             task's name in the data folder.
+        unpacked: the checksum of each unpacked file that the task reads, by its path in that
+            folder; ``data check`` says which of them are there.
         by_hand: a line for each set of files that the user has to download, because of a licence
             page or a registration: where in that folder they belong, and where to get them.
         sparsity: the default of ``--sparsity``.

@@ -1,9 +1,12 @@
-"""The import path: a user's ``tasks.py`` must not hide this project's package of that name."""
+"""What processes import: this project before a user's ``tasks.py``, and no user's script twice."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import types
+from collections.abc import Iterator
 
 OWN = ("benchmarks", "harness", "pruners", "reports", "tasks")
 """This project's packages."""
@@ -33,6 +36,21 @@ def own_packages_first() -> None:
         if any(_has_module(folder, name) for name in OWN):
             sys.path.insert(place, project)
             return
+
+
+@contextlib.contextmanager
+def without_main_module() -> Iterator[None]:
+    """Keep processes that are started within the context from importing the user's script.
+
+    multiprocessing imports it again in each process, which would start the runs again from a
+    script without ``if __name__ == "__main__"``. No run needs anything from it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _has_module(folder: str, name: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from harness.conditions import OF_TEACHER
 from harness.errors import RequestError, RunFailed, reading_data
 from harness.prunable import dense_shapes, prunable_weights
 from harness.record import Record
@@ -18,6 +19,7 @@ from harness.storage import network_file
 from harness.storage.files import load_state
 from harness.storage.store import WEIGHTS, Store
 from harness.task import Task
+from harness.trained_network import ROLES
 from harness.units import Units, all_masks
 
 _FORMER_UNITS = {"channels_by_operations": "channels"}
@@ -139,9 +141,11 @@ def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
         RequestError: its task or its pruner is unknown, or its data are missing.
     """
     spec = record["spec"]
-    # The network that the run started from is no longer needed.
+    # The networks that the run started from and learnt from are no longer needed.
     overrides = {
-        name: as_text(value) for name, value in spec["overrides"].items() if name != "start"
+        name: as_text(value)
+        for name, value in spec["overrides"].items()
+        if name not in (*ROLES, *OF_TEACHER)
     }
     return plan(
         registry,
@@ -153,6 +157,8 @@ def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
         profile=spec["profile"],
         overrides=overrides,
         data_folder=data_folder,
+        # On which it was timed does not matter any more.
+        device="cpu",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -17,6 +17,21 @@ Learning = Callable[[nn.Module], Collection[str]]
 
 Penalty = Callable[[nn.Module], Tensor]
 """A term added to the training loss, a scalar."""
+
+
+@runtime_checkable
+class UnitPenalty(Protocol):
+    """A term added to the training loss that depends on units, such as channels.
+
+    It holds no state: the same model and units always give the same term.
+    """
+
+    @property
+    def units(self) -> type[Units]:
+        """The kind of units that it depends on."""
+
+    def __call__(self, model: nn.Module, units: Units) -> Tensor:
+        """Return the term, a scalar."""
 
 
 class Watch(Protocol):
@@ -86,7 +101,7 @@ class Train:
     until: Trigger | None
     at_most: int | None
     only: Learning | None
-    penalty: Penalty | None
+    penalty: Penalty | UnitPenalty | None
     watch: Watch | None
     observe: Mapping[str, Trigger] = field(default_factory=dict)
 

@@ -100,6 +100,12 @@ DISTURBED = 0.05
 """A time is disturbed if its thread waited for a processor for more than this share of it; an
 energy, if more than this share may belong to other programs."""
 
+NOTHING_SCORED = "nothing is scored, except in training steps"
+"""The reason for a cost of scoring that is null because there is none."""
+
+SLOWER_THAN_DENSE = "slower than dense"
+"""How the reason begins why there is no time with sparse kernels, where they take longer."""
+
 TESTED = ("done", "collapsed")
 """The statuses of runs whose network was tested."""
 
@@ -145,7 +151,7 @@ class Pruner(TypedDict):
 class Data(TypedDict):
     """The data of the task; all null where they are not known."""
 
-    source: Annotated[Text, Field("official, real or synthetic")]
+    source: Annotated[Text, Field("official, unofficial, real or synthetic")]
     name: Annotated[Text, Field("what they are")]
     sha256: Annotated[Text, Field("hash of their content")]
     stands_in_for: NotRequired[
@@ -153,8 +159,8 @@ class Data(TypedDict):
     ]
 
 
-class Start(TypedDict):
-    """The network of another run from which this run starts."""
+class TrainedNetwork(TypedDict):
+    """The network of another run, from which this run starts or learns."""
 
     run: Annotated[str, Field("name of the other run")]
     sha256: Annotated[str, Field("hash of its weights")]
@@ -216,6 +222,13 @@ class Sparsity(TypedDict, total=False):
         ),
     ]
     budget: Annotated[Budget, Field("the budget, if the run has one")]
+    sparse_kernels: Annotated[
+        dict[str, int],
+        Field(
+            "layers on sparse kernels at the end of training, each with the number in events, from "
+            "0, of the pruning since which (kernels=sparse)"
+        ),
+    ]
     emptied_layers: Annotated[list[str], Field("layers without any weights left", always=True)]
     per_layer: Annotated[
         list[Layer], Field("every layer with prunable weights, input first", always=True)
@@ -248,6 +261,17 @@ class Cost(TypedDict, total=False):
     train_cpu_seconds: Annotated[
         Measured, Field("processor time within train_seconds", "s", by_device=True)
     ]
+    train_macs: Annotated[
+        Measured,
+        Quantity(
+            "multiply-accumulates of all training steps, forward and backward, and of all scoring, "
+            "without those of removed weights",
+            "operations",
+            always=False,
+            label="Multiply-accumulates of training",
+            counted=True,
+        ),
+    ]
     peak_run_bytes: Annotated[
         Measured,
         Quantity(
@@ -256,6 +280,35 @@ class Cost(TypedDict, total=False):
             by_device=True,
             label="Peak memory of the run",
             main=True,
+        ),
+    ]
+    scoring_seconds: Annotated[
+        Measured,
+        Quantity(
+            "wall-clock time of scoring, a part of train_seconds",
+            "s",
+            by_device=True,
+            always=False,
+            label="Scoring time",
+        ),
+    ]
+    scoring_passes: Annotated[
+        Measured,
+        Quantity(
+            "passes over a scoring batch, forward and backward, that scoring took",
+            always=False,
+            label="Scoring passes",
+            counted=True,
+        ),
+    ]
+    peak_scoring_bytes: Annotated[
+        Measured,
+        Quantity(
+            "peak memory of scoring, beyond what the run held when it began to score",
+            "bytes",
+            by_device=True,
+            always=False,
+            label="Peak memory of scoring",
         ),
     ]
     instrument_seconds: Annotated[
@@ -313,6 +366,21 @@ class Cost(TypedDict, total=False):
     step_cpu_ms: Annotated[
         Measured, Field("processor time of a training step", "ms", by_device=True, of="network")
     ]
+    step_sparse_ms: Annotated[
+        Measured,
+        Quantity(
+            "median time of a training step with sparse kernels in the masked layers",
+            "ms",
+            by_device=True,
+            of="network",
+            always=False,
+            label="Training step, sparse kernels",
+        ),
+    ]
+    step_sparse_layers: Annotated[
+        list[str] | None,
+        Field("layers for which sparse kernels are faster in a training step", of="network"),
+    ]
     inference_ms: Annotated[
         Measured,
         Quantity(
@@ -369,7 +437,7 @@ class Cost(TypedDict, total=False):
     ]
     sparse_layers: Annotated[
         list[str] | None,
-        Field("layers for which sparse kernels are faster than dense ones", of="network"),
+        Field("layers for which sparse kernels are faster in inference", of="network"),
     ]
     disk_bytes: Annotated[
         Measured,
@@ -410,7 +478,9 @@ class Cost(TypedDict, total=False):
             counted=True,
         ),
     ]
-    measured_in: Annotated[str, Field("the process in which the final network was measured")]
+    measured_in: Annotated[
+        str, Field("the process in which the final network was measured, if it was")
+    ]
 
 
 class Epoch(TypedDict, total=False):
@@ -483,6 +553,26 @@ class Receipt(TypedDict, total=False):
     ]
 
 
+class SparseKernels(TypedDict):
+    """What is executed with sparse kernels after a pruning (``kernels=sparse``)."""
+
+    layers: Annotated[list[str], Field("layers whose forward and backward passes are sparse")]
+    dense: Annotated[dict[str, list[str]], Field("the other masked layers, by the reason")]
+    passes: Annotated[
+        Measured,
+        Field(
+            "measured time of both passes with these layers sparse, relative to dense; with all "
+            "that could be if none is",
+            by_device=True,
+        ),
+    ]
+    contiguous: Annotated[bool, Field("whether their outputs are laid out as by dense layers")]
+    steps: Annotated[bool, Field("whether optimizer steps are taken on surviving weights only")]
+    step: Annotated[
+        Measured, Field("measured time of such a step, relative to dense", by_device=True)
+    ]
+
+
 class Event(TypedDict, total=False):
     """What a method did: one call of a verb of `harness.run.Run`."""
 
@@ -491,6 +581,9 @@ class Event(TypedDict, total=False):
     verb: Required[Annotated[str, Field("train, prune, exchange, release, snapshot or rewind")]]
     epochs: Annotated[list[Epoch], Field("train: its epochs")]
     ended_by: Annotated[str, Field("train: trigger, cap or plan")]
+    dense_because: Annotated[
+        str, Field("train: why its steps were dense, although kernels=sparse had sparse ones")
+    ]
     units: Annotated[
         str, Field("prune, exchange, release: what it was about, such as weights or channels")
     ]
@@ -511,11 +604,17 @@ class Event(TypedDict, total=False):
     kept_sha256: Annotated[str, Field("prune, exchange: hash of what was kept")]
     scoring: Annotated[
         dict[str, Any],
-        Field("prune, exchange: how many batches the criterion saw, and which statistics"),
+        Field(
+            "prune, exchange: how many batches the criterion saw, which statistics, and how many "
+            "forward and backward passes over a batch it took"
+        ),
     ]
     frozen: Annotated[list[str], Field("prune: weights that are not trained and were left whole")]
     kernel: Annotated[Kernel, Field("prune: the tangent kernel before and after")]
     receipt: Annotated[Receipt, Field("prune: what was removed, and what was left whole")]
+    sparse_kernels: Annotated[
+        SparseKernels, Field("prune: what is executed with sparse kernels from here on")
+    ]
 
 
 KEYS_OF_VERBS: Mapping[str, tuple[str, ...]] = {
@@ -562,7 +661,7 @@ class Provenance(TypedDict, total=False):
     initial_weights_sha256: Annotated[str, Field("hash of the weights before training")]
     measured_on: Annotated[
         dict[str, Any],
-        Field("the machine that measured the final network, if it was measured again later"),
+        Field("the machine that measured the final network, if its run did not or not last"),
     ]
 
 
@@ -587,7 +686,15 @@ class Record(TypedDict):
     pruner: Annotated[Pruner, Field("the method")]
     data: Annotated[Data, Field("the data")]
     start: NotRequired[
-        Annotated[Start | None, Field("the network that it starts from; null for a new one")]
+        Annotated[
+            TrainedNetwork | None, Field("the network that it starts from; null for a new one")
+        ]
+    ]
+    teacher: NotRequired[
+        Annotated[
+            TrainedNetwork | None,
+            Field("the network whose outputs it learns beside the data; null for none"),
+        ]
     ]
     settings: Annotated[
         dict[str, Any], Field("settings of task, method and engine, defaults included, by name")

@@ -23,6 +23,7 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
     Watch,
 )
 from harness.scoring import Criterion, Scores
@@ -30,7 +31,17 @@ from harness.spec import Spec
 from harness.trigger import Trigger
 from harness.units import Scope, Units
 
-__all__ = ["Exchanged", "Learning", "Penalty", "Pruned", "Run", "Snapshot", "Trained", "Watch"]
+__all__ = [
+    "Exchanged",
+    "Learning",
+    "Penalty",
+    "Pruned",
+    "Run",
+    "Snapshot",
+    "Trained",
+    "UnitPenalty",
+    "Watch",
+]
 
 
 class Performer(Protocol):
@@ -99,7 +110,7 @@ class Run:
         until: Trigger | None = None,
         at_most: int | None = None,
         only: Learning | None = None,
-        penalty: Penalty | None = None,
+        penalty: Penalty | UnitPenalty | None = None,
         watch: Watch | None = None,
         observe: Mapping[str, Trigger] | None = None,
     ) -> Trained:

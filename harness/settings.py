@@ -214,6 +214,17 @@ class Recipe(Settings):
         return Recipe(**{name: settings[name] for name in Recipe.declared()})
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublishedDataSettings(Recipe):
+    """What tasks with published data have."""
+
+    accept: Annotated[
+        Literal["official", "unofficial"],
+        "published data: only as their publisher packed them, or complete data in other files too, "
+        "whose results are stamped UNOFFICIAL",
+    ] = "official"
+
+
 def literal_settings(
     values: Mapping[str, Any],
     helps: Mapping[str, str],

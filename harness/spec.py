@@ -16,10 +16,10 @@ from harness.conditions import Conditions
 from harness.data.description import DataDescription
 from harness.device import describe_device, find_device
 from harness.errors import RequestError, file_of, nearest, place, reading_data
-from harness.initial_network import InitialNetwork, find_initial_network
 from harness.registry import Entry, Registry
 from harness.settings import Recipe, Setting, as_text
 from harness.storage.files import shortened
+from harness.trained_network import ROLES, Role, TrainedNetwork, find_trained_network
 
 __all__ = ["ENGINE_VERSION", "PROFILES", "Plan", "Spec", "as_text", "describe_data", "plan"]
 
@@ -78,10 +78,13 @@ class Plan:
     """The engine's settings."""
     data: DataDescription
     data_folder: Path
-    start: InitialNetwork | None = None
+    start: TrainedNetwork | None = None
     """The network that the run begins from; None for a new one."""
+    teacher: TrainedNetwork | None = None
+    """The network that the run learns from, beside the data; None for the data alone."""
     timed_on: str | None = None
-    """The device on which a budget of latency is measured; None for other budgets."""
+    """The device whose times decide the result, by a budget of latency or by ``kernels=sparse``;
+    None where no times do."""
 
     @property
     def recipe(self) -> Recipe:
@@ -107,6 +110,8 @@ class Plan:
         }
         if self.start is not None:
             decisive["start"] = self.start.sha256
+        if self.teacher is not None:
+            decisive["teacher"] = self.teacher.sha256
         if self.spec.budget is not None:
             decisive["budget"] = str(self.spec.budget)
         if self.timed_on is not None:
@@ -148,9 +153,9 @@ def plan(
         overrides: values by name, as text: of the task's settings, the pruner's options or the
             engine's conditions.
         plugins: the names of the plug-in files, for the record.
-        device: the name of the device, on which a budget of latency depends.
+        device: the name of the device, on which a budget of latency and sparse kernels depend.
         data_folder: the folder that tasks read data from.
-        results: the folder of the run that this one begins from, if it begins from one.
+        results: the folder of the runs whose networks this one begins or learns from, if any.
         describe: replaces `describe_data`, so that many plans can share their data.
 
     Raises:
@@ -187,10 +192,11 @@ def plan(
             # A record names no folder of this machine; the hash of the data identifies them.
             is_folder = isinstance(value, str) and Path(value).is_absolute()
             changed[name] = Path(value).name if is_folder else value
-    start = None
-    if "start" in changed:
-        start = find_initial_network(values["engine"]["start"], task, results)
-        changed["start"] = values["engine"]["start"] = start.run
+    networks: dict[Role, TrainedNetwork] = {}
+    for role in ROLES:
+        if role in changed:
+            networks[role] = find_trained_network(role, values["engine"][role], task, results)
+            changed[role] = values["engine"][role] = networks[role].run
     conditions = Conditions(**values["engine"])
     task_settings = task_entry.build_settings(values["task"])
     limit = asked_budget(budget, sparsity, pruner_entry)
@@ -218,8 +224,9 @@ def plan(
         conditions=conditions,
         data=(describe or describe_data)(task_entry, profile, task_settings, data_folder),
         data_folder=data_folder,
-        start=start,
-        timed_on=_timed_on(limit, device),
+        start=networks.get("start"),
+        teacher=networks.get("teacher"),
+        timed_on=_timed_on(limit, conditions, device),
     )
 
 
@@ -291,14 +298,24 @@ def asked_budget(text: str | None, sparsity: float | None, pruner: Entry) -> Bud
     return budget if arguments.get("prunes", True) or arguments.get("obeys_budgets") else None
 
 
-def _timed_on(budget: Budget | None, device: str) -> str | None:
-    """Return the name of the device on which networks are timed, if a budget needs it.
+def _timed_on(budget: Budget | None, conditions: Conditions, device: str) -> str | None:
+    """Return the name of the device on which networks are timed, if the result depends on it.
 
     Finding a device imports torch.
+
+    Raises:
+        RequestError: the device has no sparse kernels, and the conditions ask for them.
     """
-    if budget is None or budget.kind != "latency":
+    sparse = conditions.kernels == "sparse"
+    if not sparse and (budget is None or budget.kind != "latency"):
         return None
-    return describe_device(find_device(device))
+    found = find_device(device)
+    if sparse and found.type != "cpu":
+        raise RequestError(
+            f"kernels=sparse needs the CPU: there are no sparse kernels for training on "
+            f"{describe_device(found)}; use --device cpu"
+        )
+    return describe_device(found)
 
 
 def asked_sparsity(asked: float | None, task: Entry, pruner: Entry) -> float:

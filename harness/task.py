@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from harness.data.loading import loaded
+from harness.errors import RunFailed, place
 from harness.seeds import derive
 from harness.settings import Recipe
 
@@ -60,6 +61,14 @@ class Task(ABC):
 
     scoring_batch_count: ClassVar[int] = 5
 
+    outputs_are: ClassVar[Literal["logits", "values"] | None] = None
+    """What `loss_and_outputs` returns, which decides how a network learns from a teacher.
+
+    Logits (..., classes), log-probabilities included, are compared as distributions; values, as in
+    regression, by their squared difference. None: the task does not say, and a run with a teacher
+    is refused.
+    """
+
     def __init__(
         self, settings: Mapping[str, Any], data_folder: Path, device: torch.device
     ) -> None:
@@ -84,6 +93,30 @@ class Task(ABC):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean training loss of a batch, a scalar."""
 
+    def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return `loss`, and the differentiable outputs that it was computed from.
+
+        Runs with a teacher call it for the network in training, and for the teacher. By default
+        the outputs are what the model returns when `loss` calls it. A task overrides it if `loss`
+        calls parts of the model, or calls it several times.
+
+        Raises:
+            RunFailed: `loss` does not call the model exactly once, or gets no tensor from it.
+        """
+        returned: list[object] = []
+        handle = model.register_forward_hook(lambda *call: returned.append(call[-1]))
+        try:
+            loss = self.loss(model, batch)
+        finally:
+            handle.remove()
+        match returned:
+            case [Tensor() as outputs]:
+                return loss, outputs
+        raise RunFailed(
+            f"{place(self.loss)} does not get its outputs, as one tensor, from one call of the "
+            f"model; {type(self).__name__} needs a loss_and_outputs(model, batch) of its own"
+        )
+
     @abstractmethod
     def scoring_batches(self, seed: int) -> list[Batch]:
         """Return five training batches of the recipe's size, without augmentation.
@@ -92,7 +125,10 @@ class Task(ABC):
         """
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss that criteria differentiate, once or twice: by default `loss`."""
+        """Return the loss that criteria differentiate, once or twice: by default `loss`.
+
+        Steps of training are counted with it, so it uses the network as `loss` does.
+        """
         return self.loss(model, batch)
 
     @abstractmethod

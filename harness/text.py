@@ -41,6 +41,15 @@ def several(amount: float, noun: str) -> str:
     return f"{amount:,g} {noun}" if amount == 1 else f"{amount:,g} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it, as in ``12 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 def first_of(names: Iterable[str], most: int = 3) -> str:
     """Return the first few names and the number of the others, as in ``a, b, c and 4 more``."""
     listed = list(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,19 @@ Forward = Callable[[nn.Module], Tensor]
 Scope = Callable[[Mapping[str, torch.Size], float], Mapping[str, int] | None]
 """How a target sparsity is distributed over layers. It maps the shapes of the variables and the
 sparsity to the number of variables to keep in each tensor; None means one global threshold."""
+
+
+def isomorphic(shapes: Mapping[str, torch.Size], sparsity: float) -> NoReturn:
+    """Rank channels with those of all groups of the same structure; a `Scope` for channels.
+
+    Every class of isomorphic groups loses the same share of its channels: those with the lowest
+    scores in the class. Scores are never compared between groups that are computed, normalised and
+    read by layers of different kinds. Isomorphic pruning, Fang et al. 2024, arXiv:2407.04616.
+
+    Raises:
+        Skip: the units are not channels, which recognise this function without calling it.
+    """
+    raise Skip("isomorphic ranking compares groups of channels, and these units are none")
 
 
 class Units(Protocol):
@@ -248,12 +261,14 @@ class UnreachableBudget(Skip):
     Args:
         limit: the limit.
         smallest: the least that the network can cost.
+        because: the reason, unless it is obvious.
     """
 
-    def __init__(self, limit: Limit, smallest: float) -> None:
+    def __init__(self, limit: Limit, smallest: float, because: str = "") -> None:
         asked, least = (written(limit.kind, each, 4) for each in (limit.at_most, smallest))
         super().__init__(
-            f"{limit.kind}={asked} cannot be reached; the nearest that can is {limit.kind}={least}"
+            f"{limit.kind}={asked} cannot be reached; the nearest that can is "
+            f"{limit.kind}={least}{f': {because}' if because else ''}"
         )
 
 

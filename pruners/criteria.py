@@ -97,13 +97,22 @@ def lamp(scoring: Scoring) -> Scores:
     The largest weight of a layer scores 1, so that every layer keeps one. LAMP, layer-adaptive
     magnitude-based pruning, Lee et al. 2021, arXiv:2010.07611.
     """
-    scores: Scores = {}
-    for name, v in scoring.variables.items():
-        squares, order = v.detach().double().square().flatten().sort(stable=True)
-        not_smaller = squares.flip(0).cumsum(0).flip(0)
-        ratios = torch.where(squares > 0, squares / not_smaller, 0)
-        scores[name] = torch.empty_like(ratios).scatter(0, order, ratios).view_as(v)
-    return scores
+    return {
+        name: lamp_shares(v.detach().flatten().double().square()).view_as(v)
+        for name, v in scoring.variables.items()
+    }
+
+
+def lamp_shares(squares: Tensor) -> Tensor:
+    """Divide each value by the sum of all that are not smaller; among equal ones, of earlier.
+
+    Args:
+        squares: the squares of a layer's weights, or the squared norms of its filters, a vector.
+    """
+    largest_first = squares.argsort(descending=True, stable=True)
+    in_order = squares[largest_first].double()
+    shares = torch.where(in_order > 0, in_order / in_order.cumsum(0), 0)
+    return torch.empty_like(shares).index_copy(0, largest_first, shares)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from collections.abc import Mapping
 
 import torch
 
+from harness.units import isomorphic
+
+__all__ = ["erdos_renyi_kernel", "isomorphic", "number_to_keep", "per_layer", "whole_network"]
+
 
 def whole_network(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
     """Rank the variables of all layers together, with one threshold; the default."""

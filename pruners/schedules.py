@@ -11,6 +11,20 @@ each step. Or a method trains between the steps::
 from __future__ import annotations
 
 
+def equal_parts(steps: int, parts: int) -> list[int]:
+    """Divide a training into parts whose lengths differ by one step at most.
+
+    Eight steps in three parts are ``2, 3, 3``.
+
+    Args:
+        steps: the length of the training, in steps; 0 counts as 1.
+        parts: into how many parts it is divided; no more than there are steps.
+    """
+    steps = max(1, steps)
+    parts = min(parts, steps)
+    return [steps * (n + 1) // parts - steps * n // parts for n in range(parts)]
+
+
 def halving_steps(sparsity: float, steps: int = 5) -> list[float]:
     """Start at one half, halve the distance to the target ``steps`` times, and end at the target.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.errors import Skip
@@ -167,7 +168,8 @@ class Weights:
 
         most = total - 1
         if not is_allowed(most):
-            raise UnreachableBudget(limit, limit.cost(self.prospect(kept(most))))
+            least = limit.cost(self.prospect(kept(most)))
+            raise UnreachableBudget(limit, least, self._protection(floor))
         return kept(bisect_left(range(most), True, key=is_allowed))
 
     def prospect(self, kept: Kept) -> Prospect:
@@ -203,6 +205,11 @@ class Weights:
     def _fewest(self, names: Sequence[str], floor: float) -> int:
         """Return how many weights of some tensors stay in any case."""
         return sum(ceil(floor * self._alive[name].numel()) for name in names)
+
+    def _protection(self, floor: float) -> str:
+        """Return why a target is out of reach if it is the floor; without one a weight stays."""
+        protects = self._fewest(list(self._alive), floor) > 1
+        return f"floor={floor:g} protects weights of every layer" if protects else ""
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return for each tensor how many weights remain, and how many it has."""
@@ -314,8 +321,7 @@ class Weights:
         fewest = {names: self._fewest(names, floor) for names in counts}
         if any(count < fewest[names] for names, count in counts.items()):
             kept = sum(max(count, fewest[names]) for names, count in counts.items())
-            because = f"floor={floor:g} protects weights of every layer" if floor else ""
-            raise UnreachableSparsity(target, 1 - kept / total, because)
+            raise UnreachableSparsity(target, 1 - kept / total, self._protection(floor))
         if sum(counts.values()) == 0:
             raise UnreachableSparsity(target, 1 - 1 / total)
         alive = {
@@ -344,7 +350,8 @@ class Weights:
         # NumPy, which ranks, has no bfloat16 and takes no tensors that require grad.
         exact = scores[name].dtype in (torch.float32, torch.float64)
         score = scores[name].detach() if exact else scores[name].detach().float()
-        if not (score.isfinite() | ~where).all():
+        # In most cases all scores are finite, which is known in half the time.
+        if not score.isfinite().all() and not (score.isfinite() | ~where).all():
             raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
         return score
 
@@ -353,13 +360,29 @@ def _top(scores: Tensor, count: int) -> Tensor:
     """Return a mask of the ``count`` largest of a vector; among ties, of the earliest."""
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    # On a CPU NumPy selects in a fifth of the time of torch.kthvalue.
-    place = scores.numel() - count
-    threshold = float(np.partition(scores.cpu().numpy(), place)[place])
+    threshold = _nth_smallest(scores.cpu().numpy(), scores.numel() - count)
     chosen = scores > threshold
     ties = (scores == threshold).nonzero().flatten()
     chosen[ties[: count - int(chosen.count_nonzero())]] = True
     return chosen
+
+
+def _nth_smallest(values: NDArray[Any], place: int) -> float:
+    """Return the number that is at a place, from 0, among the sorted values of a vector.
+
+    Of a long vector, a sample says between which values it is, and only these are ranked. On a CPU
+    NumPy ranks in a fifth of the time of torch.kthvalue.
+    """
+    sample = np.sort(values[:: len(values) // 2**14]) if len(values) > 2**18 else values[:0]
+    middle, margin = place * len(sample) // len(values), 2**8
+    if margin <= middle < len(sample) - margin:
+        least, most = sample[middle - margin], sample[middle + margin]
+        # Removed weights, of which there are many, are all -inf, and so left out.
+        fewer = int(np.count_nonzero(values <= least))
+        between = values[(values > least) & (values <= most)]
+        if fewer <= place < fewer + len(between):
+            values, place = between, place - fewer
+    return float(np.partition(values, place)[place])
 
 
 def _sample(alive: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ from harness.results.intervals import (
     stratified,
 )
 from harness.text import several
-from reports.groups import Group, Section, normalised
+from reports.groups import INCLUDES_STAMPED, Group, Section, normalised
 from reports.quantities import QUANTITIES
 from reports.results import energy_is_estimated, undisturbed, values
 from reports.tables import NONE, Block, Cell, Table, number, percent, signed
@@ -478,7 +478,7 @@ def _stamp(cells: Sequence[Compared]) -> str | None:
     stamps = {cell.stamp for cell in cells if cell.stamp}
     if len(stamps) == 1 and all(cell.stamp for cell in cells):
         return stamps.pop()
-    return "INCLUDES STAND-IN OR SYNTHETIC DATA" if stamps else None
+    return INCLUDES_STAMPED if stamps else None
 
 
 def _shown(test: Mapping[str, Any], cell: Compared, further: str = "") -> str:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
-    FuncFormatter,
     MaxNLocator,
     NullLocator,
     StrMethodFormatter,
@@ -27,7 +22,17 @@ from matplotlib.ticker import (
 
 from harness.record import COSTS
 from harness.results.intervals import Interval
-from harness.storage import files
+from reports.drawing import (
+    FAINT,
+    INK,
+    broken,
+    frame_heat_map,
+    headline,
+    headline_height,
+    in_style,
+    save,
+    size,
+)
 from reports.groups import Group, Section
 from reports.moments import Moments
 from reports.moments import draw as draw_moments
@@ -39,36 +44,12 @@ COLOURS = ("#0072b2", "#c44a00", "#00835f", "#b3558f", "#8a6d00", "#2b8fc9", "#5
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES: Mapping[str, Any] = {"structured": "-", "unstructured": (0, (5, 2)), "control": ":"}
-INK, FAINT, STAMP = "#1c2024", "#5b646e", "#8a4b00"
 
 MAIN_COSTS = tuple(name for name, cost in COSTS.items() if cost.main)
 """The costs that the metric is drawn against, a panel for each."""
 
-STYLE: Mapping[Any, Any] = {
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.grid": True,
-    "grid.color": "#e3e6e8",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "reports",
-}
-
-LABEL = 30
-"""The longest line of a label, in letters; longer ones are broken."""
-
 LEFT, GAP, PANEL = 0.66, 0.72, 2.6
 """In inches: the space left of the first panel, the gap between panels, and a panel's width."""
-
-METADATA: Mapping[str, Mapping[str, Any]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-}
-"""No date and no version, which would change the bytes."""
 
 Looks = Mapping[str, Mapping[str, Any]]
 """Methods as `reports.charts.methods` describes them, by name."""
@@ -98,81 +79,23 @@ def draw_all(
     """
     looks = {method["id"]: method for method in methods}
     drawn: dict[str, dict[str, str]] = {}
-    with (
-        matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}),
-        warnings.catch_warnings(),
-    ):
-        # The font may lack the script of a title: SVG keeps the text, PNG shows boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with in_style():
         for section in (each for each in sections if each.tested):
             chart = charts[section.slug]
             for name, draw in FIGURES.items():
                 if (figure := draw(section, chart, looks)) is not None:
-                    _save(figure, folder / f"{section.slug}-{name}")
+                    save(figure, folder / f"{section.slug}-{name}")
                     drawn.setdefault(section.slug, {})[name] = f"{section.slug}-{name}"
             if section.slug in moments:
                 figure = draw_moments(
                     moments[section.slug], section.metric_title, section.name, section.stamp
                 )
-                _save(figure, folder / f"{section.slug}-moment")
+                save(figure, folder / f"{section.slug}-moment")
                 drawn.setdefault(section.slug, {})["moment"] = f"{section.slug}-moment"
         for ranking in rankings:
-            _save(ranking_figure(ranking, looks), folder / ranking.slug)
+            save(ranking_figure(ranking, looks), folder / ranking.slug)
             drawn[ranking.slug] = {"ranking": ranking.slug}
     return drawn
-
-
-def _save(figure: Figure, path: Path) -> None:
-    for kind, metadata in METADATA.items():
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=120, metadata=dict(metadata))
-        files.write(path.with_name(f"{path.name}.{kind}"), content.getvalue())
-
-
-def _plain(text: str) -> str:
-    """Return a text with dollar signs escaped, which would start a formula."""
-    return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
-
-
-def _broken(text: str, letters: int = LABEL) -> str:
-    """Return a label broken into lines of at most this many letters."""
-    return _plain_lines(textwrap.wrap(text, letters))
-
-
-def _plain_lines(lines: Iterable[str]) -> str:
-    return "\n".join(map(_plain, lines))
-
-
-def _size(artist: Artist, figure: Figure) -> tuple[float, float]:
-    """Return the width and height of an artist in inches."""
-    extent = artist.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]  # matplotlib has no type here
-    return extent.width / figure.dpi, extent.height / figure.dpi
-
-
-def _heading(
-    figure: Figure, name: str, title: str, stamp: str | None
-) -> tuple[list[str], list[str]]:
-    """Return the lines above a figure of this width: its title, and the stamp."""
-    width = figure.get_figwidth()
-    shown = textwrap.wrap(f"{title[0].upper()}{title[1:]}: {name}", max(int(width / 0.1), 20))
-    return shown, textwrap.wrap(stamp or "", max(int(width / 0.078), 20))
-
-
-def _headline_height(figure: Figure, name: str, title: str, stamp: str | None) -> float:
-    """Return the height of `_headline` in inches."""
-    shown, stamped = _heading(figure, name, title, stamp)
-    return 0.12 + 0.17 * len(shown) + (0.05 + 0.13 * len(stamped) if stamped else 0)
-
-
-def _headline(figure: Figure, name: str, title: str, stamp: str | None) -> None:
-    """Write the title and the stamp above a figure."""
-    shown, stamped = _heading(figure, name, title, stamp)
-    height = figure.get_figheight()
-    top = 1 - 0.1 / height
-    figure.text(0.01, top, _plain_lines(shown), fontsize=10, weight="bold", va="top")
-    top -= (0.17 * len(shown) + 0.05) / height
-    look: dict[str, Any] = {"fontsize": 7.5, "color": STAMP, "weight": "bold", "va": "top"}
-    figure.text(0.01, top, _plain_lines(stamped), **look)
 
 
 def _panels(
@@ -198,7 +121,7 @@ def _panels(
     across = LEFT + columns * PANEL + (columns - 1) * GAP
     down = rows * height + (rows - 1) * 0.62
     handles = [
-        Line2D([], [], label=_broken(looks[m]["title"]), **_look(looks[m]))
+        Line2D([], [], label=broken(looks[m]["title"]), **_look(looks[m]))
         for m in dict.fromkeys(methods)
     ]
     lines = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
@@ -210,12 +133,12 @@ def _panels(
         handlelength=2.4,
         ncols=1 + int(lines * 0.17 > max(down, 4.5)),
     )
-    wide, high = _size(legend, figure) if handles else (0.0, 0.0)
+    wide, high = size(legend, figure) if handles else (0.0, 0.0)
     figure.set_figwidth(across + wide + 0.3)
     down = max(down, high - 0.1)
-    head = 0.1 + _headline_height(figure, section.name, title, section.stamp)
+    head = 0.1 + headline_height(figure, section.name, title, section.stamp)
     figure.set_figheight(down + head + 0.5)
-    _headline(figure, section.name, title, section.stamp)
+    headline(figure, section.name, title, section.stamp)
     width, total = figure.get_size_inches()
     legend.set_bbox_to_anchor((1, 1 - (head - 0.1) / total), transform=figure.transFigure)
     panel = (down - (rows - 1) * 0.62) / rows
@@ -264,7 +187,7 @@ def _name_axis(axes: Axes, key: str) -> None:
     """Label the x axis; the axis of a theoretical quantity is dashed, its label in italics."""
     quantity = QUANTITIES[key]
     theoretical = quantity.theoretical
-    axes.set_xlabel(_broken(quantity.title, 40), style="italic" if theoretical else "normal")
+    axes.set_xlabel(broken(quantity.title, 40), style="italic" if theoretical else "normal")
     if theoretical:
         axes.spines["bottom"].set_linestyle((0, (4, 3)))
 
@@ -337,7 +260,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
         if any(key in group.disturbed for group, _, _ in pairs):
             axes.set_xlabel(f"{axes.get_xlabel()}\n* hollow: disturbed by other programs")
     for axes in panels[::3]:
-        axes.set_ylabel(_broken(f"Test {section.metric_title}"))
+        axes.set_ylabel(broken(f"Test {section.metric_title}"))
     return _fitted(figure)
 
 
@@ -406,7 +329,7 @@ def _lines(
                 axes.set_xlim(right=min(axes.get_xlim()[1], 100))
             elif all(x > 0 for _, x, _ in pairs):
                 _logarithmic(axes, [x for _, x, _ in pairs])
-        panels[0].set_ylabel(_broken(f"Test {section.metric_title}"))
+        panels[0].set_ylabel(broken(f"Test {section.metric_title}"))
         return _fitted(figure)
 
     return draw
@@ -473,7 +396,7 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
     figure, axes = _panels(section, len(panels), title, legend, looks, height=2.5)
     for panel, (label, curves) in zip(axes, panels.items(), strict=True):
         _curves(panel, [(looks[shown[i]], curve) for i, curve in curves.items()])
-        panel.set_ylabel(_broken(label))
+        panel.set_ylabel(broken(label))
         dotted = any(curve.get("threshold") is not None for curve in curves.values())
         panel.set_xlabel(f"Epochs spent (diamonds: pruned{'; dotted: threshold' * dotted})")
     return _fitted(figure)
@@ -539,7 +462,7 @@ def _named(group: Mapping[str, Any], looks: Looks) -> str:
 
 def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     rows: list[tuple[str, Sequence[float]]] = [
-        (_broken(_named(g, looks)), shares)
+        (broken(_named(g, looks)), shares)
         for g, shares in zip(chart["groups"], chart["densities"], strict=True)
         if g["kind"] != "dense" and shares
     ]
@@ -565,27 +488,11 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
         for layer, share in enumerate(shares):
             if not share:
                 axes.plot(layer, row, "x", color="#a8360b", markersize=5)
-    axes.grid(visible=False)
     shown = range(0, layers, -(-layers // 20))
     axes.set_xticks(shown, [str(layer + 1) for layer in shown])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
     axes.set_xlabel("Layer, from input to output\n(cross: empty)")
-    left = 0.15 + max(_size(label, figure)[0] for label in axes.get_yticklabels())
-    width = left + wide + 1.0
-    figure.set_figwidth(width)
-    head = 0.12 + _headline_height(figure, section.name, DENSITY, section.stamp)
-    height = down + head + 0.6
-    figure.set_figheight(height)
-    _headline(figure, section.name, DENSITY, section.stamp)
-    axes.set_position((left / width, 0.6 / height, wide / width, down / height))
-    bar = min(down, 2.0)
-    figure.colorbar(
-        image,
-        cax=figure.add_axes(
-            ((left + wide + 0.12) / width, (0.6 + down - bar) / height, 0.12 / width, bar / height)
-        ),
-        format=FuncFormatter(lambda share, _: f"{100 * share:g} %"),
-    )
+    frame_heat_map(figure, image, section.name, DENSITY, section.stamp)
     return figure
 
 
@@ -595,7 +502,7 @@ DENSITY = "weights left in each layer"
 def ranking_figure(ranking: Ranking, looks: Looks) -> Figure:
     """Return the scores of methods with their intervals, and their performance profiles."""
     rows = len(ranking.ranked)
-    names = [_broken(row.title) for row in reversed(ranking.ranked)]
+    names = [broken(row.title) for row in reversed(ranking.ranked)]
     lines = max(name.count("\n") + 1 for name in names)
     down = max(1.8, 0.24 * rows * max(1, 0.6 * lines))
     figure = Figure(figsize=(9, down))
@@ -613,14 +520,14 @@ def ranking_figure(ranking: Ranking, looks: Looks) -> Figure:
     left.xaxis.set_major_locator(MaxNLocator(5))
     right.set_xlabel("Normalised score")
     right.set_ylabel("Share of runs above")
-    margin = 0.2 + max(_size(label, figure)[0] for label in left.get_yticklabels())
+    margin = 0.2 + max(size(label, figure)[0] for label in left.get_yticklabels())
     figure.set_figwidth(margin + 7.8)
     warning = "TOO FEW SEEDS" if ranking.too_few else ""
     stamp = "; ".join(filter(None, (warning, ranking.stamp)))
-    head = 0.1 + _headline_height(figure, ranking.title, "Across tasks", stamp)
+    head = 0.1 + headline_height(figure, ranking.title, "Across tasks", stamp)
     height = down + head + 0.5
     figure.set_figheight(height)
-    _headline(figure, ranking.title, "Across tasks", stamp)
+    headline(figure, ranking.title, "Across tasks", stamp)
     figure.subplots_adjust(
         left=margin / (margin + 7.8),
         right=1 - 0.2 / (margin + 7.8),

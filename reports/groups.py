@@ -22,6 +22,9 @@ from reports.results import (
 METRICS = ("test", "validation")
 """The main metric, on both parts of the data."""
 
+INCLUDES_STAMPED = "INCLUDES STAND-IN, SYNTHETIC OR UNOFFICIAL DATA"
+"""The stamp of what was made from several sections, some of which have a stamp."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -60,6 +63,11 @@ class Group:
     def pruner(self) -> str:
         """The method's name without its options."""
         return self.members[0].pruner
+
+    @property
+    def budget(self) -> str:
+        """What its networks may cost, as in "macs=0.25"; empty if a sparsity was requested."""
+        return self.members[0].budget
 
     @property
     def runs(self) -> int:
@@ -131,12 +139,14 @@ class Section:
 
     @property
     def stamp(self) -> str | None:
-        """A warning on tables and figures if the data are synthetic or stand in for published ones.
+        """A warning on tables and figures if the data are not what the task is named after.
+
+        They may be synthetic, stand in for published ones, or be in other files than those.
 
         Other real data, such as a user's own, have none.
         """
-        if self.source == "synthetic":
-            return f"SYNTHETIC DATA: {self.data_name}"
+        if self.source in ("synthetic", "unofficial"):
+            return f"{self.source.upper()} DATA: {self.data_name}"
         return f"STAND-IN DATA: {self.data_name}" if self.stands_in else None
 
     @property
@@ -197,6 +207,15 @@ def normalised(section: Section, group: Group) -> dict[int, float] | None:
         for run in group.members
         if run.status in WITH_RESULT
     }
+
+
+def pooled(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections of which results are taken together, in rankings and verdicts.
+
+    Unofficial data of a task are left out where there are official data of it.
+    """
+    official = {section.task for section in sections if section.source == "official"}
+    return [s for s in sections if s.source != "unofficial" or s.task not in official]
 
 
 KINDS = ("dense", "structured", "unstructured", "control")

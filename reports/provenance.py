@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.record import Record
 from harness.results.summary import summarise_events
-from reports.quantities import ENERGY, IN_RECORD, OWN_COSTS, QUANTITIES, quantities_of
+from reports.quantities import BUDGET, ENERGY, IN_RECORD, OWN_COSTS, QUANTITIES, quantities_of
 
 TAIL = 12
 """How many lines at the end of a log are shown."""
@@ -34,7 +34,7 @@ def _shortened(path: str) -> str:
     return package.group() if package else path.rpartition("/")[2]
 
 
-NUMBERS: Sequence[str] = (*IN_RECORD, *OWN_COSTS)
+NUMBERS: Sequence[str] = (*BUDGET, *IN_RECORD, *OWN_COSTS)
 """Quantities that are shown of each run, after its metric on the test and validation data."""
 
 

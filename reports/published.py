@@ -1,13 +1,15 @@
-"""The published tables of the paper next to our numbers.
+"""Published tables next to our numbers.
 
-The paper is Rachwan et al., ICML 2022 (arXiv:2206.10451), on EarlyCroP.
+They are those of the paper on EarlyCroP (Rachwan et al., ICML 2022, arXiv:2206.10451), one of SNIP
+(Lee et al., ICLR 2019, arXiv:1810.02340), and a leaderboard of PruningBench (Li et al. 2024,
+arXiv:2406.12315).
 """
 
 from __future__ import annotations
 
 import csv
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -39,6 +41,9 @@ def references(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> 
         candidates = [s for s in sections if s.tested and s.task in description["tasks"]]
         if "rows" in description:
             found = [_by_row(description, candidates)]
+        elif "methods" in description:
+            candidates = [home for home in candidates if _has_settings(description, home)]
+            found = [(home, _by_budget(description, rows, home)) for home in candidates]
         else:
             found = [(home, _by_title(description, rows, home)) for home in candidates]
         made += [
@@ -50,8 +55,8 @@ def references(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> 
 
 
 def concern_the_paper(sections: Sequence[Section], folder: Traversable = PUBLISHED) -> bool:
-    """Return whether any method of the paper was run, or any task of its tables."""
-    tables = _tables(folder)
+    """Return whether any method of the paper on EarlyCroP was run, or any task of its tables."""
+    tables = [table for table in _tables(folder) if table["paper"] == "EarlyCroP"]
     titles = {row[table["name"]].casefold() for table in tables for row in _rows(table, folder)} | {
         row["method"].casefold() for table in tables for row in table.get("rows", ())
     }
@@ -100,21 +105,62 @@ def _by_title(
 def _by_row(
     description: Mapping[str, Any], sections: Sequence[Section]
 ) -> tuple[Section | None, list[Group | None]]:
-    """Return the group of the same method and settings for each published row, in any section."""
+    """Return the group of the same method and settings for each published row, in any section.
+
+    Every setting that some row of the table names is the row's own value, or the default if the
+    row does not name it.
+    """
+    rows = description["rows"]
+    named = {setting.partition("=")[0] for row in rows for setting in row["settings"]}
     found: list[Group | None] = []
     home: Section | None = None
-    for row in description["rows"]:
-        matching = [s for s in sections if set(row["settings"]) <= set(s.setting.split(", "))]
+    for row in rows:
+        sparsity = row.get("sparsity", description["sparsity"])
         titles = [
             (section, group)
-            for section in matching
+            for section in sections
+            if _settings_of(section, named) == set(row["settings"])
             for group in section.groups
             if group.title == row["method"]
-            and (group.kind == "dense" or abs(group.sparsity - description["sparsity"]) < 0.005)
+            and (group.kind == "dense" or abs(group.sparsity - sparsity) < 0.005)
         ]
         found.append(titles[0][1] if titles else None)
         home = home or (titles[0][0] if titles else None)
     return home, found
+
+
+def _has_settings(description: Mapping[str, Any], section: Section) -> bool:
+    """Return whether runs have the settings of a table, and leave those at their defaults."""
+    parts = section.setting.split(", ")
+    changed = {part.partition("=")[0] for part in parts}
+    return set(description["settings"]) <= set(parts) and changed.isdisjoint(
+        description["defaults"]
+    )
+
+
+def _by_budget(
+    description: Mapping[str, Any], rows: Sequence[Mapping[str, str]], section: Section
+) -> list[Group | None]:
+    """Return our group of the same method and budget, without further options, for each row.
+
+    The dense network alone is no reason to show the table.
+    """
+    groups = {
+        (group.pruner, group.budget): group
+        for group in section.groups
+        if group.members[0].variant in ("", f"budget={group.budget}")
+    }
+    methods = description["methods"]
+    found = [groups.get((methods.get(row[description["name"]]), row["budget"])) for row in rows]
+    if all(group is None or group.kind == "dense" for group in found):
+        return [None] * len(rows)
+    return found
+
+
+def _settings_of(section: Section, names: Set[str]) -> set[str]:
+    """Return those of some settings that have another value than the default."""
+    changed = filter(None, section.setting.split(", "))
+    return {setting for setting in changed if setting.partition("=")[0] in names}
 
 
 def _reference(
@@ -130,10 +176,12 @@ def _reference(
         cells = [Cell(title, order=title)]
         for column in columns:
             cells += _three(row[column["published"]], group, column)
-        blocks.setdefault(row.get("group", "").capitalize(), []).append(cells)
+        block = row.get("budget") or row.get("group", "").capitalize()
+        blocks.setdefault(block, []).append(cells)
     parts = (", published", ", ours", ", difference")
     header = [f"{column['title']}{part}" for column in columns for part in parts]
-    comparable = section.profile == "paper" and section.source == "official"
+    remark = description.get("remark")
+    comparable = not remark and section.profile == "paper" and section.source == "official"
     return Reference(
         Table(
             slug=f"published-{description['slug']}-{section.slug}",
@@ -145,7 +193,7 @@ def _reference(
         ),
         source=description["source"],
         comparable=comparable,
-        remark=_remark(comparable),
+        remark=remark or _remark(comparable),
     )
 
 
@@ -162,7 +210,10 @@ def _three(published: str, group: Group | None, column: Mapping[str, Any]) -> li
     """Return the published number, ours, and the difference."""
     theirs = float(published) if published else None
     first = Cell(NONE, "not published") if theirs is None else Cell(published, order=theirs)
-    interval = group.intervals.get(column["ours"]) if group else None
+    interval = None
+    if group is not None:
+        known = group.ratios if column.get("relative") else group.intervals
+        interval = known.get(column["ours"])
     if group is None or interval is None:
         why = group.reasons.get(column["ours"], "not measured") if group else "not run"
         return [first, Cell(NONE, why), Cell(NONE, why)]

@@ -45,6 +45,8 @@ _SHOWN: Mapping[str, tuple[str, float]] = {
 
 def _of_record(quantity: records.Quantity) -> Quantity:
     unit, scale = _SHOWN.get(quantity.unit, (quantity.unit, 1.0))
+    if quantity.unit == "operations" and quantity.of == "run":
+        unit, scale = "G", 1e-9
     return Quantity(quantity.label, unit, scale, quantity.counted)
 
 
@@ -74,10 +76,16 @@ SPARSITY: Mapping[str, Quantity] = {
     "compression": Quantity("Compression: weights before / after", "x", theoretical=True),
 }
 
+BUDGET: Mapping[str, Quantity] = {
+    "budget_asked": Quantity("Budget, of dense", "%", 100, theoretical=True),
+    "budget_reached": Quantity("Cost reached, of dense", "%", 100, theoretical=True),
+}
+"""The budget of runs that have one, and what it limits in the final network."""
+
 ENERGY = tuple(name for name, cost in records.COSTS.items() if cost.unit in ("kWh", "g"))
 """Not ranked if they are only estimated."""
 
-QUANTITIES: Mapping[str, Quantity] = {**COSTS, **SPARSITY}
+QUANTITIES: Mapping[str, Quantity] = {**COSTS, **SPARSITY, **BUDGET}
 
 READINGS = (
     "kernel_change",
@@ -95,10 +103,13 @@ def quantities_of(record: Record) -> dict[str, Number | None]:
     """
     cost = cast(Mapping[str, Number | None], record["cost"])
     sparsity = cast(Mapping[str, Number | None], record["sparsity"])
+    budget = record["sparsity"].get("budget")
     found = {
         **{name: cost.get(name) for name in OWN_COSTS},
         **{name: sparsity.get(key) for name, key in IN_RECORD.items()},
         "compression": _compression(record["sparsity"].get("weights")),
+        "budget_asked": None if budget is None else budget["asked"],
+        "budget_reached": None if budget is None else budget["reached"],
         **dict.fromkeys(PAPER_ONLY),
         **_changes(record),
     }

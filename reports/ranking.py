@@ -28,7 +28,7 @@ from harness.results.intervals import (
     positive,
     stratified,
 )
-from reports.groups import Group, Section, normalised
+from reports.groups import INCLUDES_STAMPED, Group, Section, normalised
 from reports.quantities import COSTS
 from reports.verdicts import SIGNIFICANCE
 
@@ -301,7 +301,7 @@ def _ranking(
     return Ranking(
         slug=slug,
         title=title,
-        stamp="INCLUDES STAND-IN OR SYNTHETIC DATA" if stamped else None,
+        stamp=INCLUDES_STAMPED if stamped else None,
         cells=[f"{homes[home].name} at {100 * sparsity:g} %" for home, sparsity in cells],
         ranked=ranked,
         left_out=sorted(titles[method] for method in table if method not in methods),

@@ -11,6 +11,7 @@ from reports import exports
 from reports.charts import chart_data, methods
 from reports.claims import claims_table, judge
 from reports.figures import draw_all
+from reports.groups import pooled
 from reports.groups import sections as sections_of
 from reports.moments import moments
 from reports.page import render
@@ -39,11 +40,12 @@ def write(results_folder: Path, out: Path, measured_on: str = "") -> Path:
     tables = {section.slug: result_table(section) for section in sections}
     front = matrix(sections)
     published = references(sections)
-    ranked = rankings(sections)
-    unranked = outside(sections)
+    together = pooled(sections)
+    ranked = rankings(together)
+    unranked = outside(together)
     order = [ranking_table(ranking) for ranking in ranked]
     order = [replace(table, notes=[*table.notes, *unranked]) for table in order]
-    verdicts = judge(sections) if concern_the_paper(sections) else []
+    verdicts = judge(together) if concern_the_paper(together) else []
     _make(out, out / "tables", out / "figures")
     checked = [claims_table(verdicts)] if verdicts else []
     of_paper = [reference.table for reference in published]

@@ -26,6 +26,7 @@ from harness.settings import as_text
 from harness.storage.store import Store
 from reports.provenance import details, without_paths
 from reports.quantities import (
+    BUDGET,
     ENERGY,
     PAPER_ONLY,
     READINGS,
@@ -52,6 +53,7 @@ class Run:
         overrides: settings that differ from their defaults, without observations.
         settings: the names of all settings.
         sparsity: the fraction of weights to remove.
+        budget: what the network may cost, as in "macs=0.25", in place of a sparsity; "" without.
         stands_in: whether real data stand in for published ones.
         metrics: on the test data, "test" being the main one, and "validation".
         quantities: as of `reports.quantities.quantities_of`; None if they cannot be compared.
@@ -79,6 +81,7 @@ class Run:
     overrides: Mapping[str, Any]
     settings: frozenset[str]
     sparsity: float
+    budget: str
     seed: int
     source: str | None
     data_name: str | None
@@ -236,6 +239,7 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         overrides=_overrides(record),
         settings=frozenset(record["settings"]),
         sparsity=float(spec["sparsity"]),
+        budget=spec.get("budget", ""),
         seed=spec["seed"],
         source=data["source"],
         data_name=data["name"],
@@ -454,7 +458,14 @@ def _reason(runs: Sequence[Run], usable: Sequence[Run], key: str) -> str:
     for run in usable:
         if key in run.reasons:
             return run.reasons[key]
-    return "no nodes are removed" if key == "node_sparsity" else "not measured"
+    return _NOT_APPLICABLE.get(key, "not measured")
+
+
+_NOT_APPLICABLE: Mapping[str, str] = {
+    "node_sparsity": "no nodes are removed",
+    **dict.fromkeys(BUDGET, "no budget requested"),
+}
+"""Why quantities are missing that have no reason in a record."""
 
 
 def energy_is_estimated(runs: Iterable[Run], key: str) -> bool:

@@ -10,7 +10,7 @@ from harness import record
 from harness.results.intervals import Interval
 from harness.text import first_of
 from reports.groups import Group, Section
-from reports.quantities import COSTS, IN_RECORD, OWN_COSTS, QUANTITIES
+from reports.quantities import BUDGET, COSTS, IN_RECORD, OWN_COSTS, QUANTITIES
 from reports.ranking import Ranking, best_of
 
 NONE = "\N{EN DASH}"
@@ -120,12 +120,10 @@ def between(interval: Interval, write: Callable[[float], str] = number, scale: f
 
 def result_table(section: Section) -> Table:
     """Return the table of all methods of a section: metric, sparsities and costs."""
-    keys = [key for key in (*IN_RECORD, *OWN_COSTS) if _has_column(section, key)]
+    keys = [key for key in (*BUDGET, *IN_RECORD, *OWN_COSTS) if _has_column(section, key)]
     blocks = [
-        _ranked(
-            Block(_block_title(kind, sparsity), _rows(section, groups, keys)), section, groups, keys
-        )
-        for (kind, sparsity), groups in _blocks(section).items()
+        _ranked(Block(_block_title(*asked), _rows(section, groups, keys)), section, groups, keys)
+        for asked, groups in _blocks(section).items()
     ]
     columns = ["Method", "Seeds", f"Test {section.metric_title}", "To dense"]
     return Table(
@@ -143,8 +141,11 @@ def result_table(section: Section) -> Table:
 
 def _has_column(section: Section, key: str) -> bool:
     """Return whether a quantity is shown: one that not every run has, only if some run has it."""
-    is_optional = key in record.COSTS and not record.COSTS[key].always
-    return not is_optional or any(key in group.intervals for group in section.groups)
+    is_optional = key in BUDGET or (key in record.COSTS and not record.COSTS[key].always)
+    return not is_optional or any(
+        key in group.intervals or group.reasons.get(key, "").startswith(record.SLOWER_THAN_DENSE)
+        for group in section.groups
+    )
 
 
 def _endings(sections: Sequence[Section]) -> list[str]:
@@ -187,13 +188,18 @@ def _table_notes(section: Section) -> list[str]:
     elif run:
         notes.append(f"Time, memory and energy of the runs were measured on {run}.")
     if network and run != network:
-        notes.append(f"The final networks were measured again, on {network}.")
+        notes.append(f"The final networks were measured on {network}.")
     if others := [name for name in section.machines if name not in section.machine]:
         notes.append(
             f"Measurements of other machines are not pooled with them: {'; '.join(others)}."
         )
     if any(group.estimated & group.intervals.keys() for group in section.groups):
         notes.append("Energy and emissions marked ~ are estimates and are not ranked.")
+    if any(budget_gap(group) >= LARGE_GAP for group in section.groups):
+        notes.append(
+            f"Marked {GAP}: the network costs at least {percent(LARGE_GAP)} less than its budget "
+            "permits."
+        )
     if any(group.disturbed & group.intervals.keys() for group in section.groups):
         notes.append(
             "Costs marked * were disturbed by other programs on the machine; they are not ranked "
@@ -255,17 +261,19 @@ def _range(interval: Interval, digits: int) -> str:
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}".replace("-", MINUS)
 
 
-def _block_title(kind: str, sparsity: float) -> str:
+def _block_title(kind: str, sparsity: float, budget: str) -> str:
     if kind == "dense":
         return "Dense"
+    if budget:
+        return f"{kind.capitalize()}, {budget}"
     removed = f"{percent(sparsity)} removed" if sparsity else UNASKED
     return f"{kind.capitalize()}, {removed}"
 
 
-def _blocks(section: Section) -> dict[tuple[str, float], list[Group]]:
-    together: dict[tuple[str, float], list[Group]] = {}
+def _blocks(section: Section) -> dict[tuple[str, float, str], list[Group]]:
+    together: dict[tuple[str, float, str], list[Group]] = {}
     for group in section.groups:
-        together.setdefault((group.kind, group.sparsity), []).append(group)
+        together.setdefault((group.kind, group.sparsity, group.budget), []).append(group)
     return together
 
 
@@ -324,24 +332,45 @@ def _costs(group: Group, keys: Sequence[str]) -> list[Cell]:
     for key in keys:
         interval = group.intervals.get(key)
         if interval is None:
-            cells.append(Cell(NONE, note=group.reasons.get(key, "not measured")))
+            why = group.reasons.get(key, "not measured")
+            slower = record.SLOWER_THAN_DENSE
+            cells.append(Cell(NONE, why, detail=slower if why.startswith(slower) else ""))
             continue
         scale = QUANTITIES[key].scale
         value = scale * interval.mean
-        estimated = key in group.estimated
-        note = between(interval, scale=scale)
+        text, note = number(value), between(interval, scale=scale)
+        if key == "budget_asked":
+            text = f"{text} ({group.budget.partition('=')[0]})"
+        if key == "budget_reached" and (gap := budget_gap(group)) >= LARGE_GAP:
+            text, note = f"{text}{GAP}", f"{percent(round(gap, 3))} less than permitted; {note}"
         if key in group.disturbed:
+            text += "*"
             note = f"disturbed by other programs on the machine, not ranked; {note}"
+        if key in group.estimated:
+            text, note = f"~{text}", f"estimated, not ranked; {note}"
         cells.append(
             Cell(
-                f"{'~' if estimated else ''}{number(value)}{'*' if key in group.disturbed else ''}",
-                f"estimated, not ranked; {note}" if estimated else note,
+                text,
+                note,
                 order=value,
                 low=None if interval.low is None else scale * interval.low,
                 high=None if interval.high is None else scale * interval.high,
             )
         )
     return cells
+
+
+GAP = "\N{DOWNWARDS ARROW}"
+"""Marks a network that costs much less than its budget permits."""
+
+LARGE_GAP = 0.05
+"""From which share of a budget on its unused part is marked."""
+
+
+def budget_gap(group: Group) -> float:
+    """Return the share of a group's budget that its networks leave unused, 0 without a budget."""
+    asked, reached = (group.intervals.get(key) for key in BUDGET)
+    return 1 - reached.mean / asked.mean if asked and reached else 0.0
 
 
 def _ranked(block: Block, section: Section, groups: Sequence[Group], keys: Sequence[str]) -> Block:

@@ -57,6 +57,7 @@ CONTRACTS = {
     f"harness.{name}"
     for name in (
         *("data.cache", "data.decoded", "data.description", "data.download", "data.loading"),
+        "data.official",
         *("costs.operations", "errors", "functional", "prunable", "registry", "run", "scoring"),
         *("seeds", "settings", "task", "trigger", "units"),
     )

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "coldstart": "commands:coldstart",
     "overhead": "training:overhead",
     "masked": "training:masked",
+    "prunings": "training:prunings",
     "scoring": "training:scoring",
     "psmm": "psmm:measure",
     "sparse": "sparse:measure",
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "slots": "matrix:slots",
     "perrun": "matrix:perrun",
     "shared": "shared:measure",
+    "measure": "measuring:measure",
     "report": "commands:report",
     "nyu_reading": "nyu_reading:measure",
 }

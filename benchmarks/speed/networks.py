@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from torch import nn
 
 from benchmarks.measurement import CPU, Comparison, in_new_process
 from harness.costs.memory import PeakMemory
+from harness.costs.meter import CostMeter
 from harness.engine.final_costs import measure as measure_network
 from harness.network import build_task, save_network
 from harness.pruning.event import PruningEvents
+from harness.pruning.scoring_cost import ScoringCost
 from harness.registry import Registry
 from harness.spec import plan
 from harness.training.trainer import Trainer
@@ -103,8 +104,14 @@ def _costs(sparsity: float) -> dict[str, Any]:
     if sparsity > 0:
         channels = Channels(trainer.model, task.forward)
         trainer.units["channels"] = channels
-        batches = task.scoring_batches(0)
-        events = PruningEvents(trainer, batches, wanted.conditions, contextlib.nullcontext)
+        meter = CostMeter(CPU, measure_energy=False)
+        events = PruningEvents(
+            trainer,
+            task.scoring_batches(0),
+            wanted.conditions,
+            meter.instrument,
+            ScoringCost(meter, task),
+        )
         events.prune(channels, crop, [sparsity], whole_network, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         save_network(Path(folder), trainer.model, trainer.units)

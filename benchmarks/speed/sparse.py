@@ -3,21 +3,22 @@
 The layers that `harness.sparse_kernels` chooses for the batch are sparse. LeNet-300-100 and PSMM
 have 98 % of each layer's weights removed at random, which costs what any other choice of the same
 number costs. ResNet18 has the 99 % removed that CroP removes before training, few of them from its
-first layers. A training step is a forward and a backward pass and a step of Adam; its dense side
-is a network that was never pruned.
+first layers. A training step is that of a run with ``kernels=sparse``, masks applied. Its dense
+side is the step of a network that was never pruned.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.measurement import (
+    CPU,
     Comparison,
     embedded,
     embedded_task,
@@ -25,8 +26,17 @@ from benchmarks.measurement import (
     in_new_process,
     least_processor_time,
 )
+from harness.costs.meter import CostMeter
+from harness.engine.kernel_choice import kernels_of, measured_kernels
 from harness.pruning.event import PruningEvents
-from harness.sparse_kernels import SparseExecution, SparseSteps, choose_kernels
+from harness.pruning.scoring_cost import ScoringCost
+from harness.settings import Recipe
+from harness.sparse_kernels import SparseExecution, choose_kernels
+from harness.task import Task
+from harness.training.kernels import Execution
+from harness.training.optimization import build_optimiser
+from harness.training.precision import FLOAT32
+from harness.training.trainer import update
 from pruners.criteria import crop
 from pruners.distributions import per_layer, whole_network
 from pruners.weights import Weights
@@ -70,43 +80,51 @@ def lenet() -> Lines:
 
 def lenet_step() -> Lines:
     """A training step of LeNet-300-100; 0.6 of the dense time is asked for."""
-    optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "Adam": torch.optim.Adam,
-        "SGD": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-    }
-    return [_lenet_step(name, build, b) for name, build in optimizers.items() for b in BATCHES]
+    optimisers: tuple[Literal["adam", "sgd"], ...] = ("adam", "sgd")
+    return [_lenet_step(name, batch) for name in optimisers for batch in BATCHES]
 
 
-def _lenet_step(
-    name: str, build_optimizer: Callable[..., torch.optim.Optimizer], batch: int
-) -> Comparison:
-    dense, sparse = _lenet(), _lenet()
-    masks = _pruned(sparse, 0.98).masks()
-    images, labels = torch.randn(batch, 784), torch.randint(10, (batch,))
-    dense_optimizer, sparse_optimizer = (
-        build_optimizer(model.parameters()) for model in (dense, sparse)
+class _Digits:
+    """What a step needs of a task: images are classified."""
+
+    device = CPU
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(model(images), labels)
+
+
+def _lenet_step(optimiser: Literal["adam", "sgd"], size: int) -> Comparison:
+    task = cast(Task, _Digits())
+    recipe = Recipe(
+        epochs=1,
+        batch_size=size,
+        optimiser=optimiser,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        clip=0.0,
     )
-    steps = SparseSteps(sparse, masks)
-
-    def backward(model: nn.Module) -> None:
-        F.cross_entropy(model(images), labels).backward()
+    batch = torch.randn(size, 784), torch.randint(10, (size,))
+    dense, sparse = _lenet(), _lenet()
+    units = _pruned(sparse, 0.98)
+    kernels = kernels_of(
+        measured_kernels(task, sparse, units.masks(), batch, recipe, FLOAT32, seconds=0.5)
+    )
+    execution = Execution(kernels, sparse, units.masks())
+    dense_optimizer, sparse_optimizer = (
+        build_optimiser(model.parameters(), recipe) for model in (dense, sparse)
+    )
 
     def dense_step() -> None:
-        dense_optimizer.zero_grad()
-        backward(dense)
-        dense_optimizer.step()
+        update(task, dense, dense_optimizer, (), batch, recipe.clip)
 
     def sparse_step() -> None:
-        sparse_optimizer.zero_grad()
-        backward(sparse)
-        steps.step(sparse_optimizer)
+        update(task, sparse, sparse_optimizer, (units,), batch, recipe.clip, execution=execution)
 
-    choice = choose_kernels(sparse, masks, lambda: backward(sparse), training=True)
-    execution = SparseExecution(sparse, masks, choice.layers, choice.contiguous)
-    ours, theirs = _times(sparse_step, dense_step, execution)
-    limit = 0.6 if batch == GOAL_BATCH and name == "Adam" else None
-    kernels = f"{len(choice.layers)}/{len(choice.kernels)} sparse"
-    title = f"LeNet-300-100 step, {name}, batch {batch} ({kernels})"
+    ours, theirs = _times(sparse_step, dense_step, contextlib.nullcontext())
+    limit = 0.6 if size == GOAL_BATCH and optimiser == "adam" else None
+    how = f"{len(kernels.layers)}/3 sparse, {'sparse' if kernels.steps else 'dense'} optimizer step"
+    title = f"LeNet-300-100 step, {optimiser}, batch {size} ({how})"
     return Comparison(title, 1e3 * ours, 1e3 * theirs, "ms", limit)
 
 
@@ -119,7 +137,14 @@ def resnet18() -> Lines:
         weights = Weights(trainer.model, task.forward)
         trainer.units["weights"] = weights
         conditions = embedded("digits").conditions
-        events = PruningEvents(trainer, task.scoring_batches(0), conditions, contextlib.nullcontext)
+        meter = CostMeter(task.device, measure_energy=False)
+        events = PruningEvents(
+            trainer,
+            task.scoring_batches(0),
+            conditions,
+            meter.instrument,
+            ScoringCost(meter, task),
+        )
         events.prune(weights, crop, [0.99], scope, seed=0)
         model = trainer.model.eval()
         for batch in BATCHES:
@@ -181,7 +206,9 @@ def _inference(
 
 
 def _times(
-    sparse: Callable[[], None], dense: Callable[[], None], execution: SparseExecution
+    sparse: Callable[[], None],
+    dense: Callable[[], None],
+    execution: contextlib.AbstractContextManager[object],
 ) -> tuple[float, float]:
     """Return the least processor time of both, in seconds for one call."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from harness.storage.checkpoint import Checkpoints
 from harness.storage.journal import Journal
 from harness.task import Split, Task
 from harness.training.trainer import Trainer
-from pruners.criteria import crop, snip
+from pruners.criteria import crop, magnitude, snip
 from pruners.distributions import whole_network
 from pruners.weights import Weights
 
@@ -113,6 +114,28 @@ def masked() -> list[Comparison]:
         ours, theirs = alternate(trainer.step, dense.step, MASKED_ROUNDS)
         lines.append(Comparison(f"masked step, {name}", 1e3 * ours, 1e3 * theirs, "ms", 1.10))
     return lines
+
+
+STEPS_BETWEEN_PRUNINGS = 10
+PRUNING_ROUNDS = 20
+
+
+def prunings() -> list[Comparison]:
+    """Train a masked network with a pruning every 10 steps, as GMP does, and without, in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = _run(embedded_task("digits"), Path(folder))
+        run.prune(Weights, magnitude, 0.5)
+        targets = itertools.count(51)
+
+        def train() -> None:
+            run.train(steps=STEPS_BETWEEN_PRUNINGS)
+
+        def train_and_prune() -> None:
+            train()
+            run.prune(Weights, magnitude, next(targets) / 100, measured=False)
+
+        ours, theirs = alternate(train_and_prune, train, PRUNING_ROUNDS)
+    return [Comparison("a pruning every 10 steps / none", 1e3 * ours, 1e3 * theirs, "ms", 1.03)]
 
 
 SCORING_ROUNDS = 7

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.commands import options
 from harness.data.download import download, extract
+from harness.data.official import forms
 from harness.errors import RequestError, nearest
 from harness.output import Progress
 from harness.registry import Entry, Registry
@@ -51,6 +52,8 @@ def execute(arguments: argparse.Namespace) -> int:
         _fetch(chosen[0], folder)
         return 0
     problems = _list(chosen, folder, changes, explain=action == "list")
+    if action == "check":
+        _show_files(chosen[0], folder)
     if problems and action == "check":
         raise RequestError("; ".join(problems))
     return 0
@@ -80,6 +83,22 @@ def _list(
                 rows.append((task.name, profile, data.source, data.sha256[:8], data.name))
     print(columns(rows))
     return list(dict.fromkeys(problems))
+
+
+def _show_files(task: Entry, data_folder: Path) -> None:
+    """Print which official files of a task are there, and in which form."""
+    found = list(forms(data_folder / task.name, _checksums(task)))
+    if found:
+        print(f"files in {data_folder / task.name}:")
+        print(columns([("file", "form"), *found]))
+
+
+def _checksums(task: Entry) -> Mapping[str, str]:
+    """Return the checksums of the files that a task reads, by their paths in its folder."""
+    downloads = task.arguments.get("downloads") or {}
+    unpacked = task.arguments.get("unpacked") or {}
+    read = {name: checksum for name, (_, checksum, *wanted) in downloads.items() if not wanted}
+    return {**read, **unpacked}
 
 
 def _settings(task: Entry, profile: str, changes: Mapping[str, str]) -> Mapping[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 from harness.commands import options
 from harness.conditions import Conditions
 from harness.errors import RequestError, nearest
-from harness.matrix.estimates import Estimates, duration
+from harness.matrix.estimates import Estimates
 from harness.matrix.suite import own_suites, read_suite, requests
 from harness.registry import Entry, Kind, Registry
 from harness.settings import Setting, as_text
 from harness.storage.store import Store
-from harness.text import columns, first_of, several
+from harness.text import columns, duration, first_of, several
 
 KINDS: dict[str, Kind] = {"tasks": "task", "pruners": "pruner"}
 SUITES = "suites"

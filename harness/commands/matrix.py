@@ -16,7 +16,14 @@ from harness.matrix.dispatch import Tally
 from harness.matrix.executor import Resources
 from harness.matrix.plan import Matrix
 from harness.matrix.request import MatrixRequest, as_object
-from harness.matrix.state import counted, left_out_lines, outcome_lines, preview, reasons
+from harness.matrix.state import (
+    counted,
+    left_out_lines,
+    outcome_lines,
+    preview,
+    reasons,
+    unmeasured_lines,
+)
 from harness.matrix.suite import Suite, parse_seeds, select_runs
 from harness.text import several
 
@@ -85,6 +92,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="one run at a time, so that nothing disturbs its timings",
     )
     where.add_argument(
+        "--measure",
+        metavar="WHEN",
+        help="when the networks are measured: end (after all training, alone on the machine), "
+        "during (each after its run, beside other runs) or never (measure --missing does it "
+        "later); default: that of the suite, or end; during on clusters and in the profile smoke",
+    )
+    where.add_argument(
         "--hours", type=options.positive, metavar="H", help="stop a run that takes longer"
     )
     where.add_argument(
@@ -110,6 +124,7 @@ def execute(arguments: argparse.Namespace) -> int:
         again=arguments.again,
         checkpoint_every=arguments.checkpoint_every,
         cache=arguments.cache,
+        measure=arguments.measure,
     )
     matrix = request.plan()
     if arguments.dry_run:
@@ -118,10 +133,10 @@ def execute(arguments: argparse.Namespace) -> int:
     print(_summary(matrix, tally))
     if arguments.json:
         print(json.dumps(as_object(matrix, tally)))
-    if tally.waiting:
+    if tally.waiting or tally.measuring_interrupted:
         raise Interrupted
     ended_badly = any(each.status in ("failed", "damaged") for each in tally.outcomes.values())
-    return 1 if ended_badly or matrix.failed else 0
+    return 1 if ended_badly or matrix.failed or tally.not_measured else 0
 
 
 def _preview(arguments: argparse.Namespace, matrix: Matrix, request: MatrixRequest) -> int:
@@ -149,6 +164,7 @@ def _summary(matrix: Matrix, tally: Tally) -> str:
         lines.append(f"  {tally.done_before} {was} already done")
     lines += outcome_lines(tally, "failed", "damaged", "skipped", "diverged", "collapsed")
     lines += left_out_lines(matrix.left_out)
+    lines += unmeasured_lines(tally)
     return "\n".join(lines)
 
 

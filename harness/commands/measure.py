@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from harness.commands import options
-from harness.errors import RequestError, RunFailed, warn
+from harness.errors import RequestError, warn
 from harness.registry import Registry
-from harness.results.summary import disturbance
+from harness.results.summary import measured_line
 from harness.signals import Stop
 from harness.storage.store import Store
-from harness.text import number
 
 EXAMPLES = """\
 examples:
   python -m harness measure
   python -m harness measure digits-crop_s --batch-sizes 1,64 --device cuda
+  python -m harness measure --missing
 
 Records are not changed. A measurement is stored beside the record of its run, one for each kind of
 machine: the newest that no other work disturbed, or else the newest.
@@ -37,16 +36,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a run's folder, the beginning of its name, or its hash (default: every run)",
     )
     parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="only networks that a matrix has left unmeasured (matrix --measure)",
+    )
+    parser.add_argument(
         "--batch-sizes",
         type=_batch_sizes,
-        default=(1, 8, 64),
         metavar="N,M",
         help="batch sizes to time, besides that of the recipe (default: 1,8,64)",
     )
     parser.add_argument(
         "--wait",
         type=options.seconds,
-        default=60.0,
         metavar="SECONDS",
         help="how long to wait for an idle device (default: 60)",
     )
@@ -66,45 +68,34 @@ def execute(arguments: argparse.Namespace) -> int:
         raise RequestError(store.why_empty("no run that is done"))
     registry, stop = Registry(arguments.plugin), Stop()
     measured: list[dict[str, Any]] = []
+    code = 0
     with stop.listening():
         # Importing torch takes seconds, so the request is checked first.
         from harness.device import find_device
-        from harness.engine.measurement import measure_run
+        from harness.engine.measurement import BATCH_SIZES, PATIENCE, measure_runs
 
         device = find_device(arguments.device)
-        for folder in folders:
-            try:
-                measurement = measure_run(
-                    folder,
-                    Store(folder.parent).find(folder.name),
-                    registry,
-                    device,
-                    arguments.batch_sizes,
-                    arguments.data,
-                    arguments.wait,
-                    lambda line: print(line, file=sys.stderr, flush=True),
-                    stop,
-                )
-            except (RequestError, RunFailed) as error:
-                warn(f"{folder.name}: not measured: {error}")
-                continue
-            measured.append({"run_id": folder.name, **measurement})
-            print(
-                f"{folder.name}: {_costs(measurement['cost'], device.type == 'cuda')}", flush=True
-            )
+        for folder, measurement, why_not in measure_runs(
+            folders,
+            registry,
+            device,
+            arguments.data,
+            lambda line: print(line, file=sys.stderr, flush=True),
+            stop,
+            batch_sizes=arguments.batch_sizes or BATCH_SIZES,
+            patience=PATIENCE if arguments.wait is None else arguments.wait,
+            missing=arguments.missing,
+        ):
+            if measurement is not None:
+                measured.append({"run_id": folder.name, **measurement})
+                line = measured_line(measurement["cost"], device.type == "cuda")
+                print(f"{folder.name}: {line}", flush=True)
+            elif why_not:
+                warn(f"{folder.name}: not measured: {why_not}")
+                code = 1
     if arguments.json:
         print(json.dumps(measured))
-    return 0 if len(measured) == len(folders) else 1
-
-
-def _costs(cost: Mapping[str, Any], on_gpu: bool) -> str:
-    """Return the times in a line, and what disturbed them."""
-    line = f"step {number(cost['step_ms'])} ms, inference {number(cost['inference_ms'])} ms"
-    if of_one := cost.get("by_batch_size", {}).get("1", {}).get("inference_ms"):
-        line += f", single-sample inference {number(of_one)} ms"
-    if cost.get("disturbed"):
-        line += f" (disturbed: {disturbance(cost, on_gpu)})"
-    return line
+    return code
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:

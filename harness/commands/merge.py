@@ -18,6 +18,7 @@ from harness.signals import Stop
 from harness.storage import files
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.files import exclusive_lock
+from harness.storage.measurements import copy_measurements
 from harness.storage.store import DETAILS, FAILURE, RECORD, Store, outcome
 from harness.text import number
 
@@ -107,6 +108,7 @@ def _merge(theirs: _Theirs, target: Store) -> str:
         _copy(theirs, target)
         return _COPIED
     if outcome(theirs.record) == outcome(ours):
+        copy_measurements(theirs.store.folder / theirs.folder, target.folder / theirs.run_id)
         return _KNOWN
     first, second = (
         f"{each['status']} {number(each['quality']['test'])}" for each in (ours, theirs.record)
@@ -158,6 +160,7 @@ def _copy(theirs: _Theirs, target: Store) -> None:
             for file in source.iterdir():
                 if file.is_file() and file.name not in (RECORD, FAILURE, DETAILS, "lock", "owner"):
                     shutil.copy2(file, own)
+            copy_measurements(source, own)
             record = (source / RECORD).read_bytes()
         except OSError as error:
             raise RunFailed(f"{error.filename or own}: {error.strerror}") from error

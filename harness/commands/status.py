@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from harness.commands import options
@@ -15,19 +14,24 @@ from harness.matrix.state import (
     counted,
     counts,
     find_states,
+    how_far,
     left_out_lines,
     outcome_lines,
     reasons,
-    states,
+    states_in,
+    unmeasured_lines,
 )
+from harness.storage.progress import read_progress
 from harness.storage.store import Store
 
 JSON_HELP = """\
 --json prints one object. "matrices" is an array; each has "name", "command", "counts" by status,
-"runs" and "left_out" (reasons by run). "other_runs" belong to no matrix. "again" are runs that
---again has not completed yet; "damaged" lists matrix files that cannot be read. A run has a
-"status" (done, collapsed, diverged, failed, skipped, damaged, running, interrupted or waiting) and
-a "reason", which may be null.
+"unmeasured" (how many networks are still to be measured), "runs" and "left_out" (reasons by run).
+"other_runs" belong to no matrix. "again" are runs that --again has not completed yet; "damaged"
+lists matrix files that cannot be read. A run has a "status" (done, collapsed, diverged, failed,
+skipped, damaged, running, interrupted or waiting) and a "reason", which may be null. A running one
+has "progress" after its first epoch: "epoch", "epochs", "metric", "validation" and "seconds_left",
+of which the last two may be null. If its network is still to be measured, "measured" is false.
 """
 
 
@@ -74,7 +78,8 @@ def _matrices(store: Store) -> tuple[list[MatrixManifest], list[str]]:
 
 def _describe(matrix: MatrixManifest, store: Store) -> str:
     tally = find_states(matrix.runs, store)
-    lines = [f"{matrix.name}: {counted(tally)}", *_lines(tally), *left_out_lines(matrix.left_out)]
+    lines = [f"{matrix.name}: {counted(tally)}", *_lines(tally, store)]
+    lines += left_out_lines(matrix.left_out)
     ended = tally.count()
     if tally.waiting + ended["failed"] + ended["interrupted"]:
         lines.append(f"  to continue: {matrix.command}")
@@ -83,14 +88,17 @@ def _describe(matrix: MatrixManifest, store: Store) -> str:
 
 def _describe_runs(which: str, runs: list[str], store: Store) -> str:
     tally = find_states(runs, store)
-    return "\n".join([counted(tally, which), *_lines(tally)])
+    return "\n".join([counted(tally, which), *_lines(tally, store)])
 
 
-def _lines(tally: Tally) -> list[str]:
-    """Return lines that name the runs that are running or have no result."""
-    running = [f"  running: {run_id}" for run_id in tally.running]
-    ended = outcome_lines(tally, "failed", "damaged", "skipped", "interrupted")
-    return [*running, *ended]
+def _lines(tally: Tally, store: Store) -> list[str]:
+    """Return lines that name the runs that are running, have no result or are not measured."""
+    lines = []
+    for run_id in tally.running:
+        progress = read_progress(store.folder / run_id)
+        lines.append(f"  running: {run_id}{'' if progress is None else f': {how_far(progress)}'}")
+    lines += outcome_lines(tally, "failed", "damaged", "skipped", "interrupted")
+    return [*lines, *unmeasured_lines(tally)]
 
 
 def _as_object(
@@ -100,24 +108,22 @@ def _as_object(
     again: list[str],
     damaged: list[str],
 ) -> dict[str, Any]:
-    def found(runs: list[str], store: Store) -> Mapping[str, Mapping[str, Any]]:
-        return states(runs, find_states(runs, store))
-
     parts = []
     for matrix in matrices:
-        runs = found(list(matrix.runs), store)
+        runs = states_in(store, matrix.runs)
         parts.append(
             {
                 "name": matrix.name,
                 "command": matrix.command,
                 "counts": counts(runs),
+                "unmeasured": sum(state.get("measured") is False for state in runs.values()),
                 "runs": runs,
                 "left_out": reasons(matrix.left_out),
             }
         )
     return {
         "matrices": parts,
-        "other_runs": found(others, store),
-        "again": found(again, store.again()),
+        "other_runs": states_in(store, others),
+        "again": states_in(store.again(), again),
         "damaged": damaged,
     }

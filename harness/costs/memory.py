@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -33,7 +33,7 @@ class PeakMemory:
     behind: loaded libraries, and freed memory that was not returned to the system.
 
     A process has one high-water mark, so phases do not nest: `start` ends the phase of any other
-    `PeakMemory`, whose `peak` is then None with a reason.
+    `PeakMemory`, whose `peak` is then None with a reason. Only `part` measures within a phase.
 
     Args:
         device: where the model will live.
@@ -49,6 +49,7 @@ class PeakMemory:
         self._highest = 0
         self._highest_of_all = 0
         self._paused_at: int | None = None
+        self._part: _Part | None = None
         PeakMemory._running = self
         with self._noting_failure():
             gc.collect()
@@ -73,7 +74,7 @@ class PeakMemory:
         if PeakMemory._running is not self or self._paused_at is not None:
             return
         with self._noting_failure():
-            self._highest = max(self._highest, self._mark() - self._held)
+            self._note_peak()
             self._collect_young()
             self._give_back()
             self._paused_at = self._in_use()
@@ -89,9 +90,40 @@ class PeakMemory:
             if self._in_use() - self._paused_at > _SUSPICIOUS_BYTES:
                 gc.collect()  # garbage freed later would be subtracted from the phase
                 self._give_back()
-            self._held += self._in_use() - self._paused_at
+            stayed = self._in_use() - self._paused_at
+            self._held += stayed
+            if self._part is not None:
+                self._part.held += stayed
             self._paused_at = None
             self._reset()
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[Callable[[], Measured]]:
+        """Measure a part of the phase; parts neither nest nor begin in a pause.
+
+        Yields:
+            Returns, after the part, its peak beyond what was in use when it began, in bytes.
+        """
+        part = _Part()
+        with self._noting_failure():
+            self._note_peak()
+            self._give_back()
+            part.held = self._in_use()
+            self._reset()
+        self._part = part
+        try:
+            yield lambda: self._measured(part.highest)
+        finally:
+            with self._noting_failure():
+                self._note_peak()
+            self._part = None
+
+    def _note_peak(self) -> None:
+        mark = self._mark()
+        self._highest_of_all = max(self._highest_of_all, mark)
+        self._highest = max(self._highest, mark - self._held)
+        if self._part is not None:
+            self._part.highest = max(self._part.highest, mark - self._part.held)
 
     def peak(self) -> Measured:
         """Return the peak of the phase so far, in bytes."""
@@ -149,6 +181,14 @@ class PeakMemory:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return _status("VmHWM")
+
+
+@dataclass
+class _Part:
+    """A part of a phase: the memory in use when it began, and its peak beyond that."""
+
+    held: int = 0
+    highest: int = 0
 
 
 def _status(field: str) -> int:

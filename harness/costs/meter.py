@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.costs.memory import Measured, PeakMemory
 from harness.costs.timing import Stopwatch, Usage, waited
-from harness.record import DISTURBED
+from harness.record import DISTURBED, NOTHING_SCORED
 
 if TYPE_CHECKING:
     from harness.costs.energy import EnergyMeter
@@ -19,7 +19,30 @@ if TYPE_CHECKING:
 Instrument = Callable[[], AbstractContextManager[None]]
 """Gives a context that is left out of the method's costs."""
 
+NOT_COUNTED = "the run began with a version of this project that did not count them"
 NO_PROCESSOR_TIME = "processor time does not measure the work of a GPU"
+
+
+@dataclass(frozen=True)
+class ScoringUsage:
+    """What all scoring of a run took.
+
+    Attributes:
+        seconds: wall time.
+        peak: peak memory in bytes, beyond what the run held when it began to score; None if it
+            could not be measured.
+        passes: forward and backward passes over a scoring batch.
+    """
+
+    seconds: float
+    peak: int | float | None
+    passes: int
+
+    def __add__(self, other: ScoringUsage) -> ScoringUsage:
+        peaks = [each.peak for each in (self, other) if each.peak is not None]
+        return ScoringUsage(
+            self.seconds + other.seconds, max(peaks, default=None), self.passes + other.passes
+        )
 
 
 class CostMeter:
@@ -54,6 +77,15 @@ class CostMeter:
         self._earlier_peak = self._earlier_peak_of_all = 0
         self._stopwatch: Stopwatch | None = None
         self._is_paused = False
+        self._train_macs = 0
+        self._why_no_macs: str | None = None
+        self._scoring: ScoringUsage | None = None
+        self._why_no_peak: str | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an instrument works, so that nothing counts."""
+        return self._is_paused
 
     def begin(self) -> None:
         """Leave out the temporary memory of building and restoring the network."""
@@ -89,6 +121,43 @@ class CostMeter:
             if was_running:
                 self._go_on()
 
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Count the time and the memory of a context as those of scoring, too."""
+        was_running = self._stopwatch is not None
+        self._halt()
+        before = self._method.wall
+        try:
+            with self._memory.part() as peak:
+                self._go_on()
+                try:
+                    yield
+                finally:
+                    self._halt()
+            self._why_no_peak = peak().reason
+            self._score(ScoringUsage(self._method.wall - before, peak().value, 0))
+        finally:
+            if was_running:
+                self._go_on()
+
+    def count(self, *, macs: int, passes: int = 0) -> None:
+        """Add what was counted.
+
+        Args:
+            macs: multiply-accumulates of training or scoring.
+            passes: passes over a scoring batch.
+        """
+        self._train_macs += macs
+        if passes:
+            self._score(ScoringUsage(0.0, None, passes))
+
+    def cannot_count(self, why: str) -> None:
+        """Leave out the multiply-accumulates of the run, of which a part is not known."""
+        self._why_no_macs = self._why_no_macs or why
+
+    def _score(self, usage: ScoringUsage) -> None:
+        self._scoring = usage if self._scoring is None else self._scoring + usage
+
     def _go_on(self) -> None:
         self._synchronise()
         if self._energy is not None:
@@ -118,6 +187,9 @@ class CostMeter:
             "peak": self._peak().value,
             "peak_of_all": self._peak_of_all().value,
             "energy": None if self._energy is None else self._energy.state(),
+            "train_macs": self._train_macs,
+            "why_no_macs": self._why_no_macs,
+            "scoring": None if self._scoring is None else asdict(self._scoring),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -129,6 +201,12 @@ class CostMeter:
         self._earlier_peak_of_all = state["peak_of_all"] or 0
         if self._energy is not None:
             self._energy.restore(state["energy"])
+        # Checkpoints of earlier versions of the project lack what follows.
+        self._train_macs += state.get("train_macs", 0)
+        if (why := state.get("why_no_macs", NOT_COUNTED)) is not None:
+            self.cannot_count(why)
+        if (scoring := state.get("scoring")) is not None:
+            self._score(ScoringUsage(**scoring))
 
     def close(self) -> dict[str, Any]:
         """Stop measuring and return the run's part of the record's costs."""
@@ -139,17 +217,20 @@ class CostMeter:
         costs: dict[str, Any] = {
             "train_seconds": method.wall,
             "train_cpu_seconds": method.process if on_processor else None,
+            "train_macs": None if self._why_no_macs else self._train_macs,
             "peak_run_bytes": peak.value,
             "instrument_seconds": self._instruments.wall,
             "peak_run_bytes_with_instruments": of_all.value,
             "load": {"train_seconds": {"before": self._load_before, "during": method.load}},
             "disturbed": {},
         }
-        reasons = {
+        reasons: dict[str, str | None] = {
             "peak_run_bytes": peak.reason,
             "peak_run_bytes_with_instruments": of_all.reason,
             "train_cpu_seconds": None if on_processor else NO_PROCESSOR_TIME,
+            "train_macs": self._why_no_macs,
         }
+        costs |= self._scoring_costs(reasons)
         share = waited(method.wall, method.thread)
         if on_processor and share > DISTURBED:
             costs["disturbed"]["train_seconds"] = round(share, 3)
@@ -174,6 +255,22 @@ class CostMeter:
                 "emissions_g": energy.emissions_g.reason,
             }
         return {**costs, "reasons": {name: why for name, why in reasons.items() if why}}
+
+    def _scoring_costs(self, reasons: dict[str, str | None]) -> dict[str, Any]:
+        """Return what scoring cost, and add why a part of it is not known."""
+        scoring, why = self._scoring, NOTHING_SCORED
+        if self._why_no_macs == NOT_COUNTED:
+            scoring, why = None, NOT_COUNTED
+        if scoring is None:
+            names = ("scoring_seconds", "peak_scoring_bytes", "scoring_passes")
+            reasons |= dict.fromkeys(names, why)
+            return dict.fromkeys(names)
+        reasons["peak_scoring_bytes"] = None if scoring.peak is not None else self._why_no_peak
+        return {
+            "scoring_seconds": scoring.seconds,
+            "peak_scoring_bytes": scoring.peak,
+            "scoring_passes": scoring.passes,
+        }
 
     def _peak(self) -> Measured:
         return _at_least(self._memory.peak(), self._earlier_peak)

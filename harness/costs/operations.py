@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -33,6 +33,23 @@ class Operations:
     effective_macs: int
 
 
+@dataclass(frozen=True)
+class Product:
+    """A matrix product or a convolution.
+
+    Attributes:
+        macs: its multiply-accumulates.
+        weights: the prunable weights among its two factors, by name.
+        learning: how many of these weights have a gradient.
+        with_gradient: how many of the two factors have one.
+    """
+
+    macs: int
+    weights: Sequence[str]
+    learning: int
+    with_gradient: int
+
+
 def count_operations(
     model: nn.Module, run: Callable[[], object], masks: Mapping[str, Tensor]
 ) -> Operations:
@@ -53,13 +70,16 @@ def count_operations(
     if any(parameter.device.type != "cpu" for parameter in model.parameters()):
         raise ValueError("operations are counted on the CPU, the same for every device")
     densities = {
-        weight.untyped_storage().data_ptr(): Fraction(int(masks[name].sum()), weight.numel())
+        name: Fraction(int(masks[name].sum()), weight.numel())
         for name, weight in prunable_weights(model).items()
         if name in masks and weight.numel() > 0
     }
-    with _countable_operations(), _Counter(densities) as counter:
-        run()
-    return Operations(counter.dense, round(counter.effective))
+    found = products(model, run)
+    effective = sum(
+        each.macs * math.prod(densities.get(name, Fraction(1)) for name in each.weights)
+        for each in found
+    )
+    return Operations(sum(each.macs for each in found), round(effective))
 
 
 def operations_by_weight(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
@@ -75,11 +95,26 @@ def all_operations(model: nn.Module, run: Callable[[], object]) -> tuple[int, di
 
     The model may be on any device that has unfused kernels; see `count_operations`.
     """
-    weights = prunable_weights(model)
-    names = {weight.untyped_storage().data_ptr(): name for name, weight in weights.items()}
-    with _countable_operations(), torch.no_grad(), _Counter({}) as counter:
+    with torch.no_grad():
+        found = products(model, run)
+    by_weight = dict.fromkeys(prunable_weights(model), 0)
+    for each in found:
+        for name in each.weights:
+            by_weight[name] += each.macs
+    return sum(each.macs for each in found), by_weight
+
+
+def products(model: nn.Module, run: Callable[[], object]) -> list[Product]:
+    """Return the matrix products and convolutions of one call, in their order.
+
+    The model may be on any device that has unfused kernels; see `count_operations`.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    counter = _Counter(prunable_weights(model))
+    with cudnn, _countable_operations(), counter:
         run()
-    return counter.dense, {name: counter.by_storage[place] for place, name in names.items()}
+    return counter.products
 
 
 @contextmanager
@@ -100,12 +135,15 @@ def _countable_operations() -> Iterator[None]:
 class _Counter(TorchDispatchMode):
     """Sees every operation below autograd with its arguments."""
 
-    def __init__(self, densities: Mapping[int, Fraction]) -> None:
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
-        self._densities = densities
-        self.dense = 0
-        self.effective = Fraction(0)
-        self.by_storage: Counter[int] = Counter()
+        self._weights: dict[int, dict[str, Tensor]] = {}
+        for (
+            name,
+            weight,
+        ) in weights.items():  # cuDNN keeps those of a recurrent layer in one storage
+            self._weights.setdefault(weight.untyped_storage().data_ptr(), {})[name] = weight
+        self.products: list[Product] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -118,19 +156,28 @@ class _Counter(TorchDispatchMode):
             return func(*args, **kwargs) if decomposed is NotImplemented else decomposed
         result = func(*args, **kwargs)
         macs = formula(*args, **kwargs, out_val=result) // 2
-        self.dense += macs
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                self.by_storage[leaf.untyped_storage().data_ptr()] += macs
-        self.effective += macs * self._density((args, kwargs))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        first = 1 if func.overloadpacket in _WITH_ADDEND else 0
+        factors = tensors[first : first + 2]
+        learning = [torch.is_grad_enabled() and each.requires_grad for each in factors]
+        weights = {
+            name: learns
+            for each, learns in zip(factors, learning, strict=True)
+            if (name := self._name(each))
+        }
+        self.products.append(Product(macs, tuple(weights), sum(weights.values()), sum(learning)))
         return result
 
-    def _density(self, arguments: object) -> Fraction:
-        density = Fraction(1)
-        for leaf in tree_leaves(arguments):
-            if isinstance(leaf, Tensor):
-                density *= self._densities.get(leaf.untyped_storage().data_ptr(), 1)
-        return density
+    def _name(self, factor: Tensor) -> str | None:
+        """Return the name of the weight that a factor is, or is a view of."""
+        for name, weight in self._weights.get(factor.untyped_storage().data_ptr(), {}).items():
+            if 0 <= factor.storage_offset() - weight.storage_offset() < weight.numel():
+                return name
+        return None
+
+
+_WITH_ADDEND = (aten.addmm, aten.addmv, aten.baddbmm, aten.addbmm)
+"""Operations whose first argument is added to the product of the others."""
 
 
 def _vector_product(matrix: Tensor, vector: Tensor, **_: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from harness.errors import RequestError, nearest
 
-Source = Literal["official", "real", "synthetic"]
+Source = Literal["official", "unofficial", "real", "synthetic"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class DataDescription:
     """The origin of data, and their hash, which is part of a run's identity.
 
     Attributes:
-        source: ``official`` for the published data set that the task is named after, ``real`` for
-            other measured or written data, ``synthetic`` for data made by this project or by a
-            simulator.
+        source: ``official`` for the published data set that the task is named after,
+            ``unofficial`` for the same in other files than the published ones, ``real`` for other
+            measured or written data, ``synthetic`` for data made by this project or by a simulator.
         name: describes the data to people.
         sha256: a hash; results on data with the same hash are compared with each other.
         stands_in_for: the published data set that real data replace, as English text replaces
@@ -26,7 +26,7 @@ class DataDescription:
             are what the task is about, such as a user's own.
 
     Raises:
-        RequestError: the source is none of the three, or name or hash is not a string.
+        RequestError: the source is none of the four, or name or hash is not a string.
     """
 
     source: Source

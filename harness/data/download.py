@@ -133,7 +133,9 @@ _ALGORITHMS = {32: "MD5", 64: "SHA-256"}
 """By the number of hexadecimal digits."""
 
 
-def require_checksum(path: Path, expected: str, task: str, *, note: bool = False) -> None:
+def require_checksum(
+    path: Path, expected: str, task: str, *, note: bool = False, otherwise: str = ""
+) -> None:
     """Check that a file is the published one.
 
     Args:
@@ -143,6 +145,7 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
         note: remember in the user's cache folder that the file was right with this size and
             modification time, and do not read it again while both stay the same. For files of
             gigabytes that cannot do harm if they are changed on purpose.
+        otherwise: what can be done with a changed file, besides replacing it.
 
     Raises:
         RequestError: it is missing, truncated or changed.
@@ -161,7 +164,7 @@ def require_checksum(path: Path, expected: str, task: str, *, note: bool = False
     if found != expected:
         raise RequestError(
             f"{path} is truncated or changed: its {algorithm} is {found} and not {expected}; "
-            f"remove it, and {remedy}"
+            f"remove it, and {remedy}{otherwise}"
         )
     if noted is not None:
         with contextlib.suppress(OSError):  # without the note, the file is read again next time

@@ -15,7 +15,7 @@ from harness.pruning.network_costs import NetworkCosts
 from harness.scoring import scoring_mode
 from harness.spec import Plan
 from harness.task import Task
-from harness.units import BudgetedUnits, Limit, Units
+from harness.units import BudgetedUnits, Kept, Limit, Units
 
 
 class Budgeting:
@@ -102,7 +102,8 @@ class Budgeting:
         assert isinstance(units, BudgetedUnits)
         with scoring_mode(model, batch_statistics=False), units.as_variables(model) as variables:
             scored = set(variables)
-        smallest = units.prospect(units.smallest(scored, self._floor, self.rounding))
+        fewest = units.smallest(scored, self._floor, self.rounding)
+        smallest = units.prospect(fewest)
         dense, least = self.costs.dense(kind), self.costs.of(kind, pruning.units_name)(smallest)
         reach = (
             f"from {written(kind, least, 3)} ({least / dense:.3g} of dense) "
@@ -110,10 +111,15 @@ class Budgeting:
         )
         asked = budget.fraction(dense) * dense
         if not least <= asked * (1 + 1e-9) < dense:
-            nearest = written(kind, least if asked < least else dense, 3)
+            nearest, because = dense, ""
+            if asked < least:
+                nearest = least
+                without = units.smallest(scored, 0.0, self.rounding)
+                if _number(without) < _number(fewest):
+                    because = f": floor={self._floor:g} protects a part of every layer"
             raise Skip(
                 f"the budget {budget} cannot be reached: this network can have {kind} {reach}; "
-                f"the nearest is {kind}={nearest}"
+                f"the nearest is {kind}={written(kind, nearest, 3)}{because}"
             )
         self._report(f"budget {budget}: this network can have {kind} {reach}")
 
@@ -133,3 +139,8 @@ class Budgeting:
             "reached": min(shares, default=1.0),
             "dense": dense,
         }
+
+
+def _number(kept: Kept) -> int:
+    """Return how many variables are kept."""
+    return sum(int(mask.sum()) for mask in kept.values())

@@ -12,13 +12,22 @@ from torch import nn
 
 from harness.costs.exclusive_device import device_lock
 from harness.costs.meter import CostMeter
+from harness.costs.training_operations import (
+    Shapes,
+    TrainingOperations,
+    Uncountable,
+    elements_left,
+    shapes_of,
+)
 from harness.engine.budgeting import Budgeting
+from harness.engine.kernel_choice import KernelChoice
 from harness.errors import Diverged, RunFailed
 from harness.operations import (
     Exchange,
     Exchanged,
     Learning,
     Operation,
+    Penalty,
     Prune,
     Pruned,
     Release,
@@ -28,22 +37,26 @@ from harness.operations import (
     TakeSnapshot,
     Train,
     Trained,
+    UnitPenalty,
 )
 from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
 from harness.pruning.event import PruningEvents, digest
 from harness.pruning.network_costs import NetworkCosts
 from harness.pruning.receipt import Account, receipt
+from harness.pruning.scoring_cost import ScoringCost
 from harness.registry import Registry
-from harness.results.receipts import receipt_lines
+from harness.results.receipts import receipt_lines, sparse_kernels_line
 from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
-from harness.training.evaluation import evaluate
+from harness.storage.progress import ProgressFile
+from harness.task import Batch
+from harness.training.kernels import DENSE, WATCHED
 from harness.training.trainer import Trainer
 from harness.trigger import Trigger
-from harness.units import ReturningUnits, ScoreError, Units
+from harness.units import ReturningUnits, Scope, ScoreError, Units, isomorphic
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -67,6 +80,7 @@ class Engine:
         meter: leaves the suite's own instruments out of the method's costs.
         report: receives lines of progress.
         stop: ends a search for a budget.
+        progress: where to write after each epoch how far the run is.
     """
 
     def __init__(
@@ -78,8 +92,10 @@ class Engine:
         meter: CostMeter,
         report: Callable[[str], None],
         stop: Stop | None = None,
+        progress: ProgressFile | None = None,
     ) -> None:
         self.trainer = trainer
+        self._progress = progress
         self._plan = plan
         self._registry = registry
         self._checkpoints = checkpoints
@@ -89,17 +105,26 @@ class Engine:
         self._dense_shapes = dense_shapes(trainer.model)
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
+        is_smoke = plan.spec.profile == "smoke"
+        alone = partial(device_lock, trainer.task.device, report, stop := stop or Stop())
         costs = NetworkCosts(
             trainer.task,
             batches[0],
             checkpoints.times,
             meter.instrument,
-            _SMOKE_TIMING_SECONDS if plan.spec.profile == "smoke" else _TIMING_SECONDS,
-            partial(device_lock, trainer.task.device, report, stop := stop or Stop()),
+            _SMOKE_TIMING_SECONDS if is_smoke else _TIMING_SECONDS,
+            alone,
             stop,
         )
         self.budgeting = Budgeting(plan, costs, report)
-        self._events = PruningEvents(trainer, batches, plan.conditions, meter.instrument)
+        self._operations = TrainingOperations(trainer.task, meter.instrument)
+        scoring_cost = ScoringCost(meter, trainer.task)
+        self._events = PruningEvents(
+            trainer, batches, plan.conditions, meter.instrument, scoring_cost
+        )
+        self._kernel_choice: KernelChoice | None = None
+        if plan.conditions.kernels == "sparse":
+            self._kernel_choice = KernelChoice(trainer, batches[0], is_smoke, alone, report)
         self._accounts: dict[str, Account] = {}
         """Of the present network, by the name of units; empty if they were not taken."""
         self._kernel: TangentKernel | None = None
@@ -114,6 +139,7 @@ class Engine:
         number: int,
         progress: Progress | None,
         save_if_due: SaveIfDue,
+        earlier: Mapping[str, Any] | None = None,
     ) -> tuple[Returned, dict[str, Any]]:
         """Perform an operation.
 
@@ -122,6 +148,8 @@ class Engine:
             number: its place among the operations of the run, from 0.
             progress: what an interrupted training has saved; None to begin.
             save_if_due: called where it is safe to write a checkpoint.
+            earlier: what the record says of the same event in an earlier attempt, from which
+                whatever was measured and decides the result is taken over.
 
         Returns:
             What the method gets, and what the record says of the event.
@@ -131,7 +159,8 @@ class Engine:
                 with _learning(self.trainer.model, operation.only):
                     return self._train(operation, progress, save_if_due)
             case Prune():
-                return self._prune(operation, derive(self._plan.spec.seed, "prune", number))
+                seed = derive(self._plan.spec.seed, "prune", number)
+                return self._prune(operation, seed, earlier or {})
             case Exchange():
                 return self._exchange(operation, derive(self._plan.spec.seed, "exchange", number))
             case Release():
@@ -172,12 +201,18 @@ class Engine:
         if watch is not None:
             units = self._units_of(watch.units)
             after_backward = partial(watch.after_backward, units=units)
+            if not trainer.kernels.are_dense:
+                self._report(f"kernels=sparse: {WATCHED}")
+        if self._progress is not None:
+            self._progress.begin(trainer.spent)
+        penalty = self._penalty(operation.penalty)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
+        count_step = self._step_counter()
         while trainer.position < end and not fired:
             save_if_due(to_continue)
             self._require_budget()
-            trainer.step(operation.penalty, after_backward)
+            count_step(trainer.step(penalty, after_backward))
             if self._epoch_ends:
                 epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
@@ -194,18 +229,57 @@ class Engine:
                             for name, trigger in observe.items()
                         }
         capped = until is not None and not fired
-        event = {"epochs": epochs, "ended_by": "trigger" if fired else "cap" if capped else "plan"}
+        event: dict[str, Any] = {
+            "epochs": epochs,
+            "ended_by": "trigger" if fired else "cap" if capped else "plan",
+        }
+        if after_backward is not None and not trainer.kernels.are_dense:
+            event["dense_because"] = WATCHED
         scores = None if watch is None else watch.scores()
         return Trained(trainer.position - start, fired, scores), event
+
+    def _step_counter(self) -> Callable[[Batch], None]:
+        """Return a function that adds the operations of a step, given its batch, to the costs.
+
+        Until the network changes, steps with batches of equal shapes have equal operations.
+        """
+        model, known = self.trainer.model, dict[Shapes, int]()
+        left, teacher = elements_left(model, self.trainer.masks()), self.trainer.teacher
+
+        def count(batch: Batch) -> None:
+            shapes = shapes_of(batch)
+            if shapes not in known:
+                try:
+                    work = self._operations.step(model, batch)
+                    known[shapes] = work.forward(left) + work.backward(left)
+                    if teacher is not None:
+                        work = self._operations.scoring(teacher.model, batch)
+                        known[shapes] += work.forward(elements_left(teacher.model, {}))
+                except Uncountable as error:
+                    self._meter.cannot_count(str(error))
+                    known[shapes] = 0
+            self._meter.count(macs=known[shapes])
+
+        return count
+
+    def _penalty(self, penalty: Penalty | UnitPenalty | None) -> Penalty | None:
+        """Return a penalty as a function of the model alone."""
+        if isinstance(penalty, UnitPenalty):
+            return partial(penalty, units=self._units_of(penalty.units))
+        return penalty
 
     def _require_budget(self) -> None:
         if self.trainer.spent < self.trainer.end:
             return
-        if not self._plan.pruner.arguments.get("exceeds_budget", False):
+        if not self._exceeds_budget:
             raise RunFailed(
                 f"the budget of {self._plan.recipe.epochs} epochs is spent; a method that by "
                 "nature needs more says so: @pruner(..., exceeds_budget=True)"
             )
+
+    @property
+    def _exceeds_budget(self) -> bool:
+        return bool(self._plan.pruner.arguments.get("exceeds_budget", False))
 
     @property
     def _epoch_ends(self) -> bool:
@@ -216,7 +290,7 @@ class Engine:
         trainer = self.trainer
         metric = self._plan.task.arguments["metric"]
         with self._meter.instrument():
-            validation = evaluate(trainer.task, trainer.model, "validation", metric)
+            validation = trainer.evaluate("validation", metric)
         done, all_epochs = (
             steps // self._steps_per_epoch for steps in (trainer.spent, trainer.end)
         )
@@ -224,6 +298,11 @@ class Engine:
             f"epoch {done}/{all_epochs}"
             f"  loss {loss:.4f}  validation {metric} {validation[metric]:.4g}"
         )
+        if self._progress is not None:
+            with self._meter.instrument():
+                left = None if self._exceeds_budget else trainer.end - trainer.spent
+                value = validation[metric]
+                self._progress.write(done, all_epochs, metric, value, trainer.spent, left)
         epoch: dict[str, Any] = {
             "position": trainer.position,
             "spent": trainer.spent,
@@ -241,7 +320,9 @@ class Engine:
             with self._meter.instrument():
                 self._kernel.measure(self.trainer.model, self.trainer.masks())
 
-    def _prune(self, operation: Prune, seed: int) -> tuple[Pruned, dict[str, Any]]:
+    def _prune(
+        self, operation: Prune, seed: int, earlier: Mapping[str, Any]
+    ) -> tuple[Pruned, dict[str, Any]]:
         trainer, measured = self.trainer, operation.measured
         if measured and not self._epoch_ends:
             self._measure_kernel()
@@ -254,7 +335,7 @@ class Engine:
                 units,
                 operation.criterion,
                 operation.targets,
-                operation.scope or _global_threshold,
+                self._scope(operation.scope),
                 seed,
                 budgeting.limiter(units, operation.units_name, kind),
                 measured,
@@ -293,6 +374,11 @@ class Engine:
                     )
                 for line in receipt_lines(event["receipt"]):
                     self._report(f"  {line}")
+            if self._kernel_choice is not None:
+                chosen = self._kernel_choice.after_pruning(earlier.get("sparse_kernels"), measured)
+                if chosen is not None:
+                    event["sparse_kernels"] = chosen
+                    self._report(f"  sparse kernels: {sparse_kernels_line(chosen)}")
         return Pruned(sparsity), {
             "units": operation.units_name,
             "target": operation.targets[-1],
@@ -302,7 +388,7 @@ class Engine:
         }
 
     def _exchange(self, operation: Exchange, seed: int) -> tuple[Exchanged, dict[str, Any]]:
-        units = self._returning(operation.units, operation.units_name)
+        trainer, units = self.trainer, self._returning(operation.units, operation.units_name)
         try:
             done = self._events.exchange(
                 units, operation.drop, operation.grow, operation.share, seed
@@ -310,6 +396,7 @@ class Engine:
         except ScoreError as error:
             raise self._unranked(error) from error
         self._accounts.clear()
+        trainer.follow_units()
         sparsity = weight_sparsity(self.layers())
         event = {"units": operation.units_name, "share": operation.share, "sparsity": sparsity}
         return Exchanged(done.units), {**event, **done.event}
@@ -319,6 +406,7 @@ class Engine:
         whole = {name: torch.ones_like(alive) for name, alive in units.alive().items()}
         units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, whole)
         self._accounts.clear()
+        trainer.use(DENSE)
         sparsity = weight_sparsity(self.layers())
         return None, {"units": operation.units_name, "sparsity": sparsity}
 
@@ -370,10 +458,16 @@ class Engine:
             units,
             masks.criterion,
             masks.target,
-            _global_threshold,
+            self._scope(None),
             torch.Generator().manual_seed(seed),
             budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
         ).kept
+
+    def _scope(self, asked: Scope | None) -> Scope:
+        """Return the distribution of a pruning: the method's, unless a condition replaces it."""
+        if self._plan.conditions.ranking == "isomorphic":
+            return isomorphic
+        return asked or _global_threshold
 
     def _weights(self) -> dict[str, torch.Tensor]:
         weights = prunable_weights(self.trainer.model)

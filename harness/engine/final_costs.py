@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -20,20 +21,24 @@ import torch
 
 from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
-from harness.costs.timing import Stopwatch, time_call
+from harness.costs.timing import Stopwatch, Timing, time_call
+from harness.engine.kernel_choice import kernels_of, measured_kernels
 from harness.errors import Interrupted, RequestError, RunFailed
+from harness.importing import without_main_module
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
-from harness.record import Cost, fields
+from harness.record import SLOWER_THAN_DENSE, Cost, fields
 from harness.registry import Registry
+from harness.results.measured import NOT_YET, OWN_PROCESS, RUNS_PROCESS
 from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
+from harness.training.kernels import DENSE_EXECUTION, Execution
 from harness.training.optimization import build_optimiser
 from harness.training.precision import Precision
 from harness.training.trainer import update
-from harness.units import all_masks
+from harness.units import Kept, all_masks
 
 MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
 """The costs of a finished network, by their keys in the record."""
@@ -41,8 +46,8 @@ MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "ne
 Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
 """Returns the costs of a finished network, as `final_costs` does."""
 
-OWN_PROCESS, RUNS_PROCESS = "a process of its own", "the process of the run"
-"""In which process the network was measured."""
+LATER = "left to a later measurement"
+"""Why a cost that needs a quiet machine is missing from the record of a run."""
 
 
 def final_costs(
@@ -57,13 +62,40 @@ def final_costs(
     if plan.spec.profile != "smoke":
         measured = measure_elsewhere(folder, plan, plugins, device, stop)
         return {**measured, "measured_in": OWN_PROCESS}
-    try:
+    with _failing_in_one_line():
         measured = measure(folder, plan, plugins, str(device), torch.get_num_threads())
-    except Exception as error:
-        raise _failed(traceback.format_exc()) from error
     if stop.requested:
         raise Interrupted
     return {**measured, "measured_in": RUNS_PROCESS}
+
+
+def exact_costs(
+    folder: Path, plan: Plan, plugins: Sequence[Path], device: torch.device, stop: Stop
+) -> dict[str, Any]:
+    """Return the costs of a finished network that are counted; the others are left for later.
+
+    They do not depend on what else the machine does, nor on the device.
+
+    Raises:
+        Interrupted: the process was asked to stop.
+        RunFailed: the network cannot be loaded or used.
+    """
+    with _failing_in_one_line():
+        network = load_network(folder, plan, Registry(plugins), torch.device("cpu"))
+        exact = _exact(folder, plan, network)
+    if stop.requested:
+        raise Interrupted
+    later = [name for name in MEASURED if name not in exact]
+    reasons = dict.fromkeys(later, LATER)
+    return {**dict.fromkeys(later), **exact, "measured_in": NOT_YET, "reasons": reasons}
+
+
+@contextlib.contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _failed(traceback.format_exc()) from error
 
 
 def _failed(details: str) -> RunFailed:
@@ -94,7 +126,7 @@ def measure_elsewhere(
     process = context.Process(target=_answer, args=(answer, arguments), daemon=True)
     # Started first, because it unblocks signals when it starts.
     resource_tracker.ensure_running()
-    with block_signals():
+    with block_signals(), without_main_module():
         process.start()
     try:
         answer.close()
@@ -147,9 +179,6 @@ def measure(
         threads: torch threads to use.
         batch_sizes: further batch sizes to time, under ``by_batch_size`` in the result.
     """
-    # Imported here because the process of a run does not need it.
-    from harness.costs.operations import count_operations
-
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     device = torch.device(device_name)
@@ -165,22 +194,15 @@ def measure(
     load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
     costs = _times(plan, network, batch, seconds)
-    sparse, why_not_sparse = _sparse_inference(plan, network, batch, seconds)
+    sparse, why_not_sparse = _sparse_times(plan, network, batch, seconds, costs)
     for during in costs["load"].values():
         during["before"] = load_before
     counted = network
     if device.type != "cpu":
         counted = load_network(folder, plan, registry, torch.device("cpu"))
-    sample = counted.task.one_sample()
-    operations = count_operations(
-        counted.model,
-        lambda: counted.task.inference(counted.model.eval(), sample),
-        all_masks(network.units.values()),
-    )
+    exact = _exact(folder, plan, counted)
     peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
-    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
-    if why_not_sparse:
-        reasons["inference_sparse_ms"] = why_not_sparse
+    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason} | why_not_sparse
     if device.type != "cpu":
         reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
     by_batch_size = {
@@ -191,40 +213,65 @@ def measure(
         **{name: peak.value for name, peak in peaks.items()},
         "peak_step_method": method,
         **sparse,
-        "disk_bytes": (folder / WEIGHTS).stat().st_size,
-        "macs": operations.dense_macs,
-        "macs_effective": operations.effective_macs,
-        "macs_dense": _dense_macs(plan, counted, operations.dense_macs),
-        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        **exact,
         "reasons": reasons,
         **({"by_batch_size": by_batch_size} if by_batch_size else {}),
     }
 
 
-def _times(plan: Plan, network: Network, batch: Batch, seconds: float) -> dict[str, Any]:
+def _exact(folder: Path, plan: Plan, network: Network) -> dict[str, Any]:
+    """Return the costs of a network on the CPU that are counted, by their keys in the record."""
+    # Imported here because the process of a run need not do it before it has ended.
+    from harness.costs.operations import count_operations
+
+    sample = network.task.one_sample()
+    operations = count_operations(
+        network.model,
+        lambda: network.task.inference(network.model.eval(), sample),
+        all_masks(network.units.values()),
+    )
+    return {
+        "disk_bytes": (folder / WEIGHTS).stat().st_size,
+        "macs": operations.dense_macs,
+        "macs_effective": operations.effective_macs,
+        "macs_dense": _dense_macs(plan, network, operations.dense_macs),
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+    }
+
+
+def _times(
+    plan: Plan, network: Network, batch: Batch, seconds: float, *, with_step: bool = True
+) -> dict[str, Any]:
     """Time a training step and inference of a batch, each for at most some seconds.
+
+    Without the step its times are None.
 
     Returns:
         The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
     """
     device = network.task.device
-    on_processor = device.type == "cpu"
     costs: dict[str, Any] = {"load": {}, "disturbed": {}}
-    calls = {
-        "step": training_step(plan, network, batch),
-        "inference": _inference(network, batch),
-    }
+    calls = {"inference": _inference(network, batch)}
+    if with_step:
+        calls = {"step": training_step(plan, network, batch), **calls}
+    else:
+        costs |= dict.fromkeys(("step_ms", "step_ms_iqr", "step_cpu_ms"))
     for name, call in calls.items():
         timing = time_call(call, device, at_most_seconds=seconds)
         costs |= {
             f"{name}_ms": timing.median_ms,
             f"{name}_ms_iqr": timing.interquartile_range_ms,
-            f"{name}_cpu_ms": timing.cpu_ms if on_processor else None,
+            f"{name}_cpu_ms": timing.cpu_ms if device.type == "cpu" else None,
         }
-        costs["load"][f"{name}_ms"] = {"during": timing.load}
-        if on_processor and timing.disturbed is not None:
-            costs["disturbed"][f"{name}_ms"] = timing.disturbed
+        _note_others(costs, f"{name}_ms", timing, device)
     return costs
+
+
+def _note_others(costs: dict[str, Any], name: str, timing: Timing, device: torch.device) -> None:
+    """Add what other work did while a time was measured."""
+    costs["load"][name] = {"during": timing.load}
+    if device.type == "cpu" and timing.disturbed is not None:
+        costs["disturbed"][name] = timing.disturbed
 
 
 def _inference(network: Network, batch: Batch) -> Callable[[], None]:
@@ -239,34 +286,101 @@ def _inference(network: Network, batch: Batch) -> Callable[[], None]:
     return inference
 
 
-def _sparse_inference(
-    plan: Plan, network: Network, batch: Batch, seconds: float
-) -> tuple[dict[str, Any], str | None]:
-    """Time inference with sparse kernels in the masked layers that become faster by them.
+def _sparse_times(
+    plan: Plan,
+    network: Network,
+    batch: Batch,
+    seconds: float,
+    costs: dict[str, Any],
+    with_step: bool = True,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Time a step and inference with sparse kernels in the masked layers that they make faster.
+
+    Args:
+        plan: the run's plan.
+        network: the network.
+        batch: the batch.
+        seconds: how long to time each.
+        costs: gets what other work did meanwhile.
+        with_step: whether to time a step, too.
 
     Returns:
-        The time and the layers; and if there is no time, why.
+        Times and layers; and for each time that there is not, why.
     """
-    nothing: dict[str, Any] = {"inference_sparse_ms": None, "sparse_layers": []}
+    found: dict[str, Any] = {}
+    for name in ("inference", "step"):
+        found |= {f"{name}_sparse_ms": None, _SPARSE_LAYERS[name]: []}
     masks = all_masks(network.units.values())
+    reason = _why_no_sparse_times(plan, network, masks)
+    if reason:
+        return found, dict.fromkeys(("inference_sparse_ms", "step_sparse_ms"), reason)
+    reasons = {}
+    choices = {"inference": _sparse_inference, **({"step": _sparse_step} if with_step else {})}
+    for name, choose in choices.items():
+        chosen = choose(plan, network, batch, masks)
+        if isinstance(chosen, str):
+            reasons[f"{name}_sparse_ms"] = chosen
+            continue
+        layers, context, call = chosen
+        with context:
+            timing = time_call(call, network.task.device, at_most_seconds=seconds)
+        found |= {f"{name}_sparse_ms": timing.median_ms, _SPARSE_LAYERS[name]: list(layers)}
+        _note_others(costs, f"{name}_sparse_ms", timing, network.task.device)
+    return found, reasons
+
+
+_SPARSE_LAYERS = {"inference": "sparse_layers", "step": "step_sparse_layers"}
+"""By what is timed: the key of the layers that are sparse in it."""
+
+_Sparse = tuple[Sequence[str], AbstractContextManager[object], Callable[[], None]]
+"""The layers that are executed sparsely, and a call to time with the context that it needs."""
+
+
+def _why_no_sparse_times(plan: Plan, network: Network, masks: Kept) -> str | None:
     if not masks:
-        return nothing, "no weights are masked"
+        return "no weights are masked"
     if network.task.device.type != "cpu":
-        return nothing, "sparse kernels are measured on a CPU only"
-    if plan.spec.profile == "smoke":
-        return nothing, "sparse kernels are not measured in the smoke profile"
+        return "sparse kernels are measured on a CPU only"
+    if plan.spec.profile == "smoke" and plan.conditions.kernels == "dense":
+        return "sparse kernels are not measured in the smoke profile"
+    return None
+
+
+def _sparse_inference(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
+    """Choose kernels for inference; a reason if none is faster."""
     # Imported here because the process of a run does not need it.
     from harness.sparse_kernels import SparseExecution, choose_kernels
 
     model, inference = network.model.eval(), _inference(network, batch)
     choice = choose_kernels(model, masks, inference)
     if not choice.layers:
-        ratio = choice.ratio_all_sparse
-        slower = "" if ratio is None else f": {ratio:.2g} times the time of dense ones"
-        return nothing, f"sparse kernels are not faster here{slower}"
-    with SparseExecution(model, masks, choice.layers, choice.contiguous):
-        timing = time_call(inference, network.task.device, at_most_seconds=seconds)
-    return {"inference_sparse_ms": timing.median_ms, "sparse_layers": list(choice.layers)}, None
+        return _not_faster(choice.ratio_all_sparse)
+    return (
+        choice.layers,
+        SparseExecution(model, masks, choice.layers, choice.contiguous),
+        inference,
+    )
+
+
+def _sparse_step(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
+    """Choose kernels for a training step, as a run with kernels=sparse does; or give a reason."""
+    if plan.conditions.precision != "float32":
+        return f"there are no sparse kernels for {plan.conditions.precision}"
+    chosen = measured_kernels(
+        network.task, network.model, masks, batch, plan.recipe, Precision.of(plan.conditions)
+    )
+    kernels = kernels_of(chosen)
+    if kernels.are_dense:
+        return _not_faster(chosen["passes"] or chosen["step"])
+    execution = Execution(kernels, network.model, masks)
+    return kernels.layers, nullcontext(), training_step(plan, network, batch, execution)
+
+
+def _not_faster(ratio: float | None) -> str:
+    if ratio is None:
+        return "no masked layer has a sparse kernel that could be faster"
+    how = SLOWER_THAN_DENSE if ratio > 1 else "hardly faster than dense"
+    return f"{how}: sparse kernels take {ratio:.2g} times as long"
 
 
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
@@ -279,20 +393,37 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
     except (RequestError, RunFailed, ValueError) as error:
         return {"reason": f"no batch of {size}: {error}"}
     network = Network(task, network.model.eval(), network.units)
-    with torch.no_grad():
-        rows, rows_of_one = (
-            len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
-        )
+    try:
+        with torch.no_grad():
+            rows, rows_of_one = (
+                len(task.outputs(network.model, each)) for each in (batch, task.one_sample())
+            )
+    except (RuntimeError, ValueError) as error:  # the memory does not suffice, for example
+        return {"reason": f"no batch of {size}: {_first_line(error)}"}
     if rows != size * rows_of_one:
         return {"reason": f"no batch of {size}: the largest has {rows / rows_of_one:g} samples"}
     peak = _inference_memory(network, batch, task.device)
-    sparse, why = _sparse_inference(resized, network, batch, seconds)
+    reasons = {}
+    try:
+        training_step(resized, network, batch)()
+    except (RuntimeError, ValueError) as error:  # batch normalization needs more than one value
+        reason = f"no step on a batch of {size}: {_first_line(error)}"
+        reasons = {"step_ms": reason, "step_sparse_ms": reason}
+    costs = _times(resized, network, batch, seconds, with_step=not reasons)
+    sparse, why_not_sparse = _sparse_times(
+        resized, network, batch, seconds, costs, with_step=not reasons
+    )
+    reasons = {**why_not_sparse, **reasons}
     return {
-        **_times(resized, network, batch, seconds),
+        **costs,
         "peak_inference_bytes": peak.value,
         **sparse,
-        **({"reasons": {"inference_sparse_ms": why}} if why else {}),
+        **({"reasons": reasons} if reasons else {}),
     }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:
@@ -355,7 +486,9 @@ STEPS = 2
 """The first step creates the optimizer's moments; all later steps are alike."""
 
 
-def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], None]:
+def training_step(
+    plan: Plan, network: Network, batch: Batch, execution: Execution = DENSE_EXECUTION
+) -> Callable[[], None]:
     """Return a function that takes one training step, on the same batch each time."""
     optimiser = build_optimiser(network.model.parameters(), plan.recipe)
     units = tuple(network.units.values())
@@ -364,7 +497,16 @@ def training_step(plan: Plan, network: Network, batch: Batch) -> Callable[[], No
 
     def step() -> None:
         network.model.train()
-        update(network.task, network.model, optimiser, units, batch, clip, precision=precision)
+        update(
+            network.task,
+            network.model,
+            optimiser,
+            units,
+            batch,
+            clip,
+            precision=precision,
+            execution=execution,
+        )
 
     return step
 

@@ -24,7 +24,7 @@ from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.journal import Attempts, Journal
 from harness.task import Batch
-from harness.training.evaluation import evaluate, require_number
+from harness.training.evaluation import require_number
 from harness.training.trainer import Trainer
 
 
@@ -69,14 +69,15 @@ def assemble(finished: Finished, plugins: Sequence[Path], stop: Stop, measure: M
         if infinite:
             status, reason = "diverged", infinite
     final = measure(finished.folder, plan, plugins, trainer.task.device, stop)
+    events = [entry.event for entry in finished.journal.entries]
     return new_record(
         plan,
         status,
         reason,
         quality=quality,
-        sparsity=_sparsity(plan, finished.engine),
+        sparsity=_sparsity(plan, finished.engine, events),
         cost=_cost(costs, final, trainer),
-        events=[entry.event for entry in finished.journal.entries],
+        events=events,
         provenance=_provenance(finished),
     )
 
@@ -104,8 +105,8 @@ def _provenance(finished: Finished) -> Provenance:
 def _quality(plan: Plan, trainer: Trainer) -> tuple[Quality, str | None]:
     """Return the metrics; if the test metric is infinite, none of them, and why."""
     metric = plan.task.arguments["metric"]
-    validation = evaluate(trainer.task, trainer.model, "validation", metric)
-    test = evaluate(trainer.task, trainer.model, "test", metric)
+    validation = trainer.evaluate("validation", metric)
+    test = trainer.evaluate("test", metric)
     require_number(trainer.task, validation, metric, "validation")
     require_number(trainer.task, test, metric, "test")
     if math.isinf(test[metric]):
@@ -166,7 +167,7 @@ def is_collapsed(outputs: Tensor) -> bool:
     return bool(spread.max() <= 8 * torch.finfo(outputs.dtype).eps * rows.abs().max())
 
 
-def _sparsity(plan: Plan, engine: Engine) -> Sparsity:
+def _sparsity(plan: Plan, engine: Engine, events: Sequence[Mapping[str, Any]]) -> Sparsity:
     counts, trainer = engine.layers(), engine.trainer
     masks = trainer.masks()
     effective = effective_masks(trainer.task.flow, trainer.model, masks)
@@ -178,6 +179,23 @@ def _sparsity(plan: Plan, engine: Engine) -> Sparsity:
         "weights": weight_sparsity(counts),
         "nodes": next((n for u in trainer.units.values() if (n := u.nodes()) is not None), None),
         "effective": 1 - working / sum(layer["weights"] for layer in counts),
+        **(
+            {}
+            if plan.conditions.kernels == "dense"
+            else {"sparse_kernels": _on_sparse_kernels(events)}
+        ),
         "emptied_layers": emptied_layers(masks),
         "per_layer": cast(list[Layer], counts),
     }
+
+
+def _on_sparse_kernels(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the layers on sparse kernels at the end, each with the event since which."""
+    since: dict[str, int] = {}
+    for number, event in enumerate(events):
+        if event["verb"] == "release":
+            since = {}
+        elif "sparse_kernels" in event:
+            layers = event["sparse_kernels"]["layers"]
+            since = {name: since.get(name, number) for name in layers}
+    return since

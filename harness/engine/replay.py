@@ -118,7 +118,9 @@ class Replay:
         progress, self._progress, self._underway = self._progress, None, call
         self._catching_up = False
         with self._meter.running():
-            returned, event = self._engine.perform(operation, number, progress, self.save_if_due)
+            returned, event = self._engine.perform(
+                operation, number, progress, self.save_if_due, known.event if known else None
+            )
         trainer = self._engine.trainer
         clocks = {"position": trainer.position, "spent": trainer.spent, "verb": operation.verb}
         entry = Entry(operation.verb, call, self._as_json(returned), plain({**clocks, **event}))

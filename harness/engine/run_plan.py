@@ -31,7 +31,9 @@ from harness.storage import files
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.files import exclusive_lock
 from harness.storage.journal import Attempts, Journal
+from harness.storage.progress import ProgressFile
 from harness.storage.store import Store
+from harness.training.distillation import Teacher
 from harness.training.precision import Precision
 from harness.training.trainer import Trainer
 from harness.units import UnreachableSparsity
@@ -72,7 +74,7 @@ def run_plan(
     folder = store.open_run(plan.run_id)
     with exclusive_lock(folder, report, stop):
         files.remove_unfinished(folder)
-        checkpoints = Checkpoints(folder, checkpoint_interval)
+        checkpoints, progress = Checkpoints(folder, checkpoint_interval), ProgressFile(folder)
         record = store.record(plan.run_id)
         if record is not None:
             report(f"{plan.run_id} is already done")
@@ -83,12 +85,14 @@ def run_plan(
                     registry,
                     folder,
                     checkpoints,
+                    progress,
                     device,
                     report,
                     stop,
                     runs_on_device,
                     measure or final_costs,
                 )
+                progress.remove()
                 store.save(record)
         checkpoints.clear()
         return record
@@ -99,6 +103,7 @@ def _run(
     registry: Registry,
     folder: Path,
     checkpoints: Checkpoints,
+    progress: ProgressFile,
     device: torch.device,
     report: Report,
     stop: Stop,
@@ -123,9 +128,10 @@ def _run(
         Precision.of(plan.conditions),
         plan.start,
         plan.conditions.warmup,
+        Teacher.of(plan, task),
     )
     journal, attempts = Journal(folder / "journal.jsonl"), Attempts(folder / "lives.json")
-    engine = Engine(plan, registry, trainer, checkpoints, meter, report, stop)
+    engine = Engine(plan, registry, trainer, checkpoints, meter, report, stop, progress)
     replay = Replay(plan.spec.pruner, engine, journal, checkpoints, meter, stop)
     if resumed := replay.resume():
         report(f"resuming from step {trainer.position}")

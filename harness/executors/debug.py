@@ -26,6 +26,7 @@ class Debug:
     """
 
     slots = 1
+    on_this_machine = True
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
         self._device = resources.device

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import types
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from harness.executors.local_resources import (
     visible_gpus,
     why_too_large,
 )
+from harness.importing import without_main_module
 from harness.matrix.executor import Job, Outcome, Report, Resources
 from harness.matrix.worker import run_job
 from harness.output import unbreakable
@@ -99,6 +99,8 @@ class Local:
         report: receives the progress of the runs.
         folder: not used.
     """
+
+    on_this_machine = True
 
     def __init__(self, resources: Resources, report: Report, folder: Path) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -174,7 +176,7 @@ class Local:
         arguments = (job, slot, sender, Connection(os.dup(output)))
         process = self._context.Process(target=_work, args=arguments, name=job.run_id)
         # Starting and joining look at all child processes, so only one thread at a time may.
-        with self._starting, _without_main_module():
+        with self._starting, without_main_module():
             process.start()
             sender.close()
             attempt = _Attempt(process, messages)
@@ -214,7 +216,7 @@ class Local:
         """Ask torch in another process, because a process that has used a GPU must not fork."""
         messages, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_send_gpu_count, args=(sender,))
-        with _without_main_module():
+        with without_main_module():
             process.start()
         sender.close()
         try:
@@ -232,21 +234,6 @@ _MAKES_ROOM = Outcome("interrupted", "the machine was running out of memory")
 
 def _bytes_needed(job: Job) -> int:
     return BYTES_PER_RUN if job.bytes_expected is None else job.bytes_expected
-
-
-@contextlib.contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Keep new processes from importing the user's script.
-
-    multiprocessing imports it again in each process, which would start the matrix again from a
-    script without ``if __name__ == "__main__"``. No run needs anything from it.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _receive(messages: Connection) -> str | Outcome | None:

@@ -43,6 +43,9 @@ class Tally:
         running: the latest line of progress of each current run.
         started: when the current runs started, by the monotonic clock.
         stop_level: the level of the `StopRequest` that has been acted on.
+        unmeasured: the finished runs whose networks are still to be measured.
+        not_measured: why measuring the network of a run failed.
+        measuring_interrupted: whether a request to stop came before all networks were measured.
     """
 
     total: int
@@ -52,6 +55,9 @@ class Tally:
     running: dict[str, str] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
     stop_level: int = 0
+    unmeasured: set[str] = field(default_factory=set)
+    not_measured: dict[str, str] = field(default_factory=dict)
+    measuring_interrupted: bool = False
 
     def report(self, run_id: str, line: str) -> None:
         """Note a line of progress of a current run."""

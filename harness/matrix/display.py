@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -12,15 +13,20 @@ from rich.live import Live
 from rich.table import Table
 
 from harness.matrix.dispatch import Tally
-from harness.matrix.estimates import Estimates, duration
-from harness.matrix.state import counted
+from harness.matrix.estimates import Estimates
+from harness.matrix.state import counted, how_far, time_left
 from harness.spec import Plan
+from harness.storage.progress import Progress
+from harness.text import duration
 
 MOST_ROWS = 12
 """Running runs that are shown."""
 
 SECONDS_BETWEEN_LINES = 60.0
 """In a log, between two lines about a running run."""
+
+SECONDS_BETWEEN_LOOKS = 1.0
+"""Between two looks at how far the running runs are."""
 
 STOPPING = {
     1: "stopping: waiting for the current runs to finish; press Ctrl-C again to save and stop them",
@@ -40,6 +46,7 @@ class ProgressDisplay:
         estimates: how long runs take.
         slots: number of runs at a time.
         stream: where to write, usually standard error; None to show nothing.
+        progress_of: returns how far a run is, None if that is unknown.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class ProgressDisplay:
         estimates: Estimates,
         slots: int,
         stream: TextIO | None,
+        progress_of: Callable[[str], Progress | None] = lambda run_id: None,
     ) -> None:
         self._name, self._plans, self._tally = name, plans, tally
         self._estimates, self._slots = estimates, slots
@@ -60,6 +68,9 @@ class ProgressDisplay:
         self._shown_starts: dict[str, float] = {}
         self._last_progress = time.monotonic()
         self._shown_stop_level = 0
+        self._progress_of = progress_of
+        self._progress: dict[str, Progress | None] = {}
+        self._last_look = -math.inf
 
     @contextmanager
     def showing(self) -> Iterator[None]:
@@ -72,6 +83,7 @@ class ProgressDisplay:
 
     def show(self) -> None:
         """Show whatever has changed since the last call."""
+        self._look()
         for run_id, started in list(self._tally.started.items()):
             if self._shown_starts.get(run_id) != started:
                 self._shown_starts[run_id] = started
@@ -87,7 +99,22 @@ class ProgressDisplay:
         elif time.monotonic() - self._last_progress > SECONDS_BETWEEN_LINES:
             self._last_progress = time.monotonic()
             for run_id, line in list(self._tally.running.items())[:MOST_ROWS]:
-                self._print(f"{run_id} {line}")
+                self._print(f"{run_id} {line}{self._also(run_id, line)}")
+
+    def _look(self) -> None:
+        """Find out how far the running runs are, now and then."""
+        if time.monotonic() - self._last_look >= SECONDS_BETWEEN_LOOKS:
+            self._last_look = time.monotonic()
+            self._progress = {run_id: self._progress_of(run_id) for run_id in self._tally.running}
+
+    def _also(self, run_id: str, line: str) -> str:
+        """Return what a run's last line does not say about its progress."""
+        progress = self._progress.get(run_id)
+        if progress is None:
+            return ""
+        says_the_epoch = line.startswith("epoch ")
+        parts = [time_left(progress) if says_the_epoch else how_far(progress)]
+        return "".join(f"; {part}" for part in parts if part)
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False)
@@ -106,11 +133,13 @@ class ProgressDisplay:
         left = self._seconds_left()
         caption = "" if left is None else f"expected to finish at about {_clock(left)}"
         table = Table(title=f"{self._name}: {counted(tally)}", caption=caption)
-        for heading in ("running", "for", "progress"):
+        for heading in ("running", "for", "progress", "last line"):
             table.add_column(heading, no_wrap=True)
         for run_id, line in list(tally.running.items())[:MOST_ROWS]:
             since = time.monotonic() - tally.started.get(run_id, time.monotonic())
-            table.add_row(run_id, duration(since), line)
+            progress = self._progress.get(run_id)
+            far = "" if progress is None else how_far(progress)
+            table.add_row(run_id, duration(since), far, line)
         return table
 
     def _seconds_left(self) -> float | None:
@@ -119,7 +148,10 @@ class ProgressDisplay:
         typical = sum(taken) / len(taken) if taken else None
         left = 0.0
         for run_id, plan in self._plans.items():
-            if run_id not in self._tally.outcomes:
+            progress = self._progress.get(run_id)
+            if progress is not None and progress.seconds_left is not None:
+                left += progress.seconds_left
+            elif run_id not in self._tally.outcomes:
                 spec = plan.spec
                 known = self._estimates.seconds(spec.task, spec.profile, spec.pruner) or typical
                 if known is None:

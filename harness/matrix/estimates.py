@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,16 +21,22 @@ class Estimates:
 
     Args:
         records: runs that are done.
+        others: further ones that count for durations only, because settings that change the memory
+            may differ.
     """
 
-    def __init__(self, records: Iterable[Record] = ()) -> None:
+    def __init__(self, records: Iterable[Record] = (), others: Iterable[Record] = ()) -> None:
         self._seconds: dict[Kind, list[float]] = defaultdict(list)
         self._bytes: dict[Kind, list[float]] = defaultdict(list)
+        records = list(records)
+        for record in (*records, *others):
+            seconds = record["cost"]["train_seconds"]
+            if seconds is not None:
+                for kind in _kinds_of(record):
+                    self._seconds[kind].append(seconds)
         for record in records:
-            spec, cost = record["spec"], record["cost"]
-            for kind in _kinds(spec["task"], spec["profile"], spec["pruner"]):
-                if cost["train_seconds"] is not None:
-                    self._seconds[kind].append(cost["train_seconds"])
+            cost = record["cost"]
+            for kind in _kinds_of(record):
                 most = cost.get("peak_run_bytes_with_instruments", cost["peak_run_bytes"])
                 if most is not None:
                     self._bytes[kind].append(most)
@@ -41,6 +48,22 @@ class Estimates:
                 return statistics.median(self._seconds[kind])
         return None
 
+    def longest_first(self, plans: Iterable[Plan]) -> list[Plan]:
+        """Return plans in the order in which they should start.
+
+        Dense networks come first, since every comparison needs them. The longest of the others
+        follow, so that none is left running alone at the end. A run of which nothing is known
+        counts as longer than all others; equal ones keep their order.
+        """
+
+        def place(plan: Plan) -> tuple[bool, float]:
+            spec = plan.spec
+            seconds = self.seconds(spec.task, spec.profile, spec.pruner)
+            is_dense = plan.pruner.arguments.get("group") == "dense"
+            return not is_dense, -math.inf if seconds is None else -seconds
+
+        return sorted(plans, key=place)
+
     def bytes(self, plan: Plan) -> int | None:
         """Return the most memory that similar runs needed; None if there are none."""
         spec = plan.spec
@@ -50,15 +73,11 @@ class Estimates:
         return None
 
 
+def _kinds_of(record: Record) -> tuple[Kind, Kind]:
+    spec = record["spec"]
+    return _kinds(spec["task"], spec["profile"], spec["pruner"])
+
+
 def _kinds(task: str, profile: str, pruner: str) -> tuple[Kind, Kind]:
     """Return what similar runs have in common, the closest first."""
     return (task, profile, pruner), (task, profile)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it, as in ``12 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

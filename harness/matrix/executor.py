@@ -58,6 +58,8 @@ class Job:
     """Folder for decoded copies of data; None for the machine's own."""
     again: bool = False
     """Whether a finished run is repeated (`Store.again`)."""
+    measure_later: bool = False
+    """Whether costs that need a quiet machine are left for later, when all runs have ended."""
 
     @property
     def run_id(self) -> str:
@@ -91,7 +93,11 @@ class Resources:
 
 
 class Executor(Protocol):
-    """Runs jobs, several at a time."""
+    """Runs jobs, several at a time.
+
+    If its class has an attribute ``on_this_machine`` that is true, networks are measured after all
+    training, on the machine of the matrix, unless the user says otherwise.
+    """
 
     slots: int
     """Jobs at a time, as far as it is known."""

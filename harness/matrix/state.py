@@ -10,10 +10,12 @@ from harness.errors import RequestError
 from harness.matrix.dispatch import RESULTS, Tally
 from harness.matrix.executor import Outcome
 from harness.record import Record
+from harness.results.measured import awaits_measurement
 from harness.storage import files
 from harness.storage.files import is_held
+from harness.storage.progress import Progress, read_progress
 from harness.storage.store import OF_RUNS, Store
-from harness.text import first_of, several
+from harness.text import duration, first_of, number, several
 
 
 def find_states(runs: Collection[str], store: Store) -> Tally:
@@ -26,6 +28,8 @@ def find_states(runs: Collection[str], store: Store) -> Tally:
                 tally.running[run_id] = ""
             elif known := known or store.failure(run_id):
                 tally.finish(run_id, Outcome(known["status"], known["reason"]))
+                if awaits_measurement(known, store.folder / run_id):
+                    tally.unmeasured.add(run_id)
             elif _has_started(store.folder / run_id):
                 tally.finish(run_id, Outcome("interrupted"))
         except RequestError as error:
@@ -84,6 +88,22 @@ def counted(tally: Tally, which: str = "") -> str:
     return ": ".join(filter(None, (runs, ", ".join(parts))))
 
 
+def how_far(progress: Progress) -> str:
+    """Return how far a run is, as in ``epoch 3/20, accuracy 93.1, 4 min left``."""
+    exceeds = progress.epoch > progress.epochs
+    of = f" (budget: {progress.epochs})" if exceeds else f"/{progress.epochs}"
+    parts = [f"epoch {progress.epoch}{of}"]
+    if progress.validation is not None:
+        parts.append(f"{progress.metric} {number(progress.validation)}")
+    return ", ".join(filter(None, [*parts, time_left(progress)]))
+
+
+def time_left(progress: Progress) -> str:
+    """Return how long a run is expected to train on; an empty text if that is unknown."""
+    left = progress.seconds_left
+    return "" if left is None else f"{duration(left)} left"
+
+
 def outcome_lines(tally: Tally, *statuses: str) -> Iterator[str]:
     """Yield lines that name the runs of these statuses, one line for each reason."""
     for status in statuses:
@@ -94,6 +114,15 @@ def outcome_lines(tally: Tally, *statuses: str) -> Iterator[str]:
         }
         for why, runs in by_reason(ended).items():
             yield f"  {status}: {first_of(runs)}{f': {why}' if why else ''}"
+
+
+def unmeasured_lines(tally: Tally) -> Iterator[str]:
+    """Yield lines about networks that are still to be measured, and why measuring failed."""
+    for why, runs in by_reason(tally.not_measured).items():
+        yield f"  not measured: {first_of(runs)}: {why}"
+    if rest := len(tally.unmeasured.difference(tally.not_measured)):
+        verb = "is" if rest == 1 else "are"
+        yield f"  {several(rest, 'network')} {verb} still to be measured (measure --missing)"
 
 
 def left_out_lines(records: Mapping[str, Record]) -> Iterator[str]:
@@ -116,6 +145,28 @@ def by_reason(given: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
     for what, reason in given.items():
         grouped.setdefault(reason, []).append(what)
     return grouped
+
+
+def states_in(store: Store, runs: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the state of each run as its folder shows it, for JSON.
+
+    Besides status and reason, a run that trains has its progress, and one whose network is still to
+    be measured says so.
+    """
+    tally = find_states(runs, store)
+    found = states(runs, tally)
+    for run_id in tally.running:
+        if (progress := read_progress(store.folder / run_id)) is not None:
+            found[run_id]["progress"] = {
+                "epoch": progress.epoch,
+                "epochs": progress.epochs,
+                "metric": progress.metric,
+                "validation": progress.validation,
+                "seconds_left": progress.seconds_left,
+            }
+    for run_id in tally.unmeasured:
+        found[run_id]["measured"] = False
+    return found
 
 
 def states(runs: Collection[str], tally: Tally) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
     title = "Every pairing on embedded data"
     profile = "embedded"              # smoke, embedded (the default) or paper
     plugins = ["../mine.py"]          # as --plugin; relative to this file
+    measure = "end"                   # when networks are measured: end, during or never
 
     [[runs]]                          # every combination of its axes; there may be several
     tasks = "all"                     # every registered one; or a list, ["digits", "ptb"];
@@ -65,6 +66,13 @@ class Names:
 
 ALL = Names(all_except=True)
 
+MEASURE = ("end", "during", "never")
+"""When the networks of a matrix are measured.
+
+``end``: after all training, alone on the machine. ``during``: each when its run ends, beside other
+runs. ``never``: not by the matrix; the command ``measure --missing`` can do it at any time.
+"""
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -93,6 +101,8 @@ class Suite:
     gigabytes: float | None = None
     threads: int | None = None
     plugins: tuple[Path, ...] = ()
+    measure: str | None = None
+    """When the networks are measured, a value of `MEASURE`; None for the default."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ def read_suite(path: Path) -> Suite:
 
 
 def _suite(path: Path, content: Mapping[str, Any]) -> Suite:
-    _known(content, ("title", "profile", "plugins", "runs", "resources"))
+    _known(content, ("title", "profile", "plugins", "measure", "runs", "resources"))
     resources = _value("resources", content.get("resources", {}), dict)
     _known(resources, ("hours", "gigabytes", "threads"))
     tables = _value("runs", content.get("runs", []), list)
@@ -249,7 +259,19 @@ def _suite(path: Path, content: Mapping[str, Any]) -> Suite:
         },
         threads=_positive("threads", resources["threads"], int) if "threads" in resources else None,
         plugins=tuple(plugins),
+        measure=check_measure(content["measure"]) if "measure" in content else None,
     )
+
+
+def check_measure(when: object) -> str:
+    """Return when networks are measured.
+
+    Raises:
+        RequestError: it is not a value of `MEASURE`.
+    """
+    if when not in MEASURE:
+        raise RequestError(f"measure: {when!r} is not one of {', '.join(MEASURE)}")
+    return str(when)
 
 
 def check_profile(name: str) -> str:

@@ -29,6 +29,7 @@ def run_job(
         stop: says when to save and stop.
     """
     from harness.device import find_device
+    from harness.engine.final_costs import exact_costs
     from harness.engine.run_plan import run_plan
 
     if job.cache is not None:
@@ -50,6 +51,7 @@ def run_job(
             stop,
             job.checkpoint_every,
             runs_on_device,
+            exact_costs if job.measure_later else None,
         )
     except Skip as error:
         return Outcome("skipped", str(error))

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from harness.errors import Skip, nearest, place
 from harness.functional import FunctionalNetwork
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
+from harness.pruning.scoring_cost import Passes, ScoringCost
 from harness.pruning.unchanged import left_alone
 from harness.scoring import Criterion, Scores, Scoring, magnitudes, scoring_mode
 from harness.task import Batch, Task
@@ -81,12 +82,15 @@ class PruningEvents:
         batches: the scoring batches, equal for all methods of a seed.
         conditions: those of the run.
         instrument: a context that is left out of the method's costs.
+        scoring_cost: counts and measures what criteria do.
     """
 
     trainer: Trainer
     batches: Sequence[Batch]
     conditions: Conditions
     instrument: Instrument
+    scoring_cost: ScoringCost
+    _called: set[str] = field(default_factory=set, init=False)
 
     def prune(
         self,
@@ -112,6 +116,7 @@ class PruningEvents:
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
         whole: set[str] = set()
         scored: set[str] = set()
+        passes_before = self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
             with self.instrument():
                 flow_before = self._gradient_flow() if measured else None
@@ -133,7 +138,7 @@ class PruningEvents:
                 else {"measured": False}
             ),
             "kept_sha256": kept_sha256,
-            "scoring": self._scoring_conditions(),
+            "scoring": self._scoring(passes_before),
             **({"frozen": sorted(whole)} if whole else {}),
         }
         return Outcome(event, scored)
@@ -159,7 +164,7 @@ class PruningEvents:
             Skip, RunFailed, ScoreError: as for `select`.
         """
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
-        before = units.alive()
+        before, passes_before = units.alive(), self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
             dropping, growing = (
                 self._exchange_scores(units, criterion, generator) for criterion in (drop, grow)
@@ -171,14 +176,14 @@ class PruningEvents:
             units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
         with self.instrument():
             moved = sum(int((before[name] & ~kept[name]).sum()) for name in before)
-            event = {"kept_sha256": digest(units.state()), "scoring": self._scoring_conditions()}
+            event = {"kept_sha256": digest(units.state()), "scoring": self._scoring(passes_before)}
         return Exchange({"exchanged": moved, **event}, moved)
 
     def _exchange_scores(
         self, units: Units, criterion: Criterion, generator: torch.Generator
     ) -> Scores:
         """Return the scores of the tensors that can be ranked."""
-        scores, frozen, _ = self._scores_of(units, criterion, generator)
+        scores, frozen, _ = self.scores_of(units, criterion, generator)
         if self.conditions.masks == "shuffled":
             scores = {
                 name: torch.rand(score.shape, generator=generator).to(score.device)
@@ -186,8 +191,13 @@ class PruningEvents:
             }
         return {name: score for name, score in scores.items() if name not in frozen}
 
-    def _scoring_conditions(self) -> dict[str, Any]:
-        return {"batches": len(self._scored_batches), "statistics": self.conditions.statistics}
+    def _scoring(self, passes_before: Passes) -> dict[str, Any]:
+        """Return what the record says of the scoring since some passes were taken."""
+        return {
+            "batches": len(self._scored_batches),
+            "statistics": self.conditions.statistics,
+            "passes": asdict(self.scoring_cost.passes - passes_before),
+        }
 
     def select(
         self,
@@ -207,7 +217,7 @@ class PruningEvents:
             UnreachableSparsity: no selection reaches the target.
             UnreachableBudget: no selection is within the limit.
         """
-        scores, frozen, where = self._scores_of(units, criterion, generator)
+        scores, frozen, where = self.scores_of(units, criterion, generator)
         try:
             scores = _above_all(scores, frozen)
             limit = limiter(target)
@@ -217,10 +227,14 @@ class PruningEvents:
         _require_whole(kept, units.alive(), frozen, target, limit)
         return Selection(kept, frozen, set(scores))
 
-    def _scores_of(
+    def scores_of(
         self, units: Units, criterion: Criterion | Scores, generator: torch.Generator
     ) -> tuple[Scores, set[str], str]:
-        """Return checked scores, the frozen variables that have none, and the criterion's place."""
+        """Return checked scores, the frozen variables that have none, and the criterion's place.
+
+        Raises:
+            Skip, RunFailed, ScoreError: as for `select`.
+        """
         frozen: set[str] = set()
         if callable(criterion):
             scores, frozen = self._score(units, criterion, generator)
@@ -244,6 +258,13 @@ class PruningEvents:
             return units.select(scores, target, scope, floor)
         assert isinstance(units, BudgetedUnits)
         return units.select(scores, target, scope, floor, rounding=rounding, limit=limit)
+
+    def _is_first_of(self, criterion: Criterion) -> bool:
+        """Return whether a criterion has not been called before in this process."""
+        where = place(criterion)
+        is_first = where not in self._called
+        self._called.add(where)
+        return is_first
 
     @property
     def _batch_statistics(self) -> bool:
@@ -274,8 +295,9 @@ class PruningEvents:
 
         with (
             scoring_mode(model, self._batch_statistics),
-            left_alone(model, optimiser, who, self.instrument),
-            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as scoring,
+            left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
+            scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as seen,
+            self.scoring_cost.of(model, self.trainer.masks(), self.batches[0], seen) as scoring,
         ):
             try:
                 return criterion(scoring), scoring.without_gradient

@@ -86,19 +86,29 @@ def left_alone(
     optimiser: torch.optim.Optimizer,
     who: Callable[[], str],
     instrument: Callable[[], AbstractContextManager[None]],
+    thoroughly: bool = True,
 ) -> Iterator[None]:
     """Check that a criterion changes nothing; ``requires_grad`` is restored.
 
     Gradients are cleared at the beginning, so that a criterion's own ``backward`` does not add to
     those of the last training step, and cleared again at the end.
 
+    Args:
+        model: the network.
+        optimiser: its optimizer.
+        who: returns the criterion, as the subject of a sentence.
+        instrument: a context that is left out of the method's costs.
+        thoroughly: whether to compare all values, so that a change may be undone. Otherwise torch's
+            counters of changes are compared, which takes no time.
+
     Raises:
         RunFailed: a criterion changed something.
     """
+    state_of = by_values if thoroughly else by_versions
     parameters = list(model.parameters())
     learning = [parameter.requires_grad for parameter in parameters]
     with instrument():
-        before = by_values(model, optimiser)
+        before = state_of(model, optimiser)
     optimiser.zero_grad(set_to_none=True)
     try:
         yield
@@ -107,7 +117,7 @@ def left_alone(
             parameter.requires_grad_(learns)
         optimiser.zero_grad(set_to_none=True)
     with instrument():
-        after = by_values(model, optimiser)
+        after = state_of(model, optimiser)
     require_same(before, after, who(), ", which scoring leaves alone")
 
 

@@ -38,6 +38,7 @@ EXAMPLE: Record = {
         "stands_in_for": None,
     },
     "start": None,
+    "teacher": None,
     "settings": {"epochs": 4, "width": 32, "kernel": False},
     "quality": {
         "metric": "accuracy",
@@ -73,7 +74,11 @@ EXAMPLE: Record = {
     "cost": {
         "train_seconds": 12.5,
         "train_cpu_seconds": 12.0,
+        "train_macs": 98_765_432,
         "peak_run_bytes": 50_000_000,
+        "scoring_seconds": 0.75,
+        "scoring_passes": 25,
+        "peak_scoring_bytes": 5_000_000,
         "instrument_seconds": 1.5,
         "peak_run_bytes_with_instruments": 52_000_000,
         "load": {"train_seconds": {"before": 0.0, "during": 0.1}},
@@ -89,6 +94,8 @@ EXAMPLE: Record = {
         "step_ms": 20.0,
         "step_ms_iqr": 0.5,
         "step_cpu_ms": 19.5,
+        "step_sparse_ms": None,
+        "step_sparse_layers": [],
         "inference_ms": 5.0,
         "inference_ms_iqr": 0.25,
         "inference_cpu_ms": 4.75,

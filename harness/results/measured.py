@@ -13,6 +13,23 @@ from harness.storage.store import Store
 OF_NETWORK = tuple(name for name, cost in fields(Cost).items() if cost.of == "network")
 """The costs of the final network; all others are those of the whole run."""
 
+OWN_PROCESS, RUNS_PROCESS, NOT_YET = (
+    "a process of its own",
+    "the process of the run",
+    "no process yet",
+)
+"""In which process the network was measured."""
+
+
+def awaits_measurement(record: Record, run: Path) -> bool:
+    """Return whether a network was left to a later measurement, which has not been taken yet.
+
+    Args:
+        record: as its run left it.
+        run: the run's folder.
+    """
+    return record["cost"].get("measured_in") == NOT_YET and not measurements(run)
+
 
 def with_measurement(record: Record, run: Path, device: str = "") -> Record:
     """Return a record with the costs of its network as they were last measured, if they were.
@@ -33,6 +50,7 @@ def with_measurement(record: Record, run: Path, device: str = "") -> Record:
     measured = measurement["cost"]
     cost = {name: value for name, value in record["cost"].items() if name not in OF_NETWORK}
     cost |= {name: measured[name] for name in OF_NETWORK if name in measured}
+    cost["measured_in"] = OWN_PROCESS
     for key in ("load", "disturbed", "reasons"):
         own = cast(dict[str, Any], record["cost"].get(key) or {})
         kept = {name: value for name, value in own.items() if name not in OF_NETWORK}

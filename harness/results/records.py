@@ -18,15 +18,16 @@ from harness.record import (
     Quality,
     Record,
     Sparsity,
-    Start,
     Status,
     Task,
 )
 from harness.record import Spec as SpecPart
+from harness.record import TrainedNetwork as NetworkPart
 from harness.registry import Entry
 from harness.results.provenance import command, commit
 from harness.settings import as_text
 from harness.spec import ENGINE_VERSION, Plan, Spec
+from harness.trained_network import TrainedNetwork
 
 
 def new_record(
@@ -63,7 +64,8 @@ def new_record(
         "task": _task(plan.task),
         "pruner": _pruner(plan.pruner),
         "data": cast(Data, plan.data.as_dict()),
-        "start": None if plan.start is None else cast(Start, plan.start.as_dict()),
+        "start": _network(plan.start),
+        "teacher": _network(plan.teacher),
         # The spec's overrides come last because they name no folder of this machine.
         "settings": {**settings, **plan.spec.overrides},
         "quality": quality or untested_quality(plan.task),
@@ -125,6 +127,10 @@ def untested_quality(task: Entry) -> Quality:
         "baseline": None,
         "further": {},
     }
+
+
+def _network(network: TrainedNetwork | None) -> NetworkPart | None:
+    return None if network is None else cast(NetworkPart, network.as_dict())
 
 
 def _task(task: Entry) -> Task:

@@ -11,6 +11,8 @@ from harness.budget import written as written_amount
 from harness.record import (
     COSTS,
     DISTURBED,
+    NOTHING_SCORED,
+    SLOWER_THAN_DENSE,
     Budget,
     Cost,
     Event,
@@ -21,7 +23,7 @@ from harness.record import (
     Record,
     Sparsity,
 )
-from harness.results.receipts import receipt_lines
+from harness.results.receipts import receipt_lines, sparse_kernels_line
 from harness.settings import as_text
 from harness.text import WIDTH, count, number, percent, several, size, table
 
@@ -70,7 +72,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     if record["reason"]:
         yield "because", record["reason"]
     yield record["quality"]["metric"], _quality(record["quality"])
-    stamp = "SYNTHETIC" if record["data"]["source"] == "synthetic" else record["data"]["source"]
+    source = record["data"]["source"] or "unknown"
+    stamp = source.upper() if source in ("synthetic", "unofficial") else source
     yield "data", f"{stamp}: {record['data']['name']}"
     if record["spec"]["overrides"]:
         yield (
@@ -85,20 +88,31 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
             yield "pruned", _pruning(event, before, record)
     for what, text, spent in _frequent(record["events"]):
         yield what, f"{text} in {several(_epochs(spent, record), 'epoch')}"
+    if (layers := record["sparsity"].get("sparse_kernels")) is not None:
+        yield "sparse kernels", _sparse_kernels(layers, record)
     yield (
         "training",
         f"{several(record['cost']['epochs'], 'epoch')}, {several(record['cost']['steps'], 'step')} "
         f"in {cost['train_seconds']}, peak memory {cost['peak_run_bytes']}",
     )
+    if record["cost"].get("scoring_passes") is not None:
+        yield (
+            "scoring",
+            f"{cost['scoring_passes']} passes over a batch in {cost['scoring_seconds']}, "
+            f"peak memory {cost['peak_scoring_bytes']} more",
+        )
     if interruptions := len(record["provenance"]["resumed"]):
         yield "interrupted", f"{several(interruptions, 'time')}; costs cover all attempts"
     if record["cost"]["energy_kwh"] is not None:
         method, scope = record["cost"].get("energy_method"), record["cost"].get("energy_scope")
         yield "energy", f"{cost['energy_kwh']}, {cost['emissions_g']}; {method}, {scope}"
-    yield "training step", f"{cost['step_ms']}, peak memory {cost['peak_step_bytes']}"
-    sparse = record["cost"].get("inference_sparse_ms")
-    faster = "" if sparse is None else f", {number(sparse)} ms with sparse kernels"
-    yield "inference", f"{cost['inference_ms']} per batch{faster}"
+    with_sparse = {
+        name: _beside_dense(costs.get(f"{name}_sparse_ms"), costs[f"{name}_ms"])
+        for name in ("step", "inference")
+    }
+    peak = cost["peak_step_bytes"]
+    yield "training step", f"{cost['step_ms']}{with_sparse['step']}, peak memory {peak}"
+    yield "inference", f"{cost['inference_ms']} per batch{with_sparse['inference']}"
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
     yield "operations", _operations(record)
     if record["cost"].get("disturbed"):
@@ -108,8 +122,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     for reason, names in _not_measured(record["cost"]):
         yield "not measured", f"{', '.join(names)}: {reason}"
     yield "measured on", _machine(record["provenance"])
-    if again := record["provenance"].get("measured_on"):
-        yield "network again", f"measured again on {_machine(cast(Provenance, again))}"
+    if alone := record["provenance"].get("measured_on"):
+        yield "network on", _machine(cast(Provenance, alone))
 
 
 def _operations(record: Record) -> str:
@@ -121,6 +135,8 @@ def _operations(record: Record) -> str:
         text += f", {number(100 * macs / dense)} % of the dense network's {count(dense)}"
     if macs != effective:  # some weights are zero and still multiplied
         text += f", {count(effective)} without masked weights (theoretical; not a speed-up)"
+    if (trained := cost.get("train_macs")) is not None:
+        text += f"; {count(trained)} in training"
     return text
 
 
@@ -159,14 +175,38 @@ def _sparsity(sparsity: Sparsity) -> str:
 
 
 def _pruning(event: Event, before: Event | None, record: Record) -> str:
-    when = "before training"
-    if event["spent"]:
-        when = f"after {several(_epochs(event['spent'], record), 'epoch')}"
+    when = _moment(event["spent"], record)
     why = ENDINGS.get(before.get("ended_by", "")) if before else None
     flow = event.get("gradient_flow") or {"before": None, "after": None}
     return (
         f"{_reached(event)} {when}{f', when {why}' if why else ''}; "
         f"gradient flow {number(flow['before'])} -> {number(flow['after'])}"
+    )
+
+
+def _moment(spent: int, record: Record) -> str:
+    return f"after {several(_epochs(spent, record), 'epoch')}" if spent else "before training"
+
+
+def _beside_dense(sparse: Number | None, dense: Number | None) -> str:
+    if sparse is None:
+        return ""
+    slower = f" ({SLOWER_THAN_DENSE})" if dense is not None and sparse > dense else ""
+    return f", {number(sparse)} ms with sparse kernels{slower}"
+
+
+def _sparse_kernels(since: Mapping[str, int], record: Record) -> str:
+    """Return how many masked layers are on sparse kernels at the end, and since when."""
+    choices = [event["sparse_kernels"] for event in record["events"] if "sparse_kernels" in event]
+    if not choices:
+        return "none, since nothing was pruned"
+    if not since:
+        return sparse_kernels_line(choices[-1])
+    masked = len(since) + sum(map(len, choices[-1]["dense"].values()))
+    spent = sorted({record["events"][number]["spent"] for number in since.values()})
+    when = " and ".join(_moment(steps, record) for steps in spent)
+    return (
+        f"in {len(since)} of {several(masked, 'masked layer')} at the end, since the pruning {when}"
     )
 
 
@@ -208,10 +248,27 @@ def _epochs(steps: int, record: Record) -> float:
 def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
     """Go through the reasons why costs could not be measured, each with these costs."""
     for reason in dict.fromkeys(cost["reasons"].values()):
+        if reason == NOTHING_SCORED:
+            continue
         missing = [name for name, why in cost["reasons"].items() if why == reason]
         names = [label(each) for name, each in COSTS.items() if name in missing]
         if names:
             yield reason, names
+
+
+def measured_line(cost: Mapping[str, Any], on_gpu: bool) -> str:
+    """Return the times of a measurement, and what disturbed them.
+
+    Args:
+        cost: the costs that were measured.
+        on_gpu: whether they were measured on a GPU.
+    """
+    line = f"step {number(cost['step_ms'])} ms, inference {number(cost['inference_ms'])} ms"
+    if of_one := cost.get("by_batch_size", {}).get("1", {}).get("inference_ms"):
+        line += f", single-sample inference {number(of_one)} ms"
+    if cost.get("disturbed"):
+        line += f" (disturbed: {disturbance(cost, on_gpu)})"
+    return line
 
 
 def disturbance(cost: Mapping[str, Any], on_gpu: bool) -> str:
@@ -269,6 +326,11 @@ def summarise_events(record: Record) -> str:
     return table(rows)
 
 
+def _kernels_of(event: Event) -> Iterator[str]:
+    if "sparse_kernels" in event:
+        yield f"  sparse kernels: {sparse_kernels_line(event['sparse_kernels'])}"
+
+
 def _happening(event: Event) -> Iterator[str]:
     match event["verb"]:
         case "train" if event["ended_by"] in ENDINGS:
@@ -277,6 +339,9 @@ def _happening(event: Event) -> Iterator[str]:
             yield f"pruned {event['units']} {_reached(event)}"
             if "receipt" in event:
                 yield from (f"  {line}" for line in receipt_lines(event["receipt"]))
+            yield from _kernels_of(event)
+        case "prune":
+            yield from _kernels_of(event)
         case "release":
             yield f"let all {event['units']} return"
         case "snapshot":

@@ -10,11 +10,12 @@ Without structure, zeros make a network faster only where kernels skip them. On 
 product of a matrix in compressed sparse rows with dense activations, by torch and MKL.
 """
 
-from harness.sparse_kernels.choice import Choice, choose_kernels
+from harness.sparse_kernels.choice import CLEARLY_FASTER, Choice, choose_kernels, ratio_of_steps
 from harness.sparse_kernels.execution import DENSE, SPARSE_2_4, SPARSE_CSR, SparseExecution
 from harness.sparse_kernels.optimization import SparseSteps
 
 __all__ = [
+    "CLEARLY_FASTER",
     "DENSE",
     "SPARSE_2_4",
     "SPARSE_CSR",
@@ -22,4 +23,5 @@ __all__ = [
     "SparseExecution",
     "SparseSteps",
     "choose_kernels",
+    "ratio_of_steps",
 ]

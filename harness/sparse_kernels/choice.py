@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.prunable import copied
 from harness.sparse_kernels.execution import (
     DENSE,
     Masks,
@@ -19,6 +21,8 @@ from harness.sparse_kernels.execution import (
     SparseLayer,
     sparse_layers,
 )
+from harness.sparse_kernels.operators import in_one_piece
+from harness.sparse_kernels.optimization import SparseSteps
 
 DENSEST = 0.5
 """Layers with a larger share of their weights left are not tried."""
@@ -117,6 +121,32 @@ def choose_kernels(
     )
 
 
+def ratio_of_steps(
+    model: nn.Module,
+    masks: Masks,
+    build_optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
+    seconds: float = 0.1,
+) -> float:
+    """Return the time of an optimizer step on surviving weights only, relative to a whole one.
+
+    Args:
+        model: whose weights are masked; copies of them take the steps.
+        masks: what survives, by the weight's name.
+        build_optimizer: returns an optimizer of parameters.
+        seconds: how long to measure each kind of step.
+    """
+    sides: list[_Side] = []
+    for sparse in (True, False):
+        mine = copied(model)
+        for parameter in mine.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer = build_optimizer(mine.parameters())
+        step = partial(SparseSteps(mine, masks).step, optimizer) if sparse else optimizer.step
+        sides.append((nullcontext(), step))
+    own, whole = _take_turns(sides, seconds)
+    return own / whole
+
+
 def _candidates(ratios: Mapping[str, float]) -> list[Collection[str]]:
     """Return which sets of layers to try together: all, and those faster by themselves."""
     if not ratios:
@@ -154,20 +184,35 @@ class _Trial:
     def layer_by_layer(self, layers: Mapping[str, SparseLayer]) -> dict[str, float]:
         """Return the ratio of each layer that the call runs, on the inputs that it gets."""
         dense_inputs = self._inputs(layers)
+        self.contiguous = self._depends_on_layout(layers)
         with self._sparse(layers):
+            sparse_inputs = self._inputs(layers)
+        # A network may compute without its modules where their forward passes are torch's own.
+        return {
+            name: self._ratio(
+                name,
+                layers[name].module,
+                dense_inputs.get(name) or _copied(inputs, torch.contiguous_format),
+                inputs,
+            )
+            for name, inputs in sparse_inputs.items()
+        }
+
+    def _depends_on_layout(self, layers: Mapping[str, SparseLayer]) -> bool:
+        """Return whether the call needs outputs that are laid out as by dense layers.
+
+        Other calls may have fewer samples, so many are not divided, as their outputs would be
+        laid out densely.
+        """
+        drawing = _Drawing()
+        with in_one_piece(), self._sparse(layers), drawing:
             try:
-                sparse_inputs = self._inputs(layers)
+                self._call()
             except RuntimeError as error:
                 if "view" not in str(error):
                     raise
-                self.contiguous = True
-        if self.contiguous:
-            with self._sparse(layers):
-                sparse_inputs = self._inputs(layers)
-        return {
-            name: self._ratio(name, layers[name].module, inputs, sparse_inputs[name])
-            for name, inputs in dense_inputs.items()
-        }
+                return True
+        return drawing.depends_on_layout
 
     def whole(self, candidates: list[Collection[str]]) -> list[float]:
         """Return the ratio of the whole call for each set of layers."""
@@ -214,37 +259,76 @@ class _Trial:
         return SparseExecution(self._model, self._masks, names, self.contiguous)
 
     def _take_turns(self, sides: Sequence[_Side], changed: nn.Module) -> list[float]:
-        """Return the median seconds of calls that take turns, after a warm-up each.
+        """Return the least seconds of calls that take turns.
 
-        Short calls are repeated within a turn, so that each finds the cache as its own kind left
-        it. When training, the parameters of ``changed`` count as changed before each call, as
-        they are after an optimizer step.
+        When training, the parameters of ``changed`` count as changed before each call, as they
+        are after an optimizer step.
         """
         parameters = list(changed.parameters())
         device = next((each.device for each in parameters if each.is_cuda), None)
 
-        def turn(side: _Side, repetitions: int) -> float:
-            context, call = side
-            with context:
-                began = perf_counter()
-                for _ in range(repetitions):
-                    if self._training:
-                        for parameter in parameters:
-                            torch.autograd.graph.increment_version(parameter)
-                    call()
-                if device is not None:
-                    torch.cuda.synchronize(device)
-                return (perf_counter() - began) / repetitions
+        def changing(call: Callable[[], object]) -> None:
+            if self._training:
+                for parameter in parameters:
+                    torch.autograd.graph.increment_version(parameter)
+            call()
 
-        for side in sides:
-            turn(side, 1)
-        repetitions = [max(1, round(SHORTEST_TURN / turn(side, 1))) for side in sides]
-        times: list[list[float]] = [[] for _ in sides]
-        end = perf_counter() + self._seconds * len(sides)
-        while len(times[0]) < ROUNDS or perf_counter() < end:
-            for side, number, measured in zip(sides, repetitions, times, strict=True):
-                measured.append(turn(side, number))
-        return [statistics.median(measured) for measured in times]
+        return _take_turns(
+            [(context, partial(changing, call)) for context, call in sides], self._seconds, device
+        )
+
+
+class _Drawing(TorchDispatchMode):
+    """Notices random numbers for tensors that are not in C order.
+
+    torch draws them in the order of the memory, so they would not be those of dense layers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        self.depends_on_layout = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.depends_on_layout |= not all(each.is_contiguous() for each in _tensors(args))
+        return func(*args, **(kwargs or {}))
+
+
+def _take_turns(
+    sides: Sequence[_Side], seconds: float, device: torch.device | None = None
+) -> list[float]:
+    """Return the least seconds of calls that take turns, after a warm-up each.
+
+    What else a busy machine does can only add to a time. Short calls are repeated within a turn, so
+    that each finds the cache as its own kind left it.
+
+    Args:
+        sides: the calls, each with its context.
+        seconds: how long to measure each.
+        device: the GPU to wait for, if they use one.
+    """
+
+    def turn(side: _Side, repetitions: int) -> float:
+        context, call = side
+        with context:
+            began = perf_counter()
+            for _ in range(repetitions):
+                call()
+            if device is not None:
+                torch.cuda.synchronize(device)
+            return (perf_counter() - began) / repetitions
+
+    for side in sides:
+        turn(side, 1)
+    repetitions = [max(1, round(SHORTEST_TURN / turn(side, 1))) for side in sides]
+    times: list[list[float]] = [[] for _ in sides]
+    end = perf_counter() + seconds * len(sides)
+    while len(times[0]) < ROUNDS or perf_counter() < end:
+        for side, number, measured in zip(sides, repetitions, times, strict=True):
+            measured.append(turn(side, number))
+    return [min(measured) for measured in times]
 
 
 def _forward_and_backward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -255,10 +339,13 @@ def _forward_and_backward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     torch.autograd.grad(outputs, leaves, gradients, allow_unused=True)
 
 
-def _copied(inputs: Any) -> Any:
+def _copied(inputs: Any, layout: torch.memory_format = torch.preserve_format) -> Any:
     if isinstance(inputs, Tensor):
-        return inputs.detach().clone().requires_grad_(inputs.requires_grad)
-    return tuple(map(_copied, inputs)) if isinstance(inputs, tuple) else inputs
+        copy = inputs.detach().clone(memory_format=layout)
+        return copy.requires_grad_(inputs.requires_grad)
+    if isinstance(inputs, tuple):
+        return tuple(_copied(each, layout) for each in inputs)
+    return inputs
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

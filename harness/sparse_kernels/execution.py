@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness.sparse_kernels.layers import FORWARDS, Forward, normalization_forward
+from harness.sparse_kernels.layers import (
+    FORWARDS,
+    Forward,
+    dropout_forward,
+    normalization_forward,
+)
 from harness.sparse_kernels.semi_structured import semi_structured_forward, semi_structured_reason
 
 SPARSE_CSR = "sparse csr"
@@ -49,7 +54,8 @@ class SparseExecution:
     ) -> None:
         self._model = model
         self._asked = None if layers is None else set(layers)
-        self._contiguous = contiguous
+        self.contiguous = contiguous
+        """Whether outputs are laid out as by dense layers."""
         self._active = False
         self.dense: dict[str, str] = {}
         """Why each other masked layer is dense, by name."""
@@ -75,11 +81,13 @@ class SparseExecution:
         self._forwards = {
             layer.module: self._laid_out(layer.build()) for layer in possible.values()
         }
-        if SPARSE_CSR in self.kernels.values() and not self._contiguous:
+        if SPARSE_CSR in self.kernels.values() and not self.contiguous:
             for module in self._model.modules():
-                plain = getattr(module.forward, "__func__", None) is _BatchNorm.forward
-                if isinstance(module, _BatchNorm) and plain:
+                forward = getattr(module.forward, "__func__", None)
+                if isinstance(module, _BatchNorm) and forward is _BatchNorm.forward:
                     self._forwards[module] = normalization_forward(module)
+                elif isinstance(module, nn.Dropout) and forward is nn.Dropout.forward:
+                    self._forwards[module] = dropout_forward(module)
         if active:
             self.__enter__()
 
@@ -100,9 +108,11 @@ class SparseExecution:
         self._active = False
 
     def _laid_out(self, forward: Forward) -> Forward:
-        if not self._contiguous:
-            return forward
-        return lambda *inputs, **named: _contiguous(forward(*inputs, **named))
+        def laid_out(*inputs: Any, **named: Any) -> Any:
+            outputs = forward(*inputs, **named)
+            return _contiguous(outputs) if self.contiguous else outputs
+
+        return laid_out
 
 
 class SparseLayer:

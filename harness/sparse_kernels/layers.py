@@ -176,6 +176,19 @@ def normalization_forward(module: nn.modules.batchnorm._BatchNorm) -> Forward:
     return forward
 
 
+def dropout_forward(module: nn.Dropout) -> Forward:
+    """Return a dropout that drops the same features in any layout.
+
+    torch draws random numbers in the order of the memory.
+    """
+    dense = type(module).forward
+
+    def forward(input: Tensor) -> Tensor:  # noqa: A002
+        return dense(module, input.contiguous() if module.training else input)
+
+    return forward
+
+
 FORWARDS: Mapping[Callable[..., Any], Callable[..., Forward]] = {
     nn.Linear.forward: linear_forward,
     nn.Conv1d.forward: convolution_forward,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -25,6 +27,17 @@ from harness.sparse_kernels.matrix import (
 SAMPLES_AT_ONCE = 512
 """Samples that are multiplied in one go. More go through in pieces that stay in the cache, and
 come out in C order; up to that many, activations stay feature-major from layer to layer."""
+
+
+@contextmanager
+def in_one_piece() -> Iterator[None]:
+    """Multiply any number of samples in one go, so that all outputs are feature-major."""
+    global SAMPLES_AT_ONCE
+    before, SAMPLES_AT_ONCE = SAMPLES_AT_ONCE, sys.maxsize
+    try:
+        yield
+    finally:
+        SAMPLES_AT_ONCE = before
 
 
 class Operator(ABC):

@@ -34,6 +34,20 @@ def save_measurement(run: Path, measurement: Measurement) -> Path:
     return path
 
 
+def copy_measurements(source: Path, target: Path) -> None:
+    """Copy the measurements of machines that have not measured a run's network here.
+
+    Args:
+        source: the run's folder to copy from.
+        target: the run's folder here.
+    """
+    for path in sorted((source / FOLDER).glob("*.json")):
+        own = target / FOLDER / path.name
+        if not files.is_there(own) and _read(path):
+            own.parent.mkdir(exist_ok=True)
+            files.write(own, path.read_bytes())
+
+
 def measurements(run: Path) -> list[Measurement]:
     """Return the measurement that counts of each machine, the newest one last.
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import Diverged, RunFailed, place
-from harness.initial_network import InitialNetwork
 from harness.operations import Penalty
 from harness.seeds import derive
-from harness.task import Batch, Task
+from harness.task import Batch, Split, Task
+from harness.trained_network import TrainedNetwork
+from harness.training.distillation import Teacher
+from harness.training.evaluation import evaluate
+from harness.training.kernels import DENSE, DENSE_EXECUTION, Execution, Kernels
 from harness.training.optimization import build_optimiser, build_schedule
 from harness.training.precision import FLOAT32, Precision
 from harness.units import Kept, Units, all_masks
@@ -38,6 +42,7 @@ class Trainer:
         precision: precision and layout of a step.
         initial: the trained network to start from; None for new weights drawn from the seed.
         warmup: the share of the budget over which the learning rate rises.
+        teacher: a network whose outputs are learnt beside the data; None for the data alone.
 
     Raises:
         RequestError: ``initial`` is another network.
@@ -49,12 +54,15 @@ class Trainer:
         seed: int,
         schedule: str,
         precision: Precision = FLOAT32,
-        initial: InitialNetwork | None = None,
+        initial: TrainedNetwork | None = None,
         warmup: float = 0.0,
+        teacher: Teacher | None = None,
     ) -> None:
         recipe = task.recipe
         self.task = task
         self.seed = seed
+        self.kernels = DENSE
+        self.precision = precision
         self._initial = initial
         self._begin()
         steps = recipe.epochs * task.steps_per_epoch
@@ -62,7 +70,7 @@ class Trainer:
         self.spent = 0
         self.anchor: int | None = None
         self._clip = float(recipe.clip)
-        self._precision = precision
+        self.teacher = teacher
 
     def _begin(self) -> None:
         """Build the dense network of the seed, its batches and its optimizer."""
@@ -74,6 +82,7 @@ class Trainer:
         self.stream = task.stream(self.model, self.seed)
         self.optimiser = build_optimiser(self.model.parameters(), task.recipe)
         self.units: dict[str, Units] = {}
+        self._execution = DENSE_EXECUTION
         self.position = 0
         self._loss_sum = torch.zeros((), device=task.device)
         self._loss_count = 0
@@ -87,10 +96,27 @@ class Trainer:
         """Return the masks of the weights that are zeroed in place, by name."""
         return all_masks(self.units.values())
 
+    def use(self, kernels: Kernels) -> None:
+        """Execute the network with these kernels from now on; `DENSE` releases it from them."""
+        self.kernels = kernels
+        self.follow_units()
+
+    def follow_units(self) -> None:
+        """Let sparse kernels follow the masks; to be called whenever units have changed."""
+        self._execution = Execution(self.kernels, self.model, self.masks())
+
+    def evaluate(self, split: Split, metric: str | None = None) -> dict[str, float]:
+        """Return the task's metrics of the network; see `harness.training.evaluation.evaluate`."""
+        with self._execution.evaluation():
+            return evaluate(self.task, self.model, split, metric)
+
     def step(
         self, penalty: Penalty | None = None, after_backward: AfterBackward | None = None
-    ) -> None:
-        """Take one optimizer step."""
+    ) -> Batch:
+        """Take one optimizer step, densely if somebody reads the gradients; return its batch.
+
+        Sparse kernels give no gradients of removed weights.
+        """
         self._seed_step()
         batch = self.stream.next(self.model)
         self._set_rate()
@@ -104,12 +130,15 @@ class Trainer:
             self._clip,
             penalty,
             after_backward,
-            self._precision,
+            self.precision,
+            self._execution if after_backward is None else DENSE_EXECUTION,
+            self.teacher,
         )
         self._loss_sum += loss
         self._loss_count += 1
         self.position += 1
         self.spent += 1
+        return batch
 
     def _seed_step(self) -> None:
         seed = derive(self.seed, "step", self.position)
@@ -173,6 +202,7 @@ class Trainer:
             self.optimiser.load_state_dict(optimiser)
             for network in (self.model, *self.stream.companions):
                 network.load_state_dict(model)
+        self.follow_units()
         self.anchor = None if self.anchor is None else self.position
 
     def remove_again(self) -> None:
@@ -192,13 +222,15 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return the state from which another process can continue."""
-        return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor}
+        kernels = {} if self.kernels == DENSE else {"kernels": asdict(self.kernels)}
+        return {**self.snapshot(), "spent": self.spent, "anchor": self.anchor, **kernels}
 
     def restore(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
         """Continue from a state in a new process; ``units_of`` finds units by name."""
         self._load(state, units_of)
         self.spent = state["spent"]
         self.anchor = state["anchor"]
+        self.use(Kernels(**state.get("kernels", {})))
 
     def _load(self, state: Mapping[str, Any], units_of: UnitsOf) -> None:
         """Prune the new dense network as in a state, and load its weights."""
@@ -228,6 +260,8 @@ def update(
     penalty: Penalty | None = None,
     after_backward: AfterBackward | None = None,
     precision: Precision = FLOAT32,
+    execution: Execution = DENSE_EXECUTION,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """Compute one training step and return its loss, detached.
 
@@ -235,20 +269,35 @@ def update(
     afterwards.
     """
     optimiser.zero_grad(set_to_none=True)
-    with precision.autocast(task.device):
-        loss = task.loss(model, precision.laid_out(batch))
-    _require_loss(task, loss)
-    objective = loss if penalty is None else loss + penalty(model)
-    objective.backward()
+    with execution.passes():
+        loss = differentiate(task, model, batch, penalty, precision, teacher)
     if after_backward is not None:
         after_backward(model)
     for each in units:
         each.before_step(model)
     if clip > 0:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimiser.step()
+    execution.step(optimiser)
     for each in units:
         each.after_step(model)
+    return loss
+
+
+def differentiate(
+    task: Task,
+    model: nn.Module,
+    batch: Batch,
+    penalty: Penalty | None = None,
+    precision: Precision = FLOAT32,
+    teacher: Teacher | None = None,
+) -> Tensor:
+    """Compute the gradients of the loss of a batch, and return the loss, detached."""
+    loss_of = task.loss if teacher is None else teacher.loss
+    with precision.autocast(task.device):
+        loss = loss_of(model, precision.laid_out(batch))
+    _require_loss(task, loss)
+    objective = loss if penalty is None else loss + penalty(model)
+    objective.backward()
     return loss.detach()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
@@ -17,6 +18,8 @@ from harness.prunable import LAYERS, prunable_weights
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Member
 
 Part = TypeVar("Part")
+Structure = tuple[tuple[str, str, int], ...]
+"""The axes of a group: for each the kind of the layer, the name of its tensor, and the axis."""
 NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -52,6 +55,79 @@ def norm_scales(model: nn.Module) -> dict[str, nn.Parameter]:
     if not scales:
         raise Skip("the network has no normalisation layers with scales that could be its gates")
     return scales
+
+
+def coupled_norms(model: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+    """Return the squared L2 norms of all that is cut with a channel, for each coupled weight.
+
+    Coupled are the weights that compute the channels, the weights that read them, and the scales
+    between. A weight that does both, such as that of a recurrence, occurs twice. Biases and shifts
+    are left out.
+
+    Returns:
+        For each group a tensor (weights, channels), through which the model can be differentiated.
+    """
+    parameters = dict(model.named_parameters())
+
+    def norms_of(group: ChannelGroup) -> Iterator[Tensor]:
+        for member in group.members:
+            _, name = _holder(model, member)
+            if member.tensor in parameters and not name.startswith("bias"):
+                squares = parameters[member.tensor].square()
+                others = [dim for dim in range(squares.dim()) if dim != member.dim]
+                yield (squares.sum(others) if others else squares)[member.index].sum(1)
+
+    return {name: torch.stack(own) for name, own in _of_groups(graph, norms_of).items()}
+
+
+def gate_gradients(model: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+    """Return the derivative by a gate on each channel, from the gradients of the parameters.
+
+    No gate is inserted: the derivative by a factor behind a layer is the sum of ``theta dL/dtheta``
+    over the parameters that the factor would scale. Those of a normalisation are scale and shift.
+    It is exact for all layers but recurrent ones: for those, it is the derivative by a factor of
+    the gates' weights. Coupled channels share a gate, so theirs are added.
+
+    Returns:
+        For each group with such parameters a tensor (channels,).
+    """
+    gradients = _times_gradients(model)
+
+    def gradients_of(group: ChannelGroup) -> Iterator[Tensor]:
+        gated = [model.get_submodule(site.module) for site in group.sites]
+        for member in group.members:
+            layer, name = _holder(model, member)
+            is_output = member.dim == (_output_axis(layer) if name.startswith("weight") else 0)
+            if member.tensor in gradients and layer in gated and is_output:
+                yield of_channels(gradients[member.tensor], member).sum(1)
+
+    found = _of_groups(graph, gradients_of)
+    return {name: torch.stack(own).sum(0) for name, own in found.items()}
+
+
+def _times_gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Return ``theta dL/dtheta`` for the parameters of layers and normalisations."""
+    return {
+        f"{prefix}.{name}" if prefix else name: theta.detach() * theta.grad
+        for prefix, module in model.named_modules()
+        if isinstance(module, (*LAYERS, *NORMALISATIONS))
+        for name, theta in module.named_parameters(recurse=False)
+        if theta.grad is not None
+    }
+
+
+def structures(model: nn.Module, graph: ChannelGraph) -> dict[str, Structure]:
+    """Return for each group which axes of which kinds of layers are cut, whatever their sizes.
+
+    Groups of one structure are isomorphic: their channels are computed, normalised and read by as
+    many layers of the same kinds.
+    """
+
+    def structure(group: ChannelGroup) -> Structure:
+        holders = [(*_holder(model, member), member.dim) for member in group.members]
+        return tuple(sorted((type(layer).__name__, name, dim) for layer, name, dim in holders))
+
+    return {group.name: structure(group) for group in graph.groups}
 
 
 def pinned_layers(model: nn.Module, graph: ChannelGraph) -> dict[str, str]:
@@ -101,6 +177,8 @@ def _holder(model: nn.Module, member: Member) -> tuple[nn.Module, str]:
 
 def _output_axis(layer: nn.Module) -> int:
     """Return which axis of a layer's weight counts its outputs."""
+    if isinstance(layer, _ConvTransposeNd) and layer.groups == layer.in_channels > 1:
+        return 0  # depthwise: each input computes outputs of its own
     return 1 if isinstance(layer, (_ConvTransposeNd, nn.Embedding)) else 0
 
 

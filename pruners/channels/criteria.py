@@ -14,10 +14,16 @@ from torch import Tensor
 from harness.errors import RequestError
 from harness.prunable import prunable_weights
 from harness.scoring import Criterion, Scores, Scoring, scoring_mode
-from pruners.channels.composition import filters, norm_scales, norms, of_channels
+from pruners.channels.composition import (
+    coupled_norms,
+    filters,
+    norm_scales,
+    norms,
+    of_channels,
+)
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
-from pruners.criteria import crop, curvature_product
+from pruners.criteria import crop, curvature_product, lamp_shares
 
 
 def filter_norm(scoring: Scoring) -> Scores:
@@ -53,6 +59,51 @@ def relative_filter_magnitude(scoring: Scoring) -> Scores:
     Molchanov et al. 2017, arXiv:1611.06440, observed that scores need such a normalisation.
     """
     return {name: score / score.mean() for name, score in filter_magnitude(scoring).items()}
+
+
+def filter_lamp(scoring: Scoring) -> Scores:
+    """Score by LAMP, a filter's share in all filters of its layer that are not smaller than it.
+
+    ``|W_j|^2 / sum |W_k|^2``, over all ``k`` with ``|W_k| >= |W_j|`` (Lee et al. 2021,
+    arXiv:2010.07611). The squared norms of coupled filters are added. The largest filter of a layer
+    has the score 1, so that no layer vanishes before all layers have a single filter.
+    """
+    units = _channels(scoring)
+    return {
+        name: lamp_shares(torch.stack([weights.detach().square().sum(1) for weights in own]).sum(0))
+        for name, own in filters(units.model, units.graph).items()
+    }
+
+
+def filter_distance(scoring: Scoring) -> Scores:
+    """Score by ``sum |W_j - W_k|_2`` over all filters ``k`` of the layer.
+
+    A filter near to the others, that is near to their geometric median, can be replaced by them
+    (FPGM, He et al. 2019, arXiv:1811.00250). The distances of coupled filters are added.
+    """
+    units = _channels(scoring)
+
+    def distances(filters: Tensor) -> Tensor:
+        # By products of matrices, which torch prefers, small distances would be inexact.
+        exact = "donot_use_mm_for_euclid_dist"
+        return torch.cdist(filters.detach(), filters.detach(), compute_mode=exact).sum(1)
+
+    return {
+        name: torch.stack([distances(weights) for weights in own]).sum(0)
+        for name, own in filters(units.model, units.graph).items()
+    }
+
+
+def group_norm(scoring: Scoring) -> Scores:
+    """Score by the mean squared norm of all coupled slices of weights, over its mean in the group.
+
+    ``mean |W[j]|_2^2`` over the weights that compute channel ``j``, those that read it, and the
+    scales between (DepGraph, Fang et al. 2023, arXiv:2301.12900).
+    """
+    units = _channels(scoring)
+    norms = coupled_norms(units.model, units.graph)
+    means = {name: own.detach().mean(0) for name, own in norms.items()}
+    return {name: mean / mean.mean() for name, mean in means.items()}
 
 
 def norm_scale(scoring: Scoring) -> Scores:

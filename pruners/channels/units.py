@@ -25,9 +25,10 @@ from harness.units import (
     ScoreError,
     UnreachableBudget,
     UnreachableSparsity,
+    isomorphic,
     require_shape,
 )
-from pruners.channels.composition import pinned_layers
+from pruners.channels.composition import pinned_layers, structures
 from pruners.channels.gating import Gates
 from pruners.channels.groups import ChannelGraph, compose
 from pruners.channels.shrinking import kept_positions, shrink
@@ -121,7 +122,8 @@ class Channels:
             target: the fraction of the dense network's prunable weights that is removed: at least
                 this, and as little more as possible.
             scope: the sparsity distribution; unless it returns None, which means one threshold
-                for all, the same ratio of every group is removed.
+                for all, the same ratio of every group is removed, or of every class of groups if
+                it is `harness.units.isomorphic`.
             floor: the minimum density, the share of each dense group that stays in any case; at
                 least one channel stays.
             rounding: the number of channels that remain in each group is a multiple of it; smaller
@@ -133,9 +135,8 @@ class Channels:
             UnreachableBudget: the channels that stay in any case cost too much.
             ScoreError: scores of a group are not finite, or not one per channel.
         """
-        shapes = {name: torch.Size([size]) for name, size in self._graph.sizes().items()}
-        in_groups = scope(shapes, target) is not None
-        blocks = self._order(scores, in_groups, floor, rounding)
+        scores = self._comparable(scores, scope, target)
+        blocks = self._order(scores, floor, rounding)
         allowed = limit or self._limit_of_weights(target)
 
         def is_allowed(removed: int) -> bool:
@@ -143,9 +144,10 @@ class Channels:
 
         if not is_allowed(len(blocks)):
             at_least = allowed.cost(self.prospect(self._without(blocks)))
+            protects = len(blocks) < len(self._order(scores, 0.0, rounding))
+            because = f"floor={floor:g} protects channels of every group" if protects else ""
             if limit is not None:
-                raise UnreachableBudget(limit, at_least)
-            because = f"floor={floor:g} protects channels of every group" if floor else ""
+                raise UnreachableBudget(limit, at_least, because)
             raise UnreachableSparsity(target, 1 - at_least / self._dense_weights, because)
         return self._without(blocks[: bisect_left(range(len(blocks)), True, key=is_allowed)])
 
@@ -271,7 +273,34 @@ class Channels:
         keep = {name: torch.isin(self._kept[name], kept) for name, kept in state.items()}
         self.apply(model, optimiser, companions, keep)
 
-    def _order(self, scores: Scores, in_groups: bool, floor: float, rounding: int) -> list[Block]:
+    def _comparable(self, scores: Scores, scope: Scope, target: float) -> Scores:
+        """Return scores that can be compared between all groups.
+
+        They are the given ones for one threshold; otherwise the share of the channels ranked with
+        a channel that are worse. Among equal scores the later channel is worse.
+        """
+        sizes = self._graph.sizes()
+        values: Scores = {}
+        for name in [name for name in sizes if name in scores]:
+            require_shape(scores, name, (sizes[name],))
+            if not scores[name].isfinite().all():
+                raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
+            values[name] = scores[name].detach().double().cpu()
+        classes: Mapping[str, object] = {name: name for name in sizes}
+        if scope is isomorphic:
+            classes = structures(self._model, self._graph)
+        elif scope({name: torch.Size([size]) for name, size in sizes.items()}, target) is None:
+            return values
+        for each in dict.fromkeys(classes[name] for name in values):
+            together = [name for name in values if classes[name] == each]
+            worst_first = _worst_first(torch.cat([values[name] for name in together]))
+            shares = torch.empty(len(worst_first), dtype=torch.double)
+            shares[worst_first] = torch.arange(len(shares), dtype=torch.double) / len(shares)
+            parts = shares.split([sizes[name] for name in together])
+            values |= dict(zip(together, parts, strict=True))
+        return values
+
+    def _order(self, scores: Scores, floor: float, rounding: int) -> list[Block]:
         """Return all channels that may be removed, in blocks, the worst first.
 
         A block is one channel, unless the numbers of channels are rounded; it is as good as its
@@ -281,17 +310,12 @@ class Channels:
         for place, (name, size) in enumerate(self._graph.sizes().items()):
             if name not in scores:
                 continue
-            require_shape(scores, name, (size,))
-            if not scores[name].isfinite().all():
-                raise ScoreError(f"the criterion gave {name!r} a score that is not a finite number")
-            values = scores[name].detach().double().cpu()
-            worst_first = (size - 1 - values.flip(0).argsort(stable=True)).tolist()
+            worst_first = _worst_first(scores[name]).tolist()
             removable = size - self._fewest(name, floor, rounding)
             start = 0
             # The first block of a group leaves a multiple; what remains falls by whole multiples.
             for end in range(size % rounding or rounding, removable + 1, rounding):
-                best = end - 1
-                value = best / size if in_groups else float(values[worst_first[best]])
+                value = float(scores[name][worst_first[end - 1]])
                 block = [(name, channel) for channel in worst_first[start:end]]
                 ranked.append((value, -place, end, block))
                 start = end
@@ -302,3 +326,8 @@ class Channels:
         for name, channel in chain.from_iterable(removed):
             kept[name][channel] = False
         return kept
+
+
+def _worst_first(scores: Tensor) -> Tensor:
+    """Return the places of scores in increasing order; among equal ones, the later comes first."""
+    return len(scores) - 1 - scores.flip(0).argsort(stable=True)

@@ -12,14 +12,25 @@ from harness.registry import pruner
 from harness.run import Run
 from pruners import criteria
 from pruners.channels.criteria import (
+    filter_distance,
+    filter_lamp,
     filter_magnitude,
     filter_norm,
+    group_norm,
+    norm_scale,
     relative_filter_magnitude,
 )
 from pruners.channels.units import Channels
 from pruners.distributions import per_layer, uniform_plus
-from pruners.schedules import geometric_steps
-from pruners.training import L1, Taylor, norm_scales, norms_and_head
+from pruners.schedules import equal_parts, geometric_steps
+from pruners.training import (
+    L1,
+    GroupSparsity,
+    SmallestFilters,
+    Taylor,
+    norm_scales,
+    norms_and_head,
+)
 from pruners.weights import Weights
 
 
@@ -96,6 +107,141 @@ def efficient_convnets(run: Run) -> None:
     Deviation: the original spares sensitive layers, which its authors chose for each network.
     """
     run.train(epochs=run.budget // 2)
+    run.prune(Channels, filter_norm, run.sparsity, scope=per_layer)
+    run.train()
+
+
+@pruner("fpgm_s", title="FPGM", when="after", group="structured", paper="arXiv:1811.00250")
+def fpgm_s(run: Run) -> None:
+    """Remove the same ratio of each layer's filters: those that the others can replace.
+
+    Score: ``sum |W_j - W_k|_2`` over all filters ``k`` of the layer, ranked within each layer. It
+    is smallest near the geometric median of the filters. FPGM, He et al. 2019, arXiv:1811.00250.
+
+    Deviations: the original sets the filters to zero after every epoch, from which they can
+    recover, and removes them in the end; here they are removed once. Its code chooses a tenth of
+    the filters by their norms; here the distances choose all.
+    """
+    run.train(epochs=run.budget // 2)
+    run.prune(Channels, filter_distance, run.sparsity, scope=per_layer)
+    run.train()
+
+
+@pruner("lamp_s", title="LAMP-S", when="after", group="structured", paper="arXiv:2010.07611")
+def lamp_s(run: Run) -> None:
+    """Remove the channels with the smallest share in the squared norm of their layer.
+
+    Score: ``|W_j|^2 / sum |W_k|^2``, over all filters ``k`` of the layer that are not smaller,
+    with one threshold for the whole network. LAMP, Lee et al. 2021, arXiv:2010.07611.
+
+    Deviations: the original scores single weights, ``W_j`` being one weight of a layer; and it
+    prunes in many rounds with training in between.
+    """
+    run.train(epochs=run.budget // 2)
+    run.prune(Channels, filter_lamp, run.sparsity)
+    run.train()
+
+
+@pruner(
+    "slimming",
+    title="Network slimming",
+    when="after",
+    needs=["normalisation"],
+    group="structured",
+    paper="arXiv:1708.06519",
+)
+def slimming(run: Run, *, strength: float = 1e-4) -> None:
+    """Train with an L1 penalty on the scales of normalisation, remove the smallest scales.
+
+    Score: ``|gamma|``, with one threshold for the whole network; training continues without the
+    penalty. Network slimming, Liu et al. 2017, arXiv:1708.06519. A network without normalisation
+    has no scales.
+
+    Deviations: coupled channels are scored by the mean of their scales, where the original leaves
+    out channels in front of each convolution of a residual block; and it takes a weaker penalty,
+    1e-5, for residual networks.
+
+    Args:
+        run: the run.
+        strength: factor of the L1 penalty on the scales.
+    """
+    run.train(epochs=run.budget // 2, penalty=L1(norm_scales, strength))
+    run.prune(Channels, norm_scale, run.sparsity)
+    run.train()
+
+
+@pruner(
+    "group_norm_s",
+    title="DepGraph group norm",
+    when="after",
+    group="structured",
+    paper="arXiv:2301.12900",
+    limits={"strength": "[0, inf)", "rounds": "[1, inf)"},
+)
+def group_norm_s(
+    run: Run, *, sparse_learning: bool = False, strength: float = 5e-4, rounds: int = 20
+) -> None:
+    """Remove channels whose coupled weights are small, those that read them included.
+
+    Score: the mean of ``|W[j]|_2^2`` over all weights that are cut with channel ``j``, over its
+    mean in the group, computed again after each of ``rounds`` prunings, with one threshold for the
+    whole network. Sparse learning first drives the least important channels of each group to
+    zero: ``strength gamma_j w`` is added to the gradient of their weights, where ``gamma_j`` is 16
+    for the least and 1 for the most important channel. DepGraph, Fang et al. 2023,
+    arXiv:2301.12900.
+
+    Each round raises the mean of the groups that lose channels, so that their other channels score
+    less in the next. Without sparse learning, at high sparsity, single channels may remain in a
+    group; ``rounds=1`` avoids this.
+
+    Deviations: sparse learning takes the second quarter of the budget, where the original has a
+    training of its own for it; the factor ``gamma_j`` is that of the paper, where that of the code
+    is at most 4; and the original prunes in 400 rounds. Neither trains between them.
+
+    Args:
+        run: the run.
+        sparse_learning: whether to train with a penalty on channels before the pruning.
+        strength: factor of that penalty.
+        rounds: how many prunings the sparsity is spread over.
+    """
+    dense = run.budget // (4 if sparse_learning else 2)
+    run.train(epochs=dense)
+    if sparse_learning:
+        run.train(epochs=run.budget // 2 - dense, penalty=GroupSparsity(strength))
+    run.prune(Channels, group_norm, geometric_steps(run.sparsity, rounds))
+    run.train()
+
+
+@pruner(
+    "growing_reg_s",
+    title="Growing regularisation",
+    when="after",
+    group="structured",
+    paper="arXiv:2012.09243",
+    limits={"ceiling": "[0, inf)", "stages": "[1, inf)"},
+)
+def growing_reg_s(run: Run, *, ceiling: float = 1.0, stages: int = 20) -> None:
+    """Drive the filters to be removed to zero by an L2 penalty that grows, and remove them.
+
+    Score: ``sum |W_j|``, ranked within each layer. In the second quarter of the budget the lowest
+    share ``p`` of each layer is penalised with ``lambda / 2 |W_j|^2``, where ``lambda`` grows in
+    ``stages`` equal steps. Without the share ``p`` of every layer's channels, ``(1 - p)^2`` of the
+    weights are left, so that ``p = 1 - sqrt(1 - rho)``. GReg-1, Wang et al. 2021, arXiv:2012.09243.
+
+    Deviations: the original raises ``lambda`` by 1e-4 every five or ten steps, to the same ceiling,
+    and then trains on at it; it chooses the filters once, where here they are in each step those
+    with the smallest norms, which the penalty makes smaller still.
+
+    Args:
+        run: the run.
+        ceiling: the largest ``lambda``.
+        stages: in how many steps it grows; fewer if the budget has too few steps for them.
+    """
+    share, dense = 1 - math.sqrt(1 - run.sparsity), run.budget // 4
+    run.train(epochs=dense)
+    parts = equal_parts((run.budget // 2 - dense) * run.steps_per_epoch, stages)
+    for stage, steps in enumerate(parts, start=1):
+        run.train(steps=steps, penalty=SmallestFilters(share, ceiling * stage / len(parts)))
     run.prune(Channels, filter_norm, run.sparsity, scope=per_layer)
     run.train()
 

@@ -10,8 +10,10 @@ from harness.registry import pruner
 from harness.run import Run
 from harness.units import Scope
 from pruners import criteria
+from pruners.channels.units import Channels
 from pruners.distributions import erdos_renyi_kernel, per_layer, whole_network
-from pruners.schedules import cubic_sparsity
+from pruners.schedules import cubic_sparsity, equal_parts, geometric_steps
+from pruners.training import SquaredTaylor
 from pruners.weights import Weights
 
 DISTRIBUTIONS: Mapping[str, Scope] = {
@@ -176,6 +178,42 @@ def acdc(run: Run, *, dense: float = 0.1, phase: float = 0.05, final: float = 0.
         run.release(Weights)
     train_until(1 - final)
     run.prune(Weights, criteria.magnitude, run.sparsity)
+    run.train()
+
+
+@pruner(
+    "taylor_s",
+    title="Taylor-FO",
+    when="during",
+    needs=["gradients"],
+    group="structured",
+    paper="arXiv:1906.10771",
+    limits={"rounds": "[1, inf)"},
+)
+def taylor_s(run: Run, *, rounds: int = 20) -> None:
+    """Train, then remove a few channels at a time: those whose removal changes the loss least.
+
+    Score: ``(dL/dc)^2`` for a gate ``c = 1``, the mean over the training steps since the last
+    pruning; it takes the gradients of training, and no others. The prunings fall into the third
+    quarter of the budget, and each removes an equal ratio of the remaining weights. Molchanov et
+    al. 2019, arXiv:1906.10771.
+
+    Deviations: the original removes equal numbers of channels every 10 to 30 steps; its code
+    averages the scores over rounds, with a momentum of 0.9, and divides those of coupled channels
+    by the number of layers that they belong to. Its gates come after normalisation, as here. In a
+    layer without one, the gate is on the weights that compute the channel, as in its other form.
+
+    Args:
+        run: the run.
+        rounds: how many prunings the sparsity is spread over; fewer if the budget has too few
+            steps for them.
+    """
+    run.train(epochs=run.budget // 2)
+    parts = equal_parts(_steps(run) // 4, rounds)
+    for steps, target in zip(parts, geometric_steps(run.sparsity, len(parts)), strict=True):
+        watched = run.train(steps=steps, watch=SquaredTaylor())
+        assert watched.scores is not None
+        run.prune(Channels, watched.scores, target, measured=target == run.sparsity)
     run.train()
 
 

@@ -43,6 +43,7 @@ class CartPole(Task):
     """
 
     settings: CartPoleSettings
+    outputs_are = "values"
 
     def __init__(self, settings: CartPoleSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)

@@ -1,1 +1,1 @@
-"""Image classification: CIFAR-10, CIFAR-100 and Tiny-ImageNet, and drawings in their place."""
+"""Image classification: CIFAR-10, CIFAR-100, Tiny-ImageNet, drawings in their place, digits."""

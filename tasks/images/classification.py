@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from harness.data.decoded import Array
 from harness.task import Batch, ShuffledBatches, Split, Task, scoring_indices
-from tasks.images.data import Part
+from tasks.images.data import SOURCES, Part
 from tasks.images.settings import ImageSettings
+from tasks.images.transforms import shifted
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,27 @@ class Images:
     """(count,)"""
     numbers: Tensor
     """Which of them belong to the part."""
+
+
+def images_of_parts(
+    arrays: Mapping[str, Array], numbers: Mapping[Part, npt.NDArray[np.int64]], device: torch.device
+) -> dict[Part, Images]:
+    """Return the images of each part, on a device.
+
+    Args:
+        arrays: images and labels of the published parts, as in `tasks.images.data.ARRAYS`.
+        numbers: which of them belong to each part.
+        device: of the images.
+    """
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    return {
+        part: Images(
+            tensors[f"{source}_images"],
+            tensors[f"{source}_labels"],
+            torch.from_numpy(numbers[part]).to(device),
+        )
+        for part, source in SOURCES.items()
+    }
 
 
 class ImageClassification(Task):
@@ -43,6 +68,7 @@ class ImageClassification(Task):
     """
 
     settings: ImageSettings
+    outputs_are = "logits"
     largest_value: ClassVar[int]
     """Of a stored pixel."""
     evaluation_batch: ClassVar[int]
@@ -145,6 +171,33 @@ class ImageClassification(Task):
     def one_sample(self) -> Batch:
         """Return one training image."""
         return self._batch("train", torch.zeros(1, dtype=torch.long))
+
+
+class GreyImages(ImageClassification):
+    """Grey images, normalised by the training images; the metric is the accuracy in percent."""
+
+    def __init__(
+        self,
+        settings: ImageSettings,
+        data_folder: Path,
+        device: torch.device,
+        parts: Mapping[Part, Images],
+    ) -> None:
+        super().__init__(settings, data_folder, device, parts)
+        train = self.scaled(parts["train"].values[parts["train"].numbers])
+        self._mean, self._deviation = train.mean(), train.std()
+
+    def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
+        """Return images moved by at most ``shift`` pixels."""
+        return self.prepared(self.scaled(shifted(stored, self.settings.shift, generator)))
+
+    def prepared(self, values: Tensor) -> Tensor:
+        """Return images normalised by the mean and standard deviation of the training images."""
+        return (values - self._mean) / self._deviation
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return the accuracy in percent."""
+        return {"accuracy": percentage(logits.argmax(1) == labels)}
 
 
 def percentage(is_right: Tensor) -> float:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from harness.data.cache import cache_folder
 from harness.data.decoded import Array, Save, decoded
-from harness.data.description import DataDescription
+from harness.data.description import DataDescription, Source
 from harness.errors import RequestError
 from tasks.images import drawings, official
 from tasks.images.settings import PhotographSettings
@@ -49,8 +49,9 @@ class DataSet:
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
     """Standard deviation; like the mean, of red, green and blue of the official images, of 1."""
-    verify: Callable[[Path], str]
-    """Returns a fingerprint of the official files in a folder, or raises `RequestError`."""
+    identify: Callable[[Path, str], tuple[Source, str]]
+    """Returns source and fingerprint of the files in a folder, of which those with the source that
+    the second argument names are accepted, or raises `RequestError`."""
     decode: Callable[[Path, Save], None]
     """Saves the `ARRAYS` of the official files in a folder."""
 
@@ -60,13 +61,14 @@ class DataSet:
         """Describe the data.
 
         Raises:
-            RequestError: an official file is missing or differs from the published one, or there
-                are too few images.
+            RequestError: an official file is missing, or differs from the published one and is not
+                accepted, or there are too few images.
         """
         self._require_images(settings)
         if settings.images == "official":
-            fingerprint = self.verify(data_folder / self.folder)
-            return DataDescription("official", self.title, fingerprint)
+            source, fingerprint = self.identify(data_folder / self.folder, settings.accept)
+            other = "" if source == "official" else ", other files"
+            return DataDescription(source, f"{self.title}{other}", fingerprint)
         counts = [settings.train_images, settings.test_images]
         text = f"drawings {drawings.VERSION} {self.classes} {self.size} {self.noise} {counts}"
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -93,7 +95,8 @@ class DataSet:
         """
         if settings.images == "official":
             folder = data_folder / self.folder
-            cache = cache_folder() / self.folder / f"decoded-{self.verify(folder)[:16]}"
+            _, fingerprint = self.identify(folder, settings.accept)
+            cache = cache_folder() / self.folder / f"decoded-{fingerprint[:16]}"
             return decoded(cache, ARRAYS, partial(self.decode, folder))
         arrays: dict[str, Array] = {}
         for seed, part in enumerate(("train", "test")):
@@ -103,20 +106,23 @@ class DataSet:
         return arrays
 
 
-def split(train: int, test: int, settings: PhotographSettings) -> dict[Part, npt.NDArray[np.int64]]:
+def split(
+    train: int, test: int, *, train_images: int = 0, test_images: int = 0
+) -> dict[Part, npt.NDArray[np.int64]]:
     """Return the image numbers of each part, the same for all seeds.
 
     Args:
         train: number of published training images; those for validation are taken from them.
         test: number of published test images.
-        settings: at most ``train_images`` and ``test_images`` are used, or all if these are 0.
+        train_images: how many of the former are used at most; 0 for all.
+        test_images: how many of the latter are used at most; 0 for all.
     """
-    order = np.random.default_rng(0).permutation(train)[: settings.train_images or None]
+    order = np.random.default_rng(0).permutation(train)[: train_images or None]
     held_out = len(order) // VALIDATION_SHARE
     return {
         "train": order[held_out:],
         "validation": order[:held_out],
-        "test": np.arange(test)[: settings.test_images or None],
+        "test": np.arange(test)[: test_images or None],
     }
 
 
@@ -128,8 +134,8 @@ CIFAR10 = DataSet(
     noise=0.25,
     mean=(0.4914, 0.4822, 0.4465),
     deviation=(0.2023, 0.1994, 0.2010),
-    verify=partial(official.verify_cifar, name="cifar-10-batches-py"),
-    decode=partial(official.decode_cifar, name="cifar-10-batches-py"),
+    identify=official.CIFAR10_BATCHES.identify,
+    decode=official.CIFAR10_BATCHES.decode,
 )
 CIFAR100 = DataSet(
     title="CIFAR-100",
@@ -139,8 +145,8 @@ CIFAR100 = DataSet(
     noise=0.1,
     mean=(0.5071, 0.4865, 0.4409),
     deviation=(0.2673, 0.2564, 0.2762),
-    verify=partial(official.verify_cifar, name="cifar-100-python"),
-    decode=partial(official.decode_cifar, name="cifar-100-python"),
+    identify=official.CIFAR100_BATCHES.identify,
+    decode=official.CIFAR100_BATCHES.decode,
 )
 TINY_IMAGENET = DataSet(
     title="Tiny-ImageNet-200",
@@ -150,7 +156,7 @@ TINY_IMAGENET = DataSet(
     noise=0.1,
     mean=(0.4802, 0.4481, 0.3975),
     deviation=(0.2770, 0.2691, 0.2821),
-    verify=official.verify_tiny_imagenet,
+    identify=official.identify_tiny_imagenet,
     decode=official.decode_tiny_imagenet,
 )
 

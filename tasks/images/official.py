@@ -2,89 +2,148 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import io
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.data.decoded import Save
-from harness.data.description import is_hidden
-from harness.data.download import require_checksum
+from harness.data.description import Source, is_hidden
+from harness.data.official import identify
 from harness.errors import RequestError
-from tasks.images.settings import TINY_IMAGENET_ARCHIVE, TINY_IMAGENET_MD5
+from tasks.images.settings import (
+    CIFAR10_FOLDER,
+    CIFAR10_UNPACKED,
+    CIFAR100_FOLDER,
+    CIFAR100_UNPACKED,
+    TINY_IMAGENET_ARCHIVE,
+    TINY_IMAGENET_MD5,
+)
 
 # CIFAR-10 and CIFAR-100 (Krizhevsky, 2009)
 
-CIFAR_MD5: Mapping[str, Mapping[str, str]] = {
-    "cifar-10-batches-py": {
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e",
-        "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-    },
-    "cifar-100-python": {
-        "train": "16019d7e3df5f24257cddd939b257f8d",
-        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-        "meta": "7973b15100ade9c7d40fb424638fde48",
-    },
-}
-"""The unpacked files of both data sets, by the folder of their archive."""
+PUBLISHED_IMAGES = {"train": 50_000, "test": 10_000}
+"""Images of each part, in both data sets."""
 
-_DAMAGED = (OSError, EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError)
-"""What torchvision raises for damaged files."""
+_DAMAGED = (OSError, EOFError, AttributeError, LookupError, TypeError, ValueError)
+"""What unpickling raises for damaged files, besides its own error."""
 
 
-def verify_cifar(folder: Path, name: str) -> str:
-    """Return a fingerprint of the official files; only their checksums are computed.
+@dataclass(frozen=True)
+class CifarFiles:
+    """The files of CIFAR's Python format, in the folder of their archive."""
 
-    Args:
-        folder: the task's folder in the data folder.
-        name: the folder of the files in it.
+    folder: str
+    checksums: Mapping[str, str]
+    """Of all files, by their paths in the folder of the task."""
+    train: Sequence[str]
+    test: Sequence[str]
+    labels: str
+    """The key of the labels."""
+    classes: int
 
-    Raises:
-        RequestError: a file is missing, or differs from the official one.
-    """
-    for file, expected in CIFAR_MD5[name].items():
-        require_checksum(folder / name / file, expected, folder.name)
-    return hashlib.sha256(" ".join(CIFAR_MD5[name].values()).encode()).hexdigest()
+    def identify(self, data_folder: Path, accept: str) -> tuple[Source, str]:
+        """Return the source of the files, and their fingerprint.
 
+        Args:
+            data_folder: the task's folder in the data folder.
+            accept: the setting of that name.
 
-def decode_cifar(folder: Path, save: Save, name: str) -> None:
-    """Read the pickles through torchvision, which verifies the checksums again.
+        Raises:
+            RequestError: a file is missing, or differs from the official one and is not accepted,
+                or unofficial data are not complete.
+        """
+        source, fingerprint = identify(data_folder, self.checksums, data_folder.name, accept)
+        if source == "unofficial":
+            for part, count in PUBLISHED_IMAGES.items():
+                if (found := len(self._read(data_folder, part)[1])) != count:
+                    raise RequestError(
+                        f"{data_folder.name}: {data_folder / self.folder} has {found:,} images for "
+                        f"{part}, not {count:,}: the data are not complete"
+                    )
+        return source, fingerprint
 
-    Args:
-        folder: the task's folder in the data folder.
-        save: takes the arrays.
-        name: the folder of the files in it.
+    def decode(self, data_folder: Path, save: Save) -> None:
+        """Save the arrays of both parts.
 
-    Raises:
-        RequestError: a file is damaged.
-    """
-    from torchvision.datasets import CIFAR10, CIFAR100
+        Args:
+            data_folder: the task's folder in the data folder.
+            save: takes the arrays.
 
-    kinds = {kind.base_folder: kind for kind in (CIFAR10, CIFAR100)}
-    for part, is_training in (("train", True), ("test", False)):
+        Raises:
+            RequestError: a file is damaged.
+        """
+        for part in PUBLISHED_IMAGES:
+            images, labels = self._read(data_folder, part)
+            save(f"{part}_images", images.__getitem__, range(len(images)))
+            save(f"{part}_labels", np.int64, labels)
+
+    def _read(self, data_folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], Sequence[int]]:
+        """Return the images (count, 3, 32, 32) and labels of a part."""
+        task, folder = data_folder.name, data_folder / self.folder
+        rows, labels = [], list[int]()
         try:
-            data = kinds[name](folder, train=is_training)
-        except _DAMAGED as error:
-            raise RequestError(f"{folder.name}: {folder / name} is damaged: {error}") from None
-        pixels = data.data.transpose(0, 3, 1, 2)
-        if len(pixels) != len(data.targets):
+            for name in self.train if part == "train" else self.test:
+                with (folder / name).open("rb") as file:
+                    batch = _Unpickler(file, encoding="latin1").load()
+                rows.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32))
+                labels += map(int, batch[self.labels])
+            images = np.concatenate(rows)
+        except (*_DAMAGED, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RequestError(f"{task}: {folder} is damaged: {reason}") from None
+        if len(images) != len(labels):
             raise RequestError(
-                f"{folder.name}: {folder / name} has {len(pixels)} images and "
-                f"{len(data.targets)} labels for {part}, which do not match"
+                f"{task}: {folder} has {len(images)} images and {len(labels)} labels for {part}, "
+                "which do not match"
             )
-        save(f"{part}_images", pixels.__getitem__, range(len(pixels)))
-        save(f"{part}_labels", np.int64, data.targets)
+        if labels and not 0 <= min(labels) <= max(labels) < self.classes:
+            raise RequestError(f"{task}: {folder} has labels above {self.classes - 1} for {part}")
+        return images, labels
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles arrays, texts, numbers and containers, and nothing that could run code.
+
+    torchvision's reader would run it; unofficial files may come from anywhere.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a function that builds arrays."""
+        if (module.replace("numpy._core", "numpy.core"), name) not in _BUILD_ARRAYS:
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which builds no array")
+        # NumPy warns of its former place, which the published files name.
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+_BUILD_ARRAYS = {
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("_codecs", "encode"),
+}
+
+CIFAR10_BATCHES = CifarFiles(
+    CIFAR10_FOLDER,
+    CIFAR10_UNPACKED,
+    [f"data_batch_{number}" for number in range(1, 6)],
+    ["test_batch"],
+    "labels",
+    10,
+)
+CIFAR100_BATCHES = CifarFiles(
+    CIFAR100_FOLDER, CIFAR100_UNPACKED, ["train"], ["test"], "fine_labels", 100
+)
 
 
 # Tiny-ImageNet-200 (Stanford's CS231n), read from its archive without unpacking it
@@ -95,14 +154,32 @@ _SIDE = 64
 """Pixels of a side."""
 
 
-def verify_tiny_imagenet(folder: Path) -> str:
-    """Return a fingerprint of the official archive; only its checksum is computed.
+TINY_IMAGES = {"train": 100_000, "test": 10_000}
+"""Images of each part."""
+
+
+def identify_tiny_imagenet(folder: Path, accept: str) -> tuple[Source, str]:
+    """Return the source of the archive, and its fingerprint; no image is decoded.
+
+    Args:
+        folder: the task's folder in the data folder.
+        accept: the setting of that name.
 
     Raises:
-        RequestError: the archive is missing, or differs from the official one.
+        RequestError: the archive is missing, or differs from the official one and is not accepted,
+            or an unofficial archive is not complete.
     """
-    require_checksum(folder / TINY_IMAGENET_ARCHIVE, TINY_IMAGENET_MD5, folder.name)
-    return hashlib.sha256(TINY_IMAGENET_MD5.encode()).hexdigest()
+    checksums = {TINY_IMAGENET_ARCHIVE: TINY_IMAGENET_MD5}
+    source, fingerprint = identify(folder, checksums, folder.name, accept)
+    if source == "unofficial":
+        with _opened(folder / TINY_IMAGENET_ARCHIVE) as archive:
+            for part, samples in (("train", _train(archive)), ("test", _validation(archive))):
+                if len(samples) != TINY_IMAGES[part]:
+                    raise RequestError(
+                        f"{folder.name}: {folder / TINY_IMAGENET_ARCHIVE} has {len(samples):,} "
+                        f"images for {part}, not {TINY_IMAGES[part]:,}: the data are not complete"
+                    )
+    return source, fingerprint
 
 
 def decode_tiny_imagenet(folder: Path, save: Save) -> None:
@@ -115,15 +192,22 @@ def decode_tiny_imagenet(folder: Path, save: Save) -> None:
         RequestError: a member of the archive is missing or damaged.
     """
     path = folder / TINY_IMAGENET_ARCHIVE
+    with _opened(path) as archive:
+        classes = sorted(_lines(archive, "wnids.txt"))
+        numbers = {name: number for number, name in enumerate(classes)}
+        for part, samples in (("train", _train(archive)), ("test", _validation(archive))):
+            if not samples:
+                raise RequestError(f"tiny_imagenet: {path} has no images for {part}")
+            save(f"{part}_labels", lambda sample: _number(sample[1], numbers), samples)
+            save(f"{part}_images", lambda sample: _picture(archive, sample[0]), samples)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open the archive; errors of reading it become a `RequestError`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            classes = sorted(_lines(archive, "wnids.txt"))
-            numbers = {name: number for number, name in enumerate(classes)}
-            for part, samples in (("train", _train(archive)), ("test", _validation(archive))):
-                if not samples:
-                    raise RequestError(f"tiny_imagenet: {path} has no images for {part}")
-                save(f"{part}_labels", lambda sample: _number(sample[1], numbers), samples)
-                save(f"{part}_images", lambda sample: _picture(archive, sample[0]), samples)
+            yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise RequestError(f"tiny_imagenet: {path} is damaged: {error}") from None
     except KeyError as error:  # raised by the archive for a missing member

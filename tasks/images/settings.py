@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.settings import ON_OFF, Interval, Recipe
+from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class ImageSettings(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotographSettings(ImageSettings):
+class PhotographSettings(ImageSettings, PublishedDataSettings):
     """What CIFAR-10, CIFAR-100 and Tiny-ImageNet have in common."""
 
     model: Annotated[
@@ -107,6 +107,24 @@ CIFAR100_FILES = {
         "unpack",
     ),
 }
+
+CIFAR10_FOLDER = "cifar-10-batches-py"
+CIFAR10_UNPACKED = {
+    f"{CIFAR10_FOLDER}/data_batch_1": "c99cafc152244af753f735de768cd75f",
+    f"{CIFAR10_FOLDER}/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    f"{CIFAR10_FOLDER}/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    f"{CIFAR10_FOLDER}/data_batch_4": "634d18415352ddfa80567beed471001a",
+    f"{CIFAR10_FOLDER}/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    f"{CIFAR10_FOLDER}/test_batch": "40351d587109b95175f43aff81a1287e",
+    f"{CIFAR10_FOLDER}/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+CIFAR100_FOLDER = "cifar-100-python"
+CIFAR100_UNPACKED = {
+    f"{CIFAR100_FOLDER}/train": "16019d7e3df5f24257cddd939b257f8d",
+    f"{CIFAR100_FOLDER}/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    f"{CIFAR100_FOLDER}/meta": "7973b15100ade9c7d40fb424638fde48",
+}
+
 TINY_IMAGENET_ARCHIVE = "tiny-imagenet-200.zip"
 TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 TINY_IMAGENET_FILES = {

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from harness.errors import RequestError
 from harness.registry import task
 from tasks.images import data, settings, transforms
-from tasks.images.classification import ImageClassification, Images, percentage
+from tasks.images.classification import ImageClassification, images_of_parts, percentage
 from tasks.images.networks import NETWORKS
 from tasks.images.settings import PhotographSettings
 
@@ -38,17 +38,13 @@ class Photographs(ImageClassification):
         self, settings: PhotographSettings, data_folder: Path, device: torch.device
     ) -> None:
         arrays = self.data_set.arrays(settings, data_folder)
-        tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-        numbers = data.split(len(tensors["train_images"]), len(tensors["test_images"]), settings)
-        parts = {
-            part: Images(
-                tensors[f"{source}_images"],
-                tensors[f"{source}_labels"],
-                torch.from_numpy(numbers[part]).to(device),
-            )
-            for part, source in data.SOURCES.items()
-        }
-        super().__init__(settings, data_folder, device, parts)
+        numbers = data.split(
+            len(arrays["train_labels"]),
+            len(arrays["test_labels"]),
+            train_images=settings.train_images,
+            test_images=settings.test_images,
+        )
+        super().__init__(settings, data_folder, device, images_of_parts(arrays, numbers, device))
         self._require_sizes()
 
     def _require_sizes(self) -> None:
@@ -103,6 +99,7 @@ class Photographs(ImageClassification):
     settings=settings.CIFAR10,
     profiles=settings.CIFAR10_PROFILES,
     downloads=settings.CIFAR10_FILES,
+    unpacked=settings.CIFAR10_UNPACKED,
 )
 class Cifar10(Photographs):
     """Ten classes of 32x32 pixels, 45,000 training images; in drawings, ten shapes."""
@@ -119,6 +116,7 @@ class Cifar10(Photographs):
     settings=settings.CIFAR100,
     profiles=settings.CIFAR100_PROFILES,
     downloads=settings.CIFAR100_FILES,
+    unpacked=settings.CIFAR100_UNPACKED,
 )
 class Cifar100(Photographs):
     """100 classes of 32x32 pixels, 45,000 training images; in drawings, shapes in ten colours."""

@@ -23,6 +23,7 @@ from harness.data.cache import cache_folder
 from harness.data.decoded import Save, decoded
 from harness.data.description import DataDescription
 from harness.data.download import require_checksum
+from harness.data.official import identify
 from harness.errors import RequestError
 from tasks.nyu import rooms
 from tasks.nyu.readers import LabelledFrames, SingleFrames, official_split
@@ -30,6 +31,9 @@ from tasks.nyu.settings import FILES, FRAMES, SPLIT, WEIGHTS, DepthSettings
 
 VALIDATION_SHARE = 0.1
 """The least share of the training frames that is for validation, in whole scenes."""
+
+PUBLISHED_FRAMES = 1449
+"""Labelled frames."""
 
 CACHE_VERSION = 2
 """Increased when frames are decoded differently."""
@@ -79,7 +83,8 @@ def describe(profile: str, settings: DepthSettings, data_folder: Path) -> DataDe
     official. The published weights of an encoder belong in the folder ``nyu``, too.
 
     Raises:
-        RequestError: a file is missing, or differs from the official one.
+        RequestError: a file is missing, or differs from the official one and is not accepted, or
+            unofficial frames are not complete.
     """
     folder = data_folder / "nyu"
     description = _frames(settings, folder)
@@ -112,14 +117,28 @@ def _frames(settings: DepthSettings, folder: Path) -> DataDescription:
             return DataDescription("synthetic", name, rooms.fingerprint(count, views))
         case "labelled":
             checksums = {file: FILES[file][1] for file in (FRAMES, SPLIT)}
-            for file, md5 in checksums.items():
-                require_checksum(folder / file, md5, "nyu", note=True)
-            fingerprint = hashlib.sha256(" ".join(checksums.values()).encode()).hexdigest()
-            return DataDescription("official", "NYU Depth v2, labelled", fingerprint)
+            source, fingerprint = identify(folder, checksums, "nyu", settings.accept, note=True)
+            other = ""
+            if source == "unofficial":
+                _require_complete(folder)
+                other = ", other files"
+            return DataDescription(source, f"NYU Depth v2, labelled{other}", fingerprint)
         case _:
             found = SingleFrames(folder / "nyudepthv2")
             name = f"{len(found.scenes)} single frames in the format of NYU Depth v2"
             return DataDescription("real", name, found.fingerprint(), "NYU Depth v2")
+
+
+def _require_complete(folder: Path) -> None:
+    count = len(LabelledFrames(folder / FRAMES).scenes)
+    if count != PUBLISHED_FRAMES:
+        raise RequestError(
+            f"nyu: {folder / FRAMES} has {count:,} frames, not {PUBLISHED_FRAMES:,}: "
+            "the data are not complete"
+        )
+    train, test = official_split(folder / SPLIT, count)
+    if len(train) + len(test) != count:
+        raise RequestError(f"nyu: {folder / SPLIT} does not divide all {count:,} frames")
 
 
 def read(settings: DepthSettings, data_folder: Path) -> dict[str, Part]:

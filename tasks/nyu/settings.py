@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.settings import Interval, Recipe
+from harness.settings import Interval, PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthSettings(Recipe):
+class DepthSettings(PublishedDataSettings):
     """What can be set for depth from one image."""
 
     encoder: Annotated[Literal["resnet18", "resnet50"], "residual encoder"] = "resnet18"

@@ -54,6 +54,7 @@ class NYUDepth(Task):
     """
 
     settings: DepthSettings
+    outputs_are = "values"
 
     def __init__(self, settings: DepthSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)

@@ -55,8 +55,13 @@ def describe(profile: str, settings: StereoSettings, data_folder: Path) -> DataD
             hashlib.sha256(counts.encode() + content).hexdigest(),
         )
     folder = data_folder / "psmnet" / FOLDERS[name]
-    parts = _find(name, folder)
-    fingerprint = _fingerprint(folder, [*parts.training, *parts.validation, *parts.test])
+    parts = _find(name, folder, settings.accept)
+    pairs = [*parts.training, *parts.validation, *parts.test]
+    fingerprint = _fingerprint(folder, pairs)
+    benchmark = official.BENCHMARKS.get(name)
+    if benchmark is not None and len(pairs) != benchmark.pairs:
+        title = f"{TITLES[name]}, {len(pairs)} of {benchmark.pairs} pairs"
+        return DataDescription("unofficial", title, fingerprint)
     return DataDescription("official", TITLES[name], fingerprint)
 
 
@@ -69,7 +74,7 @@ def read(settings: StereoSettings, data_folder: Path) -> Parts[Pairs]:
     name = settings.dataset
     if name == "scenes":
         return _rendered(settings.training_scenes, settings.test_scenes)
-    parts = _find(name, data_folder / "psmnet" / FOLDERS[name])
+    parts = _find(name, data_folder / "psmnet" / FOLDERS[name], settings.accept)
     return Parts(
         PairsOnDisk(parts.training), PairsOnDisk(parts.validation), PairsOnDisk(parts.test)
     )
@@ -87,10 +92,10 @@ def _rendered(training: int, test: int) -> Parts[Pairs]:
         )
 
 
-def _find(name: str, folder: Path) -> Parts[list[PairFiles]]:
+def _find(name: str, folder: Path, accept: str) -> Parts[list[PairFiles]]:
     if name == "sceneflow":
         return official.find_sceneflow(folder)
-    return official.find_kitti(folder, official.BENCHMARKS[name])
+    return official.find_kitti(folder, official.BENCHMARKS[name], accept)
 
 
 def _fingerprint(folder: Path, pairs: Iterable[PairFiles]) -> str:

@@ -124,8 +124,11 @@ KITTI_TRAINING, KITTI_VALIDATION = 140, 20
 """Numbers of pairs, which come in this order; the others are the test part.
 
 The authors of PSMNet train on the first 160. Neighbours may be of the same drive, so the last of
-these are for validation.
+these are for validation. Of fewer pairs than the published ones, seven tenths are for training and
+one for validation.
 """
+FEWEST_KITTI_PAIRS = 4
+"""So that each part has one."""
 
 
 @dataclass(frozen=True)
@@ -135,16 +138,23 @@ class Benchmark:
     left: str
     right: str
     disparity: str
+    pairs: int
+    """Published pairs with known disparities."""
 
 
 BENCHMARKS = {
-    "kitti2012": Benchmark("colored_0", "colored_1", "disp_occ"),
-    "kitti2015": Benchmark("image_2", "image_3", "disp_occ_0"),
+    "kitti2012": Benchmark("colored_0", "colored_1", "disp_occ", 194),
+    "kitti2015": Benchmark("image_2", "image_3", "disp_occ_0", 200),
 }
 
 
-def find_kitti(folder: Path, benchmark: Benchmark) -> Parts[list[PairFiles]]:
+def find_kitti(folder: Path, benchmark: Benchmark, accept: str) -> Parts[list[PairFiles]]:
     """Return the pairs with known disparities, ordered by number.
+
+    Args:
+        folder: the folder of the benchmark.
+        benchmark: which one it is.
+        accept: ``unofficial`` accepts fewer pairs than the published ones.
 
     Raises:
         RequestError: there are too few pairs, or an image is missing.
@@ -161,10 +171,18 @@ def find_kitti(folder: Path, benchmark: Benchmark) -> Parts[list[PairFiles]]:
         for path in (pair.left, pair.right):
             if not path.exists():
                 raise RequestError(f"psmnet: {pair.disparity} has no image {path}")
-    seen = KITTI_TRAINING + KITTI_VALIDATION
-    if len(pairs) <= seen:
-        raise RequestError(
-            f"psmnet: {len(pairs)} disparities at {disparities / '*_10.png'}, of which the first "
-            f"{seen} are for training and validation, which leaves none for the test; {FETCH}"
-        )
-    return Parts(pairs[:KITTI_TRAINING], pairs[KITTI_TRAINING:seen], pairs[seen:])
+    count = len(pairs)
+    there = f"psmnet: {count} of {benchmark.pairs} disparities at {disparities / '*_10.png'}"
+    if count == benchmark.pairs:
+        training, validation = KITTI_TRAINING, KITTI_VALIDATION
+    elif accept == "official":
+        otherwise = ""
+        if count >= FEWEST_KITTI_PAIRS:
+            otherwise = ", or --set accept=unofficial uses those that are there"
+        raise RequestError(f"{there}; {FETCH}{otherwise}")
+    elif count < FEWEST_KITTI_PAIRS:
+        raise RequestError(f"{there}; at least {FEWEST_KITTI_PAIRS} are needed")
+    else:
+        training, validation = 7 * count // 10, max(1, count // 10)
+    seen = training + validation
+    return Parts(pairs[:training], pairs[training:seen], pairs[seen:])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.settings import Recipe
+from harness.settings import PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StereoSettings(Recipe):
+class StereoSettings(PublishedDataSettings):
     """What can be set for stereo matching."""
 
     dataset: Annotated[

@@ -54,6 +54,7 @@ class Stereo(Task):
     """
 
     settings: StereoSettings
+    outputs_are = "values"
 
     def __init__(self, settings: StereoSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
@@ -153,7 +154,13 @@ class Stereo(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the smooth L1 loss in pixels, weighted over the outputs."""
-        return self._over_outputs(model, batch, F.smooth_l1_loss)
+        return self.loss_and_outputs(model, batch)[0]
+
+    def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the smooth L1 loss, and the disparities of the last output."""
+        left, right, known = batch
+        outputs = _psmnet(model).disparities(left, right)
+        return self._over_outputs(outputs, known, F.smooth_l1_loss), outputs[-1]
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return half the squared error, weighted over the outputs.
@@ -161,15 +168,15 @@ class Stereo(Task):
         It equals the smooth L1 loss for errors below a pixel. Early in training most errors are
         larger; there the smooth L1 loss is linear, and its second derivatives are 0.
         """
-        return self._over_outputs(model, batch, F.mse_loss) / 2
+        left, right, known = batch
+        outputs = _psmnet(model).disparities(left, right)
+        return self._over_outputs(outputs, known, F.mse_loss) / 2
 
     def _over_outputs(
-        self, model: nn.Module, batch: Batch, distance: Callable[..., Tensor]
+        self, outputs: Sequence[Tensor], known: Tensor, distance: Callable[..., Tensor]
     ) -> Tensor:
         """Return the weighted sum of the outputs' mean distances over the valid pixels."""
-        left, right, known = batch
         valid = self._valid(known)
-        outputs = _psmnet(model).disparities(left, right)
         # An unknown disparity may be NaN, and 0 * NaN is NaN.
         known = torch.where(valid, known, 0.0)
         sums = [(distance(output, known, reduction="none") * valid).sum() for output in outputs]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.description import DataDescription, Source
-from harness.data.download import require_checksum
+from harness.data.official import identify
 from harness.errors import RequestError, nearest
 from tasks.ptb import documentation
-from tasks.ptb.settings import FILES, TextSettings
+from tasks.ptb.settings import FILES, PUBLISHED_WORDS, TextSettings
 
 END_OF_SENTENCE = "<eos>"
 UNKNOWN = "<unk>"
@@ -35,9 +35,14 @@ class Corpus:
     stands_in_for: str | None = None
 
     def description(self) -> DataDescription:
-        """Describe the text; the fingerprint is that of the words of all three parts."""
-        parts = (" ".join(part) for part in (self.train, self.validation, self.test))
-        fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        """Describe the text.
+
+        The fingerprint is that of the words of all three parts. Unofficial files may have the same
+        words as the official ones, and still have another fingerprint.
+        """
+        parts = [" ".join(part) for part in (self.train, self.validation, self.test)]
+        marked = [self.source, *parts] if self.source == "unofficial" else parts
+        fingerprint = hashlib.sha256("\n".join(marked).encode()).hexdigest()
         return DataDescription(self.source, self.name, fingerprint, self.stands_in_for)
 
 
@@ -59,7 +64,8 @@ def read(settings: TextSettings, data_folder: Path) -> Corpus:
     or all if that is 0.
 
     Raises:
-        RequestError: a file is missing, empty, not UTF-8, or differs from the official one.
+        RequestError: a file is missing, empty, not UTF-8, or differs from the official one and is
+            not accepted, or an unofficial text is not complete.
     """
     text, limit = settings.text, settings.words or None
     source: Source = "real"
@@ -70,8 +76,15 @@ def read(settings: TextSettings, data_folder: Path) -> Corpus:
         name = f"CPython documentation (pydoc_data.topics, Python {version}); not PTB"
         parts = [_words(lines) for lines in documentation.splits().values()]
     elif text == "official":
-        source, name = "official", "Penn Treebank (Mikolov)"
+        checksums = {name: checksum for name, (_, checksum) in FILES.items()}
+        source, _ = identify(data_folder / "ptb", checksums, "ptb", settings.accept)
+        other = "" if source == "official" else ", other files"
+        name = f"Penn Treebank (Mikolov){other}"
+        if other and settings.reader == "torchtext":
+            raise RequestError("ptb: reader=torchtext only reads the published files")
         parts = _official(data_folder / "ptb", settings.reader)
+        if source == "unofficial":
+            _require_complete(data_folder / "ptb", parts)
     else:
         if not Path(text).is_dir():
             raise RequestError(
@@ -113,14 +126,21 @@ def vocabulary(
 
 
 def _official(folder: Path, reader: str) -> list[list[str]]:
-    for name, (_, md5) in FILES.items():
-        require_checksum(folder / name, md5, "ptb")
     parts = [_lines(folder / name) for name in FILES]
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
 
         parts = torchtext_reader.official(folder)
     return [_words(lines) for lines in parts]
+
+
+def _require_complete(folder: Path, parts: Sequence[Sequence[str]]) -> None:
+    for name, part, count in zip(FILES, parts, PUBLISHED_WORDS, strict=True):
+        if len(part) != count:
+            raise RequestError(
+                f"ptb: {folder / name} has {len(part):,} words, not {count:,}: "
+                "the text is not complete"
+            )
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.settings import Interval, Recipe
+from harness.settings import Interval, PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings(Recipe):
+class TextSettings(PublishedDataSettings):
     """What can be set for language modelling."""
 
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
@@ -66,7 +66,7 @@ FILES: Mapping[str, tuple[str, str]] = {
     "ptb.valid.txt": (f"{_SITE}/ptb.valid.txt", "aa0affc06ff7c36e977d7cd49e3839bf"),
     "ptb.test.txt": (f"{_SITE}/ptb.test.txt", "8b80168b89c18661a38ef683c0dc3721"),
 }
-"""Mikolov's Penn Treebank, addresses and MD5.
+"""Mikolov's Penn Treebank, addresses and MD5."""
 
-It has 929,589, 73,760 and 82,430 words, the ends of sentences included.
-"""
+PUBLISHED_WORDS = (929_589, 73_760, 82_430)
+"""Words of these files, the ends of sentences included."""

@@ -192,7 +192,11 @@ def test_a_network_is_loaded() -> None:
 class TestModule:
     def test_it_lists_its_names(self) -> None:
         names = {"run_pairing", "run_matrix", "read_results", "load", "write_report"}
-        assert set(harness.__all__) == names | {"compare_results", "__version__"}
+        assert set(harness.__all__) == names | {
+            "compare_results",
+            "measure_sensitivity",
+            "__version__",
+        }
         assert set(harness.__all__) <= set(dir(harness))
         with pytest.raises(AttributeError, match="'harness' has no attribute 'prune'"):
             operator.attrgetter("prune")(harness)
@@ -241,3 +245,22 @@ def test_a_script_needs_no_guard_against_being_imported_again(tmp_path: Path) ->
         [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "['done']\n"), ended.stderr
+
+
+@pytest.mark.slow
+def test_nor_does_the_process_that_measures_a_network(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import harness\n"
+        f'record = harness.run_pairing("points", "dense", plugins=["{POINTS}"], device="cpu")\n'
+        'print(record["cost"]["step_ms"] > 0)\n'
+    )
+    ended = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=300,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr

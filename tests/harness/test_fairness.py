@@ -490,7 +490,7 @@ def test_the_statistics_used_for_scoring_change_the_masks_and_are_recorded(
     assert batch["run_id"] != running["run_id"]
 
 
-@pytest.mark.parametrize("source", ["synthetic", "real", "official"])
+@pytest.mark.parametrize("source", ["synthetic", "real", "official", "unofficial"])
 def test_the_source_of_the_data_is_in_the_record(seen: Seen, source: str) -> None:
     record = seen("dense", source=source).record
     assert record["data"] == {
@@ -499,7 +499,8 @@ def test_the_source_of_the_data_is_in_the_record(seen: Seen, source: str) -> Non
         "sha256": "0" * 64,
         "stands_in_for": None,
     }
-    assert ("SYNTHETIC" in summarise(record)) == (source == "synthetic")
+    for stamp in ("SYNTHETIC", "UNOFFICIAL"):
+        assert (stamp in summarise(record)) == (source == stamp.lower())
 
 
 def test_every_choice_that_decides_a_result_is_in_its_record_and_identity(seen: Seen) -> None:

@@ -101,7 +101,8 @@ def test_costs_that_depend_on_the_device_are_times_memory_and_energy() -> None:
     by_device = {name for name, cost in COSTS.items() if cost.by_device}
     assert by_device == {
         *("train_seconds", "step_ms", "inference_ms", "peak_run_bytes", "peak_step_bytes"),
-        *("peak_inference_bytes", "inference_sparse_ms"),
+        *("peak_inference_bytes", "inference_sparse_ms", "step_sparse_ms"),
+        *("scoring_seconds", "peak_scoring_bytes"),
         *("energy_kwh", "emissions_g"),
     }
 

@@ -93,11 +93,13 @@ class Followed(ShuffledBatches):
         "source": "synthetic",
     },
     profiles={"smoke": {}, "embedded": {}},
-    choices={"source": ("official", "real", "synthetic")},
+    choices={"source": ("official", "unofficial", "real", "synthetic")},
     sparsity=0.8,
 )
 class Points(Task):
     """Classify points by the side of a plane that they lie on."""
+
+    outputs_are = "logits"
 
     def __init__(
         self, settings: Mapping[str, Any], data_folder: Path, device: torch.device

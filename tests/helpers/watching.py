@@ -15,6 +15,7 @@ from harness.run import Run
 from harness.units import Units
 from pruners.channels.units import Channels
 from pruners.criteria import magnitude, snip
+from pruners.training import GroupSparsity, SmallestFilters, SquaredTaylor
 from pruners.triggers import at_epoch, mask_distance
 from pruners.weights import Weights
 
@@ -67,13 +68,15 @@ def watching(run: Run) -> None:
 
 @pruner("cutting", title="Cutting", group="structured", exceeds_budget=True)
 def cutting(run: Run) -> None:
-    """Cut channels, watch masks, and rewind to when the network was larger."""
-    run.train(steps=7)
+    """Cut channels, penalise and watch them, and rewind to when the network was larger."""
+    run.train(steps=7, penalty=GroupSparsity(1e-3))
     large = run.snapshot()
     run.prune(Channels, snip, run.sparsity / 2)
     run.train(epochs=1)
     smaller = run.snapshot()
-    run.prune(Channels, snip, run.sparsity)
+    watched = run.train(steps=5, watch=SquaredTaylor(), penalty=SmallestFilters(0.5, 0.1))
+    assert watched.scores is not None
+    run.prune(Channels, watched.scores, run.sparsity)
     run.train(epochs=1)
     run.rewind(smaller)
     settled = mask_distance(Channels, snip, 0.85, threshold=2.0, epochs=2)

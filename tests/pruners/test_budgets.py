@@ -84,7 +84,7 @@ def test_channels_keep_the_largest_selection_within_the_budget(
 def _but_the_last(
     units: Channels, scores: dict[str, Tensor], scope: Any, rounding: int, kept: Kept
 ) -> Any:
-    blocks = units._order(scores, scope is per_layer, 0.0, rounding)
+    blocks = units._order(units._comparable(scores, scope, 0.5), 0.0, rounding)
     removed = sum(WIDTHS) - number(kept)
     taken = [blocks[:count] for count in range(len(blocks) + 1)]
     return next(b[:-1] for b in taken if sum(map(len, b)) == removed)
@@ -142,6 +142,18 @@ def test_the_nearest_budget_is_named_where_none_is_reached() -> None:
     with pytest.raises(UnreachableBudget, match=r"params=5 cannot .* nearest .* params=10$"):
         units.select(scores_of(units, 0), 0.5, whole_network, limit=limit)
     assert parameters(units.prospect(units.smallest(units.alive(), 0.0, 1))) == 10
+
+
+@pytest.mark.parametrize("kind", [Channels, Weights])
+def test_a_floor_that_keeps_a_budget_out_of_reach_is_named(kind: type[BudgetedUnits]) -> None:
+    units = kind(network(), forward)
+    limit = Limit("params", parameters, 5)
+    with pytest.raises(UnreachableBudget, match=r"nearest .*: floor=0\.5 protects "):
+        units.select(scores_of(units, 0), 0.5, whole_network, 0.5, limit=limit)
+    # A share that amounts to one channel protects nothing, because one stays in any case.
+    if kind is Channels:
+        with pytest.raises(UnreachableBudget, match=r"params=10$"):
+            units.select(scores_of(units, 0), 0.5, whole_network, 0.1, limit=limit)
 
 
 def test_rounded_numbers_of_channels_are_multiples_and_small_groups_stay_whole() -> None:

@@ -12,9 +12,25 @@ import pytest
 
 from harness.errors import RequestError
 from harness.run import Exchanged, Pruned, Run, Trained
-from pruners.methods.after_training import gate_decorators, lr_rewinding
+from pruners.channels.criteria import filter_distance, filter_lamp, norm_scale
+from pruners.distributions import per_layer
+from pruners.methods.after_training import (
+    fpgm_s,
+    gate_decorators,
+    group_norm_s,
+    growing_reg_s,
+    lamp_s,
+    lr_rewinding,
+    slimming,
+)
 from pruners.methods.before_training import force, ntk_sap
-from pruners.methods.during_training import acdc, gmp, rigl, sparse_evolutionary_training
+from pruners.methods.during_training import (
+    acdc,
+    gmp,
+    rigl,
+    sparse_evolutionary_training,
+    taylor_s,
+)
 from pruners.methods.early_in_training import (
     earlybird,
     earlycrop_s,
@@ -22,6 +38,8 @@ from pruners.methods.early_in_training import (
     earlycrop_u,
     earlycrop_u_fixed,
 )
+from pruners.schedules import geometric_steps
+from pruners.training import L1, GroupSparsity, SmallestFilters, norm_scales
 from pruners.triggers import LazyRegime
 
 
@@ -40,6 +58,9 @@ class Noted:
     measured: list[bool] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     until: Any = None
+    penalties: list[Any] = field(default_factory=list)
+    criterion: Any = None
+    scope: Any = None
 
     def train(self, **arguments: Any) -> Trained:
         end = self.budget * self.steps_per_epoch
@@ -49,6 +70,7 @@ class Noted:
         self.position += steps
         kind = next((k for k in ("watch", "until", "penalty") if k in arguments), "train")
         self.until = arguments.get("until", self.until)
+        self.penalties += [arguments["penalty"]] if "penalty" in arguments else []
         self.verbs.append(kind)
         self.lengths.append(steps)
         return Trained(steps, fired=False, scores={} if kind == "watch" else None)
@@ -62,6 +84,7 @@ class Noted:
         measured: bool = True,
     ) -> Pruned:
         self.verbs.append("prune")
+        self.criterion, self.scope = criterion, scope
         self.moments.append(self.position)
         self.measured.append(measured)
         self.targets += target if isinstance(target, list) else [target]
@@ -191,6 +214,72 @@ def test_ntk_sap_prunes_equal_ratios_of_what_remains() -> None:
 
 def _trainings(run: Noted) -> list[str]:
     return [verb for verb in run.verbs if verb != "prune"]
+
+
+def test_taylor_prunes_twenty_times_in_the_third_quarter() -> None:
+    run = Noted()
+    taylor_s(cast(Run, run))
+    assert run.verbs == ["train", *["watch", "prune"] * 20, "train"]
+    assert run.lengths == [1000, *[25] * 20, 500]
+    left = [1.0, *(1 - target for target in run.targets)]
+    ratios = [after / before for before, after in itertools.pairwise(left)]
+    assert ratios == pytest.approx([0.02 ** (1 / 20)] * 20)
+    assert run.measured == [False] * 19 + [True]
+
+
+def test_taylor_has_fewer_rounds_in_a_short_budget() -> None:
+    run = Noted(budget=2, steps_per_epoch=4)
+    taylor_s(cast(Run, run))
+    assert run.verbs == ["train", *["watch", "prune"] * 2, "train"]
+    assert run.position == 8
+
+
+def test_growing_regularisation_grows_in_the_second_quarter_and_then_prunes() -> None:
+    run = Noted(sparsity=0.75)
+    growing_reg_s(cast(Run, run), ceiling=2.0, stages=4)
+    assert run.verbs == ["train", *["penalty"] * 4, "prune", "train"]
+    assert run.lengths == [500, *[125] * 4, 1000]
+    # Without half of all channels a quarter of the weights is left.
+    assert run.penalties == [SmallestFilters(0.5, each) for each in (0.5, 1.0, 1.5, 2.0)]
+    assert run.scope is per_layer
+
+
+def test_group_norms_are_computed_again_after_each_pruning() -> None:
+    run = Noted()
+    group_norm_s(cast(Run, run))
+    assert run.verbs == ["train", "prune", "train"]
+    assert run.lengths == [1000, 1000]
+    assert run.targets == geometric_steps(0.98, 20)
+
+
+def test_sparse_learning_takes_the_second_quarter() -> None:
+    run = Noted(budget=41)
+    group_norm_s(cast(Run, run), sparse_learning=True, strength=1e-3, rounds=1)
+    assert run.verbs == ["train", "penalty", "prune", "train"]
+    assert run.lengths == [10 * 50, 10 * 50, 21 * 50]
+    assert run.penalties == [GroupSparsity(1e-3)]
+
+
+def test_slimming_penalises_scales_until_it_prunes() -> None:
+    run = Noted()
+    slimming(cast(Run, run), strength=1e-5)
+    assert run.verbs == ["penalty", "prune", "train"]
+    assert run.penalties == [L1(norm_scales, 1e-5)]
+    assert run.criterion is norm_scale
+
+
+@pytest.mark.parametrize(
+    ("method", "criterion", "scope"),
+    [(fpgm_s, filter_distance, per_layer), (lamp_s, filter_lamp, None)],
+)
+def test_one_shot_methods_prune_after_half_of_the_budget(
+    method: Any, criterion: Any, scope: Any
+) -> None:
+    run = Noted()
+    method(run)
+    assert run.verbs == ["train", "prune", "train"]
+    assert run.lengths == [1000, 1000]
+    assert (run.criterion, run.scope, run.targets) == (criterion, scope, [0.98])
 
 
 def carried_out(method: Callable[..., None], **options: Any) -> Noted:

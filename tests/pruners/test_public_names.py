@@ -7,20 +7,22 @@ import importlib
 import pytest
 
 NAMES = {
-    "pruners.criteria": "random magnitude snip grasp crop synflow lamp HTS hessian_gradient "
-    "hessian_diagonal",
+    "pruners.criteria": "random magnitude snip grasp crop synflow lamp HTS lamp_shares "
+    "hessian_gradient hessian_diagonal",
     "pruners.functional_criteria": "Force ProsPr NTKSAP",
     "pruners.weights": "Weights",
     "pruners.triggers": "LazyRegime AtEpoch MaskDistance lazy_regime at_epoch mask_distance",
-    "pruners.schedules": "halving_steps geometric_steps",
-    "pruners.distributions": "whole_network per_layer erdos_renyi_kernel uniform_plus "
+    "pruners.schedules": "equal_parts halving_steps geometric_steps",
+    "pruners.distributions": "whole_network per_layer erdos_renyi_kernel uniform_plus isomorphic "
     "number_to_keep",
-    "pruners.training": "L1 Taylor l1 taylor norm_scales norms_and_head",
+    "pruners.training": "L1 GroupSparsity SmallestFilters SquaredTaylor Taylor l1 taylor "
+    "norm_scales norms_and_head",
     "pruners.channels": "ChannelCosts ChannelGraph ChannelGroup Gates Keep Member Rule Site "
     "UnknownOperation channel_costs compose declare_channels masked shrink trace_channels "
     "verify_shrink",
     "pruners.channels.criteria": "filter_norm filter_magnitude relative_filter_magnitude "
-    "norm_scale crop_mixed crop_on_gates BeforeNormalisation",
+    "filter_distance filter_lamp group_norm norm_scale crop_mixed crop_on_gates "
+    "BeforeNormalisation",
     "pruners.channels.units": "Channels",
     "pruners.channels.rules": "rule function_rule",
 }

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruners.schedules import cubic_sparsity, geometric_steps, halving_steps
+from pruners.schedules import cubic_sparsity, equal_parts, geometric_steps, halving_steps
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,16 @@ def test_schedules_never_decrease_and_end_at_the_target(sparsity: float, steps: 
     for schedule in (halving_steps(sparsity, steps), geometric_steps(sparsity, steps)):
         assert schedule == sorted(schedule)
         assert schedule[-1] == sparsity
+
+
+@pytest.mark.parametrize(
+    ("steps", "parts", "expected"),
+    [(9, 3, [3, 3, 3]), (8, 3, [2, 3, 3]), (2, 20, [1, 1]), (0, 20, [1])],
+)
+def test_a_training_has_no_more_parts_than_steps(
+    steps: int, parts: int, expected: list[int]
+) -> None:
+    assert equal_parts(steps, parts) == expected
 
 
 def test_the_cubic_schedule_removes_most_at_first() -> None:

@@ -14,7 +14,7 @@ from harness.prunable import prunable_weights
 from harness.scoring import Scores
 from harness.units import Kept, ScoreError, Units, UnreachableSparsity
 from pruners.distributions import number_to_keep, per_layer, whole_network
-from pruners.weights import Weights
+from pruners.weights import Weights, _nth_smallest
 
 SIZE = 20
 """Prunable weights in the network below: 12 in the first layer, 8 in the second."""
@@ -317,3 +317,17 @@ def test_tied_weights_are_pruned_once() -> None:
     units = pruned(model, 0.5)
     assert list(units.alive()) == ["0.weight"]
     assert second.weight.count_nonzero() == 8
+
+
+@pytest.mark.parametrize("place", [0, 1, 150_000, 200_000, 299_998, 299_999])
+@pytest.mark.parametrize("kind", ["normal", "mostly removed", "few values", "equal", "sorted"])
+def test_a_long_vector_is_ranked_as_if_it_were_sorted(kind: str, place: int) -> None:
+    normal = torch.randn(300_000, generator=torch.Generator().manual_seed(0))
+    values = {
+        "normal": normal,
+        "mostly removed": torch.where(normal > 0.5, normal, -torch.inf),
+        "few values": normal.round(),
+        "equal": torch.ones(300_000),
+        "sorted": torch.arange(300_000.0),
+    }[kind]
+    assert _nth_smallest(values.numpy(), place) == float(values.sort().values[place])

@@ -143,7 +143,7 @@ class TestOverTasks:
     def test_stamps_of_all_tasks_are_kept(self, tmp_path: Path) -> None:
         judged = verdict(tmp_path, BETTER, compared(1.0, 1.1, 0.9) + on_pole(1.0, 1.1, 0.9))
         assert [outcome.stamp for outcome in judged.outcomes] == [
-            "INCLUDES STAND-IN OR SYNTHETIC DATA",
+            "INCLUDES STAND-IN, SYNTHETIC OR UNOFFICIAL DATA",
             None,
             "SYNTHETIC DATA: pole for tests",
         ]

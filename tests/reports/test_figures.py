@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from reports.charts import chart_data, methods
-from reports.figures import FIGURES, STYLE, draw_all, height_at, ranking_figure
+from reports.drawing import STYLE
+from reports.figures import FIGURES, draw_all, height_at, ranking_figure
 from reports.groups import Section, sections
 from reports.ranking import rankings
 from reports.results import read

@@ -16,7 +16,7 @@ from benchmarks.speed.commands import records as two_thousand
 from harness.command_line import main
 from harness.storage import files
 from reports import exports, report
-from reports.groups import sections
+from reports.groups import pooled, sections
 from reports.page import embedded
 from reports.provenance import without_paths
 from reports.report import write
@@ -76,6 +76,31 @@ def test_only_real_data_that_stand_in_for_others_are_stamped(tmp_path: Path) -> 
     assert stamp() == stand_in
     assert stamp(task__version="0123abcd") is None
     assert stamp(data__stands_in_for="CIFAR-10", task__version="0123abcd") == stand_in
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_unofficial_data_are_stamped_and_never_beside_official_ones(tmp_path: Path) -> None:
+    official = record("shapes", data__source="official")
+    other = record(
+        "shapes",
+        data__source="unofficial",
+        data__sha256="1" * 64,
+        spec__overrides={"accept": "unofficial"},
+        run_id="other",
+    )
+    for each, accept in ((official, "official"), (other, "unofficial")):
+        each["settings"]["accept"] = accept
+    folder = save(tmp_path / "results", [official, other])
+    found = sections(read(folder))
+    stamps = {section.setting: section.stamp for section in found}
+    assert [section.source for section in pooled(found)] == ["official"]
+    assert pooled(found[1:]) == found[1:]
+    stamp = "UNOFFICIAL DATA: shapes for tests"
+    assert stamps == {"": None, "accept=unofficial": stamp}
+    report = write(folder, tmp_path / "out")
+    assert stamp in report.read_text(encoding="utf-8")
+    (table,) = report.parent.glob("tables/shapes*unofficial*.csv")
+    assert stamp in table.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -725,3 +725,77 @@ def test_runs_with_a_budget_are_a_method_of_their_own() -> None:
     budgeted["spec"]["budget"] = "macs=0.25"
     assert run_of(plain).overrides == {}
     assert run_of(budgeted).overrides == {"budget": "macs=0.25"}
+
+
+class TestBudgets:
+    """Budgets of runs that have one, beside what their networks reach."""
+
+    @staticmethod
+    def budgeted(pruner: str, asked: float, reached: float) -> Any:
+        made = record(pruner=pruner, sparsity=0.0, spec__budget=f"macs={asked:g}")
+        made["run_id"] = f"pictures-{pruner}-macs{asked:g}"
+        made["sparsity"]["budget"] = {
+            "kind": "macs",
+            "asked": asked,
+            "reached": reached,
+            "dense": 1e6,
+        }
+        return made
+
+    def test_a_table_shows_them_and_marks_what_stays_far_below(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            record(pruner="dense"),
+            self.budgeted("snap", 0.5, 0.498),
+            self.budgeted("crop_s", 0.5, 0.4),
+        )
+        table = result_table(section)
+        places = [
+            table.columns.index(f"{name}, of dense (%)") for name in ("Budget", "Cost reached")
+        ]
+        rows = {
+            row[0].text.partition(" ")[0]: [row[place] for place in places]
+            for block in table.blocks
+            for row in block.rows
+        }
+        assert [cell.text for cell in rows["SNAP"]] == ["50 (macs)", "49.80"]
+        assert [cell.text for cell in rows["CroP-S"]] == ["50 (macs)", "40\N{DOWNWARDS ARROW}"]
+        assert rows["CroP-S"][1].note.startswith("20\N{NO-BREAK SPACE}% less than permitted")
+        assert [cell.text for cell in rows["Dense"]] == ["\N{EN DASH}"] * 2
+        assert rows["Dense"][0].note == "no budget requested"
+        assert any("at least 5\N{NO-BREAK SPACE}% less than its budget" in n for n in table.notes)
+
+    def test_methods_of_different_budgets_are_not_ranked_together(self, sections_of: Read) -> None:
+        (section,) = sections_of(
+            self.budgeted("snap", 0.5, 0.498), self.budgeted("snap", 0.25, 0.249)
+        )
+        titles = [block.title for block in result_table(section).blocks]
+        assert titles == ["Structured, macs=0.25", "Structured, macs=0.5"]
+
+    def test_results_without_a_budget_have_no_such_columns(self, sections_of: Read) -> None:
+        (section,) = sections_of(record(pruner="snap"))
+        assert not any("Budget" in column for column in result_table(section).columns)
+
+
+def test_times_with_sparse_kernels_stand_beside_dense_ones(sections_of: Read) -> None:
+    slower = "slower than dense: sparse kernels take 1.3 times as long"
+    (section,) = sections_of(
+        record(pruner="dense", cost__step_sparse_ms=None),
+        record(pruner="snip", cost__step_sparse_ms=4.5),
+        record(
+            pruner="grasp",
+            cost__step_sparse_ms=None,
+            cost__inference_sparse_ms=None,
+            cost__reasons={"step_sparse_ms": slower, "inference_sparse_ms": slower},
+        ),
+    )
+    table = result_table(section)
+    names = [str(column) for column in table.columns]
+    step = next(i for i, name in enumerate(names) if name.startswith("Training step, sparse"))
+    inference = next(i for i, name in enumerate(names) if name.startswith("Inference, sparse"))
+    rows = {row[0].text: row for block in table.blocks for row in block.rows}
+    (snip,) = (row for name, row in rows.items() if "SNIP" in name)
+    (grasp,) = (row for name, row in rows.items() if "GraSP" in name)
+    assert snip[step].order == 4.5
+    assert [(grasp[i].detail, grasp[i].note) for i in (step, inference)] == [
+        ("slower than dense", slower)
+    ] * 2

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
-from tasks.digits import data
 from tasks.digits.settings import DIGITS, PROFILES
 from tasks.digits.task import Digits
+from tasks.images import digits
 from tasks.images.classification import ImageClassification
 from tasks.images.data import Part
 
@@ -43,7 +43,7 @@ def test_it_is_a_task_of_image_classification(task: Digits) -> None:
 
 
 def test_the_parts_are_disjoint_and_are_all_the_images() -> None:
-    split = data.split()
+    split = digits.split()
     assert {name: len(numbers) for name, numbers in split.items()} == {
         "train": 898,
         "validation": 180,
@@ -54,7 +54,7 @@ def test_the_parts_are_disjoint_and_are_all_the_images() -> None:
 
 def test_the_parts_never_change() -> None:
     # Published results were measured on these.
-    assert [data.split()[name][:3].tolist() for name in PARTS] == [
+    assert [digits.split()[name][:3].tolist() for name in PARTS] == [
         [360, 1773, 1482],
         [691, 727, 432],
         [45, 78, 1579],
@@ -79,14 +79,14 @@ def test_neither_a_seed_nor_the_random_state_decides_the_parts() -> None:
 def test_the_images_are_those_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
-    images, labels = data.read()
+    images, labels = digits.read()
     theirs = load_digits()
     assert np.array_equal(images[:, 0], theirs.images)
     assert np.array_equal(labels, theirs.target)
 
 
 def test_the_data_are_real_and_identified_by_their_file() -> None:
-    description = data.describe("embedded", DIGITS, Path())
+    description = digits.describe("embedded", DIGITS, Path())
     assert description.source == "real"
     assert len(description.sha256) == 64
 
@@ -95,9 +95,9 @@ def test_the_training_images_alone_decide_the_normalisation(task: Digits) -> Non
     images, _ = images_of(task, "train")
     assert float(images.mean()) == pytest.approx(0, abs=1e-5)
     assert float(images.std()) == pytest.approx(1, abs=1e-5)
-    raw, _ = data.read()
-    numbers = data.split()["test"]
-    train = torch.from_numpy(raw[data.split()["train"]])
+    raw, _ = digits.read()
+    numbers = digits.split()["test"]
+    train = torch.from_numpy(raw[digits.split()["train"]])
     expected = (torch.from_numpy(raw[numbers]) - train.mean()) / train.std()
     torch.testing.assert_close(images_of(task, "test")[0], expected, rtol=1e-4, atol=1e-4)
 
@@ -173,8 +173,8 @@ class Always(nn.Module):
 
 
 def test_the_baseline_always_gives_the_most_frequent_answer_in_training(task: Digits) -> None:
-    _, labels = data.read()
-    split = data.split()
+    _, labels = digits.read()
+    split = digits.split()
     most_frequent = int(np.bincount(labels[split["train"]]).argmax())
     by_hand = 100 * float((labels[split["test"]] == most_frequent).mean())
     assert task.baseline() == pytest.approx(by_hand)
@@ -211,9 +211,9 @@ def test_a_damaged_file_is_refused_in_one_line(
 ) -> None:
     file = tmp_path / "digits.csv.gz"
     file.write_bytes(content)
-    monkeypatch.setattr(data, "_file", lambda: file)
+    monkeypatch.setattr(digits, "_file", lambda: file)
     with pytest.raises(RequestError, match=rf"^digits: {file} {complaint}") as refusal:
-        data.read()
+        digits.read()
     assert "\n" not in str(refusal.value)
 
 
@@ -221,9 +221,9 @@ def test_a_missing_file_or_library_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(data, "_file", lambda: tmp_path / "digits.csv.gz")
+        patch.setattr(digits, "_file", lambda: tmp_path / "digits.csv.gz")
         with pytest.raises(RequestError, match=r"cannot read .*digits\.csv\.gz: No such file"):
-            data.describe("embedded", DIGITS, tmp_path)
+            digits.describe("embedded", DIGITS, tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RequestError, match="scikit-learn, which is not installed"):
-        data.describe("embedded", DIGITS, tmp_path)
+        digits.describe("embedded", DIGITS, tmp_path)

@@ -23,8 +23,9 @@ from harness.command_line import main
 from harness.data.cache import VARIABLE
 from harness.errors import RequestError
 from harness.registry import Registry
-from tasks.images import official, settings
-from tasks.images.data import CIFAR10, CIFAR100, TINY_IMAGENET, DataSet, split
+from tasks.images import data, official, settings
+from tasks.images.data import TINY_IMAGENET, DataSet, split
+from tasks.images.settings import PhotographSettings
 
 OFFICIAL = settings.CIFAR10_PROFILES["paper"]
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
@@ -66,7 +67,7 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / file).write_bytes(pickle.dumps(batch, protocol=2))
     meta = {"label_names": ["airplane"] * 10, "num_cases_per_batch": 2, "num_vis": 3072}
     (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
-    declare(monkeypatch, folder, torchvision.datasets.CIFAR10, [*BATCHES], "test_batch")
+    declare(monkeypatch, "CIFAR10", folder)
     return tmp_path
 
 
@@ -80,19 +81,17 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / file).write_bytes(pickle.dumps(batch, protocol=2))
     meta = {"fine_label_names": ["apple"] * 100, "coarse_label_names": ["fruit"] * 20}
     (folder / "meta").write_bytes(pickle.dumps(meta, protocol=2))
-    declare(monkeypatch, folder, torchvision.datasets.CIFAR100, ["train"], "test")
+    declare(monkeypatch, "CIFAR100", folder)
     return tmp_path
 
 
-def declare(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, kind: Any, train: list[str], test: str
-) -> None:
-    """Let the files of a folder count as the official ones, for us and for torchvision."""
-    checksums = {path.name: md5(path) for path in folder.iterdir()}
-    monkeypatch.setattr(official, "CIFAR_MD5", {folder.name: checksums})
-    monkeypatch.setattr(kind, "train_list", [[name, checksums[name]] for name in train])
-    monkeypatch.setattr(kind, "test_list", [[test, checksums[test]]])
-    monkeypatch.setitem(kind.meta, "md5", checksums[kind.meta["filename"]])
+def declare(monkeypatch: pytest.MonkeyPatch, data_set: str, folder: Path) -> None:
+    """Let the files of a folder count as the official ones."""
+    checksums = {f"{folder.name}/{path.name}": md5(path) for path in sorted(folder.iterdir())}
+    known: DataSet = getattr(data, data_set)
+    files = replace(getattr(official, f"{data_set}_BATCHES"), checksums=checksums)
+    declared = replace(known, identify=files.identify, decode=files.decode)
+    monkeypatch.setattr(data, data_set, declared)
 
 
 def jpeg(colour: object, mode: str = "RGB", size: int = 64) -> bytes:
@@ -136,7 +135,7 @@ def write_tiny(folder: Path, members: dict[str, bytes], monkeypatch: pytest.Monk
 
 
 def test_cifar10_is_read_as_its_format_says(cifar10: Path) -> None:
-    arrays = CIFAR10.arrays(OFFICIAL, cifar10)
+    arrays = data.CIFAR10.arrays(OFFICIAL, cifar10)
     assert arrays["train_images"].shape == (10, 3, 32, 32)
     assert arrays["train_images"].dtype == np.uint8
     assert arrays["train_images"][:, 0, 0, 1].tolist() == [0, 1, 10, 11, 20, 21, 30, 31, 40, 41]
@@ -148,7 +147,7 @@ def test_cifar10_is_read_as_its_format_says(cifar10: Path) -> None:
 
 
 def test_cifar100_is_read_with_its_fine_labels(cifar100: Path) -> None:
-    arrays = CIFAR100.arrays(OFFICIAL, cifar100)
+    arrays = data.CIFAR100.arrays(OFFICIAL, cifar100)
     assert arrays["train_labels"].tolist() == [99, 3]
     assert arrays["test_images"][:, 0, 0, 1].tolist() == [50, 51]
 
@@ -168,7 +167,7 @@ def test_tiny_imagenet_is_read_from_its_archive(
 
 
 def test_what_is_official_is_said_to_be(cifar10: Path) -> None:
-    description = CIFAR10.describe("paper", OFFICIAL, cifar10)
+    description = data.CIFAR10.describe("paper", OFFICIAL, cifar10)
     assert (description.source, description.name) == ("official", "CIFAR-10")
 
 
@@ -180,8 +179,10 @@ def test_the_checksums_are_those_of_torchvision_and_of_the_downloads() -> None:
         theirs = dict(
             [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
         )
-        assert official.CIFAR_MD5[kind.base_folder] == theirs
-        downloads = Registry().find("task", task).arguments["downloads"]
+        arguments = Registry().find("task", task).arguments
+        unpacked = {f"{kind.base_folder}/{name}": checksum for name, checksum in theirs.items()}
+        assert arguments["unpacked"] == unpacked
+        downloads = arguments["downloads"]
         assert downloads == {kind.filename: (kind.url, kind.tgz_md5, "unpack")}
 
 
@@ -190,7 +191,7 @@ def test_a_data_folder_is_only_read(
 ) -> None:
     shutil.copytree(cifar10 / "cifar10", small_disk / "cifar10")
     remount(small_disk, "ro")
-    arrays = CIFAR10.arrays(OFFICIAL, small_disk)
+    arrays = data.CIFAR10.arrays(OFFICIAL, small_disk)
     assert arrays["test_labels"].tolist() == [5, 9]
     (decoded,) = [path for path in (cache / "cifar10").iterdir() if path.is_dir()]
     assert decoded.name.startswith("decoded-")
@@ -199,12 +200,12 @@ def test_a_data_folder_is_only_read(
 # What is refused
 
 
-def refusal(data_set: DataSet, data_folder: Path) -> str:
+def refusal(data_set: DataSet, data_folder: Path, settings: PhotographSettings = OFFICIAL) -> str:
     """Return the complaint, in one line, of describing and reading alike."""
     with pytest.raises(RequestError) as described:
-        data_set.describe("paper", OFFICIAL, data_folder)
+        data_set.describe("paper", settings, data_folder)
     with pytest.raises(RequestError) as read:
-        data_set.arrays(OFFICIAL, data_folder)
+        data_set.arrays(settings, data_folder)
     assert str(described.value) == str(read.value)
     assert "\n" not in str(read.value)
     return str(read.value)
@@ -214,7 +215,7 @@ def refusal(data_set: DataSet, data_folder: Path) -> str:
 def test_a_truncated_file_of_cifar_is_refused(cifar10: Path, file: str) -> None:
     path = cifar10 / "cifar10" / "cifar-10-batches-py" / file
     path.write_bytes(path.read_bytes()[:-1])
-    said = refusal(CIFAR10, cifar10)
+    said = refusal(data.CIFAR10, cifar10)
     assert f"{path} is truncated or changed: its MD5 is {md5(path)} and not" in said
     assert "data fetch cifar10`, or copy" in said
 
@@ -222,7 +223,7 @@ def test_a_truncated_file_of_cifar_is_refused(cifar10: Path, file: str) -> None:
 def test_a_missing_file_of_cifar_is_named(cifar10: Path) -> None:
     path = cifar10 / "cifar10" / "cifar-10-batches-py" / "data_batch_5"
     path.unlink()
-    assert f"cannot read {path}: No such file" in refusal(CIFAR10, cifar10)
+    assert f"cannot read {path}: No such file" in refusal(data.CIFAR10, cifar10)
 
 
 @pytest.mark.parametrize(
@@ -241,9 +242,9 @@ def test_files_of_another_content_are_refused_in_one_line(
     folder = cifar10 / "cifar10" / "cifar-10-batches-py"
     raw = content if isinstance(content, bytes) else pickle.dumps(content)
     (folder / "data_batch_5").write_bytes(raw)
-    declare(monkeypatch, folder, torchvision.datasets.CIFAR10, [*BATCHES], "test_batch")
+    declare(monkeypatch, "CIFAR10", folder)
     with pytest.raises(RequestError, match=f"^cifar10: {folder} {complaint}") as refused:
-        CIFAR10.arrays(OFFICIAL, cifar10)
+        data.CIFAR10.arrays(OFFICIAL, cifar10)
     assert "\n" not in str(refused.value)
 
 
@@ -262,7 +263,7 @@ def test_a_pickle_that_would_run_code_is_not_unpickled(cifar10: Path, file: str)
     evidence = cifar10 / "evidence"
     path = cifar10 / "cifar10" / "cifar-10-batches-py" / file
     path.write_bytes(pickle.dumps(Trap(evidence)))
-    assert "is truncated or changed" in refusal(CIFAR10, cifar10)
+    assert "is truncated or changed" in refusal(data.CIFAR10, cifar10)
     assert not evidence.exists()
     pickle.loads(path.read_bytes())
     assert evidence.exists(), "the trap works"
@@ -335,20 +336,84 @@ def test_data_check_says_what_is_missing_in_one_line(
 )
 def test_too_few_images_are_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
-        CIFAR10.describe("paper", replace(OFFICIAL, **changes), Path())
+        data.CIFAR10.describe("paper", replace(OFFICIAL, **changes), Path())
+
+
+# Unofficial files
+
+UNOFFICIAL = replace(OFFICIAL, accept="unofficial")
+
+
+def count_as_complete(monkeypatch: pytest.MonkeyPatch, train: int, test: int) -> None:
+    monkeypatch.setattr(official, "PUBLISHED_IMAGES", {"train": train, "test": test})
+    monkeypatch.setattr(official, "TINY_IMAGES", {"train": train, "test": test})
+
+
+def test_batches_that_were_pickled_again_are_unofficial(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_published = data.CIFAR10.describe("paper", UNOFFICIAL, cifar10)
+    assert as_published == data.CIFAR10.describe("paper", OFFICIAL, cifar10)
+    path = cifar10 / "cifar10" / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()), protocol=5))
+    assert "accept=unofficial uses it if" in refusal(data.CIFAR10, cifar10)
+    count_as_complete(monkeypatch, 10, 2)
+    described = data.CIFAR10.describe("paper", UNOFFICIAL, cifar10)
+    assert (described.source, described.name) == ("unofficial", "CIFAR-10, other files")
+    assert described.sha256 != as_published.sha256
+    arrays = data.CIFAR10.arrays(UNOFFICIAL, cifar10)
+    assert arrays["train_images"][:, 0, 0, 1].tolist() == [0, 1, 10, 11, 20, 21, 30, 31, 40, 41]
+
+
+def test_unofficial_data_have_to_be_complete(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = cifar10 / "cifar10" / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()), protocol=5))
+    complaint = "has 10 images for train, not 50,000: the data are not complete"
+    assert complaint in refusal(data.CIFAR10, cifar10, UNOFFICIAL)
+    write_tiny(tmp_path, tiny_members(), monkeypatch)
+    monkeypatch.setattr(official, "TINY_IMAGENET_MD5", "0" * 32)
+    complaint = "has 3 images for train, not 100,000: the data are not complete"
+    assert complaint in refusal(TINY_IMAGENET, tmp_path, UNOFFICIAL)
+
+
+@pytest.mark.parametrize("file", ["data_batch_1", "test_batch"])
+def test_an_unofficial_pickle_that_would_run_code_is_not_unpickled(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    count_as_complete(monkeypatch, 10, 2)
+    evidence = cifar10 / "evidence"
+    path = cifar10 / "cifar10" / "cifar-10-batches-py" / file
+    path.write_bytes(pickle.dumps(Trap(evidence)))
+    assert "it calls posix.mkdir, which builds no array" in refusal(
+        data.CIFAR10, cifar10, UNOFFICIAL
+    )
+    assert not evidence.exists()
+
+
+def test_an_archive_of_tiny_imagenet_that_was_packed_again_is_unofficial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny(tmp_path, tiny_members(), monkeypatch)
+    monkeypatch.setattr(official, "TINY_IMAGENET_MD5", "0" * 32)
+    count_as_complete(monkeypatch, 3, 2)
+    described = TINY_IMAGENET.describe("paper", UNOFFICIAL, folder)
+    assert described.source == "unofficial"
+    assert TINY_IMAGENET.arrays(UNOFFICIAL, folder)["test_labels"].tolist() == [1, 0]
 
 
 # The parts
 
 
 def test_a_tenth_of_the_training_images_is_for_validation_and_never_changes() -> None:
-    parts = split(50, 7, OFFICIAL)
+    parts = split(50, 7)
     assert sorted([*parts["train"], *parts["validation"]]) == list(range(50))
     assert parts["validation"].tolist() == [18, 23, 36, 4, 2]
     assert parts["test"].tolist() == list(range(7))
 
 
 def test_limits_take_images_of_all_kinds_from_both_parts() -> None:
-    parts = split(1000, 7, replace(OFFICIAL, train_images=40, test_images=3))
+    parts = split(1000, 7, train_images=40, test_images=3)
     assert (len(parts["train"]), len(parts["validation"]), len(parts["test"])) == (36, 4, 3)
     assert max(parts["train"]) > 900, "not the first ones, which may be of one class"

@@ -247,6 +247,26 @@ def test_the_labelled_frames_are_official(labelled: Path) -> None:
     assert (description.source, description.name) == ("official", "NYU Depth v2, labelled")
 
 
+def test_labelled_frames_in_another_file_are_unofficial(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = replace(LABELLED, accept="unofficial")
+    as_published = data.describe("paper", LABELLED, labelled)
+    assert data.describe("paper", accepted, labelled) == as_published
+    with (labelled / "nyu" / FRAMES).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(RequestError, match="accept=unofficial uses it if the data are complete"):
+        data.describe("paper", LABELLED, labelled)
+    with pytest.raises(RequestError, match="has 5 frames, not 1,449: the data are not complete"):
+        data.describe("paper", accepted, labelled)
+    monkeypatch.setattr(data, "PUBLISHED_FRAMES", 5)
+    described = data.describe("paper", accepted, labelled)
+    assert described.source == "unofficial"
+    assert described.name == "NYU Depth v2, labelled, other files"
+    assert described.sha256 != as_published.sha256
+    assert len(data.read(accepted, labelled)["test"].images) == 2
+
+
 def test_single_frames_are_real_since_no_checksum_tells_whose_they_are(single: Path) -> None:
     first = data.describe("paper", SINGLE, single)
     assert first.source == "real"

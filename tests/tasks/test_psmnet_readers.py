@@ -318,10 +318,18 @@ def benchmark(data_folder: Path, name: str, count: int) -> Path:
     return training
 
 
+def find_kitti(
+    data_folder: Path, name: str, published: int, accept: str = "official"
+) -> official.Parts[list[PairFiles]]:
+    """Return the pairs of a benchmark that for once has so many."""
+    smaller = replace(official.BENCHMARKS[name], pairs=published)
+    return official.find_kitti(data_folder / "psmnet" / LAYOUTS[name][0], smaller, accept)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_first_160_pairs_of_kitti_are_learnt_from(tmp_path: Path, name: str) -> None:
     benchmark(tmp_path, name, 162)
-    parts = official.find_kitti(tmp_path / "psmnet" / LAYOUTS[name][0], official.BENCHMARKS[name])
+    parts = find_kitti(tmp_path, name, published=162)
     numbers = [
         [int(pair.left.name.removesuffix("_10.png")) for pair in part]
         for part in (parts.training, parts.validation, parts.test)
@@ -334,7 +342,7 @@ def test_the_first_160_pairs_of_kitti_are_learnt_from(tmp_path: Path, name: str)
 
 def test_what_systems_leave_beside_kittis_images_is_no_image(tmp_path: Path) -> None:
     leave_beside(benchmark(tmp_path, "kitti2015", 161))
-    parts = official.find_kitti(tmp_path / "psmnet" / "Kitti2015", official.BENCHMARKS["kitti2015"])
+    parts = find_kitti(tmp_path, "kitti2015", published=161)
     assert len(parts.test) == 1
 
 
@@ -346,8 +354,38 @@ def test_kitti_without_a_right_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_kitti_with_too_few_disparities_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="0 disparities at"):
+    with pytest.raises(RequestError, match="0 of 194 disparities at"):
         data.describe("paper", replace(STEREO, dataset="kitti2012"), tmp_path)
+
+
+def test_fewer_pairs_of_kitti_are_unofficial(tmp_path: Path) -> None:
+    benchmark(tmp_path, "kitti2012", 20)
+    asked = replace(STEREO, dataset="kitti2012")
+    with pytest.raises(
+        RequestError, match=r"20 of 194 disparities .* accept=unofficial uses those"
+    ):
+        data.describe("paper", asked, tmp_path)
+    asked = replace(asked, accept="unofficial")
+    described = data.describe("paper", asked, tmp_path)
+    assert described.source == "unofficial"
+    assert described.name == "KITTI stereo 2012, 20 of 194 pairs"
+    parts = data.read(asked, tmp_path)
+    assert (len(parts.training), len(parts.validation), len(parts.test)) == (14, 2, 4)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(4, (2, 1, 1)), (9, (6, 1, 2)), (19, (13, 1, 5))])
+def test_each_part_of_a_few_pairs_has_one(
+    tmp_path: Path, count: int, sizes: tuple[int, int, int]
+) -> None:
+    benchmark(tmp_path, "kitti2015", count)
+    parts = find_kitti(tmp_path, "kitti2015", published=200, accept="unofficial")
+    assert (len(parts.training), len(parts.validation), len(parts.test)) == sizes
+
+
+def test_three_pairs_of_kitti_are_too_few_for_three_parts(tmp_path: Path) -> None:
+    benchmark(tmp_path, "kitti2015", 3)
+    with pytest.raises(RequestError, match=r"3 of 200 disparities .*; at least 4 are needed"):
+        find_kitti(tmp_path, "kitti2015", published=200, accept="unofficial")
 
 
 # The motorcycle

@@ -231,6 +231,22 @@ def test_truncated_or_other_official_files_are_refused(official: Path, content: 
     assert str(file) in str(refusal.value)
 
 
+def test_a_text_with_other_line_ends_is_unofficial(
+    official: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_published = describe_official(official)
+    file = official / "ptb" / "ptb.valid.txt"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    accepted = replace(TEXT, text="official", accept="unofficial")
+    with pytest.raises(RequestError, match=r"train\.txt has 8 words, not 929,589: the text is not"):
+        data.read(accepted, official)
+    monkeypatch.setattr(data, "PUBLISHED_WORDS", (8, 8, 8))
+    corpus = data.read(accepted, official)
+    assert (corpus.source, corpus.name) == ("unofficial", "Penn Treebank (Mikolov), other files")
+    assert list(corpus.validation) == ["the", "valid", "part", EOS, "of", "N", "words", EOS]
+    assert corpus.description().sha256 != as_published.sha256
+
+
 def test_a_missing_official_file_is_refused_with_the_place_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="No such file") as refusal:
         describe_official(tmp_path)

@@ -202,3 +202,15 @@ def test_too_long_names_give_a_one_line_error(command: Command, words: str) -> N
     assert said.code == 2
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith("error: ")
+
+
+def test_runs_of_the_folder_say_which_runs_take_longest(command: Command) -> None:
+    for pruner, seconds in (("snip", 10.0), ("magnitude_u", 90.0)):
+        run_id = f"points-{pruner}-0.8-seed7-{'0' * 12}"
+        spec = {"spec__task": "points", "spec__pruner": pruner, "spec__profile": "smoke"}
+        Store(Path("results")).open_run(run_id)
+        Store(Path("results")).save(record(run_id=run_id, **spec, cost__train_seconds=seconds))
+    said = command("matrix", *WORDS, "--pruners", "snip,magnitude_u,dense", "--seeds", "0,1")
+    started = [line.split("-seed")[0] for line in said.err.splitlines() if "starts" in line]
+    methods = ("dense-0", "magnitude_u-0.8", "snip-0.8")
+    assert started == [f"points-{method}" for method in methods for _ in range(2)]

@@ -9,6 +9,7 @@ import pytest
 
 from harness.command_line import main
 from harness.record import SCHEMA
+from harness.storage.measurements import measurements, save_measurement
 from harness.storage.store import Store
 from tests.helpers.records import RECORD, record
 
@@ -34,6 +35,21 @@ def test_what_is_missing_is_copied_with_all_its_files(tmp_path: Path) -> None:
     assert merge(tmp_path / "ours", tmp_path / "theirs") == 0
     assert Store(tmp_path / "ours").record(RUN) == RECORD
     assert (tmp_path / "ours" / RUN / "network.safetensors").read_bytes() == b"weights"
+
+
+def test_measurements_of_machines_that_have_not_measured_here_are_copied(tmp_path: Path) -> None:
+    def measured(folder: Path, machine: str, milliseconds: float) -> None:
+        cost = {"step_ms": milliseconds}
+        measurement = {"machine": machine, "taken": "2026", "environment": {}, "cost": cost}
+        save_measurement(store(folder).folder / RUN, measurement)
+
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    measured(theirs, "a", 1.0)
+    assert merge(ours, theirs) == 0
+    measured(theirs, "a", 2.0)
+    measured(theirs, "b", 3.0)
+    assert merge(ours, theirs) == 0
+    assert sorted(each["cost"]["step_ms"] for each in measurements(ours / RUN)) == [1.0, 3.0]
 
 
 def test_what_was_begun_here_gives_way_to_what_is_done_there(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from harness.matrix.executor import Outcome
 from harness.matrix.manifest import manifest_files, read_manifest, write_manifest
 from harness.matrix.plan import Matrix, plan_matrix
 from harness.matrix.request import MatrixRequest
-from harness.matrix.state import reasons
+from harness.matrix.state import how_far, reasons
 from harness.matrix.suite import Axes, Names, Suite
 from harness.registry import Registry
+from harness.storage.progress import Progress, ProgressFile
 from harness.storage.store import Store
 from tests.helpers.records import record
 
@@ -48,9 +49,13 @@ def test_a_matrix_in_all_states(
     store.save_failure(record(run_id=skipped, status="skipped", reason="no channels"), "")
     with FileLock(tmp_path / at_work / "lock"):
         assert main(["status", "--results", str(tmp_path)]) == 0
+        before_the_first_epoch = capsys.readouterr().out
+        ProgressFile(tmp_path / at_work).write(3, 20, "accuracy", 93.125, spent=3, left=17)
+        assert main(["status", "--results", str(tmp_path)]) == 0
+    assert f"  running: {at_work}\n" in before_the_first_epoch
     assert capsys.readouterr().out.splitlines() == [
         "mine: 5 runs: 1 done, 1 failed, 1 skipped, 1 running, 1 waiting",
-        f"  running: {at_work}",
+        f"  running: {at_work}: epoch 3/20, accuracy 93.12",
         f"  failed: {failed}: boom",
         f"  skipped: {skipped}: no channels",
         "  left out: snip on nyu seed 0: no data",
@@ -222,6 +227,8 @@ class TestFolders:
         store.save(record(run_id=done))
         store.save(record(run_id="other", status="collapsed", reason="flat"))
         store.save_failure(record(run_id=failed, status="failed", reason="boom"), "")
+        progress = ProgressFile(tmp_path / running)
+        progress.write(3, 20, "accuracy", 93.125, spent=3, left=None)
         with FileLock(tmp_path / running / "lock"):
             code, out, error = self.status(tmp_path, capsys, "--json")
         assert (code, error) == (0, "")
@@ -230,7 +237,26 @@ class TestFolders:
         assert (told["name"], told["command"]) == ("mine", COMMAND)
         assert told["counts"] == {"done": 1, "failed": 1, "running": 1, "waiting": 2}
         assert told["runs"][failed] == {"status": "failed", "reason": "boom"}
+        assert told["runs"][running]["progress"] == {
+            "epoch": 3,
+            "epochs": 20,
+            "metric": "accuracy",
+            "validation": 93.125,
+            "seconds_left": None,
+        }
         assert told["runs"][waiting] == {"status": "waiting", "reason": None}
         assert told["left_out"] == {"snip on nyu seed 0": "no data"}
         assert said["other_runs"] == {"other": {"status": "collapsed", "reason": "flat"}}
         assert (said["again"], said["damaged"]) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (Progress(3, 20, "accuracy", 93.125, None), "epoch 3/20, accuracy 93.12"),
+        (Progress(3, 20, "loss", None, 0.0), "epoch 3/20, 0 s left"),
+        (Progress(25, 20, "accuracy", 50.0, None), "epoch 25 (budget: 20), accuracy 50"),
+    ],
+)
+def test_how_far_a_run_is_in_words(progress: Progress, text: str) -> None:
+    assert how_far(progress) == text

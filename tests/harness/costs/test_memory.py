@@ -222,3 +222,21 @@ def test_a_torch_that_reports_no_allocations_gives_a_reason() -> None:
     peak = allocations.peak()
     assert peak.value is None
     assert "does not report allocations" in (peak.reason or "")
+
+
+@needs_linux
+def test_a_part_has_a_peak_of_its_own_beyond_what_was_held() -> None:
+    peak = PeakMemory(CPU)
+    model = allocate(32)
+    allocate(64)
+    with peak.part() as part:
+        allocate(16)
+        peak.pause()
+        allocate(128)  # does not count
+        kept = allocate(8)
+        peak.resume()
+        allocate(24)
+    assert mebibytes(part()) == pytest.approx(24, abs=6)
+    assert mebibytes(peak.peak()) == pytest.approx(96, abs=6)
+    assert mebibytes(peak.peak_of_all()) == pytest.approx(32 + 128, abs=8)
+    del model, kept

@@ -15,6 +15,7 @@ from harness.costs.meter import CostMeter
 from harness.costs.timing import Usage
 from harness.pruning import event
 from harness.pruning.diagnostics import TangentKernel
+from harness.record import NOTHING_SCORED
 from harness.task import Task
 from tests.helpers.energy import Clock, Lamp, measure
 from tests.helpers.workbench import CPU, Workbench
@@ -238,3 +239,51 @@ def test_slow_instruments_take_no_time_and_no_energy(
     slow(monkeypatch, clock, bench.points, "loss")
     taken = bench.run("dense", profile="embedded")
     assert cost_of(taken) == pytest.approx((20 * 60, 1.2))
+
+
+def test_scoring_is_timed_as_a_part_of_the_method_without_instruments(clock: SharedClock) -> None:
+    costs = CostMeter(CPU, measure_energy=False)
+    with costs.running():
+        clock.now += 1
+        with costs.scoring():
+            clock.now += 2
+            with costs.instrument():
+                clock.now += 100
+        with costs.scoring():
+            clock.now += 4
+    closed = costs.close()
+    assert closed["scoring_seconds"] == 6
+    assert closed["train_seconds"] == 7
+
+
+def test_what_is_counted_adds_up_over_the_attempts() -> None:
+    first = CostMeter(CPU, measure_energy=False)
+    first.count(macs=10**20, passes=10)
+    second = CostMeter(CPU, measure_energy=False)
+    second.restore(first.state())
+    second.count(macs=1)
+    second.count(macs=2, passes=15)
+    closed = second.close()
+    assert closed["train_macs"] == 10**20 + 3
+    assert closed["scoring_passes"] == 25
+
+
+def test_a_method_that_scores_nothing_has_no_cost_of_scoring() -> None:
+    closed = CostMeter(CPU, measure_energy=False).close()
+    for name in ("scoring_seconds", "scoring_passes", "peak_scoring_bytes"):
+        assert closed[name] is None
+        assert closed["reasons"][name] == NOTHING_SCORED
+
+
+def test_a_run_whose_beginning_was_not_counted_has_no_counts() -> None:
+    """The checkpoints of earlier versions of the project lack them."""
+    first = CostMeter(CPU, measure_energy=False)
+    state = first.state()
+    del state["train_macs"], state["why_no_macs"], state["scoring"]
+    second = CostMeter(CPU, measure_energy=False)
+    second.restore(state)
+    second.count(macs=5, passes=1)
+    closed = second.close()
+    assert closed["train_macs"] is None
+    assert closed["scoring_passes"] is None
+    assert "did not count" in closed["reasons"]["train_macs"]

@@ -16,6 +16,7 @@ from harness.prunable import prunable_weights
 from harness.pruning.network_costs import NetworkCosts
 from harness.record import Receipt, Record
 from harness.signals import Stop
+from harness.spec import plan
 from harness.storage import network_file
 from harness.storage.store import WEIGHTS, outcome
 from tests.helpers.attempts import NEVER, Attempts, attempts
@@ -101,10 +102,16 @@ def test_a_slim_dense_network_keeps_a_budget_too(bench: Workbench) -> None:
     [
         ("crop_s", {"budget": "macs=0.05"}, "macs from 8 .0.1 of dense. to 80 .dense."),
         ("crop_s", {"budget": "macs=1k"}, "macs from 8 .* nearest is macs=80$"),
-        ("crop_s", {"budget": "macs=0.15", "floor": "0.3"}, "nearest is macs=24$"),
+        (
+            "crop_s",
+            {"budget": "macs=0.15", "floor": "0.3"},
+            "nearest is macs=24: floor=0.3 protects a part of every layer$",
+        ),
+        ("crop_s", {"budget": "macs=0.05", "floor": "0.1"}, "nearest is macs=8$"),
         ("crop_u", {"budget": "latency=0.5"}, "weights obey no budget of latency; they obey macs"),
         ("crop_u", {"budget": "bytes=0.5", "masks": "shuffled"}, "no budget of bytes is kept"),
         ("crop_u", {"rounding": "2"}, "rounding=2 is for channels, and these are weights"),
+        ("crop_u", {"ranking": "isomorphic"}, "compares groups of channels, and these units are"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_before_training(
@@ -118,6 +125,40 @@ def test_what_cannot_be_kept_is_refused_before_training(
 def test_options_that_a_budget_replaces_are_refused(bench: Workbench) -> None:
     with pytest.raises(RequestError, match=r"macs=0\.2 .*budget"):
         bench.run("slim_dense", budget="params=0.5", macs="0.2")
+
+
+def test_under_isomorphic_ranking_every_class_of_groups_loses_the_same_share(
+    bench: Workbench,
+) -> None:
+    """Even under a method whose scores compare the scales of layers."""
+    left: dict[str, dict[str, float]] = {}
+    for ranking in ("method", "isomorphic"):
+        settings = {"ranking": ranking, "epochs": "1"}
+        wanted = plan(
+            bench.registry,
+            "digits",
+            "magnitude_s",
+            sparsity=0.5,
+            profile="smoke",
+            overrides=settings,
+        )
+        record = Attempts(bench, wanted, bench.folder).go(checkpoints=NEVER)
+        sizes = {each["name"]: each for each in record["sparsity"]["per_layer"]}
+        classes = {
+            "inner": [f"{block}.conv1.weight" for block in range(3, 11)],
+            "stages": ["5.conv2.weight", "7.conv2.weight"],
+            "last": ["9.conv2.weight"],
+        }
+        left[ranking] = {
+            each: sum(sizes[n]["shape"][0] for n in names)
+            / sum(sizes[n]["dense_shape"][0] for n in names)
+            for each, names in classes.items()
+        }
+    # The classes have 120, 24 and 32 channels.
+    shares = left["isomorphic"].values()
+    assert max(shares) - min(shares) < 1 / 24
+    shares = left["method"].values()
+    assert max(shares) - min(shares) > 0.2
 
 
 def test_numbers_of_channels_are_rounded(bench: Workbench) -> None:

@@ -18,7 +18,7 @@ from harness.errors import Interrupted, RunFailed
 from harness.results import provenance
 from harness.storage.journal import Journal
 from harness.storage.store import outcome
-from harness.task import Split
+from harness.task import Batch, Split
 from harness.training.trainer import Trainer
 from tests.helpers.attempts import NEVER, Attempts, attempts
 from tests.helpers.disk import (
@@ -185,9 +185,9 @@ def test_a_run_killed_in_the_middle_of_pruning_loses_nothing(
 
 
 def test_costs_add_up_over_all_attempts(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_step(*arguments: Any) -> None:
+    def slow_step(*arguments: Any) -> Batch:
         time.sleep(0.01)
-        step(*arguments)
+        return step(*arguments)
 
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", slow_step)

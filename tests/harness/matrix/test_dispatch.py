@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -18,6 +20,7 @@ from harness.matrix.state import counted
 from harness.signals import StopRequest
 from harness.spec import Plan
 from harness.storage.journal import MACHINE, Attempts
+from harness.storage.progress import Progress
 from harness.storage.store import Store
 from tests.helpers.records import record
 from tests.helpers.workbench import Workbench
@@ -198,6 +201,22 @@ class TestProgressDisplay:
         display.show()
         assert log.getvalue().splitlines() == ["a starts", "a epoch 1/2", "a starts", "a starts"]
 
+    def test_a_log_says_how_far_a_run_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the run's own line says already is left out."""
+        far = Progress(3, 20, "accuracy", 93.125, ends=time.time() + 3599)
+        tally, log = Tally(1), io.StringIO()
+        display = ProgressDisplay("mine", {}, tally, Estimates(), 1, log, {"a": far}.get)
+        monkeypatch.setattr("harness.matrix.display.SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr("harness.matrix.display.SECONDS_BETWEEN_LOOKS", 0.0)
+        for line in ("runs as job 7", "epoch 3/20  loss 0.5"):
+            tally.report("a", line)
+            display.show()
+        assert log.getvalue().splitlines() == [
+            "a runs as job 7",
+            "a runs as job 7; epoch 3/20, accuracy 93.12, 60 min left",
+            "a epoch 3/20  loss 0.5; 60 min left",
+        ]
+
     def test_each_request_to_stop_is_acknowledged_once(self) -> None:
         tally, log = Tally(1), io.StringIO()
         display = ProgressDisplay("mine", {}, tally, Estimates(), slots=1, stream=log)
@@ -226,3 +245,30 @@ def test_estimates_of_memory_are_the_maximum_of_earlier_runs(
     known = [record(spec=spec, cost__peak_run_bytes_with_instruments=size) for size in sizes]
     assert Estimates(known).bytes(bench.plan("dense")) == 500_000_000
     assert Estimates().bytes(bench.plan("dense")) is None
+
+
+def test_the_longest_runs_start_first_after_the_dense_ones(bench: Workbench) -> None:
+    def known(pruner: str, seconds: float) -> Any:
+        spec = {"task": "points", "pruner": pruner, "profile": "smoke"}
+        return record(spec=spec, cost__train_seconds=seconds)
+
+    plans = [bench.plan(name) for name in ("magnitude_u", "snip", "dense", "ltr", "crop_s")]
+    plans += [bench.plan("snip", seed=1)]
+
+    def order(estimates: Estimates) -> list[str]:
+        return [f"{plan.spec.pruner} {plan.spec.seed}" for plan in estimates.longest_first(plans)]
+
+    # A pairing without runs of its own takes the median time of its task.
+    times = [known("magnitude_u", 10), known("ltr", 40), known("crop_s", 30), known("dense", 5)]
+    assert order(Estimates(times)) == [
+        *("dense 0", "ltr 0", "crop_s 0", "snip 0", "snip 1", "magnitude_u 0")
+    ]
+    assert order(Estimates((), times)) == order(Estimates(times))
+    assert order(Estimates()) == [
+        *("dense 0", "magnitude_u 0", "snip 0", "ltr 0", "crop_s 0", "snip 1")
+    ]
+
+
+def test_other_settings_say_nothing_about_memory(bench: Workbench) -> None:
+    other = record(spec={"task": "points", "pruner": "dense", "profile": "smoke"})
+    assert Estimates((), [other]).bytes(bench.plan("dense")) is None

@@ -199,9 +199,20 @@ def test_our_own_suites_can_be_planned(path: Path) -> None:
 
 def test_our_own_suites_are_complete() -> None:
     promised = {"smoke", "embedded", "sparsity_curve", "structured", "unstructured"}
-    promised |= {"reinforcement_learning", "warmup", "pruningbench"}
+    promised |= {"reinforcement_learning", "warmup", "pruningbench", "laptop", "workstation"}
     talk = {"talk_image_classification", "talk_large_models", "talk_other_tasks"}
     assert {path.stem for path in own_suites()} == promised | talk
+
+
+@pytest.mark.parametrize("name", ["laptop", "workstation"])
+def test_official_data_and_the_methods_of_the_paper(name: str) -> None:
+    suite = find_suite(name)
+    assert suite.profile == "paper"
+    (talk,) = find_suite("talk_image_classification").axes
+    (on_cifar10,) = [axes for axes in suite.axes if "cifar10" in axes.tasks.listed]
+    assert on_cifar10.pruners == talk.pruners
+    tasks = {request.task for request in requests(suite, REGISTRY)}
+    assert tasks == {"fashion_mnist", "cifar10", "ptb"}
 
 
 class TestCommandLine:

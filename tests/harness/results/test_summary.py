@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.record import NOTHING_SCORED
 from harness.results.summary import summarise, summarise_events
 from harness.text import WIDTH, columns, count, number, percent, several, size, table
 from tests.helpers.records import RECORD, record
@@ -20,13 +21,14 @@ def test_a_run_in_a_few_lines() -> None:
             "  pruned           to 98 % after 1 epoch, when the trigger fired; "
             "gradient flow 2 -> 1.25",
             "  training         4 epochs, 40 steps in 12.5 s, peak memory 50 MB",
+            "  scoring          25 passes over a batch in 0.75 s, peak memory 5 MB more",
             "  energy           1.5 Wh, 0.5 g CO2e; measured nvml, the run's GPU",
             "  training step    20 ms, peak memory 25 MB",
             "  inference        5 ms per batch",
             "  network          2,010 parameters, 8.5 kB on disk",
             "  operations       123,456 multiply-accumulates per sample, "
             "1,234 without masked weights",
-            "                   (theoretical; not a speed-up)",
+            "                   (theoretical; not a speed-up); 98,765,432 in training",
             "  measured on      Abacus 1, 2 threads",
         ]
     )
@@ -295,3 +297,79 @@ def test_the_receipt_of_a_pruning_is_among_the_events() -> None:
     assert "removed 1,000 of 2,000 weights and 30,000 of 40,000 multiply-accumulates" in text
     assert "group3, group4 and 2 more (no score); head (it reaches the model's output)" in text
     assert "bottlenecks: first (1 of 64)" in text
+
+
+def test_what_is_not_scored_is_not_called_unmeasured() -> None:
+    names = ("scoring_seconds", "scoring_passes", "peak_scoring_bytes")
+    nothing = {f"cost__{name}": None for name in names}
+    text = summarise(record(**nothing, cost__reasons=dict.fromkeys(names, NOTHING_SCORED)))
+    assert "scor" not in text.replace("scores 10.01", "")
+    assert "not measured" not in text
+
+
+KERNELS = {
+    "layers": ["first"],
+    "dense": {"sparse takes 3.00 times as long": ["second"]},
+    "passes": 0.43,
+    "contiguous": False,
+    "steps": False,
+    "step": 1.5,
+}
+SPARSE_EVENTS = [
+    RECORD["events"][0],
+    {**RECORD["events"][1], "sparse_kernels": KERNELS},
+    RECORD["events"][2],
+]
+LINE = (
+    "in 1 of 2 masked layers (first), both passes take 0.43 of the dense time, optimizer steps "
+    "stay dense (sparse ones would take 1.5 of the time, slower than dense)"
+)
+
+
+def joined(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.split())
+
+
+def test_the_layers_on_sparse_kernels_are_told_with_the_pruning() -> None:
+    assert f"sparse kernels: {LINE}" in summarise_events(record(events=SPARSE_EVENTS))
+
+
+def test_a_run_with_sparse_kernels_says_which_are_used_at_the_end() -> None:
+    text = summarise(
+        record(
+            events=SPARSE_EVENTS,
+            sparsity__sparse_kernels={"first": 1},
+            cost__step_sparse_ms=25.0,
+            cost__inference_sparse_ms=2.0,
+        )
+    )
+    assert (
+        "sparse kernels in 1 of 2 masked layers at the end, since the pruning after 1 epoch"
+        in joined(text)
+    )
+    assert "20 ms, 25 ms with sparse kernels (slower than dense), peak memory" in text
+    assert "5 ms per batch, 2 ms with sparse kernels\n" in text
+
+
+@pytest.mark.parametrize(
+    ("kernels", "line"),
+    [
+        ({**KERNELS, "step": None}, "none, since no weights are masked"),
+        (
+            {**KERNELS, "layers": [], "passes": 0.97, "step": 0.4, "steps": True},
+            "in 0 of 1 masked layer, both passes stay dense (sparse ones would take 0.97 of the "
+            "time, hardly faster than dense), optimizer steps take 0.4 of the dense time",
+        ),
+    ],
+)
+def test_where_nothing_is_sparse_it_says_why(kernels: dict[str, object], line: str) -> None:
+    events = [{**RECORD["events"][1], "sparse_kernels": kernels}]
+    text = summarise(record(events=events, sparsity__sparse_kernels={}))
+    assert f"sparse kernels {line}" in joined(text)
+    assert f"sparse kernels: {line}" in summarise_events(record(events=events))
+
+
+def test_without_a_pruning_nothing_is_sparse() -> None:
+    text = summarise(record(events=[], sparsity__sparse_kernels={}))
+    assert "sparse kernels   none, since nothing was pruned" in text

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.sparse_kernels import DENSE, SPARSE_CSR, SparseExecution, choice, choose_kernels
+from harness.sparse_kernels import (
+    DENSE,
+    SPARSE_CSR,
+    SparseExecution,
+    choice,
+    choose_kernels,
+    operators,
+    ratio_of_steps,
+)
 from tests.harness.sparse_kernels.networks import pruned
 from tests.harness.sparse_kernels.test_layers import convolutional, perceptron
+from tests.harness.sparse_kernels.test_optimization import OPTIMIZERS
 
 ROWS = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
 
@@ -110,6 +119,87 @@ def test_a_model_that_needs_dense_layouts_gets_them() -> None:
     assert found.contiguous
     with SparseExecution(model, masks, contiguous=True):
         model(ROWS)
+
+
+def test_a_smaller_batch_may_need_dense_layouts_that_a_large_one_has_anyway() -> None:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(20, 4)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            output: Tensor = self.linear(rows)
+            return output.view(-1)
+
+    model, many = Viewing(), torch.randn(operators.SAMPLES_AT_ONCE + 1, 20)
+    found = choose_kernels(model, pruned(model, 0.3), lambda: model(many), seconds=0)
+    assert found.contiguous
+
+
+@pytest.mark.parametrize(
+    ("draw", "contiguous"),
+    [
+        (nn.functional.dropout, True),
+        (torch.rand_like, True),
+        (nn.Dropout(), False),
+        (lambda rows: torch.rand(rows.shape), False),
+    ],
+)
+def test_random_numbers_are_drawn_as_for_dense_layers(
+    draw: Callable[[Tensor], Tensor], contiguous: bool
+) -> None:
+    class Drawing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(20, 40)
+            self.draw = draw
+
+        def forward(self, rows: Tensor) -> Tensor:
+            output: Tensor = self.linear(rows)
+            return output * self.draw(output)
+
+    def drawn() -> Tensor:
+        torch.manual_seed(0)
+        outputs: Tensor = model(ROWS)
+        return outputs
+
+    model = Drawing()
+    masks = pruned(model, 0.3)
+    found = choose_kernels(model, masks, drawn, training=True, seconds=0)
+    assert found.contiguous is contiguous
+    expected = drawn()
+    with SparseExecution(model, masks, contiguous=found.contiguous):
+        torch.testing.assert_close(drawn(), expected)
+
+
+def test_a_module_may_be_run_only_where_its_forward_pass_was_replaced() -> None:
+    """As by a network with a function of its own in place of the modules."""
+
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(20, 4)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            if "forward" in vars(self.linear):
+                output: Tensor = self.linear(rows)
+                return output
+            return nn.functional.linear(rows, self.linear.weight, self.linear.bias)
+
+    model = Fused()
+    found = choose_kernels(model, pruned(model, 0.3), lambda: model(ROWS), seconds=0)
+    assert found.ratios.keys() == {"linear"}
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+def test_optimizer_steps_are_measured_on_copies(name: str) -> None:
+    model = perceptron()
+    masks = pruned(model, 0.1)
+    before = [parameter.clone() for parameter in model.parameters()]
+    assert ratio_of_steps(model, masks, OPTIMIZERS[name], seconds=0) > 0
+    for parameter, value in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter, value)
+        assert parameter.grad is None
 
 
 def test_other_errors_of_the_call_are_raised() -> None:

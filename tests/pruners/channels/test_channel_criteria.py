@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,11 @@ from harness.scoring import Scoring
 from pruners.channels.criteria import (
     BeforeNormalisation,
     crop_mixed,
+    filter_distance,
+    filter_lamp,
     filter_magnitude,
     filter_norm,
+    group_norm,
     norm_scale,
     relative_filter_magnitude,
 )
@@ -87,6 +91,120 @@ def test_relative_magnitudes_do_not_depend_on_the_scale_of_a_layer() -> None:
     model[2].weight.data *= 0.25
     assert filter_magnitude(scoring_in(model))["2"].tolist() == [0.25, 0.5, 0.75]
     assert relative_filter_magnitude(scoring_in(model))["2"].tolist() == [0.5, 1, 1.5]
+
+
+class Residual(nn.Module):
+    """Convolution and normalisation, a residual convolution, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5)
+        self.inner = nn.Conv2d(5, 5, 3, padding=1)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.norm(self.first(x))
+        return self.last((x + self.inner(x.relu())).mean((2, 3)))
+
+
+def residual() -> tuple[dict[str, Any], Scoring]:
+    """Return the weights as arrays, and a scoring of the only group: all five channels."""
+    torch.manual_seed(3)
+    model = Residual().double().eval()
+    nn.init.normal_(model.norm.weight)
+    units = Channels(model, lambda model: model(torch.zeros(1, 2, 4, 4, dtype=torch.double)))
+    weights = {name: each.detach().numpy() for name, each in model.named_parameters()}
+    return weights, scoring_of({}, [], units)
+
+
+def test_group_norms_agree_with_numpy_on_a_residual_block() -> None:
+    weights, scoring = residual()
+    importance = []
+    for j in range(5):
+        slices = [
+            weights["first.weight"][j],
+            weights["norm.weight"][j],
+            weights["inner.weight"][j],
+            weights["inner.weight"][:, j],
+            weights["last.weight"][:, j],
+        ]
+        importance.append(np.mean([(each**2).sum() for each in slices]))
+    (scores,) = group_norm(scoring).values()
+    np.testing.assert_allclose(scores, importance / np.mean(importance))
+
+
+def test_group_norms_read_what_reads_a_channel() -> None:
+    model: Any = perceptron()
+    model[0].weight.data = torch.tensor([[1.0, 1], [1, 1], [1, 1], [1, 1]], dtype=torch.double)
+    model[2].weight.data = torch.tensor([[0.0, 1, 2, 1]] * 3, dtype=torch.double)
+    # Half of 2 + 0, 2 + 3, 2 + 12, 2 + 3, over their mean, 13 / 4.
+    assert group_norm(scoring_in(model))["0"].tolist() == pytest.approx(
+        [each / 6.5 for each in (2, 5, 14, 5)]
+    )
+    model[0].weight.data *= 3
+    model[2].weight.data *= 3
+    assert group_norm(scoring_in(model))["0"].tolist() == pytest.approx(
+        [each / 6.5 for each in (2, 5, 14, 5)]
+    ), "groups of any scale are compared"
+
+
+def test_lamp_is_the_share_in_all_filters_that_are_not_smaller() -> None:
+    model: Any = perceptron()
+    model[2].weight.data = torch.tensor([[2.0] * 4, [1] * 4, [3] * 4], dtype=torch.double)
+    scores = filter_lamp(scoring_in(model))
+    # The squared norms are 16, 4 and 36.
+    assert scores["2"].tolist() == pytest.approx([16 / 52, 4 / 56, 1])
+    model[2].weight.data *= 100
+    torch.testing.assert_close(filter_lamp(scoring_in(model))["2"], scores["2"])
+
+
+def test_lamp_gives_the_largest_filter_of_every_layer_the_highest_score() -> None:
+    scores = filter_lamp(scoring_in(perceptron()))
+    assert [float(each.max()) for each in scores.values()] == [1, 1]
+    model: Any = perceptron()
+    model[2].weight.data.fill_(0.5)
+    # Of equal filters the earlier ones are kept: 1, 1/2 and 1/3 of those before.
+    assert filter_lamp(scoring_in(model))["2"].tolist() == pytest.approx([1, 1 / 2, 1 / 3])
+    model[2].weight.data.zero_()
+    assert filter_lamp(scoring_in(model))["2"].tolist() == [0, 0, 0]
+
+
+def test_lamp_agrees_with_numpy_on_a_residual_block() -> None:
+    weights, scoring = residual()
+    squares = [
+        sum((weights[name][j] ** 2).sum() for name in ("first.weight", "inner.weight"))
+        for j in range(5)
+    ]
+    expected = [u / sum(v for v in squares if v >= u) for u in squares]
+    (scores,) = filter_lamp(scoring).values()
+    np.testing.assert_allclose(scores, expected)
+
+
+def test_distances_are_those_to_all_other_filters() -> None:
+    model: Any = perceptron()
+    model[2].weight.data = torch.tensor(
+        [[0.0, 0, 0, 0], [3, 0, 0, 4], [0, 0, 0, 4]], dtype=torch.double
+    )
+    # The sides of the triangle are 5, 4 and 3: its right angle is nearest to the others.
+    assert filter_distance(scoring_in(model))["2"].tolist() == [5 + 4, 5 + 3, 4 + 3]
+
+
+def test_a_large_filter_can_be_replaced_and_a_small_one_need_not_be() -> None:
+    model: Any = perceptron()
+    model[2].weight.data = torch.tensor([[0.1] * 4, [5.0] * 4, [5.1] * 4], dtype=torch.double)
+    distances = filter_distance(scoring_in(model))["2"]
+    assert distances.argmin() == 1, "the geometric median of the three"
+    assert filter_norm(scoring_in(model))["2"].argmin() == 0
+
+
+def test_distances_agree_with_numpy_on_a_residual_block() -> None:
+    weights, scoring = residual()
+    expected = np.zeros(5)
+    for name in ("first.weight", "inner.weight"):
+        filters = weights[name].reshape(5, -1)
+        expected += [np.linalg.norm(filters - each, axis=1).sum() for each in filters]
+    (scores,) = filter_distance(scoring).values()
+    np.testing.assert_allclose(scores, expected)
 
 
 def test_norm_scales_score_the_groups_that_have_them() -> None:

@@ -11,7 +11,7 @@ from harness.prunable import prunable_weights
 from harness.units import ScoreError, UnreachableSparsity
 from pruners.channels.units import Channels
 from pruners.criteria import crop, snip
-from pruners.distributions import per_layer, whole_network
+from pruners.distributions import isomorphic, per_layer, whole_network
 from tests.helpers.cutting import perceptron, scoring_of
 
 
@@ -51,6 +51,50 @@ def test_one_channel_of_each_group_remains() -> None:
 def test_a_share_for_each_layer_removes_the_same_ratio_of_every_group() -> None:
     kept = units_of(perceptron()).select(SCORES, 10 / 26, per_layer)
     assert [int(mask.sum()) for mask in kept.values()] == [3, 2]
+
+
+class Isomorphic(nn.Module):
+    """Two hidden layers that are computed and read alike, and a normalised one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 4), nn.Linear(4, 2)
+        self.third, self.norm, self.last = nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.second(self.first(x).tanh()).tanh()
+        return self.last(self.norm(self.third(x)))
+
+
+def test_isomorphic_groups_are_ranked_together_and_lose_the_same_share_as_others() -> None:
+    torch.manual_seed(0)
+    units = units_of(Isomorphic().double().eval())
+    scores = {
+        "first": torch.tensor([1.0, 2.0, 6.0, 7.0]),
+        "second": torch.tensor([3.0, 8.0]),
+        "third": torch.tensor([400.0, 100.0, 300.0, 200.0]),  # another structure, another scale
+    }
+    # The shares of worse channels: 0, 1/6, 3/6 and 4/6 in the first group, 2/6 and 5/6 in the
+    # second, and 3/4, 0, 2/4 and 1/4 in the third. Without those below 1/3, half of the 28 weights
+    # are left; without that of 1/3 as well, 10.
+    half, less = (units.select(scores, target, isomorphic) for target in (0.5, 0.6))
+    assert {name: mask.tolist() for name, mask in half.items()} == {
+        "first": [False, False, True, True],
+        "second": [True, True],
+        "third": [True, False, True, False],
+    }
+    assert less["second"].tolist() == [False, True]
+    assert all(torch.equal(less[name], half[name]) for name in ("first", "third"))
+
+
+def test_ranking_by_structure_is_that_of_layers_where_no_two_groups_are_alike() -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(2, 6), nn.BatchNorm1d(6), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)
+    units = units_of(nn.Sequential(*layers).double().eval())
+    scores = {"0": torch.rand(6), "2": torch.rand(5)}
+    for target in (0.1, 0.5, 0.8):
+        kept, expected = (units.select(scores, target, scope) for scope in (isomorphic, per_layer))
+        assert all(torch.equal(kept[name], expected[name]) for name in expected)
 
 
 def test_a_group_without_scores_stays_whole() -> None:

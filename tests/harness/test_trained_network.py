@@ -1,4 +1,4 @@
-"""Runs that start from the dense network of another run."""
+"""Runs that start from the dense network of another run, or learn from it."""
 
 from __future__ import annotations
 
@@ -30,23 +30,32 @@ def folder_of(bench: Workbench, record: Record) -> Path:
     return bench.folder / str(record["run_id"])
 
 
-def identity(bench: Workbench, start: str) -> str:
+ROLES = pytest.mark.parametrize("role", ["start", "teacher"])
+
+
+def identity(bench: Workbench, name: str, role: str = "start") -> str:
     wanted = plan(
         bench.registry,
         "points",
         "crop_u",
         profile="smoke",
-        overrides={"start": start},
+        overrides={role: name},
         results=bench.folder,
     )
     return wanted.identity
 
 
-def refusal(bench: Workbench, start: str) -> str:
+def refusal(bench: Workbench, name: str, role: str = "start") -> str:
     with pytest.raises(RequestError) as refused:
-        identity(bench, start)
+        identity(bench, name, role)
     (line,) = str(refused.value).splitlines()
     return line
+
+
+def run_with(bench: Workbench, role: str, folder: Path) -> None:
+    """Start a run that begins or learns from the network in a folder."""
+    overrides: dict[str, Any] = {role: str(folder)}
+    bench.run("crop_u", **overrides)
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -76,18 +85,19 @@ def test_the_record_names_the_run_that_it_started_from(bench: Workbench, dense: 
     assert str(bench.folder) not in json.dumps(record)
 
 
+@ROLES
 def test_the_weights_decide_the_identity_and_the_name_does_not(
-    bench: Workbench, dense: Record, tmp_path: Path
+    bench: Workbench, dense: Record, tmp_path: Path, role: str
 ) -> None:
     folder = folder_of(bench, dense)
     names = [str(folder), folder.name, "points-dense", str(dense["run_id"])[-12:]]
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
-    (before,) = {identity(bench, name) for name in [*names, str(copy)]}
+    (before,) = {identity(bench, name, role) for name in [*names, str(copy)]}
     weights = load_weights(copy / WEIGHTS)
     weights["0.bias"] += 1
     save_weights(copy / WEIGHTS, weights, {})
-    assert identity(bench, str(copy)) != before
+    assert identity(bench, str(copy), role) != before
 
 
 def test_a_finished_network_does_not_need_the_run_that_it_started_from(
@@ -100,43 +110,52 @@ def test_a_finished_network_does_not_need_the_run_that_it_started_from(
     assert all(torch.equal(network.state_dict()[name], weights[name]) for name in weights)
 
 
-def test_a_run_that_is_missing_is_refused(bench: Workbench, dense: Record) -> None:
-    complaint = refusal(bench, "points-dnse")
-    assert complaint.startswith("start=points-dnse: results folder")
+@ROLES
+def test_a_run_that_is_missing_is_refused(bench: Workbench, dense: Record, role: str) -> None:
+    complaint = refusal(bench, "points-dnse", role)
+    assert complaint.startswith(f"{role}=points-dnse: results folder")
     assert f"did you mean {dense['run_id']!r}" in complaint
 
 
-def test_a_network_that_is_missing_is_refused(bench: Workbench, dense: Record) -> None:
+@ROLES
+def test_a_network_that_is_missing_is_refused(bench: Workbench, dense: Record, role: str) -> None:
     (folder_of(bench, dense) / WEIGHTS).unlink()
-    assert refusal(bench, "points-dense").endswith(
-        f"cannot read {WEIGHTS}: No such file or directory"
+    assert refusal(bench, "points-dense", role) == (
+        f"{role}=points-dense: cannot read {WEIGHTS}: No such file or directory"
     )
 
 
-def test_a_network_that_is_damaged_is_refused(bench: Workbench, dense: Record) -> None:
+@ROLES
+def test_a_network_that_is_damaged_is_refused(bench: Workbench, dense: Record, role: str) -> None:
     weights = folder_of(bench, dense) / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(RequestError, match="is not a weights file, or is damaged"):
-        bench.run("crop_u", start=str(weights.parent))
+    with pytest.raises(RequestError, match=f"^{role}=points.* is not a weights file, or is damage"):
+        run_with(bench, role, weights.parent)
 
 
-def test_a_pruned_network_is_refused(bench: Workbench) -> None:
+@ROLES
+def test_a_pruned_network_is_refused(bench: Workbench, role: str) -> None:
     bench.run("crop_u")
-    assert "80 % of its weights are gone" in refusal(bench, "points-crop_u")
+    complaint = refusal(bench, "points-crop_u", role)
+    assert "80 % of its weights are gone; a run " in complaint
 
 
-def test_a_run_that_diverged_is_refused(bench: Workbench, dense: Record) -> None:
+@ROLES
+def test_a_run_that_diverged_is_refused(bench: Workbench, dense: Record, role: str) -> None:
     edit(folder_of(bench, dense), status="diverged", reason="the training loss became nan")
-    assert refusal(bench, "points-dense") == (
-        "start=points-dense has diverged: the training loss became nan"
+    assert refusal(bench, "points-dense", role) == (
+        f"{role}=points-dense has diverged: the training loss became nan"
     )
 
 
-def test_a_run_of_another_task_is_refused(bench: Workbench, dense: Record) -> None:
+@ROLES
+def test_a_run_of_another_task_is_refused(bench: Workbench, dense: Record, role: str) -> None:
     edit(folder_of(bench, dense), spec={**dense["spec"], "task": "ptb"})
-    assert refusal(bench, "points-dense").endswith("is of the task 'ptb' and not of 'points'")
+    complaint = refusal(bench, "points-dense", role)
+    assert complaint == f"{role}=points-dense is of the task 'ptb' and not of 'points'"
 
 
+@ROLES
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
@@ -146,10 +165,15 @@ def test_a_run_of_another_task_is_refused(bench: Workbench, dense: Record) -> No
     ],
 )
 def test_another_network_is_refused(
-    bench: Workbench, dense: Record, name: str, value: torch.Tensor | None, complaint: str
+    bench: Workbench,
+    dense: Record,
+    role: str,
+    name: str,
+    value: torch.Tensor | None,
+    complaint: str,
 ) -> None:
     folder = folder_of(bench, dense)
     weights = {**load_weights(folder / WEIGHTS), name: value}
     save_weights(folder / WEIGHTS, {k: v for k, v in weights.items() if v is not None}, {})
-    with pytest.raises(RequestError, match=f"is another network: {complaint}$"):
-        bench.run("crop_u", start=str(folder))
+    with pytest.raises(RequestError, match=f"^{role}=points.* is another network: {complaint}$"):
+        run_with(bench, role, folder)

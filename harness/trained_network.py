@@ -1,10 +1,11 @@
-"""The trained network that a run starts from, in place of new weights (``start=RUN``)."""
+"""The trained network of another run (``start=RUN``, ``teacher=RUN``)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.data.download import file_checksum
 from harness.errors import RequestError
@@ -13,11 +14,24 @@ from harness.storage.store import WEIGHTS, Store
 if TYPE_CHECKING:
     from torch import nn
 
+Role = Literal["start", "teacher", "run"]
+"""What names the network: a condition, or the option ``--run``."""
+
+ROLES: tuple[Role, ...] = ("start", "teacher")
+"""The conditions among them."""
+
+_WHY_DENSE: Mapping[Role, str] = {
+    "start": "a run begins from a dense network",
+    "teacher": "a run learns from a dense network",
+    "run": "sensitivity is that of a dense network",
+}
+
 
 @dataclass(frozen=True)
-class InitialNetwork:
+class TrainedNetwork:
     """A dense network that another run has trained."""
 
+    role: Role
     run: str
     """The name of that run."""
     sha256: str
@@ -25,7 +39,7 @@ class InitialNetwork:
     weights: Path
 
     def as_dict(self) -> dict[str, str]:
-        """Return the ``start`` part of a record, which names no folder of this machine."""
+        """Return its part of a record, which names no folder of this machine."""
         return {"run": self.run, "sha256": self.sha256}
 
     def load_into(self, model: nn.Module) -> None:
@@ -37,15 +51,20 @@ class InitialNetwork:
         # Imported here because planning a run must not import torch.
         from harness.storage.network_file import load_weights, require_same_network
 
-        weights = load_weights(self.weights)
-        require_same_network(f"start={self.run}", model.state_dict(), weights)
+        asked = f"{self.role}={self.run}"
+        try:
+            weights = load_weights(self.weights)
+        except RequestError as error:
+            raise RequestError(f"{asked}: {error}") from error
+        require_same_network(asked, model.state_dict(), weights)
         model.load_state_dict(weights)
 
 
-def find_initial_network(name: str, task: str, results: Path) -> InitialNetwork:
+def find_trained_network(role: Role, name: str, task: str, results: Path) -> TrainedNetwork:
     """Find the finished network of a run, without importing torch.
 
     Args:
+        role: what names it, for messages.
         name: the run's folder, its name, the beginning of its name, or its hash.
         task: the task that the run must have trained.
         results: the results folder to search.
@@ -53,23 +72,23 @@ def find_initial_network(name: str, task: str, results: Path) -> InitialNetwork:
     Raises:
         RequestError: there is no such run, or it has no dense network of that task.
     """
+    asked = f"{role}={name}"
     try:
         folder = Store(results).locate(name).resolve()
         record = Store(folder.parent).find(folder.name)
         digest = file_checksum(folder / WEIGHTS, "SHA-256")
     except RequestError as error:
-        raise RequestError(f"start={name}: {error}") from None
+        raise RequestError(f"{asked}: {error}") from None
     except OSError as error:
-        raise RequestError(f"start={name}: cannot read {WEIGHTS}: {error.strerror}") from None
+        raise RequestError(f"{asked}: cannot read {WEIGHTS}: {error.strerror}") from None
     owner = record["spec"]["task"]
     if owner != task:
-        raise RequestError(f"start={name} is of the task {owner!r} and not of {task!r}")
+        raise RequestError(f"{asked} is of the task {owner!r} and not of {task!r}")
     if record["status"] != "done":
-        raise RequestError(f"start={name} has {record['status']}: {record['reason']}")
+        raise RequestError(f"{asked} has {record['status']}: {record['reason']}")
     removed = record["sparsity"]["weights"]
     if removed > 0:
         raise RequestError(
-            f"start={name}: {100 * removed:.4g} % of its weights are gone; "
-            "a run begins from a dense network"
+            f"{asked}: {100 * removed:.4g} % of its weights are gone; {_WHY_DENSE[role]}"
         )
-    return InitialNetwork(record["run_id"], digest, folder / WEIGHTS)
+    return TrainedNetwork(role, record["run_id"], digest, folder / WEIGHTS)

@@ -7,20 +7,22 @@ import importlib.util
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.data.description import DataDescription
 from harness.errors import RequestError
-
-Part = Literal["train", "validation", "test"]
+from tasks.images.data import Part
 
 TRAIN, VALIDATION, TEST = 898, 180, 719
 """Sizes of the three parts."""
 
 CLASSES = 10
+
+LARGEST_VALUE = 16
+"""Of a pixel."""
 
 
 def describe(profile: str, settings: Mapping[str, Any], data_folder: Path) -> DataDescription:

@@ -1,10 +1,10 @@
-"""What ``measure`` prints of a measurement."""
+"""A measurement in one line."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.commands.measure import _costs
+from harness.results.summary import measured_line
 
 COST = {
     "step_ms": 20.0,
@@ -28,5 +28,5 @@ COST = {
     ],
 )
 def test_times_are_followed_by_what_disturbed_them(further: dict[str, object], end: str) -> None:
-    line = _costs({**COST, **further}, on_gpu=False)
+    line = measured_line({**COST, **further}, on_gpu=False)
     assert line == f"step 20 ms, inference 5 ms, single-sample inference 0.45 ms{end}"

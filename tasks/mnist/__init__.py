@@ -1,0 +1,1 @@
+"""MNIST and Fashion-MNIST, and scikit-learn's digits in their place."""
