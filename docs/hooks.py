@@ -160,6 +160,7 @@ def program_of(text: str, function: ast.FunctionDef | ast.ClassDef) -> Iterator[
 KINDS = {
     "activations": "Criterion",
     "criteria": "Criterion",
+    "functional_criteria": "Criterion",
     "triggers": "Trigger",
     "schedules": "Schedule",
     "distributions": "Distribution",

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from harness.errors import RequestError
+from harness.functional import FunctionalNetwork
 from harness.layer_inputs import LayerInputs
 from harness.units import Kept, Units
 from harness.units import Scores as Scores
@@ -42,6 +44,8 @@ class Scoring:
     """Frozen variables whose gradient a criterion asked for; they cannot be ranked."""
     inputs: LayerInputs = field(default_factory=partial(LayerInputs, nn.Module(), ()))
     """What the prunable weights are multiplied by in the scoring batches, whatever the units."""
+    network: FunctionalNetwork | None = None
+    """The network as a function of its weights, for `functional`; None if variables are gates."""
 
     def learning(self) -> dict[str, Tensor]:
         """Return the variables that have a gradient: all but frozen weights.
@@ -72,6 +76,16 @@ class Scoring:
             for name, sum_ in total.items():
                 sum_.mul_(self.alive[name])
         return total
+
+    def functional(self) -> FunctionalNetwork:
+        """Return the network as a function of its weights, to look at other values of them.
+
+        Raises:
+            RequestError: the variables are gates, which are not weights.
+        """
+        if self.network is None:
+            raise RequestError("this criterion scores weights: prune(Weights, ...)")
+        return self.network
 
 
 def require_twice_differentiable(loss: Tensor) -> None:

@@ -2,7 +2,8 @@
 
 `pruners.methods` holds the methods, each a short program over a run. They are made of these parts:
 
-* how: `pruners.criteria`, `pruners.activations`, and for channels also `pruners.channels.criteria`;
+* how: `pruners.criteria`, `pruners.functional_criteria` and `pruners.activations`, and for channels
+  also `pruners.channels.criteria`;
 * when: `pruners.triggers`, and in how many steps: `pruners.schedules`;
 * what: `pruners.weights`, also in `pruners.patterns`, and `pruners.channels`;
 * the sparsity distribution over layers: `pruners.distributions`;

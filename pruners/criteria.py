@@ -12,6 +12,7 @@ Every criterion returns a tensor for each variable, by name and of the same shap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -88,6 +89,88 @@ def synflow(scoring: Scoring) -> Scores:
         gradients = torch.autograd.grad(flow(), list(variables), materialize_grads=True)
         scores = [v.detach() * g for v, g in zip(variables, gradients, strict=True)]
     return dict(zip(scoring.variables, scores, strict=True))
+
+
+def lamp(scoring: Scoring) -> Scores:
+    """Score by ``v^2 / sum u^2``, over the weights ``u`` of the layer that are not smaller.
+
+    The largest weight of a layer scores 1, so that every layer keeps one. LAMP, layer-adaptive
+    magnitude-based pruning, Lee et al. 2021, arXiv:2010.07611.
+    """
+    return {
+        name: lamp_shares(v.detach().flatten().double().square()).view_as(v)
+        for name, v in scoring.variables.items()
+    }
+
+
+def lamp_shares(squares: Tensor) -> Tensor:
+    """Divide each value by the sum of all that are not smaller; among equal ones, of earlier.
+
+    Args:
+        squares: the squares of a layer's weights, or the squared norms of its filters, a vector.
+    """
+    largest_first = squares.argsort(descending=True, stable=True)
+    in_order = squares[largest_first].double()
+    shares = torch.where(in_order > 0, in_order / in_order.cumsum(0), 0)
+    return torch.empty_like(shares).index_copy(0, largest_first, shares)
+
+
+@dataclass(frozen=True)
+class HTS:
+    """Scores by ``|v . g + v^2 h / 2|``, where ``h`` is the diagonal of the Hessian.
+
+    With a minus, it would be the change of the loss to second order when ``v`` is removed; with the
+    plus of the authors, it is the change when ``v`` is doubled. HTS, Gollini Navarrete et al. 2025,
+    arXiv:2502.11450.
+
+    Deviations: as in `hessian_diagonal`; and the authors divide the logits by 200, and first let
+    normalisation see data.
+
+    Args:
+        draws: of `hessian_diagonal`.
+        removal: whether the first term has the sign of a removal.
+    """
+
+    draws: int = 2
+    removal: bool = False
+
+    def __call__(self, scoring: Scoring) -> Scores:
+        """Return the scores."""
+        g, h = scoring.gradient(), hessian_diagonal(scoring, self.draws)
+        sign = -1 if self.removal else 1
+        return {
+            name: (sign * v.detach() * g[name] + v.detach().square() * h[name] / 2).abs()
+            for name, v in scoring.variables.items()
+        }
+
+
+def hessian_diagonal(scoring: Scoring, draws: int) -> dict[str, Tensor]:
+    """Return an unbiased estimate of the diagonal of ``H``, the mean of ``z . H z`` over draws.
+
+    The entries of ``z`` are 1 or -1 at random, and 0 where pruned (Hutchinson 1989; Bekas et al.
+    2007, doi:10.1016/j.apnum.2007.01.003). It is exact where ``H`` is diagonal.
+
+    Deviation of HTS: each scoring batch gets draws of its own, where the authors take ten for ten
+    samples of each class.
+
+    Args:
+        scoring: the variables, and the losses whose sum has the Hessian ``H``.
+        draws: how many vectors ``z`` each scoring batch gets.
+    """
+    total = {name: torch.zeros_like(variable) for name, variable in scoring.variables.items()}
+    learning = scoring.learning()
+    for _ in range(draws if learning else 0):
+        for loss in scoring.losses:
+            z = {name: _signs(v, scoring) * scoring.alive[name] for name, v in learning.items()}
+            for name, product in curvature_product(loss, learning, learning, z).items():
+                total[name].add_(z[name] * product / draws)
+    return total
+
+
+def _signs(variable: Tensor, scoring: Scoring) -> Tensor:
+    """Draw 1 or -1 for each entry of a variable."""
+    bits = torch.randint(2, variable.shape, generator=scoring.generator)
+    return (2 * bits - 1).to(variable)
 
 
 def hessian_gradient(scoring: Scoring) -> dict[str, Tensor]:

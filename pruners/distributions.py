@@ -81,6 +81,34 @@ def erdos_renyi_kernel(shapes: Mapping[str, torch.Size], sparsity: float) -> dic
             del shares[name]
 
 
+def uniform_plus(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
+    """Give every layer the same sparsity, except a first convolution and the last layer.
+
+    The convolution stays whole; of the last layer, at least a fifth stays.
+
+    Gale et al. 2019 (arXiv:1902.09574); Lee et al. 2021 (arXiv:2010.07611) call it Unif+. First and
+    last are those in the order of the modules.
+
+    Deviation: where fewer weights remain than these exceptions need, the original refuses; here the
+    layers between lose all weights, then the last one, then the first.
+    """
+    sizes = {name: shape.numel() for name, shape in shapes.items()}
+    names = list(shapes)
+    first, last = names[0], names[-1]
+    left = number_to_keep(sum(sizes.values()), sparsity)
+    exceptions: dict[str, int] = {}
+    if len(shapes[first]) > 2:
+        exceptions[first] = min(sizes.pop(first), left)
+        left -= exceptions[first]
+    counts = _apportion(left, sizes)
+    least = math.ceil(shapes[last].numel() / 5)
+    if last in sizes and counts[last] < least:
+        exceptions[last] = min(least, left)
+        del sizes[last]
+        counts = _apportion(left - exceptions[last], sizes)
+    return exceptions | counts
+
+
 def number_to_keep(total: int, sparsity: float) -> int:
     """Return how many of ``total`` variables stay: the nearest number, with halves rounded up."""
     return math.floor((1 - sparsity) * total + 0.5)

@@ -58,8 +58,16 @@ CONTRACTS = {
     for name in (
         *("data.cache", "data.decoded", "data.description", "data.download", "data.loading"),
         "data.official",
-        *("costs.operations", "errors", "layer_inputs", "prunable", "registry", "run", "scoring"),
-        *("seeds", "settings", "task", "trigger", "units", "weight_matrices"),
+        *(
+            "costs.operations",
+            "errors",
+            "functional",
+            "layer_inputs",
+            "prunable",
+            "registry",
+            "run",
+        ),
+        *("scoring", "seeds", "settings", "task", "trigger", "units", "weight_matrices"),
     )
 }
 """All of the harness that tasks and pruners see."""

@@ -17,6 +17,7 @@ from harness.budget import written
 from harness.conditions import Conditions
 from harness.costs.meter import Instrument
 from harness.errors import Skip, nearest, place
+from harness.functional import FunctionalNetwork
 from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
@@ -517,6 +518,8 @@ def _scoring(
                     variable.requires_grad_(False)
 
     losses = [partial(task.scoring_loss, model, batch) for batch in batches]
+    parameters = {id(parameter) for parameter in model.parameters()}
+    weights = all(id(variable) in parameters for variable in variables.values())
     return Scoring(
         variables=variables,
         alive=alive,
@@ -524,6 +527,7 @@ def _scoring(
         without_signs=without_signs,
         generator=generator,
         inputs=LayerInputs(model, losses),
+        network=FunctionalNetwork(task, model, variables, batches) if weights else None,
     )
 
 

@@ -23,7 +23,7 @@ from pruners.channels.composition import (
 )
 from pruners.channels.gating import Gates
 from pruners.channels.units import Channels
-from pruners.criteria import crop, curvature_product
+from pruners.criteria import crop, curvature_product, lamp_shares
 
 
 def filter_norm(scoring: Scoring) -> Scores:
@@ -70,17 +70,9 @@ def filter_lamp(scoring: Scoring) -> Scores:
     """
     units = _channels(scoring)
     return {
-        name: _lamp(torch.stack([weights.detach().square().sum(1) for weights in own]).sum(0))
+        name: lamp_shares(torch.stack([weights.detach().square().sum(1) for weights in own]).sum(0))
         for name, own in filters(units.model, units.graph).items()
     }
-
-
-def _lamp(squares: Tensor) -> Tensor:
-    """Divide each value by the sum of all that are not smaller; among equal ones, of earlier."""
-    largest_first = squares.argsort(descending=True, stable=True)
-    in_order = squares[largest_first].double()
-    shares = torch.where(in_order > 0, in_order / in_order.cumsum(0), 0)
-    return torch.empty_like(shares).index_copy(0, largest_first, shares)
 
 
 def filter_distance(scoring: Scoring) -> Scores:

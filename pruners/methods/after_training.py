@@ -22,7 +22,7 @@ from pruners.channels.criteria import (
     relative_filter_magnitude,
 )
 from pruners.channels.units import Channels
-from pruners.distributions import PerOutput, per_layer
+from pruners.distributions import PerOutput, per_layer, uniform_plus
 from pruners.schedules import equal_parts, geometric_steps
 from pruners.training import (
     L1,
@@ -43,6 +43,34 @@ def magnitude_u(run: Run) -> None:
     """
     run.train(epochs=run.budget // 2)
     run.prune(Weights, criteria.magnitude, run.sparsity)
+    run.train()
+
+
+@pruner("lamp", title="LAMP", when="after", paper="arXiv:2010.07611")
+def lamp(run: Run) -> None:
+    """Remove the smallest weights, measured against the larger ones of their layer.
+
+    Score: ``v^2`` over the sum of the squares that are not smaller in the layer, with one threshold
+    for the whole network. Every layer keeps its largest weight. LAMP, Lee et al. 2021,
+    arXiv:2010.07611.
+    """
+    run.train(epochs=run.budget // 2)
+    run.prune(Weights, criteria.lamp, run.sparsity)
+    run.train()
+
+
+@pruner(
+    "magnitude_uniform_plus", title="Unif+", when="after", group="control", paper="arXiv:2010.07611"
+)
+def magnitude_uniform_plus(run: Run) -> None:
+    """Remove the smallest weights of each layer: all of one sparsity, but for the first and last.
+
+    Score: ``|v|``, ranked within each layer. A first convolution stays whole, and at least a fifth
+    of the last layer stays. Gale et al. 2019, arXiv:1902.09574, under the name of Lee et al. 2021,
+    arXiv:2010.07611, who compare LAMP with it.
+    """
+    run.train(epochs=run.budget // 2)
+    run.prune(Weights, criteria.magnitude, run.sparsity, scope=uniform_plus)
     run.train()
 
 

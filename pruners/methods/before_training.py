@@ -13,6 +13,7 @@ from pruners.channels.criteria import (
 )
 from pruners.channels.units import Channels
 from pruners.distributions import erdos_renyi_kernel, per_layer
+from pruners.functional_criteria import NTKSAP, Force, ProsPr
 from pruners.schedules import geometric_steps, halving_steps
 from pruners.weights import Weights
 
@@ -134,6 +135,90 @@ def snapit_s(run: Run, *, steps: int = 5) -> None:
 
 
 @pruner(
+    "force",
+    title="FORCE",
+    when="before",
+    needs=["gradients"],
+    paper="arXiv:2006.09081",
+    limits={"rounds": "[1, inf)"},
+)
+def force(run: Run, *, rounds: int = 10, returning: bool = True) -> None:
+    """Prune with SNIP in rounds, in which weights that an earlier round removed may return.
+
+    Score: ``|v . g|`` for the dense weights ``v`` and the gradient of the pruned network, with
+    equal ratios in all rounds. FORCE, de Jorge et al. 2021, arXiv:2006.09081.
+
+    Deviation: the authors score one batch in each round, and use up to 60 rounds.
+
+    Args:
+        run: the run.
+        rounds: how often the weights are scored.
+        returning: whether removed weights may return; if not, this is Iterative SNIP of the same
+            paper.
+    """
+    if returning:
+        run.prune(Weights, Force(run.sparsity, rounds), run.sparsity)
+    else:
+        run.prune(Weights, criteria.snip, geometric_steps(run.sparsity, rounds))
+    run.train()
+
+
+@pruner(
+    "prospr",
+    title="ProsPr",
+    when="before",
+    needs=["second derivatives"],
+    paper="arXiv:2202.08132",
+    limits={"inner_steps": "[0, inf)", "inner_learning_rate": "(0, inf)"},
+)
+def prospr(run: Run, *, inner_steps: int = 3, inner_learning_rate: float = 0.1) -> None:
+    """Keep the weights that the loss depends on most after a few steps of training.
+
+    Score: ``|v . dL(v_M)/dv|``, where ``v_M`` are the weights after ``M`` steps of gradient
+    descent. Training then starts from the initial weights. ProsPr, Alizadeh et al. 2022,
+    arXiv:2202.08132.
+
+    Deviation: the loss after these steps is that of all five scoring batches, where the authors
+    take one.
+
+    Args:
+        run: the run.
+        inner_steps: number of steps, each on one scoring batch; without any, this is SNIP.
+        inner_learning_rate: learning rate of these steps.
+    """
+    run.prune(Weights, ProsPr(inner_steps, inner_learning_rate), run.sparsity)
+    run.train()
+
+
+@pruner(
+    "hts",
+    title="HTS",
+    when="before",
+    needs=["second derivatives"],
+    paper="arXiv:2502.11450",
+    limits={"draws": "[1, inf)"},
+)
+def hts(run: Run, *, draws: int = 2, removal: bool = False) -> None:
+    """Keep the weights that the loss depends on most, to second order.
+
+    Score: ``|v . g + v^2 h / 2|``, where ``h`` estimates the diagonal of the Hessian from products
+    with random signs. With the authors' sign of ``v . g``, this is the change of the loss when
+    ``v`` is doubled; when it is removed, the sign is the other. HTS, Gollini Navarrete et al. 2025,
+    arXiv:2502.11450.
+
+    Deviations: the original takes ten samples of each class with ten draws, divides the logits by
+    200, and lets normalisation see data before scoring.
+
+    Args:
+        run: the run.
+        draws: number of random vectors for each of the five scoring batches.
+        removal: whether the first term has the sign of a removal.
+    """
+    run.prune(Weights, criteria.HTS(draws, removal), run.sparsity)
+    run.train()
+
+
+@pruner(
     "grasp", title="GraSP", when="before", needs=["second derivatives"], paper="arXiv:2002.07376"
 )
 def grasp(run: Run) -> None:
@@ -162,6 +247,34 @@ def synflow(run: Run, *, rounds: int = 100) -> None:
         rounds: how many prunings the sparsity is spread over.
     """
     run.prune(Weights, criteria.synflow, geometric_steps(run.sparsity, rounds))
+    run.train()
+
+
+@pruner(
+    "ntk_sap",
+    title="NTK-SAP",
+    when="before",
+    needs=["gradients"],
+    paper="arXiv:2304.02840",
+    limits={"rounds": "[1, inf)", "epsilon": "(0, inf)"},
+)
+def ntk_sap(run: Run, *, rounds: int = 20, epsilon: float = 0.01) -> None:
+    """Keep the weights that the spectrum of the tangent kernel depends on most, without any data.
+
+    Score: ``|dR/dm|``, where ``R`` is how much the outputs change when the weights of a newly drawn
+    network do, for random inputs. Each round draws another network and prunes further, at the
+    sparsities of ``synflow``. NTK-SAP, Wang et al. 2023, arXiv:2304.02840.
+
+    Deviations: a round draws one batch of the recipe's size; the authors use 20 to 100 rounds.
+    Words cannot be drawn as normal numbers, so the inputs of a language model are those of a
+    scoring batch, and its outputs log-probabilities.
+
+    Args:
+        run: the run.
+        rounds: how many prunings the sparsity is spread over.
+        epsilon: scale of the change of the weights.
+    """
+    run.prune(Weights, NTKSAP(epsilon), geometric_steps(run.sparsity, rounds))
     run.train()
 
 

@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd.functional import hessian, jacobian
 
@@ -229,3 +232,70 @@ def test_a_variable_that_the_loss_does_not_use_scores_zero() -> None:
     scoring = scoring_of({"used": used, "unused": unused}, [lambda: used.pow(3).sum()])
     assert criteria.crop(scoring)["unused"].tolist() == [0.0, 0.0, 0.0]
     assert criteria.crop(scoring)["used"].tolist() == [18.0, 18.0]
+
+
+# LAMP
+
+
+def test_lamp_by_hand() -> None:
+    v = torch.tensor([[-2.0, 1.0], [3.0, 0.0]], requires_grad=True)
+    # The squares are 4, 1, 9 and 0: 4 / (4 + 9), 1 / (1 + 4 + 9) and 9 / 9.
+    expected = torch.tensor([[4 / 13, 1 / 14], [1, 0]], dtype=torch.float64)
+    torch.testing.assert_close(criteria.lamp(scoring_of({"v": v}, []))["v"], expected)
+
+
+def test_lamp_is_its_formula() -> None:
+    v = np.random.default_rng(0).normal(size=50)
+    expected = [u**2 / (v[abs(v) >= abs(u)] ** 2).sum() for u in v]
+    found = criteria.lamp(scoring_of({"v": torch.tensor(v)}, []))["v"]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.floats(0, 1), st.integers(0, 9))
+@settings(max_examples=50, deadline=None)
+def test_lamp_leaves_every_layer_a_weight(sizes: list[int], share: float, seed: int) -> None:
+    # Layers of very different scales, from which all but one weight each may be removed.
+    generator = torch.Generator().manual_seed(seed)
+    layers = {
+        str(n): 10**n * torch.randn(size, generator=generator) for n, size in enumerate(sizes)
+    }
+    scores = torch.cat(list(criteria.lamp(scoring_of(layers, [])).values()))
+    stay = len(sizes) + int(share * (sum(sizes) - len(sizes)))
+    kept = torch.zeros(sum(sizes)).scatter(0, scores.topk(stay).indices, 1).split(sizes)
+    assert all(mask.any() for mask in kept)
+
+
+# HTS
+
+
+def test_the_estimate_of_a_diagonal_hessian_is_exact() -> None:
+    loss = Quadratic([1.0, -2.0], a=[[3.0, 0.0], [0.0, -1.0]], b=[1.0, 1.0])
+    scoring = scoring_of({"v": loss.v}, [loss, loss])
+    assert criteria.hessian_diagonal(scoring, draws=1)["v"].tolist() == [6, -2]
+    # With g = (4, 2), v g = (4, -4) and v^2 h / 2 = (3, -4).
+    assert criteria.HTS()(scoring)["v"].tolist() == [7, 8]
+    assert criteria.HTS(removal=True)(scoring)["v"].tolist() == [1, 0]
+
+
+def test_with_the_sign_of_a_removal_it_is_the_change_of_a_quadratic_loss() -> None:
+    a, b, v = [[2.0, 0.0, 0.0], [0.0, -5.0, 0.0], [0.0, 0.0, 1.0]], [1.0, 2.0, -3.0], [0.5, 1.5, -2]
+    loss = Quadratic(v, a, b)
+    changes = []
+    for place in range(3):
+        without = Quadratic([0 if n == place else each for n, each in enumerate(v)], a, b)
+        changes.append((without() - loss()).abs().item())
+    assert criteria.HTS(removal=True)(scoring_of({"v": loss.v}, [loss]))["v"].tolist() == changes
+
+
+def test_the_mean_of_many_draws_is_the_diagonal() -> None:
+    network = SmoothNetwork(torch.float64)
+    scoring = scoring_of(network.variables, network.losses())
+    expected = hessian(network.flat_loss, network.flat()).diagonal()
+    few, many = (flatten(criteria.hessian_diagonal(scoring, draws)) for draws in (2, 800))
+    assert (many - expected).norm() < 0.05 * expected.norm() < (few - expected).norm()
+
+
+def test_pruned_weights_have_no_part_in_the_curvature_of_others() -> None:
+    loss = Quadratic([1.0, 0.0], a=[[2.0, 9.0], [9.0, 3.0]], b=[0.0, 0.0])
+    scoring = scoring_of({"v": loss.v}, [loss], alive={"v": torch.tensor([True, False])})
+    assert criteria.hessian_diagonal(scoring, draws=1)["v"].tolist() == [2, 0]

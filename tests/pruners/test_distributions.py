@@ -9,6 +9,7 @@ from pruners.distributions import (
     erdos_renyi_kernel,
     number_to_keep,
     per_layer,
+    uniform_plus,
     whole_network,
 )
 
@@ -47,6 +48,25 @@ def test_a_layer_that_cannot_hold_its_share_stays_whole() -> None:
     assert erdos_renyi_kernel(shapes, 0.5) == {"tiny": 10, "large": 495}
 
 
+def test_a_first_convolution_and_a_fifth_of_the_last_layer_are_exceptions() -> None:
+    # 112 of 1118 stay: 18 of the first, 20 of the last in place of 9, and the rest.
+    shapes = {"first": Size((2, 1, 3, 3)), "middle": Size((10, 100)), "last": Size((10, 10))}
+    assert uniform_plus(shapes, 0.9) == {"first": 18, "last": 20, "middle": 74}
+
+
+def test_without_a_convolution_the_first_layer_is_no_exception() -> None:
+    # 110 of 1100 stay: 20 of the last in place of 10.
+    shapes = {"first": Size((10, 100)), "last": Size((10, 10))}
+    assert uniform_plus(shapes, 0.9) == {"last": 20, "first": 90}
+    assert uniform_plus(shapes, 0.5) == {"first": 500, "last": 50}
+
+
+def test_where_the_exceptions_do_not_fit_the_first_layer_comes_first() -> None:
+    shapes = {"first": Size((2, 1, 3, 3)), "middle": Size((10, 100)), "last": Size((10, 10))}
+    assert uniform_plus(shapes, 1 - 25 / 1118) == {"first": 18, "last": 7, "middle": 0}
+    assert uniform_plus(shapes, 1 - 5 / 1118) == {"first": 5, "last": 0, "middle": 0}
+
+
 shapes_of_networks = st.lists(
     st.lists(st.integers(1, 9), min_size=1, max_size=4).map(Size), min_size=1, max_size=6
 )
@@ -58,7 +78,7 @@ def test_counts_add_up_exactly_and_fit_into_every_layer(
 ) -> None:
     named = {f"layer{index}": shape for index, shape in enumerate(shapes)}
     total = sum(shape.numel() for shape in shapes)
-    for distribution in (per_layer, erdos_renyi_kernel):
+    for distribution in (per_layer, erdos_renyi_kernel, uniform_plus):
         counts = distribution(named, sparsity)
         assert counts.keys() == named.keys()
         assert sum(counts.values()) == number_to_keep(total, sparsity)

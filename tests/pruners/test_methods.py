@@ -23,6 +23,7 @@ from pruners.methods.after_training import (
     lr_rewinding,
     slimming,
 )
+from pruners.methods.before_training import force, ntk_sap
 from pruners.methods.during_training import (
     acdc,
     gmp,
@@ -191,6 +192,24 @@ def test_a_fixed_moment_is_a_share_of_the_budget(method: Any) -> None:
     assert run.targets == [0.98]
     with pytest.raises(RequestError, match=r"^moment=1: leaves no epoch after the pruning"):
         method(Noted(), moment=1.0)
+
+
+@pytest.mark.parametrize(("returning", "targets"), [(True, [0.75]), (False, [0.5, 0.75])])
+def test_force_is_one_pruning_and_iterative_snip_several(
+    returning: bool, targets: list[float]
+) -> None:
+    run = Noted(sparsity=0.75)
+    force(cast(Run, run), rounds=2, returning=returning)
+    assert run.verbs == ["prune", "train"]
+    assert run.targets == targets
+
+
+def test_ntk_sap_prunes_equal_ratios_of_what_remains() -> None:
+    run = Noted(sparsity=0.98)
+    ntk_sap(cast(Run, run))
+    left = [1.0, *(1 - target for target in run.targets)]
+    ratios = [after / before for before, after in itertools.pairwise(left)]
+    assert ratios == pytest.approx([0.02 ** (1 / 20)] * 20)
 
 
 def _trainings(run: Noted) -> list[str]:

@@ -8,11 +8,13 @@ import pytest
 
 NAMES = {
     "pruners.activations": "wanda ria SparseGPT",
-    "pruners.criteria": "random magnitude snip grasp crop synflow hessian_gradient",
+    "pruners.criteria": "random magnitude snip grasp crop synflow lamp HTS lamp_shares "
+    "hessian_gradient hessian_diagonal",
+    "pruners.functional_criteria": "Force ProsPr NTKSAP",
     "pruners.weights": "Weights",
     "pruners.triggers": "LazyRegime AtEpoch MaskDistance lazy_regime at_epoch mask_distance",
-    "pruners.schedules": "equal_parts halving_steps geometric_steps",
-    "pruners.distributions": "whole_network per_layer PerOutput erdos_renyi_kernel "
+    "pruners.schedules": "cubic_sparsity equal_parts halving_steps geometric_steps",
+    "pruners.distributions": "whole_network per_layer PerOutput erdos_renyi_kernel uniform_plus "
     "isomorphic number_to_keep",
     "pruners.patterns": "best left_by misfits",
     "pruners.training": "L1 GroupSparsity SmallestFilters SparseForward SquaredTaylor Taylor l1 "

@@ -11,12 +11,13 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import RunFailed, Skip
+from harness.errors import RunFailed, Skip, place
 from harness.prunable import prunable_weights
 from harness.scoring import Scores, Scoring
 from harness.units import UnreachableSparsity
 from pruners import criteria
 from pruners.channels.units import Channels
+from pruners.functional_criteria import NTKSAP, Force, ProsPr
 from pruners.weights import Weights
 from tests.helpers.workbench import Begun, Workbench
 
@@ -145,7 +146,9 @@ def with_network(
 
 
 @pytest.mark.parametrize("kind", ["sdpa", "attention", "encoder", "lstm", "checkpoint"])
-@pytest.mark.parametrize("criterion", [criteria.crop, criteria.snip])
+@pytest.mark.parametrize(
+    "criterion", [criteria.crop, criteria.snip, criteria.HTS(), Force(0.5), ProsPr(), NTKSAP()]
+)
 def test_networks_with_fused_kernels_can_be_scored(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, kind: str, criterion: Any
 ) -> None:
@@ -159,6 +162,9 @@ def test_networks_with_fused_kernels_can_be_scored(
         ("reentrant", criteria.snip, "needs gradients, which torch cannot give through checkpoint"),
         ("once", criteria.crop, "the network's function Once is marked once_differentiable"),
         ("margin", criteria.grasp, "torch has none for multi_margin_loss_backward"),
+        ("reentrant", Force(0.5), "needs gradients, which torch cannot give through checkpoint"),
+        ("once", ProsPr(), "the network's function Once is marked once_differentiable"),
+        ("margin", criteria.HTS(), "torch has none for multi_margin_loss_backward"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*requires_grad=True. Gradients will be None")
@@ -169,7 +175,7 @@ def test_others_are_not_for_this_method(
     with pytest.raises(Skip) as refusal:
         begun.run.prune(Weights, criterion, 0.5)
     (line,) = str(refusal.value).splitlines()
-    assert line.startswith(f"its criterion {criterion.__name__} (criteria.py, line ")
+    assert line.startswith(f"its criterion {place(criterion)} ")
     assert complaint in line
     other = with_network(bench, monkeypatch, lambda: Odd(kind))
     other.run.prune(Weights, criteria.magnitude, 0.5)
@@ -182,7 +188,9 @@ def frozen() -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("criterion", [criteria.magnitude, criteria.random, criteria.synflow])
+@pytest.mark.parametrize(
+    "criterion", [criteria.magnitude, criteria.random, criteria.synflow, criteria.lamp, NTKSAP()]
+)
 def test_criteria_without_gradients_rank_frozen_weights_too(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, criterion: Any
 ) -> None:
@@ -199,7 +207,10 @@ def test_criteria_without_gradients_rank_frozen_weights_too(
     assert [p.requires_grad for p in begun.trainer.model.parameters()][:3] == [False, False, True]
 
 
-@pytest.mark.parametrize("criterion", [criteria.snip, criteria.grasp, criteria.crop])
+@pytest.mark.parametrize(
+    "criterion",
+    [criteria.snip, criteria.grasp, criteria.crop, criteria.HTS(), Force(0.6, 3), ProsPr()],
+)
 def test_criteria_with_gradients_keep_all_frozen_weights(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, criterion: Any
 ) -> None:
