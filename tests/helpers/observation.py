@@ -133,11 +133,15 @@ class _Watcher:
         return watched
 
     def scoring_loss(self) -> Callable[[Task, nn.Module, Batch], Tensor]:
-        """Return `Task.scoring_loss`, watched."""
+        """Return `Task.scoring_loss`, watched where it scores.
+
+        It also serves to count the operations of a training step, with the model in training mode.
+        """
         scoring_loss = self._task.scoring_loss
 
         def watched(task: Task, model: nn.Module, batch: Batch) -> Tensor:
-            self.seen.scored.append(fingerprint_of(batch))
+            if not model.training:
+                self.seen.scored.append(fingerprint_of(batch))
             return scoring_loss(task, model, batch)
 
         return watched
