@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.costs.training_operations import TrainingOperations, Work
 from harness.prunable import prunable_weights
 from harness.pruning.event import digest
 from harness.task import Batch, Split, Task
@@ -78,6 +79,8 @@ def observe(bench: Workbench, pruner: str, **request: Any) -> Observation:
         patch.setattr(bench.points, "loss", watcher.loss())
         patch.setattr(bench.points, "scoring_loss", watcher.scoring_loss())
         patch.setattr(bench.points, "evaluate", watcher.evaluate())
+        for name in ("step", "scoring"):
+            patch.setattr(TrainingOperations, name, watcher.counting(name))
         watcher.seen.record = bench.run(pruner, **request)
     return watcher.seen
 
@@ -93,7 +96,7 @@ class _Watcher:
         self.seen = Observation()
         self._task = task
         self._trainer: Trainer | None = None
-        self._is_training = False
+        self._is_training = self._is_counting = False
         self._batch = self._randomness = ""
         """Of the training loss that was computed last."""
 
@@ -133,16 +136,26 @@ class _Watcher:
         return watched
 
     def scoring_loss(self) -> Callable[[Task, nn.Module, Batch], Tensor]:
-        """Return `Task.scoring_loss`, watched where it scores.
-
-        It also serves to count the operations of a training step, with the model in training mode.
-        """
+        """Return `Task.scoring_loss`, watched."""
         scoring_loss = self._task.scoring_loss
 
         def watched(task: Task, model: nn.Module, batch: Batch) -> Tensor:
-            if not model.training:
+            if not self._is_counting:
                 self.seen.scored.append(fingerprint_of(batch))
             return scoring_loss(task, model, batch)
+
+        return watched
+
+    def counting(self, name: str) -> Callable[..., Work]:
+        """Return a method of `TrainingOperations`, whose losses nothing is scored by."""
+        count = getattr(TrainingOperations, name)
+
+        def watched(*arguments: Any) -> Work:
+            self._is_counting = True
+            try:
+                return cast(Work, count(*arguments))
+            finally:
+                self._is_counting = False
 
         return watched
 
