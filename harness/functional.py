@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,6 +13,9 @@ from torch.utils._pytree import tree_map_only
 
 from harness.errors import RequestError, RunFailed, nearest
 from harness.task import Batch, Task
+
+Counting = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+"""Takes an evaluation, and returns a function that computes the same and is counted."""
 
 
 class FunctionalNetwork:
@@ -42,6 +47,13 @@ class FunctionalNetwork:
             for name, parameter in model.named_parameters()
         }
         self._names = list(self._parameters)
+        self._counted: Counting = lambda evaluation: evaluation
+
+    def counted(self, counting: Counting) -> FunctionalNetwork:
+        """Return a network that computes the same, and whose evaluations are counted."""
+        other = copy.copy(self)
+        other._counted = counting
+        return other
 
     @property
     def batches(self) -> int:
@@ -117,8 +129,7 @@ class FunctionalNetwork:
                     f"{tuple(self._parameters[name].shape)}"
                 )
         inner = {f"model.{name}": value for name, value in values.items()}
-        result: Tensor = functional_call(self._evaluated, inner, (compute,))
-        return result
+        return self._counted(partial(functional_call, self._evaluated, inner, (compute,)))()
 
 
 class _Evaluated(nn.Module):

@@ -7,14 +7,16 @@ score weights only. The notation is that of `pruners.criteria`. Each is an objec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from harness.functional import FunctionalNetwork
-from harness.scoring import Scores, Scoring, require_twice_differentiable
+from harness.scoring import Scores, Scoring
+from pruners.criteria import curvature_product
 from pruners.distributions import whole_network
 from pruners.schedules import geometric_steps
 
@@ -73,27 +75,23 @@ class ProsPr:
     def __call__(self, scoring: Scoring) -> Scores:
         """Return the scores."""
         network, weights = scoring.functional(), scoring.learning()
-        initial = {n: p.requires_grad_() for n, p in network.parameters(learning=True).items()}
-        values = initial
-        for number in range(self.steps):
-            loss = network.loss(values, number)
-            require_twice_differentiable(loss)
-            gradients = _gradients(loss, values, create_graph=True)
-            values = {
-                name: value - self.learning_rate * (gradients[name] * scoring.alive.get(name, 1))
-                for name, value in values.items()
-            }
-        slopes = _loss_gradient(network, values)
-        # One backward pass through all the steps, from the slopes of the loss after them.
-        meta_gradients = torch.autograd.grad(
-            list(values.values()),
-            [initial[name] for name in weights],
-            [slopes[name] for name in values],
-        )
-        scores = {
-            name: (v.detach() * meta_gradient).abs()
-            for (name, v), meta_gradient in zip(weights.items(), meta_gradients, strict=True)
+        path = [network.parameters(learning=True)]
+        rates = {  # removed weights do not learn
+            name: self.learning_rate * scoring.alive.get(name, torch.tensor(True)).to(value)
+            for name, value in path[0].items()
         }
+        for number in range(self.steps):
+            gradient = _gradient(network, path[-1], [number])
+            path.append({n: value - rates[n] * gradient[n] for n, value in path[-1].items()})
+        slopes = _gradient(network, path[-1])
+        # Back through the steps: the derivative of one is the identity minus rates times Hessian.
+        for number in reversed(range(self.steps)):
+            values = {name: value.requires_grad_() for name, value in path[number].items()}
+            arriving = {name: rates[name] * slope for name, slope in slopes.items()}
+            loss = partial(network.loss, values, number)
+            lost = curvature_product(loss, values, values, arriving)
+            slopes = {name: slope - lost[name] for name, slope in slopes.items()}
+        scores = {name: (v.detach() * slopes[name]).abs() for name, v in weights.items()}
         return _complete(scoring, scores)
 
 
@@ -130,7 +128,7 @@ class NTKSAP:
         }
         before = network.outputs(drawn | {n: m * drawn[n] for n, m in masks.items()}, inputs)
         after = network.outputs(drawn | {n: m * moved[n] for n, m in masks.items()}, inputs)
-        gradients = _gradients((before - after).square().sum(), masks)
+        gradients = _derivative((before - after).square().sum(), masks)
         return {name: gradient.abs() for name, gradient in gradients.items()}
 
 
@@ -138,27 +136,32 @@ def _sensitivity(
     network: FunctionalNetwork, weights: Mapping[str, Tensor], at: Mapping[str, Tensor]
 ) -> Scores:
     """Return ``|v . g|`` for weights ``v`` and the gradient at other weights."""
-    gradient = _loss_gradient(network, at)
+    gradient = _gradient(network, at)
     return {name: (v * gradient[name]).abs() for name, v in weights.items()}
 
 
-def _loss_gradient(network: FunctionalNetwork, at: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the gradient of the summed loss over the scoring batches, at some values."""
-    values = {name: value.detach().requires_grad_() for name, value in at.items()}
-    total = {name: torch.zeros_like(value) for name, value in values.items()}
-    for number in range(network.batches):
-        for name, gradient in _gradients(network.loss(values, number), values).items():
-            total[name].add_(gradient)
-    return {name: sum_.detach() for name, sum_ in total.items()}
-
-
-def _gradients(
-    output: Tensor, inputs: Mapping[str, Tensor], *, create_graph: bool = False
+def _gradient(
+    network: FunctionalNetwork, at: Mapping[str, Tensor], batches: Iterable[int] | None = None
 ) -> dict[str, Tensor]:
-    """Return the gradient of a scalar with respect to each tensor, zero where it plays no part."""
-    gradients = torch.autograd.grad(
-        output, list(inputs.values()), create_graph=create_graph, materialize_grads=True
-    )
+    """Return the gradient of the summed loss over scoring batches at some values, by name.
+
+    Args:
+        network: gives the loss.
+        at: the values.
+        batches: the numbers of the batches; None for all.
+    """
+    values = {name: value.detach().requires_grad_() for name, value in at.items()}
+    total = {name: torch.zeros_like(value) for name, value in at.items()}
+    numbers = range(network.batches) if batches is None else batches
+    for number in numbers if values else ():
+        for name, gradient in _derivative(network.loss(values, number), values).items():
+            total[name].add_(gradient)
+    return total
+
+
+def _derivative(output: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the derivative of a scalar by each tensor, zero where it plays no part."""
+    gradients = torch.autograd.grad(output, list(inputs.values()), materialize_grads=True)
     return dict(zip(inputs, gradients, strict=True))
 
 

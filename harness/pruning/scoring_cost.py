@@ -99,6 +99,8 @@ class ScoringCost:
             parts = {each.name: getattr(scoring, each.name) for each in fields(scoring)}
             parts["losses"] = [counter.counted(loss) for loss in scoring.losses]
             parts["without_signs"] = without_signs
+            if scoring.network is not None:
+                parts["network"] = scoring.network.counted(counter.counted)
             parts["inputs"] = scoring.inputs.observed_in(parts["losses"])
             yield CountedScoring(**parts, counter=counter)
         passes = counter.data + counter.dense

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,8 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.pruning.scoring_cost import PassCounter, Passes
-from harness.scoring import Scoring
+from harness.scoring import Criterion, Scoring
 from pruners import criteria
+from pruners.functional_criteria import NTKSAP, Force, ProsPr
+from pruners.weights import Weights
+from tests.helpers.regression import weights_of
+from tests.helpers.workbench import Workbench
 
 Losses = list[Callable[[], Tensor]]
 
@@ -77,6 +82,35 @@ def test_passes_are_counted_however_torch_is_asked(
     with counter:
         score(layer, losses)
     assert (counter.data, counter.flow) == (passes, Passes())
+
+
+@pytest.mark.parametrize(
+    ("criterion", "passes"),
+    [
+        (Force(0.5, rounds=3), Passes(3 * 2, 3 * 2)),
+        # A pass for each step, two for the loss, and one more with its second derivative for each
+        # step on the way back.
+        (ProsPr(steps=4), Passes(4 + 2 + 4, 4 + 2 + 2 * 4)),
+        (NTKSAP(), Passes(2, 2)),
+    ],
+)
+def test_passes_at_other_weights_are_counted_too(criterion: Criterion, passes: Passes) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
+
+    batches = [(torch.ones(2, 4), torch.zeros(2, 1))] * 2
+    scoring = weights_of(network(), batches, new=network)
+    assert scoring.network is not None
+    with PassCounter() as counter:
+        criterion(replace(scoring, network=scoring.network.counted(counter.counted)))
+    assert counter.data == passes
+
+
+def test_the_scoring_of_a_run_counts_them(bench: Workbench) -> None:
+    begun = bench.begin()
+    begun.run.prune(Weights, Force(0.5, rounds=3), 0.5)
+    scoring = begun.journal.entries[-1].event["scoring"]
+    assert scoring["passes"] == {"forward": 15, "backward": 15}
 
 
 def test_a_pass_without_data_is_counted_apart() -> None:
