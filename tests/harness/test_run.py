@@ -308,7 +308,8 @@ def test_the_event_says_what_was_pruned_and_with_which_scores(begun: Begun) -> N
     event = last_event(begun)
     assert (event["position"], event["spent"], event["verb"]) == (3, 3, "prune")
     assert (event["units"], event["target"]) == ("weights", 0.5)
-    assert event["scoring"] == {"batches": 5, "statistics": "batch"}
+    passes = {"forward": 5, "backward": 5}
+    assert event["scoring"] == {"batches": 5, "statistics": "batch", "passes": passes}
     assert event["kept_sha256"] == digest(begun.trainer.units["weights"].alive())
 
 
