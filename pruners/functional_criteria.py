@@ -39,7 +39,7 @@ class Force:
     """
 
     sparsity: float
-    rounds: int = 10
+    rounds: int = 60
 
     def __call__(self, scoring: Scoring) -> Scores:
         """Return the scores of the last round."""

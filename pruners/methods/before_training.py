@@ -142,13 +142,14 @@ def snapit_s(run: Run, *, steps: int = 5) -> None:
     paper="arXiv:2006.09081",
     limits={"rounds": "[1, inf)"},
 )
-def force(run: Run, *, rounds: int = 10, returning: bool = True) -> None:
+def force(run: Run, *, rounds: int = 60, returning: bool = True) -> None:
     """Prune with SNIP in rounds, in which weights that an earlier round removed may return.
 
     Score: ``|v . g|`` for the dense weights ``v`` and the gradient of the pruned network, with
     equal ratios in all rounds. FORCE, de Jorge et al. 2021, arXiv:2006.09081.
 
-    Deviation: the authors score one batch in each round, and use up to 60 rounds.
+    Deviation: the authors score one batch in each round. With a sixth of their 60 rounds, the network
+    of ``digits`` collapses at 99.5 %.
 
     Args:
         run: the run.
