@@ -438,7 +438,7 @@ def _nth_smallest(values: NDArray[Any], place: int) -> float:
     middle, margin = place * len(sample) // len(values), 2**8
     if margin <= middle < len(sample) - margin:
         least, most = sample[middle - margin], sample[middle + margin]
-        # Removed weights, of which there are many, are all -inf, and so left out.
+        # The removed weights are all -inf. They can be most of the vector, so they are left out.
         fewer = int(np.count_nonzero(values <= least))
         between = values[(values > least) & (values <= most)]
         if fewer <= place < fewer + len(between):

@@ -137,11 +137,9 @@ class _Counter(TorchDispatchMode):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
+        # cuDNN keeps the weights of a recurrent layer in one storage.
         self._weights: dict[int, dict[str, Tensor]] = {}
-        for (
-            name,
-            weight,
-        ) in weights.items():  # cuDNN keeps those of a recurrent layer in one storage
+        for name, weight in weights.items():
             self._weights.setdefault(weight.untyped_storage().data_ptr(), {})[name] = weight
         self.products: list[Product] = []
 

@@ -146,7 +146,7 @@ class PSMM(nn.Module):
         """
         lstm = self.lstm
         if any("forward" in vars(layer) for layer in (lstm, self.vocabulary)):
-            # Whoever replaces a forward pass, as sparse kernels do, wants it to be called.
+            # Sparse kernels replace forward passes, so those are called.
             return -self.target_log_probabilities(tokens, targets)[0].mean()
         embedded = self._drop(self.embedding(tokens.t()))
         # Under autocast, the functions written out by hand still compute in the weights' precision.

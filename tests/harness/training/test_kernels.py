@@ -204,7 +204,7 @@ def test_a_trainer_uses_kernels_until_it_is_released(
     assert gradients(trainer).any()
 
 
-def test_whoever_watches_gradients_sees_those_of_removed_weights(bench: Workbench) -> None:
+def test_a_watch_sees_the_gradients_of_removed_weights(bench: Workbench) -> None:
     trainer = trainer_of(bench)
     trainer.use(SPARSE)
     seen: list[Tensor] = []
