@@ -1,8 +1,8 @@
 """The tasks MNIST and Fashion-MNIST.
 
 The paper profile is the recipe of the MNIST experiments of SNIP (Lee et al. 2019,
-arXiv:1810.02340) but for three points. The learning rate is 0.01: the paper states 0.1 with a
-momentum of 0.9, with which LeNet-5-Caffe diverges, while the authors' code uses 0.1 without momentum,
+arXiv:1810.02340) but for three points. The learning rate is 0.01. The paper states 0.1 with a
+momentum of 0.9, with which LeNet-5-Caffe diverges; the authors' code uses 0.1 without momentum,
 whose steps are as long as those of 0.01 with it. The rate follows the condition ``schedule``
 instead of falling to a tenth every 25,000 steps. Training takes 250 epochs (135,000 steps), since
 the paper does not say how long it takes.
