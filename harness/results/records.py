@@ -61,7 +61,10 @@ def new_record(
         "reason": reason,
         "engine": ENGINE_VERSION,
         "spec": cast(SpecPart, plan.spec.as_dict()),
-        "task": _task(plan.task),
+        "task": {
+            **_task(plan.task),
+            **({"references": dict(plan.references)} if plan.references else {}),
+        },
         "pruner": _pruner(plan.pruner),
         "data": cast(Data, plan.data.as_dict()),
         "start": _network(plan.start),

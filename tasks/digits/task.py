@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from harness.registry import task
-from tasks.digits.settings import DIGITS, PROFILES
+from tasks.digits.settings import DIGITS, PROFILES, DigitsSettings
 from tasks.images import digits
 from tasks.images.classification import GreyImages, Images
 from tasks.images.networks import resnet18
-from tasks.images.settings import ImageSettings
 
 STRIDES = (1, 2, 2, 1)
 """Strides of the network's four stages.
@@ -34,15 +33,17 @@ only see the padding, and 60 % of the network could be removed without any effec
 class Digits(GreyImages):
     """Ten classes, 898 training images, accuracy in percent."""
 
+    settings: DigitsSettings
+    classes, side = digits.CLASSES, 8
     largest_value = digits.LARGEST_VALUE
     evaluation_batch = digits.TRAIN + digits.VALIDATION + digits.TEST
 
-    def __init__(self, settings: ImageSettings, data_folder: Path, device: torch.device) -> None:
+    def __init__(self, settings: DigitsSettings, data_folder: Path, device: torch.device) -> None:
         images, labels = (torch.from_numpy(array).to(device) for array in digits.read())
         numbers = {part: torch.from_numpy(each).to(device) for part, each in digits.split().items()}
         parts = {part: Images(images, labels, numbers[part]) for part in numbers}
         super().__init__(settings, data_folder, device, parts)
 
-    def model(self) -> nn.Module:
+    def own_model(self) -> nn.Module:
         """Return the network: a ResNet18 for images of 8x8."""
         return resnet18(self.settings.width, digits.CLASSES, channels=1, strides=STRIDES)
