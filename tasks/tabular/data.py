@@ -208,8 +208,7 @@ def _inputs(column: Series, train: npt.NDArray[np.int64]) -> list[npt.NDArray[np
         return []
     frequent = sorted(counts.index, key=lambda value: (-counts[value], str(value)))
     return [
-        (column == value).fillna(False).to_numpy(np.float64)
-        for value in frequent[:MOST_CATEGORIES]
+        (column == value).fillna(False).to_numpy(np.float64) for value in frequent[:MOST_CATEGORIES]
     ]
 
 
