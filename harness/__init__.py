@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.commands.compare import compare_results
     from harness.commands.sensitivity import measure_sensitivity
     from harness.network import load
+    from harness.own_task import task_from
     from harness.results.frame import read_results
 
     __version__: str
@@ -33,6 +34,7 @@ __all__ = [
     "read_results",
     "run_matrix",
     "run_pairing",
+    "task_from",
     "write_report",
 ]
 
@@ -43,6 +45,7 @@ _MODULES = {
     "read_results": "harness.results.frame",
     "run_matrix": "harness.api",
     "run_pairing": "harness.api",
+    "task_from": "harness.own_task",
     "write_report": "harness.api",
 }
 """The module of each function, imported on demand: the command line answers before torch loads."""
