@@ -233,7 +233,7 @@ def _from_file(value: str, data_folder: Path) -> nn.Module:
             f"model={value}: {code.source.name} has no {name!r}{nearest(name, defined)}"
         )
     if not callable(build):
-        raise RequestError(f"model={value}: {name!r} is no function, but a {type(build).__name__}")
+        raise RequestError(f"model={value}: {name!r} is no function, but {build!r}")
     if needed := list(_needed_arguments(build)):
         raise RequestError(
             f"model={value}: {place(build)} needs arguments: {', '.join(needed)}; "

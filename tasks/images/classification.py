@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.data.decoded import Array
 from harness.errors import RequestError
@@ -104,17 +105,18 @@ class ImageClassification(Task):
             RequestError: it does not fit the images and classes, or the weights are of another one.
         """
         named: str = self.settings["model"]
-        network = (
-            build_image_model(
+        if is_foreign(named):
+            network = build_image_model(
                 named,
                 classes=self.classes,
                 channels=image_channels(named, self.channels),
                 side=self.side,
                 data_folder=self.data_folder,
             )
-            if is_foreign(named)
-            else self.own_model()
-        )
+            if any(isinstance(module, _BatchNorm) for module in network.modules()):
+                self._require_no_single_image()
+        else:
+            network = self.own_model()
         if weights := self.settings.pretrained:
             head = self.settings.head
             load_weights(network, weights, self.data_folder, classes=self.classes, head=head)
@@ -240,7 +242,14 @@ class ColourImages(ImageClassification):
         return build(width=self.settings.width, classes=self.classes)
 
     def _require_sizes(self) -> None:
-        if not is_foreign(self.settings.model) and self.side < SMALLEST:
+        """Refuse what a network of this project cannot use; others are tried when they are built.
+
+        Raises:
+            RequestError: images are too small, or one would be alone in a batch.
+        """
+        if is_foreign(self.settings.model):
+            return
+        if self.side < SMALLEST:
             raise RequestError(
                 f"resolution={self.side}: the networks need at least {SMALLEST} pixels"
             )

@@ -237,8 +237,9 @@ def _split(
                 f"images: the class {name!r} has {len(members)} {what}; "
                 f"{len(wanted) + 1} parts need at least {len(wanted) + 1}"
             )
+        of_class = len(members)
         for part in wanted:
-            count = max(1, int(SHARES[part] * len(members)))
+            count = max(1, int(SHARES[part] * of_class))
             chosen[part].append(members[:count])
             members = members[count:]
         chosen["train"].append(members)

@@ -16,7 +16,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.foreign_models import is_foreign
 from harness.registry import task
 from tasks.images.classification import GreyImages, images_of_parts
 from tasks.mnist import data, settings
@@ -36,7 +35,7 @@ class MnistImages(GreyImages):
     def __init__(self, settings: MnistSettings, data_folder: Path, device: torch.device) -> None:
         arrays, numbers = self.data_set.arrays(settings, data_folder)
         super().__init__(settings, data_folder, device, images_of_parts(arrays, numbers, device))
-        if settings.model == "resnet18" or is_foreign(settings.model):
+        if settings.model == "resnet18":
             self._require_no_single_image()
 
     def own_model(self) -> nn.Module:

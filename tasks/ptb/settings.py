@@ -22,7 +22,7 @@ class LanguageSettings(Recipe):
         Literal["carried", "official"],
         "evaluation: the state is carried from window to window, or starts again in each",
     ] = "carried"
-    words: Annotated[int, "most words of each part; 0 for all"] = 0
+    words: Annotated[int, "most words of each part; 0 for all", Interval("[0, inf)")] = 0
     minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
     vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
 

@@ -182,7 +182,7 @@ def _kind(frame: DataFrame, settings: TableSettings) -> Kind:
     if different < 2:
         raise RequestError(
             f"tabular: the column {settings.target!r} has one value only, "
-            f"{target.iloc[0]!r}: there is nothing to predict"
+            f"{target.iloc[0]}: there is nothing to predict"
         )
     if kind == "class" and 2 * different > len(frame):
         raise RequestError(
