@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from harness.data.description import DataDescription
 from harness.errors import RequestError, place
 from harness.task import Batch, ShuffledBatches, Split, Task, scoring_indices
 
-if TYPE_CHECKING:
-    from harness.own_task import OwnTask
-
 VALIDATION_SHARE = 10
 """One training pair out of so many is for validation, if there is no dataset for it."""
 
@@ -30,6 +27,46 @@ READ_AT_ONCE = 256
 
 BASELINE_STEPS = 100
 """Steps of the optimization of the constant outputs."""
+
+
+class Given(Protocol):
+    """What `task_from` got; see its arguments."""
+
+    @property
+    def source(self) -> Path:
+        """The file that calls it."""
+
+    @property
+    def model(self) -> Callable[[], nn.Module]:
+        """Returns a new network."""
+
+    @property
+    def train(self) -> Dataset[Any]:
+        """Pairs for training."""
+
+    @property
+    def test(self) -> Dataset[Any]:
+        """Pairs for the test."""
+
+    @property
+    def validation(self) -> Dataset[Any] | None:
+        """Pairs for validation."""
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Of outputs and targets."""
+
+    @property
+    def metric(self) -> Callable[[Tensor, Tensor], float | Tensor] | None:
+        """Of outputs and targets."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Identifies the data."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the decorator of a task takes."""
 
 
 class DatasetTask(Task):
@@ -44,7 +81,7 @@ class DatasetTask(Task):
 
     def __init__(
         self,
-        own: OwnTask,
+        own: Given,
         settings: Mapping[str, Any],
         data_folder: Path,
         device: torch.device,
@@ -152,7 +189,7 @@ class DatasetTask(Task):
         return self._sample
 
 
-def described(own: OwnTask) -> DataDescription:
+def described(own: Given) -> DataDescription:
     """Describe the datasets; the hash covers every pair, or the fingerprint that was given."""
     train, (validation, held_out) = _numbers(own)
     test = range(_length(own.test, "test"))
@@ -178,7 +215,7 @@ def described(own: OwnTask) -> DataDescription:
     )
 
 
-def _numbers(own: OwnTask) -> tuple[Tensor, tuple[Dataset[Any], Sequence[int]]]:
+def _numbers(own: Given) -> tuple[Tensor, tuple[Dataset[Any], Sequence[int]]]:
     """Return the numbers of the training pairs, and the dataset and numbers for validation."""
     length = _length(own.train, "train")
     if own.validation is not None:

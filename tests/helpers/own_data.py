@@ -62,3 +62,13 @@ def paint(folder: Path, classes: Sequence[str], each: int = 10) -> Path:
             pixels[..., colour] += 120
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
     return folder
+
+
+def write_own_data(folder: Path) -> None:
+    """Write what the guide calls leaves, wares, tales and mine.py."""
+    paint(folder / "leaves", ("ash", "beech", "oak"))
+    (folder / "mine.py").write_text(NETWORKS.replace("small", "make_model"))
+    rows = [f"{number},{'long' if number > 20 else 'short'}" for number in range(40)]
+    (folder / "wares.csv").write_text("\n".join(["length,kind", *rows]))
+    (folder / "tales").mkdir()
+    (folder / "tales" / "first.txt").write_text("once upon a time\n" * 200)
