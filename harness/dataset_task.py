@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -232,12 +232,11 @@ def _numbers(own: Given) -> tuple[Tensor, tuple[Dataset[Any], Sequence[int]]]:
 
 
 def _length(dataset: Dataset[Any], name: str) -> int:
-    try:
-        length = len(dataset)  # type: ignore[arg-type]
-    except TypeError:
+    if not isinstance(dataset, Sized):
         raise RequestError(
             f"task_from: {name} has no length: it is a dataset whose pairs have numbers"
-        ) from None
+        )
+    length = len(dataset)
     if length == 0:
         raise RequestError(f"task_from: {name} is empty")
     return length

@@ -390,11 +390,10 @@ def _tensors(what: str, path: Path) -> Mapping[str, torch.Tensor]:
 
 def _output_layer(what: str, network: nn.Module, classes: int) -> str:
     """Return the name of the last layer with as many outputs as there are classes."""
-    found = [
-        name
-        for name, module in network.named_modules()
-        if len(getattr(getattr(module, "weight", None), "shape", ())) >= 2
-        and module.weight.shape[0] == classes
+    found: list[str] = [
+        name.removesuffix(".weight")
+        for name, weight in network.named_parameters()
+        if name.endswith(".weight") and weight.ndim >= 2 and weight.shape[0] == classes
     ]
     if not found:
         raise RequestError(f"{what}: head=new: no layer of the network has {classes} outputs")

@@ -10,6 +10,7 @@ from harness.errors import RequestError
 from harness.registry import Registry
 from harness.spec import Plan, plan
 from tasks.ptb import own_text
+from tasks.ptb.data import Corpus
 from tasks.ptb.settings import OWN_TEXT_PROFILES
 
 
@@ -23,7 +24,7 @@ def planned(**settings: str) -> Plan:
     return plan(Registry(), "text", "dense", profile="smoke", overrides=settings)
 
 
-def read(text: str, place: Path) -> own_text.Corpus:
+def read(text: str, place: Path) -> Corpus:
     settings = OWN_TEXT_PROFILES["smoke"]
     return own_text.read(type(settings)(**{**settings, "text": text}), place)
 
