@@ -138,8 +138,72 @@ def build_image_model(
     else:
         network = _from_timm(value, name, classes, side)
     images = torch.zeros(2, channels, side, side)
-    _require_outputs(value, network, images, (2, classes))
+    require_outputs(value, network, images, (2, classes))
     return network
+
+
+def build_language_model(
+    value: str,
+    *,
+    vocabulary: int,
+    length: int,
+    width: int,
+    blocks: int,
+    heads: int,
+    data_folder: Path,
+) -> nn.Module:
+    """Return a network that predicts the next word, with random weights.
+
+    A network of transformers is the one of its type for causal language modelling, at the given
+    sizes. Sizes that its configuration does not have stay at their defaults.
+
+    Args:
+        value: names the network.
+        vocabulary: number of words.
+        length: words that it reads at a time.
+        width: of the features of a word.
+        blocks: its layers.
+        heads: of attention, which divide the width.
+        data_folder: where files are looked up besides the current folder.
+
+    Raises:
+        RequestError: there is no such network, or it does not fit the words.
+    """
+    if _FILE.fullmatch(value):
+        return _from_file(value, data_folder)
+    _require_installed("model", value)
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto import modeling_auto
+
+    name, known = value.partition(":")[2], modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if name not in known:
+        raise RequestError(
+            f"model={value}: transformers has no causal language model {name!r}"
+            f"{nearest(name, known)}"
+        )
+    if width % heads:
+        raise RequestError(f"model={value}: {heads} heads do not divide a width of {width}")
+
+    def build() -> nn.Module:
+        config = AutoConfig.for_model(
+            name,
+            vocab_size=vocabulary,
+            hidden_size=width,
+            num_hidden_layers=blocks,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            intermediate_size=4 * width,
+            max_position_embeddings=length,
+            head_dim=width // heads,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=None,
+            use_cache=False,
+        )
+        network: nn.Module = AutoModelForCausalLM.from_config(config)
+        return network
+
+    return _built(value, build)
 
 
 def load_weights(
@@ -327,12 +391,26 @@ def _built(value: str, build: Callable[[], nn.Module]) -> nn.Module:
         raise RequestError(f"model={value}: cannot be built: {_in_one_line(error)}") from error
 
 
-def _require_outputs(
-    value: str, network: nn.Module, inputs: Tensor, shape: tuple[int, ...]
+def require_outputs(
+    value: str,
+    network: nn.Module,
+    inputs: Tensor,
+    shape: tuple[int, ...],
+    call: Callable[[Any, Tensor], object] | None = None,
 ) -> None:
     """Refuse a network that does not map some inputs to outputs of a shape, in either mode.
 
     The network and the random state stay as they are.
+
+    Args:
+        value: names the network.
+        network: of the user, or of a library.
+        inputs: on the CPU.
+        shape: of the outputs.
+        call: returns the outputs of a network for inputs; None to call the network.
+
+    Raises:
+        RequestError: it does not.
     """
     import torch
 
@@ -340,7 +418,7 @@ def _require_outputs(
         probe = copy.deepcopy(network).train(training)
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                outputs = probe(inputs)
+                outputs = probe(inputs) if call is None else call(probe, inputs)
         except Exception as error:  # any code may run
             raise RequestError(
                 f"model={value}: it does not take inputs of shape {tuple(inputs.shape)}: "
@@ -353,7 +431,7 @@ def _require_outputs(
         if tuple(outputs.shape) != shape:
             raise RequestError(
                 f"model={value}: its outputs are of shape {tuple(outputs.shape)}, not {shape}: "
-                f"the data have {shape[-1]} classes"
+                f"the data have {shape[-1]} {'classes' if len(shape) == 2 else 'words'}"
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.foreign_models import TEXT_MODEL, WEIGHTS_FILE
 from harness.settings import Interval, PublishedDataSettings, Recipe
 
 
@@ -13,7 +14,21 @@ from harness.settings import Interval, PublishedDataSettings, Recipe
 class LanguageSettings(Recipe):
     """What can be set for language modelling."""
 
-    hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
+    model: Annotated[
+        Literal["psmm"], "network: pointer sentinel mixture model, or a transformer", TEXT_MODEL
+    ] = "psmm"
+    pretrained: Annotated[
+        str,
+        "file of the weights that training starts from, in the format safetensors or as a "
+        "state_dict that torch saved; empty for random weights",
+        WEIGHTS_FILE,
+    ] = ""
+    blocks: Annotated[int, "blocks of a transformer"] = 2
+    heads: Annotated[int, "heads of attention in each block"] = 4
+    hidden: Annotated[
+        int,
+        "width of the embedding and of the LSTM, or of a network of transformers; 300 as published",
+    ]
     dropout: Annotated[
         float, "probability of dropping a feature in training", Interval("[0, 1)")
     ] = 0.3

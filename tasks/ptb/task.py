@@ -5,14 +5,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
+from harness.foreign_models import (
+    build_language_model,
+    is_foreign,
+    load_weights,
+    require_outputs,
+)
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.ptb import data, own_text
+from tasks.ptb.foreign import ForeignLanguageModel
 from tasks.ptb.model import PSMM
 from tasks.ptb.settings import (
     FILES,
@@ -24,6 +32,8 @@ from tasks.ptb.settings import (
     OwnTextSettings,
     TextSettings,
 )
+
+LanguageModel = PSMM | ForeignLanguageModel
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
@@ -94,8 +104,39 @@ class LanguageModelling(Task):
         return torch.cat([before_the_text, words[:-1]]), words
 
     def model(self) -> nn.Module:
-        """Return the network."""
+        """Return the network that the setting ``model`` names, with the weights of ``pretrained``.
+
+        Raises:
+            RequestError: it does not fit the words, or the weights are of another network.
+        """
+        network = self._foreign_model() if is_foreign(self.settings.model) else self.own_model()
+        if weights := self.settings.pretrained:
+            loaded = network.network if isinstance(network, ForeignLanguageModel) else network
+            words = len(self.vocabulary)
+            load_weights(loaded, weights, self.data_folder, classes=words, head="loaded")
+        return network
+
+    def own_model(self) -> nn.Module:
+        """Return the network of this project that the setting ``model`` names."""
         return PSMM(len(self.vocabulary), self.settings.hidden, self.settings.dropout)
+
+    def _foreign_model(self) -> ForeignLanguageModel:
+        settings, words, length = self.settings, len(self.vocabulary), self.settings.window - 1
+        network = ForeignLanguageModel(
+            build_language_model(
+                settings.model,
+                vocabulary=words,
+                length=length,
+                width=settings.hidden,
+                blocks=settings.blocks,
+                heads=settings.heads,
+                data_folder=self.data_folder,
+            )
+        )
+        tokens = torch.zeros(2, length, dtype=torch.long)
+        shape = (2, length, words)
+        require_outputs(settings.model, network, tokens, shape, ForeignLanguageModel.logits)
+        return network
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return batches of shuffled windows."""
@@ -118,7 +159,7 @@ class LanguageModelling(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean negative log-likelihood of the next words, in nats."""
-        return _psmm(model).loss(*batch)
+        return _language_model(model).loss(*batch)
 
     def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the same loss, and the log-probabilities (windows, window - 1, vocabulary).
@@ -132,15 +173,16 @@ class LanguageModelling(Task):
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the same loss, twice differentiable."""
-        log_probabilities, _ = _psmm(model).target_log_probabilities(*batch)
+        log_probabilities, _ = _language_model(model).target_log_probabilities(*batch)
         return -log_probabilities.mean()
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the perplexity over all words of the part."""
         carried = self.settings.protocol == "carried"
-        state, predicted = None, []
+        state: Any = None
+        predicted = []
         for tokens, targets in self.evaluation_windows(split):
-            result, after = _psmm(model).target_log_probabilities(tokens, targets, state)
+            result, after = _language_model(model).target_log_probabilities(tokens, targets, state)
             state = after if carried else None
             predicted.append(result.flatten().double())
         return {"perplexity": float((-torch.cat(predicted).mean()).exp())}
@@ -180,8 +222,8 @@ class LanguageModelling(Task):
         return self._batch(torch.zeros(1, dtype=torch.long))
 
     def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed vocabulary, pointer and sentinel scores for an input of ones."""
-        return _psmm(model).flow()
+        """Return the summed scores of what is predicted for an input of ones."""
+        return _language_model(model).flow()
 
 
 @task(
@@ -225,6 +267,6 @@ class OwnText(LanguageModelling):
         return own_text.read(self.settings, self.data_folder)
 
 
-def _psmm(model: nn.Module) -> PSMM:
-    assert isinstance(model, PSMM)
+def _language_model(model: nn.Module) -> LanguageModel:
+    assert isinstance(model, LanguageModel)
     return model
