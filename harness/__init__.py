@@ -6,6 +6,7 @@
     harness.run_matrix(tasks=["digits"], pruners=["dense", "snip"], seeds=range(5), jobs=2)
     frame = harness.read_results("results")
     network = harness.load("results/RUN")
+    advice = harness.advise("digits", budget="latency=0.5")
 
 Mistakes in a request raise `harness.errors.RequestError` with the sentence that the command line
 prints. The engine carries out pruning methods on tasks, and knows neither by name.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.api import run_matrix, run_pairing, write_report
+    from harness.commands.advise import advise
     from harness.commands.compare import compare_results
     from harness.commands.sensitivity import measure_sensitivity
     from harness.network import load
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "advise",
     "compare_results",
     "load",
     "measure_sensitivity",
@@ -37,6 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "advise": "harness.commands.advise",
     "compare_results": "harness.commands.compare",
     "load": "harness.network",
     "measure_sensitivity": "harness.commands.sensitivity",

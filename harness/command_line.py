@@ -26,6 +26,7 @@ COMMANDS = {
     "list": "list the tasks, pruners and suites, or what can be set for one of them",
     "run": "run one method on one task, or resume a run that was interrupted",
     "matrix": "run every combination of a suite that is not done yet",
+    "advise": "try a few methods in a short time, and say which one to take",
     "status": "show which runs of a results folder are done, running, waiting or failed",
     "merge": "copy the runs of other results folders into this one",
     "show": "show what a run did, epoch by epoch",
@@ -38,7 +39,7 @@ COMMANDS = {
 }
 """The commands with their help."""
 
-RESUMABLE = ("run", "matrix")
+RESUMABLE = ("run", "matrix", "advise")
 """Commands that save their work when they are interrupted."""
 
 PRINTED = ("list", "show", "status", "compare", "data")
