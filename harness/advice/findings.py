@@ -250,9 +250,7 @@ def _finding(interval: Interval, goal: Literal["max", "min"]) -> Finding:
     return "better" if (interval.low > 0) == (goal == "max") else "worse"
 
 
-def _is_within(
-    tolerance: float | None, to_dense: Difference | None, record: Record
-) -> bool | None:
+def _is_within(tolerance: float | None, to_dense: Difference | None, record: Record) -> bool | None:
     """Return whether a whole interval loses at most a tolerance, or more; None if it holds both."""
     if tolerance is None or to_dense is None or not to_dense.interval.decides:
         return None

@@ -174,6 +174,9 @@ class AdviceRequest:
             executor=self.executor,
             resources=Resources(jobs=self.jobs, device=self.device),
             checkpoint_every=self.checkpoint_every,
+            # The advice needs no cost of the finished networks beyond the budget, which is measured
+            # or counted when the network is pruned; and measuring waits for a quiet machine.
+            measure=None if self.profile == "smoke" else "never",
         )
 
     def command(self, seeds: int | None = None) -> str:

@@ -49,9 +49,6 @@ class Trials:
             RunFailed: none of them has a result, or a dense run has none.
             Interrupted: the process was asked to stop.
         """
-        if self._progress is not None:
-            line = f"{several(len(methods), 'method')} with {several(len(seeds), 'seed')} each"
-            print(line, file=self._progress, flush=True)
         self._carry_out(methods, seeds)
         if all(each in self.reasons for each in methods):
             raise self._nothing_left(methods)
@@ -78,6 +75,9 @@ class Trials:
         """Carry out the runs that are not done, and keep the records of all."""
         request = self._request.matrix(pruners, seeds)
         matrix = request.plan()
+        if self._progress is not None:
+            line = f"{first_of(pruners, 8)} with {several(len(seeds), 'seed')} each"
+            print(line, file=self._progress, flush=True)
         tally = request.run(matrix, self._progress)
         if tally.waiting or tally.measuring_interrupted:
             raise Interrupted

@@ -61,9 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--pruners", metavar="A,B", help="methods to try, or all (default: four, see below)"
     )
-    what.add_argument(
-        "--seeds", metavar="N,M", help="of the last round, as in 0-7 (default: 0-3)"
-    )
+    what.add_argument("--seeds", metavar="N,M", help="of the last round, as in 0-7 (default: 0-3)")
     what.add_argument(
         "--minutes",
         type=options.positive,

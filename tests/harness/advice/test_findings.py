@@ -166,7 +166,9 @@ def test_the_time_may_end_before_the_last_round() -> None:
     request = AdviceRequest("digits", ["snap", "crop_s"], range(9), budget="macs=0.5")
     found = runs({"dense": [1.0, 2.0], "snap": [1.0, 2.0], "crop_s": [1.0, 2.0]})
     rounds = [Round(("snap", "crop_s"), (0, 1), {"snap": 2.0, "crop_s": 1.0})]
-    assert "The time ended before the last round." in find_advice(request, rounds, found, {}).verdict
+    assert (
+        "The time ended before the last round." in find_advice(request, rounds, found, {}).verdict
+    )
 
 
 class TestRequest:
