@@ -167,14 +167,19 @@ class Advice:
                 False: f"The whole interval loses more than {self.tolerance:g}.",
                 None: f"Whether it loses at most {self.tolerance:g} is open.",
             }[self.within_tolerance]
-        if self.surer is not None and self.finalists is not None:
-            roughly = "at least" if self.finalists.finding == "too few seeds" else "about"
+        if self.finalists is not None:
+            yield from self._what_it_takes(self.finalists)
+
+    def _what_it_takes(self, finalists: Difference) -> Iterator[str]:
+        to_tell = f"tell {finalists.pruner} from {finalists.other}"
+        if self.surer is not None:
+            roughly = "at least" if finalists.finding == "too few seeds" else "about"
             yield (
-                f"To tell the two apart takes {roughly} {several(self.surer.seeds, 'more seed')}, "
+                f"To {to_tell} takes {roughly} {several(self.surer.seeds, 'more seed')}, "
                 f"{duration(self.surer.seconds)} of training, if they go on as they began."
             )
-        elif self.finalists is not None and self.finalists.finding == "no difference found":
-            yield f"Even {MOST_SEEDS:,} seeds would hardly tell the two apart."
+        elif finalists.finding == "no difference found":
+            yield f"Even {MOST_SEEDS:,} seeds would hardly {to_tell}."
 
 
 def find_advice(

@@ -44,7 +44,7 @@ def _row(candidate: Candidate, advice: Advice) -> tuple[str, ...]:
     if candidate.to_dense is not None:
         interval = candidate.to_dense.interval
         difference = f"{interval.mean:+.4g}"
-        if interval.low is not None and interval.high is not None:
+        if interval.decides:
             difference += f" ({interval.low:+.4g} to {interval.high:+.4g})"
     is_dense = candidate is advice.dense
     reached = "-" if is_dense or candidate.reached is None else percent(round(candidate.reached, 4))

@@ -89,7 +89,7 @@ def test_where_there_is_no_difference_it_says_so_and_what_it_takes() -> None:
 def test_a_difference_that_no_number_of_seeds_would_show() -> None:
     found = advice([90.0, 91.0, 92.0], [91.0, 90.0, 92.0])
     assert found.surer is None
-    assert "Even 1,000 seeds would hardly tell the two apart" in found.verdict
+    assert "Even 1,000 seeds would hardly tell snap from crop_s" in found.verdict
 
 
 @pytest.mark.parametrize("number", [1, 2])

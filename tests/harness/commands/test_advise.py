@@ -9,14 +9,31 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.errors import RequestError
 from harness.storage.store import Store
 from tests.helpers.commands import Command
+from tests.helpers.workbench import POINTS
 
 DIGITS = (
     *("advise", "--task", "digits", "--profile", "smoke", "--executor", "debug"),
     *("--set", "epochs=2", "--pruners", "snap,slim_dense,random_s", "--seeds", "0-2"),
 )
+
+POINTS_WORDS = (
+    *("advise", "--task", "points", "--plugin", POINTS, "--profile", "smoke"),
+    *("--executor", "debug", "--pruners", "snip,random_u", "--seeds", "0-2"),
+)
+
+BROKEN = """
+from harness.registry import pruner
+
+@pruner("broken", title="Broken")
+def broken(run):
+    1 / 0
+
+@pruner("broken_too", title="Broken, too")
+def broken_too(run):
+    1 / 0
+"""
 
 
 def records() -> dict[str, float]:
@@ -53,14 +70,37 @@ def test_a_stranger_learns_which_method_to_take_and_a_second_call_trains_nothing
     assert f"{advice['run']} is already done" in made.err
 
 
-def test_a_run_that_was_lost_is_the_only_one_that_is_repeated(command: Command) -> None:
-    first = command(*DIGITS, "--sparsity", "0.5")
+def test_python_says_the_same_and_repeats_only_what_was_lost(command: Command) -> None:
+    said = command(*POINTS_WORDS, "--sparsity", "0.5", "--json")
     before = records()
-    lost = next(run for run in before if "-snap-" in run)
+    lost = next(run for run in before if "-snip-" in run)
     (Path("results") / lost / "record.json").unlink()
-    again = command(*DIGITS, "--sparsity", "0.5")
+
+    advice = harness.advise(
+        "points",
+        ["snip", "random_u"],
+        sparsity=0.5,
+        seeds=range(3),
+        profile="smoke",
+        plugins=POINTS,
+        executor="debug",
+    )
+
     assert {run for run, written in records().items() if written != before[run]} == {lost}
-    assert again.out.partition("\n\n")[2] == first.out.partition("\n\n")[2]
+    assert advice.verdict == json.loads(said.out)["verdict"]
+    assert advice.finalists is not None
+    assert advice.finalists.interval.n == 3
+
+
+def test_a_method_that_fails_is_out_and_the_others_go_on(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    words = ("--pruners", "snip,broken,random_u", "--plugin", "broken.py", "--sparsity", "0.5")
+    said = command(*POINTS_WORDS, *words)
+    assert said.code == 0
+    assert "  broken is out: failed with seed 0: broken.py, line 6: ZeroDivisionError" in said.out
+    assert (
+        command(*POINTS_WORDS, *words[:2], *words[2:], "--pruners", "broken,broken_too").code == 1
+    )
 
 
 def test_a_budget_that_nobody_can_reach_is_refused_in_one_line_before_training(
@@ -94,9 +134,3 @@ def test_a_mistake_is_one_line(command: Command, words: tuple[str, str], complai
 def test_without_a_task_or_a_target_it_says_what_is_missing(command: Command) -> None:
     assert "--task is missing" in command("advise", "--budget", "macs=0.5").err
     assert "either a budget" in command("advise", "--task", "digits").err
-
-
-def test_python_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match="snap is only one"):
-        harness.advise("digits", "snap", budget="macs=0.5")
