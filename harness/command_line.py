@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "show which runs of a results folder are done, running, waiting or failed",
     "merge": "copy the runs of other results folders into this one",
     "show": "show what a run did, epoch by epoch",
+    "track": "show finished runs in a tracker, such as TensorBoard",
     "report": "write tables, figures and one HTML file about a results folder",
     "measure": "measure finished networks again, one at a time, alone on the device",
     "sensitivity": "show how much each layer or group of channels can lose before the metric falls",
