@@ -112,7 +112,7 @@ def add_track(parser: Parser) -> None:
         type=names,
         default=[],
         metavar="A,B",
-        help="show the runs live in tensorboard, wandb, mlflow, trackio or another installed tracker",
+        help="show the runs live in tensorboard, wandb, mlflow, trackio or any installed tracker",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 
 from harness.api import track_runs
 from harness.commands import options
@@ -34,7 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Tell the trackers what the runs have done, and print where it can be seen."""
-    folders = track_runs(arguments.runs, arguments.to, results=arguments.results)
+    with contextlib.redirect_stdout(sys.stderr):  # some trackers talk
+        folders = track_runs(arguments.runs, arguments.to, results=arguments.results)
     for name, folder in folders.items():
         print(f"{name}: {several(len(arguments.runs), 'run')} in {folder}")
     return 0

@@ -1,8 +1,8 @@
 """How far a run is: small files in its folder, which are removed when it is done.
 
-One says in a few numbers how far the run is; each epoch replaces it. The other has the epochs of the
-training underway, which the journal has only when that training has ended. Neither is part of the
-record, and both may be lost or out of date: only displays and trackers read them.
+One says in a few numbers how far the run is; each epoch replaces it. The other has the epochs of
+the training underway, which the journal has only when that training has ended. Neither is part of
+the record, and both may be lost or out of date: only displays and trackers read them.
 """
 
 from __future__ import annotations

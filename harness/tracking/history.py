@@ -72,7 +72,9 @@ def read_history(folder: Path) -> History:
 
 def stamp(folder: Path) -> tuple[object, ...]:
     """Return what differs after a run has done something."""
-    return tuple(_stamp(folder / name) for name in (JOURNAL, EPOCHS, RECORD, FAILURE, "measurements"))
+    return tuple(
+        _stamp(folder / name) for name in (JOURNAL, EPOCHS, RECORD, FAILURE, "measurements")
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -23,7 +23,8 @@ class TensorBoard:
         self._writer = SummaryWriter(str(run.folder / run.name))
         if not run.is_resumed:
             rows = [f"| {name} | {as_text(value)} |" for name, value in run.settings.items()]
-            self._writer.add_text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]))
+            table = "\n".join(["| setting | value |", "|---|---|", *rows])
+            self._writer.add_text("settings", table)
             self._writer.flush()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
