@@ -318,7 +318,11 @@ def run_matrix(
 
 
 def write_report(
-    results: AnyPath = "results", out: AnyPath = "report", *, measured_on: str = ""
+    results: AnyPath = "results",
+    out: AnyPath = "report",
+    *,
+    measured_on: str = "",
+    formats: Names = (),
 ) -> Path:
     """Write tables, figures and one HTML file about a results folder.
 
@@ -326,16 +330,19 @@ def write_report(
         results: folder of runs and their records.
         out: folder for the report.
         measured_on: use the measurements of devices whose name contains this text.
+        formats: further formats of the tables, and of the row of each run: ``"json"``,
+            ``"parquet"``.
 
     Returns:
         The path of the HTML file.
 
     Raises:
-        RequestError: there are no results, or the report cannot be written.
+        RequestError: there are no results, a format is not available, or the report cannot be
+            written.
     """
     # Imported by name, as tasks and pruners are: the engine does not depend on the report.
     report = importlib.import_module("reports.report")
-    page: Path = report.write(Path(results), Path(out), measured_on)
+    page: Path = report.write(Path(results), Path(out), measured_on, _listed(formats))
     return page
 
 
