@@ -17,7 +17,7 @@ import harness
 
 ended = harness.run_matrix(
     tasks="digits",
-    pruners=["dense", "snip", "crop_s"],
+    pruners=["dense", "crop_s"],
     sparsities=[0.8],
     seeds=[0, 1],
     profile="smoke",
@@ -58,7 +58,7 @@ left.legend()
 
 # %%
 asked = {"sparsity": 0.8, "profile": "smoke", "settings": {"epochs": 4}}
-record = harness.run_pairing("digits", "snip", **asked)
+record = harness.run_pairing("digits", "crop_s", **asked)
 epochs = [epoch for event in record["events"] for epoch in event.get("epochs", [])]
 right.plot([e["spent"] for e in epochs], [e["validation"]["accuracy"] for e in epochs])
 right.set(xlabel="steps", ylabel="validation accuracy [%]", title=record["run_id"])
