@@ -15,7 +15,7 @@ from harness.record import Record
 from harness.settings import as_text
 from harness.storage import files
 from harness.tracking.history import read_history, stamp
-from harness.tracking.tracker import TrackedRun, Tracker, find_tracker
+from harness.tracking.tracker import Settings, TrackedRun, Tracker, find_tracker
 
 FOLDER = "tracking"
 """The folder, within a results folder, where trackers keep their files."""
@@ -31,12 +31,10 @@ class Followed:
     """
 
     folder: Path
-    settings: Mapping[str, str | int | float | bool | None]
+    settings: Settings
 
 
-def settings_of(
-    spec: Mapping[str, Any], settings: Mapping[str, Any]
-) -> dict[str, str | int | float | bool | None]:
+def settings_of(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Settings:
     """Return what was requested, from the parts ``spec`` and ``settings`` of a record."""
     asked = {name: value for name, value in spec.items() if name not in ("overrides", "plugins")}
     return {

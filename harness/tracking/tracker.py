@@ -17,6 +17,9 @@ from harness.importing import load_entry_point
 ENTRY_POINT_GROUP = "pruning_benchmark.trackers"
 """Where trackers are registered."""
 
+Settings = Mapping[str, str | int | float | bool | None]
+"""What was requested of a run, by name."""
+
 PROJECT = "pruning-benchmark"
 """The name under which trackers group the runs, unless the user's environment says otherwise."""
 
@@ -33,7 +36,7 @@ class TrackedRun:
     """
 
     name: str
-    settings: Mapping[str, str | int | float | bool | None]
+    settings: Settings
     folder: Path
     is_resumed: bool = False
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.tracking.tracker import ENTRY_POINT_GROUP, TrackedRun, Tracker
+from harness.tracking.tracker import ENTRY_POINT_GROUP, Settings, TrackedRun, Tracker
 
 RUN = "digits-snip-0.9-seed0-0123456789ab"
-SETTINGS = {"task": "digits", "sparsity": 0.9, "kernel": False, "teacher": None}
+SETTINGS: Settings = {"task": "digits", "sparsity": 0.9, "kernel": False, "teacher": None}
 
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 PROJECT: dict[str, Any] = tomllib.loads(PYPROJECT.read_text())["project"]
