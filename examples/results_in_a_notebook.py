@@ -57,8 +57,9 @@ left.legend()
 # What happened within one run: its record has the epochs of each training, in order.
 
 # %%
-asked = {"sparsity": 0.8, "profile": "smoke", "settings": {"epochs": 4}}
-record = harness.run_pairing("digits", "crop_s", **asked)
+record = harness.run_pairing(
+    "digits", "crop_s", sparsity=0.8, profile="smoke", settings={"epochs": 4}
+)
 epochs = [epoch for event in record["events"] for epoch in event.get("epochs", [])]
 right.plot([e["spent"] for e in epochs], [e["validation"]["accuracy"] for e in epochs])
 right.set(xlabel="steps", ylabel="validation accuracy [%]", title=record["run_id"])

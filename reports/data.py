@@ -190,7 +190,7 @@ def to_parquet(header: Sequence[str], rows: Sequence[Sequence[Value]]) -> bytes:
 def _frame(header: Sequence[str], rows: Sequence[Sequence[Value]]) -> pd.DataFrame:
     import pandas as pd
 
-    columns: dict[str, list[Value]] = {}
+    columns: dict[str, Sequence[Value]] = {}
     for place, name in enumerate(header):
         column = [row[place] for row in rows]
         texts = [value if isinstance(value, str) else None for value in column]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from harness.settings import as_text
 from harness.tracking.tracker import TrackedRun
@@ -38,7 +37,6 @@ class TensorBoard:
         self._writer.add_text("status", status, step)
         if summary:
             known = {name: value for name, value in self._settings.items() if value is not None}
-            for part in hparams(known, dict(summary)):
-                self._writer.file_writer.add_summary(part)
-        self.log(step, summary)
+            # In the same folder, or TensorBoard would show a run within the run.
+            self._writer.add_hparams(known, dict(summary), run_name=".", global_step=step)
         self._writer.close()
