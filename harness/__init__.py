@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import run_matrix, run_pairing, write_report
+    from harness.api import run_matrix, run_pairing, track_runs, write_report
     from harness.commands.advise import advise
     from harness.commands.compare import compare_results
     from harness.commands.sensitivity import measure_sensitivity
@@ -36,6 +36,7 @@ __all__ = [
     "read_results",
     "run_matrix",
     "run_pairing",
+    "track_runs",
     "write_report",
 ]
 
@@ -47,6 +48,7 @@ _MODULES = {
     "read_results": "harness.results.frame",
     "run_matrix": "harness.api",
     "run_pairing": "harness.api",
+    "track_runs": "harness.api",
     "write_report": "harness.api",
 }
 """The module of each function, imported on demand: the command line answers before torch loads."""
