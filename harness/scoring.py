@@ -195,8 +195,8 @@ class WithoutBarriers(TorchFunctionMode):
 
     Normalisation over channels takes out the mean, and a softmax lets one input replace another:
     behind either, more input is not more output. Here layer and root-mean-square normalisation only
-    multiply by their scales, and attention adds up the values, each times ``x / (1 + x)`` of the
-    product ``x`` of query and key. So SynFlow keeps its meaning in transformers: scores are not
+    multiply by their scales, and attention adds up the values, each times ``log(1 + x)`` of the
+    product ``x`` of query and key, whose slope never rounds to zero. So SynFlow keeps its meaning in transformers: scores are not
     negative, and zero only for weights that are on no path.
 
     `torch.nn.MultiheadAttention`, whose function hides its attention, stays as it is.
@@ -229,7 +229,7 @@ def _added_up(
     if enable_gqa:
         repeated = query.shape[-3] // key.shape[-3]
         key, value = (each.repeat_interleave(repeated, -3) for each in (key, value))
-    shares = F.softsign(query @ key.transpose(-2, -1))
+    shares = (query @ key.transpose(-2, -1)).log1p()
     if is_causal:
         shares = shares.tril()
     if attn_mask is not None:

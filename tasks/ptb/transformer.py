@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.attention import DEVIATION, Sizes, blocks
-from tasks.ptb.model import FLOW_STEPS
 
 
 class Transformer(nn.Module):
@@ -72,17 +71,18 @@ class Transformer(nn.Module):
         return F.cross_entropy(self._logits(tokens).flatten(0, 1), targets.flatten())
 
     def flow(self) -> Tensor:
-        """Return the summed logits for a window of `FLOW_STEPS` times the mean word.
+        """Return the summed logits for the mean word.
 
         It is the objective of SynFlow for weights without signs, in the network as
         `harness.scoring.WithoutBarriers` leaves it: attention adds up what it reads, and nothing
-        is normalised. The one-hot input of ones is divided by the number of words, and so are the
-        learned positions. The biases of the vocabulary do not matter.
+        is normalised. The input is the one-hot input of ones, divided by the number of words, at
+        the mean of the learned positions. There is a single word, because rotary positions turn
+        those after the first.
         """
         x = self.embedding.weight.mean(0)
         if self.positions is not None:
             x = x + self.positions.weight.mean(0)
-        return self._read(x.expand(1, FLOW_STEPS, -1)).sum()
+        return self._read(x.expand(1, 1, -1)).sum()
 
     def _logits(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
