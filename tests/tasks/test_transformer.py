@@ -176,19 +176,18 @@ def test_each_window_is_read_anew(make_task: Any, protocol: str) -> None:
 
 
 def test_it_learns_a_text_that_repeats_itself(make_task: Any) -> None:
-    """After a, b or c follows; the rest is certain. PSMM's recipe fits."""
+    """Half a nat, where the frequencies of the words leave 1.35 of them."""
     task = make_task(dropout=0.0)
     torch.manual_seed(0)
     model = task.model()
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
     stream = task.stream(model, 0)
-    for _ in range(60):
+    for _ in range(40):
         optimizer.zero_grad()
-        task.loss(model, stream.next(model)).backward()
+        loss = task.loss(model, stream.next(model))
+        loss.backward()
         optimizer.step()
-    with torch.no_grad():
-        perplexity = task.evaluate(model.eval(), "validation")["perplexity"]
-    assert perplexity < 0.6 * task.baseline()
+    assert loss.item() < 0.5
 
 
 # Second derivatives, and synaptic flow

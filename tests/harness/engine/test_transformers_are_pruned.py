@@ -1,0 +1,73 @@
+"""Every method prunes the transformers of the tasks, or says why it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.registry import Registry
+from harness.spec import plan
+from tests.helpers.attempts import NEVER, Attempts
+from tests.helpers.workbench import Workbench
+
+REGISTRY = Registry()
+MODELS = {"ptb": "transformer", "digits": "vit"}
+SAMPLE = ["crop_s", "synflow", "sparsegpt", "rigl"]
+"""Second derivatives by gates, flow, inputs of layers, and weights that return."""
+SHORT: dict[str, dict[str, str]] = {
+    "ltr": {"rounds": "1"},
+    "lr_rewinding": {"rounds": "1"},
+    "synflow": {"rounds": "3"},
+    "force": {"rounds": "3"},
+    "group_norm_s": {"rounds": "3"},
+}
+
+
+def pruned(bench: Workbench, task: str, pruner: str, **request: Any) -> Any:
+    wanted = plan(
+        REGISTRY,
+        task,
+        pruner,
+        profile="smoke",
+        overrides={"model": MODELS[task], **SHORT.get(pruner, {})},
+        **request,
+    )
+    return Attempts(bench, wanted, bench.folder).go(checkpoints=NEVER)
+
+
+def require_pruned(record: Any, asked: float) -> None:
+    if record["status"] == "skipped":
+        assert record["reason"]
+        return
+    assert record["status"] == "done", record["reason"]
+    if record["spec"]["sparsity"] > 0:
+        assert record["sparsity"]["weights"] >= asked - 1e-3
+
+
+@pytest.mark.parametrize("task", MODELS)
+@pytest.mark.parametrize("pruner", SAMPLE)
+def test_a_few_methods_prune_transformers(bench: Workbench, task: str, pruner: str) -> None:
+    record = pruned(bench, task, pruner, sparsity=0.5)
+    assert record["status"] == "done", record["reason"]
+    require_pruned(record, 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", MODELS)
+@pytest.mark.parametrize("pruner", [name for name in REGISTRY.of_kind("pruner")])
+def test_every_method_prunes_transformers_or_says_why_not(
+    bench: Workbench, task: str, pruner: str
+) -> None:
+    require_pruned(pruned(bench, task, pruner, sparsity=0.5), 0.5)
+
+
+def test_a_budget_of_operations_counts_attention(bench: Workbench) -> None:
+    """Two blocks of width 16, in windows of 19 words, and as many scores as there are words."""
+    record = pruned(bench, "ptb", "random_s", budget="macs=0.5")
+    assert record["status"] == "done", record["reason"]
+    (scores,) = (each["weights"] for each in record["layers"] if each["name"] == "embedding.weight")
+    length, width = 19, 16
+    maps, attention = 12 * length * width**2, 2 * length**2 * width
+    assert record["sparsity"]["budget"]["dense"] == 2 * (maps + attention) + length * scores
+    assert 0.45 <= record["sparsity"]["budget"]["reached"] <= 0.5
