@@ -196,8 +196,8 @@ class WithoutBarriers(TorchFunctionMode):
     Normalisation over channels takes out the mean, and a softmax lets one input replace another:
     behind either, more input is not more output. Here layer and root-mean-square normalisation only
     multiply by their scales, and attention adds up the values, each times ``log(1 + x)`` of the
-    product ``x`` of query and key, whose slope never rounds to zero. So SynFlow keeps its meaning in transformers: scores are not
-    negative, and zero only for weights that are on no path.
+    product ``x`` of query and key, whose slope never rounds to zero. So SynFlow keeps its meaning
+    in transformers: scores are not negative, and zero only for weights that are on no path.
 
     `torch.nn.MultiheadAttention`, whose function hides its attention, stays as it is.
     """

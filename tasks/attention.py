@@ -7,7 +7,7 @@ hidden units of the feed-forward layers and features of the residual stream can 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class Attention(nn.Module):
         if self._sizes.positions == "rotary":
             query, key = rotated(query), rotated(key)
         # Versions of torch before 2.5 do not know the argument.
-        shared = {"enable_gqa": True} if self._sizes.key_heads else {}
+        shared: Any = {"enable_gqa": True} if self._sizes.key_heads else {}
         read = F.scaled_dot_product_attention(
             query, key, value, is_causal=self._is_causal, **shared
         )

@@ -88,7 +88,7 @@ def test_tasks_and_pruners_know_the_contracts_only(folder: str) -> None:
 
 
 def test_a_domain_does_not_reach_into_another() -> None:
-    """What tasks on images share is in one domain, and what networks share is beside the domains."""
+    """What tasks on images share is in one domain; what networks share is beside the domains."""
     domains = [path.name for path in (PROJECT / "tasks").iterdir() if path.is_dir()]
     for domain in domains:
         others = {f"tasks.{other}" for other in domains if other not in (domain, "images")}

@@ -24,7 +24,6 @@ from tasks.mnist import data, settings
 from tasks.mnist.networks import CLASSES, NETWORKS, SIDE
 from tasks.mnist.settings import MnistSettings
 
-
 USUAL_VIT_WIDTH = 16
 """Features of each head of a vision transformer."""
 

@@ -118,7 +118,7 @@ def test_key_heads_must_divide_the_heads() -> None:
 def test_words_are_read_and_predicted_by_the_same_vectors() -> None:
     model = decoder()
     assert model.vocabulary.weight is model.embedding.weight
-    assert [*prunable_weights(model)][0] == "embedding.weight"
+    assert next(iter(prunable_weights(model))) == "embedding.weight"
     assert "vocabulary.weight" not in prunable_weights(model)
 
 
@@ -210,7 +210,7 @@ def test_second_derivatives_are_differences_of_first_ones(variant: Any) -> None:
     def moved(step: float) -> tuple[Tensor, ...]:
         with torch.no_grad():
             for weight, along in zip(weights, direction, strict=True):
-                weight += step * along
+                weight.add_(along, alpha=step)
         return gradient()
 
     after, before = moved(1e-5), moved(-2e-5)

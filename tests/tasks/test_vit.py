@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_a_token_stands_for_a_few_pixels(side: int, strides: tuple[int, int], to
 def test_the_places_of_the_parts_of_an_image_matter() -> None:
     """Without positions, exchanging far parts of an image would only exchange tokens."""
     torch.manual_seed(0)
-    model = vit(4, 5, side=16, blocks=2, channels=1).double().eval()
+    model: Any = vit(4, 5, side=16, blocks=2, channels=1).double().eval()
     model.stem = nn.Conv2d(1, 16, 4, 4).double()
     image = torch.randn(1, 1, 16, 16, dtype=torch.double)
     turned = image.roll(8, dims=3)

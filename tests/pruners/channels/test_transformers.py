@@ -62,7 +62,9 @@ def test_a_head_goes_from_queries_keys_values_and_output() -> None:
     case = CASES["decoder"]
     graph = trace_channels(case.model(), case.inputs(), forward=case.forward)
     members = {
-        f"{member.tensor.removeprefix('blocks.0.attention.')}:{member.dim}": member.index[1].tolist()
+        f"{member.tensor.removeprefix('blocks.0.attention.')}:{member.dim}": member.index[
+            1
+        ].tolist()
         for member in graph["blocks.0.attention.query"].members
     }
     second = [4, 5, 6, 7]
@@ -98,7 +100,9 @@ def test_a_vision_transformer_loses_channels_of_its_stem_besides() -> None:
 
 
 def test_only_words_and_places_stay_and_a_single_head_of_keys() -> None:
-    single = {f"blocks.{n}.attention.{kind}.weight:0" for n in range(2) for kind in ("key", "value")}
+    single = {
+        f"blocks.{n}.attention.{kind}.weight:0" for n in range(2) for kind in ("key", "value")
+    }
     for name, case in CASES.items():
         graph = trace_channels(case.model(), case.inputs(), forward=case.forward)
         assert len(graph.groups) == case.groups
@@ -198,7 +202,9 @@ def macs(model: nn.Module) -> int:
     return count_operations(model, lambda: model(tokens), {}).dense_macs
 
 
-@pytest.mark.parametrize(("name", "key_heads"), [("decoder", 6), ("decoder with grouped queries", 3)])
+@pytest.mark.parametrize(
+    ("name", "key_heads"), [("decoder", 6), ("decoder with grouped queries", 3)]
+)
 def test_both_products_of_attention_are_counted_before_and_after_a_cut(
     name: str, key_heads: int
 ) -> None:
@@ -224,7 +230,7 @@ def test_the_largest_removal_leaves_a_network_that_runs() -> None:
     for case in CASES.values():
         model, inputs = case.model(), case.inputs()
         graph = trace_channels(model, inputs, forward=case.forward)
-        shrink(model, graph, dict.fromkeys(graph.sizes(), [0]))
+        shrink(model, graph, {name: [0] for name in graph.sizes()})
         (output,) = case.run(model, inputs)
         assert isinstance(output, Tensor)
         assert output.isfinite().all()
