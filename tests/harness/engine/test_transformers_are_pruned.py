@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.errors import Skip
 from harness.registry import Registry
 from harness.spec import plan
 from tasks.ptb.settings import PROFILES
@@ -39,21 +40,12 @@ def pruned(bench: Workbench, task: str, pruner: str, **request: Any) -> Any:
     return Attempts(bench, wanted, bench.folder).go(checkpoints=NEVER)
 
 
-def require_pruned(record: Any, asked: float) -> None:
-    if record["status"] == "skipped":
-        assert record["reason"]
-        return
-    assert record["status"] == "done", record["reason"]
-    if record["spec"]["sparsity"] > 0:
-        assert record["sparsity"]["weights"] >= asked - 1e-3
-
-
 @pytest.mark.parametrize("task", MODELS)
 @pytest.mark.parametrize("pruner", SAMPLE)
 def test_a_few_methods_prune_transformers(bench: Workbench, task: str, pruner: str) -> None:
     record = pruned(bench, task, pruner, sparsity=0.5)
     assert record["status"] == "done", record["reason"]
-    require_pruned(record, 0.5)
+    assert record["sparsity"]["weights"] >= 0.5 - 1e-3
 
 
 @pytest.mark.slow
@@ -62,7 +54,14 @@ def test_a_few_methods_prune_transformers(bench: Workbench, task: str, pruner: s
 def test_every_method_prunes_transformers_or_says_why_not(
     bench: Workbench, task: str, pruner: str
 ) -> None:
-    require_pruned(pruned(bench, task, pruner, sparsity=0.5), 0.5)
+    try:
+        record = pruned(bench, task, pruner, sparsity=0.5)
+    except Skip as skip:
+        assert str(skip).startswith(f"{pruner} on {task}: ")
+        return
+    assert record["status"] == "done", record["reason"]
+    if record["spec"]["sparsity"] > 0:
+        assert record["sparsity"]["weights"] >= 0.5 - 1e-3
 
 
 def test_a_budget_of_operations_counts_attention(bench: Workbench) -> None:
