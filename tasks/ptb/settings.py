@@ -20,7 +20,7 @@ class TextSettings(PublishedDataSettings):
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
     blocks: Annotated[int, "blocks of model=transformer; 6 as published"] = 2
     heads: Annotated[int, "heads of attention in each block; 8 as published"] = 4
-    head_width: Annotated[int, "features of a head, whose sum is the width; 64 as published"] = 32
+    head_width: Annotated[int, "features of a head, whose sum is the width; 64 as published"] = 16
     key_heads: Annotated[
         int,
         "heads of keys and values, each shared by equally many heads of queries; 0 for as many as "

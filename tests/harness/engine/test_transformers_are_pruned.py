@@ -57,8 +57,7 @@ def test_every_method_prunes_transformers_or_says_why_not(
     try:
         record = pruned(bench, task, pruner, sparsity=0.5)
     except Skip as skip:
-        assert str(skip).startswith(f"{pruner} on {task}: ")
-        return
+        pytest.skip(str(skip))
     assert record["status"] == "done", record["reason"]
     if record["spec"]["sparsity"] > 0:
         assert record["sparsity"]["weights"] >= 0.5 - 1e-3
