@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -327,13 +327,13 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 def _shares(weights: dict[str, Tensor], graph: ChannelGraph) -> dict[str, float]:
     """Return the largest share of an axis of each weight that belongs to groups of several."""
-    positions: Counter[tuple[str, int]] = Counter()
+    positions: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     for group in graph.groups:
         if group.size > 1:
             for member in group.members:
-                positions[member.tensor, member.dim] += member.index.numel()
+                positions[member.tensor, member.dim].update(member.index.flatten().tolist())
     return {
-        name: max(positions[name, dim] / tensor.shape[dim] for dim in range(tensor.dim()))
+        name: max(len(positions[name, dim]) / tensor.shape[dim] for dim in range(tensor.dim()))
         for name, tensor in weights.items()
     }
 

@@ -113,8 +113,7 @@ class LabelSets:
         """Return the parts (parts, positions) of labels that are all products, else None."""
         if not self._products or not labels.size:
             return None
-        starts = np.array([start for start, _ in self._products])
-        which = np.searchsorted(starts, labels, side="right") - 1
+        which = self._product_of(labels)
         found = np.unique(which)
         counts = {len(self._products[product][1]) for product in found.tolist() if product >= 0}
         if found[0] < 0 or len(counts) != 1:
@@ -212,10 +211,12 @@ class LabelSets:
         found, times = np.unique(np.concatenate([*map(np.unique, together)]), return_counts=True)
         crossing = np.isin(np.arange(self._count), found[times > 1])
         changed = False
-        for (_, parts), (roots, part_roots, can_go, met) in zip(tables, states, strict=True):
+        for (own, parts), (roots, part_roots, can_go, met) in zip(tables, states, strict=True):
             going = np.where(can_go, part_roots, FIXED - np.arange(len(parts))[:, None])
+            # Both along the rows and along the columns of one product.
+            in_product = going + self._product_of(own) * np.where(can_go, self._count, 0)
             twice = sum(
-                np.isin(going[one], going[other])
+                np.isin(in_product[one], in_product[other])
                 for one in range(len(parts))
                 for other in range(len(parts))
                 if one != other
@@ -228,6 +229,11 @@ class LabelSets:
             self.pin(parts[held], "merged with another axis of channels")
             changed = changed or bool(held.any())
         return changed
+
+    def _product_of(self, labels: Labels) -> Labels:
+        """Return the number of the product that each label belongs to."""
+        starts = np.array([start for start, _ in self._products])
+        return np.searchsorted(starts, labels, side="right") - 1
 
     def _several(self, tables: Sequence[tuple[Labels, Labels]]) -> dict[int, tuple[int, ...]]:
         """Return the parts with which products go, by root, for products with several."""
