@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.optim import Adam
 
 from benchmarks.zoo.kept_only import Cut, InDouble, KeptOnly, entries_left, masked_copy
 from benchmarks.zoo.trial import (
+    NOTHING_CUT,
     Network,
     Result,
     built,
@@ -31,6 +32,8 @@ from benchmarks.zoo.trial import (
     what_stops,
 )
 from pruners.channels import ChannelGraph, shrink, trace_channels
+from pruners.channels.composition import pinned_layers
+from pruners.channels.kinds import OUTPUT
 from pruners.channels.rules.registry import tensors_in
 
 TOLERANCE = 1e-10
@@ -38,9 +41,6 @@ TOLERANCE = 1e-10
 
 SHARES = (0.0, 0.2, 0.5)
 """The shares of each group that are kept; at least one channel."""
-
-OUTPUT = "it reaches the model's output"
-"""Why the channels of the last layers stay, which the peer has to be told."""
 
 
 def cut_in_several_ways(network: Network) -> Result:
@@ -118,7 +118,7 @@ def kept(size: int, share: float) -> int:
 def cut_by_peer(network: Network) -> Result:
     """Return what comes of cutting a network in half with torch-pruning.
 
-    It is told which layers compute the outputs, as far as this project finds them.
+    It is told which layers compute the outputs, which this project finds by itself.
     """
     model, inputs, failure = built(network)
     if model is None:
@@ -126,7 +126,7 @@ def cut_by_peer(network: Network) -> Result:
     seen = Result("right", parameters=_count(model))
     with InDouble():
         graph = trace_channels(model, inputs, forward=network.forward)
-    outputs = {name.rpartition(".")[0] for name, why in graph.pinned.items() if OUTPUT in why}
+    outputs = _output_layers(model, graph)
 
     def cut(model: nn.Module) -> None:
         _halved(model, inputs, network.forward, outputs)
@@ -137,7 +137,7 @@ def cut_by_peer(network: Network) -> Result:
         return replace(seen, outcome="refused", reason=one_line(problem))
     left = _count(smaller) / _count(model)
     if left == 1:
-        return replace(seen, outcome="refused", reason="nothing cut")
+        return replace(seen, outcome="refused", reason=NOTHING_CUT)
     seen = replace(seen, left=left, difference=error)
     try:
         with InDouble():
@@ -151,22 +151,62 @@ def _halved(
     model: nn.Module,
     inputs: Sequence[Any],
     forward: Callable[..., Any],
-    outputs: set[str],
+    outputs: Sequence[nn.Module],
 ) -> None:
-    """Cut a network in place with torch-pruning."""
+    """Cut a network in place with torch-pruning.
+
+    As in its own examples, the layers of attention are named for it with their numbers of heads,
+    and the attributes of the modules are set by hand afterwards.
+    """
     import torch_pruning
 
     torch.manual_seed(0)
-    modules = dict(model.named_modules())
+    projections = [*_projections(model)]
     pruner = torch_pruning.pruner.BasePruner(
         model,
         list(inputs),
         importance=torch_pruning.importance.RandomImportance(),
         pruning_ratio=0.5,
-        ignored_layers=[modules[name] for name in sorted(outputs) if name in modules],
+        ignored_layers=list(outputs),
+        num_heads={layer: heads for _, layer, _, heads in projections},
         forward_fn=lambda model, inputs: tensors_in(forward(model, *inputs)),
     )
     pruner.step()
+    for module, layer, parts, _ in projections:
+        heads, width = pruner.num_heads[layer], layer.out_features // parts
+        sizes = dict.fromkeys(_NUMBERS_OF_HEADS, heads) | dict.fromkeys(_WIDTHS, width // heads)
+        for name, size in {**sizes, "all_head_size": width, "attn_dim": width}.items():
+            if name in vars(module):
+                setattr(module, name, size)
+
+
+def _output_layers(model: nn.Module, graph: ChannelGraph) -> list[nn.Module]:
+    """Return the layers whose outputs reach the model's, and those tied to a vocabulary."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    pinned = {layer for layer, why in pinned_layers(model, graph).items() if OUTPUT in why}
+    found = []
+    for name, module in model.named_modules():
+        own = names.get(id(getattr(module, "weight", None)), "")
+        is_tied = isinstance(module, nn.Linear) and not own.startswith(f"{name}.")
+        if name in pinned or (is_tied and f"{own}:0" in graph.pinned):
+            found.append(module)
+    return found
+
+
+_NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads")
+_WIDTHS = ("head_dim", "attention_head_size")
+_PROJECTIONS = {"qkv": 3, "v_proj": 1, "k_proj": 1, "q_proj": 1, "value": 1, "key": 1, "query": 1}
+"""The layers before attention by their usual names, and how many matrices each holds."""
+
+
+def _projections(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Linear, int, int]]:
+    """Yield the layers before attention: module, layer, number of matrices, number of heads."""
+    for module in model.modules():
+        width = next((vars(module)[name] for name in _WIDTHS if name in vars(module)), 0)
+        for name, parts in _PROJECTIONS.items() if isinstance(width, int) and width else ():
+            layer = getattr(module, name, None)
+            if isinstance(layer, nn.Linear):
+                yield module, layer, parts, layer.out_features // parts // width
 
 
 def _distance(

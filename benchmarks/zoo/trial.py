@@ -29,6 +29,9 @@ SINGLE_TOLERANCE = 1e-4
 MOST_CHARACTERS = 160
 """Of a reason."""
 
+NOTHING_CUT = "nothing cut"
+"""The reason where a cut leaves all parameters."""
+
 Outcome = Literal[
     "right", "counts channels", "wrong", "refused", "not built", "out of time", "out of memory"
 ]

@@ -36,6 +36,9 @@ EMBEDDING = "embedding width"
 OTHER = "channels"
 """None of these operations meets them, or they were declared by hand."""
 
+OUTPUT = "it reaches the model's output"
+"""Why the channels of the last layers stay."""
+
 KINDS = (
     HEADS,
     RECURRENT_UNITS,

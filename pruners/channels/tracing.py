@@ -23,6 +23,7 @@ from pruners.channels.checking import (
 )
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.kept_sizes import KeptSizes
+from pruners.channels.kinds import OUTPUT
 from pruners.channels.labelling import (
     Labelling,
     RememberedSizes,
@@ -274,7 +275,7 @@ class _Pass:
         self.shapes.extend(torch.Size(tensor.shape) for tensor in results)
         for tensor in results:
             for axis in trace[tensor]:
-                trace.pin(axis, "it reaches the model's output")
+                trace.pin(axis, OUTPUT)
         return [
             Output(name, axes, trace.is_only_normalised(tensor), id(tensor) in labelling.normalised)
             for name, tensor, axes in returned
