@@ -151,7 +151,7 @@ def _halved(
     model: nn.Module,
     inputs: Sequence[Any],
     forward: Callable[..., Any],
-    outputs: Sequence[nn.Module],
+    outputs: Sequence[str],
 ) -> None:
     """Cut a network in place with torch-pruning.
 
@@ -167,7 +167,7 @@ def _halved(
         list(inputs),
         importance=torch_pruning.importance.RandomImportance(),
         pruning_ratio=0.5,
-        ignored_layers=list(outputs),
+        ignored_layers=[model.get_submodule(name) for name in outputs],
         num_heads={layer: heads for _, layer, _, heads in projections},
         forward_fn=lambda model, inputs: tensors_in(forward(model, *inputs)),
     )
@@ -180,8 +180,8 @@ def _halved(
                 setattr(module, name, size)
 
 
-def _output_layers(model: nn.Module, graph: ChannelGraph) -> list[nn.Module]:
-    """Return the layers whose outputs reach the model's, and those tied to a vocabulary."""
+def _output_layers(model: nn.Module, graph: ChannelGraph) -> list[str]:
+    """Return the names of the layers whose outputs reach the model's, and those tied to a vocabulary."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     pinned = {layer for layer, why in pinned_layers(model, graph).items() if OUTPUT in why}
     found = []
@@ -189,7 +189,7 @@ def _output_layers(model: nn.Module, graph: ChannelGraph) -> list[nn.Module]:
         own = names.get(id(getattr(module, "weight", None)), "")
         is_tied = isinstance(module, nn.Linear) and not own.startswith(f"{name}.")
         if name in pinned or (is_tied and f"{own}:0" in graph.pinned):
-            found.append(module)
+            found.append(name)
     return found
 
 
