@@ -181,7 +181,7 @@ def _halved(
 
 
 def _output_layers(model: nn.Module, graph: ChannelGraph) -> list[str]:
-    """Return the names of the layers whose outputs reach the model's, and those tied to a vocabulary."""
+    """Return the names of layers that compute outputs, also of those tied to a vocabulary."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     pinned = {layer for layer, why in pinned_layers(model, graph).items() if OUTPUT in why}
     found = []

@@ -193,12 +193,14 @@ def _read_group(content: Mapping[str, Any]) -> ChannelGroup:
         content["name"],
         content["size"],
         tuple(Member(name, dim, torch.tensor(index)) for name, dim, index in content["members"]),
-        *(
-            tuple(Site(name, axis, torch.tensor(channel)) for name, axis, channel in content[kind])
-            for kind in ("sites", "sites_before")
-        ),
-        kind=content.get("kind", OTHER),
+        _read_sites(content["sites"]),
+        _read_sites(content["sites_before"]),
+        content.get("kind", OTHER),
     )
+
+
+def _read_sites(sites: Sequence[Any]) -> tuple[Site, ...]:
+    return tuple(Site(name, axis, torch.tensor(channel)) for name, axis, channel in sites)
 
 
 # Groups declared by hand

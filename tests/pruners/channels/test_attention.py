@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruners.channels import ChannelGraph, ChannelGroup, shrink, trace_channels
+from pruners.channels.composition import structures
 from pruners.channels.kinds import HEAD_WIDTH, HEADS, NEURONS, OTHER, PATCHES, RESIDUAL
 from tests.helpers.cutting import assert_right
 
@@ -284,6 +285,17 @@ def test_a_cache_of_keys_and_values_is_left_out_by_forward() -> None:
     found = trace_channels(model, tokens(), forward=without_cache)
     assert {group.kind for group in found.groups} == {RESIDUAL, HEADS, HEAD_WIDTH}
     assert_right(model, tokens(), forward=without_cache)
+
+
+def test_heads_are_not_ranked_with_the_features_within_them() -> None:
+    model = block(Attention(groups=4)).double()
+    graph = trace_channels(model, tokens())
+    classes = structures(model, graph)
+    heads, features = (
+        members_of(graph, kind, "attention.out.weight") for kind in (HEADS, HEAD_WIDTH)
+    )
+    assert [member.tensor for member in heads.members] == [m.tensor for m in features.members]
+    assert classes[heads.name] != classes[features.name]
 
 
 def test_groups_that_are_declared_have_no_kind() -> None:
