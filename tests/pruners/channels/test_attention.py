@@ -80,7 +80,7 @@ def repeated(x: Tensor, times: int) -> Tensor:
 
 def plain(own: Any, query: Tensor, key: Tensor, value: Tensor, bias: Any = 0.0) -> Tensor:
     key, value = repeated(key, own.shared), repeated(value, own.shared)
-    scores = query @ key.transpose(-2, -1) / 2 + bias
+    scores: Tensor = query @ key.transpose(-2, -1) / 2 + bias
     return scores.softmax(-1) @ value
 
 
