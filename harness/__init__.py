@@ -6,6 +6,7 @@
     harness.run_matrix(tasks=["digits"], pruners=["dense", "snip"], seeds=range(5), jobs=2)
     frame = harness.read_results("results")
     network = harness.load("results/RUN")
+    harness.export_network("RUN", "onnx", "exported")
 
 Mistakes in a request raise `harness.errors.RequestError` with the sentence that the command line
 prints. The engine carries out pruning methods on tasks, and knows neither by name.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.api import run_matrix, run_pairing, write_report
     from harness.commands.compare import compare_results
     from harness.commands.sensitivity import measure_sensitivity
+    from harness.export.export import export_network
     from harness.network import load
     from harness.results.frame import read_results
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "compare_results",
+    "export_network",
     "load",
     "measure_sensitivity",
     "read_results",
@@ -38,6 +41,7 @@ __all__ = [
 
 _MODULES = {
     "compare_results": "harness.commands.compare",
+    "export_network": "harness.export.export",
     "load": "harness.network",
     "measure_sensitivity": "harness.commands.sensitivity",
     "read_results": "harness.results.frame",

@@ -1,0 +1,55 @@
+"""Exported networks compute the same in a process that lacks this project."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.export.export import FORMATS, TOLERANCE
+from harness.registry import Registry
+from tests.helpers.exported import strangers_difference
+from tests.helpers.workbench import POINTS, Workbench
+
+PRUNERS = ("dense", "earlycrop_u", "crop_s")
+"""A network that is whole, one with masks, and one that is cut."""
+
+TASKS = [
+    name
+    for name, entry in sorted(Registry().of_kind("task").items())
+    if (entry.module or "").partition(".")[0] == "tasks"
+]
+
+
+def require(format_name: str) -> None:
+    """Skip a test where the packages of a format are not installed."""
+    for package in FORMATS[format_name].needs:
+        pytest.importorskip(package)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_stranger_computes_the_same(bench: Workbench, format_name: str, pruner: str) -> None:
+    """With onnxruntime and numpy alone, or with torch alone."""
+    require(format_name)
+    run = bench.folder / bench.run(pruner, sparsity=0.5)["run_id"]
+    folder = bench.folder / "exported"
+    exported = harness.export_network(run, format_name, folder, plugins=POINTS)
+    assert exported["relative_difference"] <= TOLERANCE
+    assert strangers_difference(format_name, folder, run, [POINTS]) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_stranger_computes_the_same_on_every_task(
+    tmp_path: Path, unmeasured: None, task: str, pruner: str
+) -> None:
+    record = harness.run_pairing(task, pruner, profile="smoke", results=tmp_path, device="cpu")
+    run = tmp_path / record["run_id"]
+    for name, each in FORMATS.items():
+        if all(find_spec(package) for package in each.needs):
+            harness.export_network(run, name, tmp_path / name)
+            assert strangers_difference(name, tmp_path / name, run) <= TOLERANCE, name
