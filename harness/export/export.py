@@ -113,6 +113,8 @@ def export_network(
     record = find_measured(store, folder.name)
     if not is_there(folder / WEIGHTS):
         raise RequestError(f"{folder.name} has no network: {WEIGHTS} is missing")
+    if record["status"] == "diverged":
+        raise RequestError(f"{folder.name} has diverged: {record['reason']}")
     files = [plugins] if isinstance(plugins, str | Path) else plugins
     registry = Registry([Path(file) for file in files])
     # Importing torch takes seconds, so the request is checked first.
@@ -131,8 +133,9 @@ def export_network(
         absolute, relative = formats.difference(format, program, unfinished, BATCH_SIZES)
         if not relative <= TOLERANCE:
             raise RunFailed(
-                f"{folder.name}: loaded again from {format}, the network differs by {absolute:.2g}, "
-                f"which is {relative:.2g} of the largest output; {TOLERANCE:g} is permitted"
+                f"{folder.name}: loaded again from {format}, the network differs by "
+                f"{absolute:.2g}, which is {relative:.2g} of the largest output; "
+                f"{TOLERANCE:g} is permitted"
             )
         remark = None
         if program.has_masks:
@@ -171,8 +174,8 @@ def _remark(record: Record, network: Path) -> str:
     whole = all(layer["shape"] == layer.get("dense_shape") for layer in layers)
     like = "that of the dense network" if whole else "without masks"
     return (
-        f"{network.name} holds removed weights as zeros: its {size(len(content))} are as much as "
-        f"{like}; compressed with zlib it takes {size(len(zlib.compress(content)))}"
+        f"{network.name} holds removed weights as zeros and is as large as {like}, "
+        f"{size(len(content))}; compressed with zlib it takes {size(len(zlib.compress(content)))}"
     )
 
 

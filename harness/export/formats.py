@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.errors import RunFailed
 from harness.export.model_card import write_model_card
 from harness.export.plain_torch import LOADER, write_plain_torch
-from harness.errors import RunFailed
-from harness.export.program import Program, Run, first_line
+from harness.export.program import BATCH, Program, Run, first_line
 from harness.record import Record
 from harness.storage.store import Store
 
@@ -100,15 +100,23 @@ def _difference(wanted: Tensor, found: Tensor) -> tuple[float, float]:
 
 
 def _write_onnx(program: Program, path: Path) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     inputs, outputs = program.shapes()
-    translated = torch.onnx.export(
-        program.exported,
-        input_names=list(inputs),
-        output_names=list(outputs),
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        translated = torch.onnx.export(
+            program.exported,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: BATCH} for _ in inputs),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise RunFailed(f"torch.onnx cannot express the network: {first_line(error)}") from error
     assert translated is not None
+    # Where in torch each operation comes from takes more space than small networks.
+    ClearMetadataAndDocStringPass()(translated.model)
     translated.save(path)
 
 
@@ -151,7 +159,24 @@ def _config(program: Program, record: Record) -> str:
         "outputs": {name: {"shape": shape} for name, shape in outputs.items()},
         "layers": layers,
     }
-    return json.dumps(config, indent=1) + "\n"
+    return f"{_json(config, lines=2)}\n"
+
+
+def _json(value: object, lines: int, indent: str = " ") -> str:
+    """Return JSON with a line for each entry of an object, and of the objects in it.
+
+    Args:
+        value: what to write.
+        lines: how deep objects are written in several lines.
+        indent: of these lines.
+    """
+    if not isinstance(value, dict) or not value or lines == 0:
+        return json.dumps(value)
+    entries = [
+        f"{indent}{json.dumps(name)}: {_json(each, lines - 1, indent + ' ')}"
+        for name, each in value.items()
+    ]
+    return "\n".join(["{", ",\n".join(entries), f"{indent[1:]}}}"])
 
 
 def _own_tensors(module: torch.nn.Module) -> list[tuple[str, Tensor]]:

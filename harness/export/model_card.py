@@ -45,7 +45,7 @@ def write_model_card(folder: Path, record: Record, store: Store) -> None:
 
 
 def of_all_seeds(record: Record, store: Store) -> dict[int, float]:
-    """Return the test metric of the runs that differ from a run in nothing but the seed, by seed."""
+    """Return the test metric, by seed, of the runs that differ from one in their seed only."""
     return {
         each["spec"]["seed"]: float(test)
         for each in store.records()

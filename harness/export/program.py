@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +117,8 @@ def trace(network: Network, samples: int, seed: int) -> Program:
             exported = torch.export.export(network.model, few, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # of many kinds, all of which say that the network is unusual
         raise RunFailed(f"torch.export cannot trace the network: {first_line(error)}") from error
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
     return Program(network, inputs, exported)
 
 

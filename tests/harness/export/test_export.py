@@ -12,15 +12,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 import harness
 from harness.errors import RequestError, RunFailed
 from harness.export import formats, loader
 from harness.export.export import Export
-from harness.export.program import Program, Run
-from harness.storage.store import WEIGHTS
-from harness.task import Task
+from harness.export.program import Run
+from harness.storage.store import WEIGHTS, Store
 from tests.helpers.commands import Command
 from tests.helpers.workbench import POINTS, Workbench
 
@@ -101,7 +99,7 @@ def test_a_network_with_masks_is_as_large_as_dense(bench: Workbench) -> None:
     ]
     assert sizes[0] == sizes[1]
     assert masked["remark"] is not None
-    assert "as much as that of the dense network; compressed with zlib" in masked["remark"]
+    assert "is as large as that of the dense network, 1.14 kB; compressed" in masked["remark"]
 
 
 # The command
@@ -117,7 +115,7 @@ def test_the_command_says_what_it_wrote(bench: Workbench, command: Command) -> N
         *("file", "config.json", "load.py", "model.safetensors", "network.py")
     ]
     assert compared.startswith("loaded again: outputs for batches of 1 and 5 differ by at most ")
-    assert remark.startswith("model.safetensors holds removed weights as zeros: ")
+    assert remark.startswith("model.safetensors holds removed weights as zeros and is as large")
 
 
 # What is refused
@@ -175,6 +173,13 @@ def test_a_run_without_a_network(bench: Workbench, refusal: Callable[..., str]) 
     assert refusal(run_id) == f"{run_id} has no network: network.safetensors is missing"
 
 
+def test_a_run_that_diverged(bench: Workbench, refusal: Callable[..., str]) -> None:
+    record = bench.run("dense")
+    reason = "the loss is not finite"
+    Store(bench.folder).save({**record, "status": "diverged", "reason": reason})
+    assert refusal(record["run_id"]) == f"{record['run_id']} has diverged: {reason}"
+
+
 def test_a_network_that_computes_something_else_when_it_is_loaded(
     bench: Workbench, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,25 +194,3 @@ def test_a_network_that_computes_something_else_when_it_is_loaded(
     line = refusal(run_id, code=1)
     assert line.startswith(f"{run_id}: loaded again from safetensors, the network differs by ")
     assert line.endswith("which is 1 of the largest output; 0.0001 is permitted")
-
-
-class Undecided(nn.Module):
-    """A network that looks at its data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(6, 2)
-
-    def forward(self, points: Tensor) -> Tensor:
-        hidden: Tensor = self.layer(points)
-        return hidden if hidden.sum() > 0 else -hidden
-
-
-def test_a_network_that_cannot_be_traced(
-    bench: Workbench, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench.points, "model", lambda task: Undecided())
-    run_id = bench.run("dense")["run_id"]
-    with monkeypatch.context() as patch:
-        patch.setattr("harness.network.Registry", lambda plugins: bench.registry)
-        assert refusal(run_id, code=1).startswith("torch.export cannot trace the network: ")
