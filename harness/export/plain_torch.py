@@ -100,7 +100,7 @@ def _described(name: str, tensor: Tensor) -> str:
 
 def _plain_graph(program: Program) -> Graph:
     """Return the operations, which read tensors by name and are put where the inputs are."""
-    graph = copy.deepcopy(program.exported.graph)
+    graph: Graph = copy.deepcopy(program.exported.graph)
     if any(node.op == "get_attr" for node in graph.nodes):
         raise RunFailed(
             "the network contains further programs, such as branches that depend on its data, and "

@@ -194,6 +194,7 @@ class TestModule:
         names = {"run_pairing", "run_matrix", "read_results", "load", "write_report"}
         assert set(harness.__all__) == names | {
             "compare_results",
+            "export_network",
             "measure_sensitivity",
             "__version__",
         }

@@ -18,6 +18,7 @@ from harness.errors import RequestError, RunFailed
 from harness.export import formats, loader
 from harness.export.export import Export
 from harness.export.program import Run
+from harness.results.example import changed
 from harness.storage.store import WEIGHTS, Store
 from tests.helpers.commands import Command
 from tests.helpers.workbench import POINTS, Workbench
@@ -176,7 +177,7 @@ def test_a_run_without_a_network(bench: Workbench, refusal: Callable[..., str]) 
 def test_a_run_that_diverged(bench: Workbench, refusal: Callable[..., str]) -> None:
     record = bench.run("dense")
     reason = "the loss is not finite"
-    Store(bench.folder).save({**record, "status": "diverged", "reason": reason})
+    Store(bench.folder).save(changed(record, status="diverged", reason=reason))
     assert refusal(record["run_id"]) == f"{record['run_id']} has diverged: {reason}"
 
 

@@ -43,6 +43,8 @@ def loaded(program: Program, folder: Path) -> Run:
 class Centred(nn.Module):
     """Has a parameter of its own, a buffer, a constant, tied weights, and three outputs."""
 
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.tensor([1.0, 2, 3, 4, 5, 6]))
@@ -95,7 +97,9 @@ def test_the_plain_network_can_be_trained_further(tmp_path: Path) -> None:
     network = loaded(program_of(nn.Sequential(nn.Linear(6, 2), nn.Dropout(0.5))), tmp_path)
     assert isinstance(network, nn.Module)
     network(torch.ones(3, 6)).sum().backward()
-    assert torch.equal(network.get_parameter("0.weight").grad, torch.full((2, 6), 3.0))
+    gradient = network.get_parameter("0.weight").grad
+    assert gradient is not None
+    assert torch.equal(gradient, torch.full((2, 6), 3.0))
 
 
 @pytest.mark.parametrize("scale", [2.0, torch.tensor(2.0), torch.ones(3)])
