@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -105,16 +106,8 @@ def export_network(
     """
     target = Path(to)
     _require_format(format)
-    if is_there(target):
-        raise RequestError(f"{target} exists already; an export needs a new folder")
-    store = Store(Path(results))
-    folder = store.locate(str(run))
-    store = Store(folder.parent)
-    record = find_measured(store, folder.name)
-    if not is_there(folder / WEIGHTS):
-        raise RequestError(f"{folder.name} has no network: {WEIGHTS} is missing")
-    if record["status"] == "diverged":
-        raise RequestError(f"{folder.name} has diverged: {record['reason']}")
+    _require_new(target)
+    folder, record = _finished_run(str(run), Path(results))
     files = [plugins] if isinstance(plugins, str | Path) else plugins
     registry = Registry([Path(file) for file in files])
     # Importing torch takes seconds, so the request is checked first.
@@ -122,28 +115,20 @@ def export_network(
     from harness.export.program import trace
     from harness.network import load_finished
 
-    program = trace(
-        load_finished(folder, registry, Path(data)), max(BATCH_SIZES), record["spec"]["seed"]
-    )
-    unfinished = target.with_name(target.name + UNFINISHED)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        formats.write(format, program, unfinished, record, store)
-        absolute, relative = formats.difference(format, program, unfinished, BATCH_SIZES)
+    network = load_finished(folder, registry, Path(data))
+    program = trace(network, max(BATCH_SIZES), record["spec"]["seed"])
+    with _appearing(target) as new:
+        formats.write(format, program, new, record, Store(folder.parent))
+        absolute, relative = formats.difference(format, program, new, BATCH_SIZES)
         if not relative <= TOLERANCE:
             raise RunFailed(
-                f"{folder.name}: loaded again from {format}, the network differs by "
+                f"{record['run_id']}: loaded again from {format}, the network differs by "
                 f"{absolute:.2g}, which is {relative:.2g} of the largest output; "
                 f"{TOLERANCE:g} is permitted"
             )
-        remark = None
-        if program.has_masks:
-            remark = _remark(record, unfinished / FORMATS[format].network)
-        written = [_described(path) for path in sorted(unfinished.iterdir())]
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        written = [_described(path) for path in sorted(new.iterdir())]
+        weights = new / FORMATS[format].network
+        remark = _remark(record, weights) if program.has_masks else None
     return {
         "run_id": record["run_id"],
         "format": format,
@@ -165,6 +150,42 @@ def _require_format(name: str) -> None:
             f"the format {name!r} needs packages that are not installed: {enumerated(missing)}; "
             f"pip install 'pruning-benchmark[{name}]' installs them"
         )
+
+
+def _require_new(target: Path) -> None:
+    if is_there(target):
+        raise RequestError(f"{target} exists already; an export needs a new folder")
+    if is_there(_unfinished(target)):
+        raise RequestError(
+            f"{_unfinished(target)} is what a killed export has left; remove it first"
+        )
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(target.name + UNFINISHED)
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes the target, or is removed if anything fails."""
+    folder = _unfinished(target)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _finished_run(name: str, results: Path) -> tuple[Path, Record]:
+    """Return the folder of a run and its record, with the measurements of its network."""
+    folder = Store(results).locate(name)
+    record = find_measured(Store(folder.parent), folder.name)
+    if not is_there(folder / WEIGHTS):
+        raise RequestError(f"{folder.name} has no network: {WEIGHTS} is missing")
+    if record["status"] == "diverged":
+        raise RequestError(f"{folder.name} has diverged: {record['reason']}")
+    return folder, record
 
 
 def _remark(record: Record, network: Path) -> str:

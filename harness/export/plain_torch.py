@@ -118,6 +118,7 @@ def _plain_graph(program: Program) -> Graph:
     _follow_device(graph, inputs)
     output = graph.output_node()
     (outputs,) = output.args
+    assert isinstance(outputs, tuple | list)
     if len(outputs) == 1:
         output.args = tuple(outputs)
     return graph

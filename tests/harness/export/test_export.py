@@ -163,6 +163,12 @@ def test_a_folder_that_exists(bench: Workbench, refusal: Callable[..., str]) -> 
     )
 
 
+def test_what_a_killed_export_has_left(bench: Workbench, refusal: Callable[..., str]) -> None:
+    left = bench.folder / "mine.unfinished"
+    left.mkdir()
+    assert refusal("run", to="mine") == f"{left} is what a killed export has left; remove it first"
+
+
 def test_a_run_that_does_not_exist(bench: Workbench, refusal: Callable[..., str]) -> None:
     bench.run("dense")
     assert "contains no run 'digits'" in refusal("digits")
