@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.errors import RunFailed
 from harness.export.model_card import write_model_card
 from harness.export.plain_torch import LOADER, write_plain_torch
-from harness.export.program import BATCH, Program, Run, first_line
+from harness.export.program import BATCH, Computation, Program, first_line
 from harness.record import Record
 from harness.storage.store import Store
 
@@ -45,15 +45,15 @@ def write(format_name: str, program: Program, folder: Path, record: Record, stor
             _write_onnx(program, folder / ONNX)
 
 
-def load(format_name: str, folder: Path) -> Run:
+def load(format_name: str, folder: Path) -> Computation:
     """Return a function that computes the outputs of the network in a folder."""
     match format_name:
         case "pt2":
-            network: Run = torch.export.load(folder / PT2).module()
+            network: Computation = torch.export.load(folder / PT2).module()
             return network
         case "onnx":
             return _load_onnx(folder / ONNX)
-    loaded: Run = runpy.run_path(str(folder / LOADER))["load"]()
+    loaded: Computation = runpy.run_path(str(folder / LOADER))["load"]()
     return loaded
 
 
@@ -120,7 +120,7 @@ def _write_onnx(program: Program, path: Path) -> None:
     translated.save(path)
 
 
-def _load_onnx(path: Path) -> Run:
+def _load_onnx(path: Path) -> Computation:
     import onnx
     import onnxruntime
 

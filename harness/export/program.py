@@ -23,7 +23,7 @@ BATCH = "batch"
 TRACED_SAMPLES = 3
 """With how many samples a network is traced; a program of one sample would fit no other number."""
 
-Run = Callable[..., Any]
+Computation = Callable[..., Any]
 """Computes the outputs for inputs, given by position."""
 
 
@@ -61,17 +61,18 @@ class Program:
 
     def inputs(self, size: int) -> tuple[Tensor, ...]:
         """Return the first samples, as many as wanted."""
-        return tuple(tensor[:size] for tensor in self.samples.values())
+        return tuple(tensor[:size].clone() for tensor in self.samples.values())
 
-    def outputs(self, size: int, run: Run | None = None) -> list[Tensor]:
+    def outputs(self, size: int, compute: Computation | None = None) -> list[Tensor]:
         """Return the outputs for the first samples.
 
         Args:
             size: the number of samples.
-            run: what computes them; by default the network itself.
+            compute: what computes them; by default the network itself.
         """
+        compute = self.network.model if compute is None else compute
         with torch.no_grad():
-            return outputs_of((run or self.network.model)(*self.inputs(size)))
+            return outputs_of(compute(*self.inputs(size)))
 
     def shapes(self) -> tuple[dict[str, list[int | str]], dict[str, list[int | str]]]:
         """Return the shapes of inputs and outputs by name, where `BATCH` is the number of samples.

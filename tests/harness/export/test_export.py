@@ -17,7 +17,7 @@ import harness
 from harness.errors import RequestError, RunFailed
 from harness.export import formats, loader
 from harness.export.export import Export
-from harness.export.program import Run
+from harness.export.program import Computation
 from harness.results.example import changed
 from harness.storage.store import WEIGHTS, Store
 from tests.helpers.commands import Command
@@ -193,7 +193,7 @@ def test_a_network_that_computes_something_else_when_it_is_loaded(
     run_id = bench.run("dense")["run_id"]
     load = formats.load
 
-    def twice(format_name: str, folder: Path) -> Run:
+    def twice(format_name: str, folder: Path) -> Computation:
         network = load(format_name, folder)
         return lambda *inputs: 2 * network(*inputs)
 

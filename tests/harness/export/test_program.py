@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harness.errors import RunFailed
 from harness.export import formats
 from harness.export.plain_torch import write_plain_torch
-from harness.export.program import Program, Run, trace
+from harness.export.program import Computation, Program, trace
 from harness.network import Network
 from tests.helpers.points import Points
 from tests.helpers.workbench import CPU
@@ -35,7 +35,7 @@ def program_of(model: nn.Module, **further: Any) -> Program:
     return trace(Network(task, model.eval(), {}), 5, seed=0)
 
 
-def loaded(program: Program, folder: Path) -> Run:
+def loaded(program: Program, folder: Path) -> Computation:
     write_plain_torch(program, folder, "a run")
     return formats.load("safetensors", folder)
 
