@@ -7,6 +7,7 @@
     frame = harness.read_results("results")
     network = harness.load("results/RUN")
     advice = harness.advise("digits", budget="latency=0.5")
+    harness.export_network("RUN", "onnx", "exported")
 
 Mistakes in a request raise `harness.errors.RequestError` with the sentence that the command line
 prints. The engine carries out pruning methods on tasks, and knows neither by name.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.commands.advise import advise
     from harness.commands.compare import compare_results
     from harness.commands.sensitivity import measure_sensitivity
+    from harness.export.export import export_network
     from harness.network import load
     from harness.results.frame import read_results
 
@@ -31,6 +33,7 @@ __all__ = [
     "__version__",
     "advise",
     "compare_results",
+    "export_network",
     "load",
     "measure_sensitivity",
     "read_results",
@@ -43,6 +46,7 @@ __all__ = [
 _MODULES = {
     "advise": "harness.commands.advise",
     "compare_results": "harness.commands.compare",
+    "export_network": "harness.export.export",
     "load": "harness.network",
     "measure_sensitivity": "harness.commands.sensitivity",
     "read_results": "harness.results.frame",

@@ -195,6 +195,7 @@ class TestModule:
         names |= {"track_runs"}
         assert set(harness.__all__) == names | {
             "compare_results",
+            "export_network",
             "measure_sensitivity",
             "__version__",
         }
