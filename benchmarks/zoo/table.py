@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from benchmarks.zoo.trial import Outcome, Result
+from harness.text import markdown_table
 
 Row = tuple[str, str, Result]
 """Family, name, and what came of it."""
@@ -75,7 +76,7 @@ def page(
     if limit is not None:
         parts.append(f"Only the first {limit} networks of each family were tried (`--limit`).\n")
     parts.append(
-        _markdown(
+        markdown_table(
             ["family", "networks", *outcomes, "median seconds to trace"],
             [
                 [
@@ -91,7 +92,7 @@ def page(
     for family in numbers:
         parts.append(f"## {family}\n")
         parts.append(
-            _markdown(
+            markdown_table(
                 ["network", "parameters", "outcome", "cuttable", "left", "what stops the others"],
                 [_cells(name, result) for f, name, result in rows if f == family],
             )
@@ -113,12 +114,6 @@ def _cells(name: str, result: Result) -> list[str]:
         f"{result.left:.0%}" if traced and result.left < 1 else "",
         "; ".join(filter(None, (why, stops))),
     ]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    text = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return "\n".join(text) + "\n"
 
 
 def _median(values: Iterable[float]) -> float:
