@@ -21,9 +21,9 @@ from PIL import Image
 
 from benchmarks.publish.runs import row_of
 from benchmarks.publish.tables import (
-    NOTHING,
     Claims,
     Comparison,
+    Dense,
     MomentCurves,
     MomentsOfTriggers,
     Readings,
@@ -52,7 +52,7 @@ class Table(Protocol):
     """A table of a page."""
 
     def markdown(self) -> str:
-        """Return the table, or a sentence that says that there is nothing to show."""
+        """Return the table; it is empty if there is nothing to show."""
 
 
 def moment_figure(section: Section) -> Drawing | None:
@@ -107,11 +107,11 @@ class Figure:
     def markdown(self, page: Path) -> str:
         """Return the link that shows it on a page."""
         if not (PROJECT / self.file).exists():
-            return f"{NOTHING}\n"
+            return ""
         return f"![{self.shows}]({os.path.relpath(PROJECT / self.file, page.parent)})\n"
 
 
-SUITES = ("structured", "unstructured", "moment", "laptop", "laptop_moment")
+SUITES = ("structured", "unstructured", "moment", "warmup", "laptop", "laptop_moment")
 """The suites of which the documents show runs."""
 
 OF_NETWORK = ("step_ms", "inference_ms", "peak_step_bytes", "disk_bytes")
@@ -139,6 +139,8 @@ TABLES: Mapping[str, Table] = {
     "moments of triggers on fashion_mnist": MomentsOfTriggers("laptop_moment", "fashion_mnist"),
     "moments of triggers on cifar10": MomentsOfTriggers("laptop_moment", "cifar10"),
     "readings": Readings("moment"),
+    "warm-up": Dense("warmup"),
+    "dense on official data": Dense("laptop"),
     "claims on embedded data": Claims(("structured", "unstructured", "moment")),
     "claims on official data": Claims(("laptop", "laptop_moment")),
 }
@@ -215,7 +217,8 @@ def filled(page: Path) -> str:
         else:
             known = [*TABLES, *FIGURES]
             raise RequestError(f"{page}: unknown results {name!r}{nearest(name, known)}")
-        return f"<!-- results: {name} -->\n\n{content}\n<!-- end of results -->"
+        content = f"\n{content}\n" if content else ""
+        return f"<!-- results: {name} -->\n{content}<!-- end of results -->"
 
     return BLOCK.sub(block, text)
 

@@ -199,8 +199,10 @@ def update(suites: Sequence[str], results: Results) -> dict[str, int]:
         runs = held(suite, Results(published(suite), {}, {})) | found[suite]
         rows = []
         for empty, _ in planned(suite):
-            place = {"setting": empty.setting, "variant": empty.variant, "versions": empty.versions}
-            rows.append(replace(runs.get(_request(empty), empty), **place))
+            run = runs.get(_request(empty), empty)
+            rows.append(
+                replace(run, setting=empty.setting, variant=empty.variant, versions=empty.versions)
+            )
         _write(FOLDER / f"{suite}.csv", map(row_of, with_sections(rows)))
         _write_readings(rows)
     published.cache_clear()

@@ -10,13 +10,11 @@ from benchmarks.publish.runs import sections_of
 from harness.record import COSTS
 from harness.registry import Registry
 from harness.results.intervals import ratio
-from harness.text import markdown_table, percent
+from harness.text import duration, markdown_table, percent, several
 from reports.claims import Outcome, Verdict, judge
 from reports.groups import Group, Section, pooled
 from reports.moments import TRIGGERS, Curve, Moments, moments
 from reports.results import undisturbed, values
-
-NOTHING = "No run has been published yet."
 
 Target = float | str
 """A sparsity of the weights, or a budget, as in "macs=0.25"."""
@@ -57,7 +55,7 @@ class Comparison:
         """Return the table with a note."""
         section = section_of(self.suite, self.task)
         if section is None or section.dense is None or not section.dense.tested:
-            return NOTHING
+            return ""
         methods = self._methods(section)
         shown = {
             name: groups
@@ -143,7 +141,7 @@ def _in_words(target: Target) -> str:
 
 
 def _seeds(known: int, of: int) -> str:
-    return f"{known} seeds" if known == of else f"{known} of {of} seeds"
+    return several(known, "seed") if known == of else f"{known} of {of} seeds"
 
 
 def _number(value: float, section: Section, sign: str = "") -> str:
@@ -184,6 +182,35 @@ def _ratio(cost: str, group: Group | None, section: Section) -> str:
     return "-" if found is None else f"{found.mean:.3f}"
 
 
+@dataclass(frozen=True)
+class Dense:
+    """The dense network of every task of a suite, in each setting."""
+
+    suite: str
+
+    def markdown(self) -> str:
+        """Return a table with a row for each task and setting."""
+        rows = [
+            [
+                f"`{section.task}`",
+                section.setting or "-",
+                section.metric_title,
+                f"{_number(dense.intervals['test'].mean, section)}",
+                _seeds(dense.tested, dense.runs),
+                "-"
+                if (time := dense.intervals.get("train_seconds")) is None
+                else duration(time.mean),
+                section.stamp or section.data_name or "",
+            ]
+            for section in sections_of([self.suite])
+            if (dense := section.dense) is not None and dense.tested
+        ]
+        if not rows:
+            return "No run has been published yet.\n"
+        head = ["", "setting", "metric", "test", "seeds", "training", "data"]
+        return markdown_table(head, rows)
+
+
 def moments_of(suite: str, task: str) -> tuple[Section, Moments] | None:
     """Return the curves over the moment of pruning, with their section; None without runs."""
     section = section_of(suite, task)
@@ -202,7 +229,7 @@ class MomentCurves:
         """Return a table with a row for each epoch and a column for each curve."""
         known = moments_of(self.suite, self.task)
         if known is None:
-            return NOTHING
+            return ""
         section, found = known
         epochs = sorted({epoch for curve in found.curves for epoch in curve.points})
         head = ["epoch", *(f"{_removed(c.units, c.sparsity)}, {c.title}" for c in found.curves)]
@@ -238,7 +265,7 @@ class MomentsOfTriggers:
         """Return a table with a row for each trigger."""
         known = moments_of(self.suite, self.task)
         if known is None:
-            return NOTHING
+            return ""
         _, found = known
         cells: dict[str, dict[tuple[str, float], str]] = {}
         for kind, firings in found.firings.items():
@@ -263,7 +290,7 @@ class Readings:
         """Return a table with a row for each task and way to measure distances."""
         rows = [row for section in sections_of([self.suite]) for row in self._rows(section)]
         if not rows:
-            return NOTHING
+            return ""
         longest = max(map(len, rows))
         head = ["after epoch", *map(str, range(2, longest + 1))]
         return markdown_table(head, [row + [""] * (longest - len(row)) for row in rows])
@@ -295,7 +322,7 @@ class Claims:
         """Return a table with a row for each claim and the comparison that decides it."""
         together = pooled([each for each in sections_of(self.suites) if each.tested])
         if not together:
-            return NOTHING
+            return ""
         verdicts = judge(together)
         rows = [
             [verdict.statement, f"**{verdict.verdict}**", verdict.because, _decisive(verdict)]
