@@ -13,6 +13,7 @@ import argparse
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.publish import documents, runs
@@ -25,7 +26,7 @@ from reports.results import read
 EXAMPLE = documents.PROJECT / "reports" / "example"
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Take in results, write the pages and figures, and say what has changed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.publish",
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--example", type=Path, metavar="DIR", help="also make reports/example from this folder"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
         for folder in arguments.results:
             for suite, number in runs.update(documents.SUITES, read(folder)).items():

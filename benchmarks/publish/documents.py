@@ -191,11 +191,10 @@ FIGURES: Mapping[str, Figure] = {
 }
 
 
-def pages() -> Iterator[Path]:
-    """Iterate over the pages that may have tables and figures."""
-    yield PROJECT / "README.md"
-    yield PROJECT / "benchmarks" / "README.md"
-    yield from sorted((PROJECT / "docs").rglob("*.md"))
+def pages() -> list[Path]:
+    """Return the pages that may have tables and figures."""
+    folders = sorted((PROJECT / "docs").rglob("*.md"))
+    return [PROJECT / "README.md", PROJECT / "benchmarks" / "README.md", *folders]
 
 
 def filled(page: Path) -> str:

@@ -22,10 +22,10 @@ import msgspec
 
 from harness.data.description import DataDescription
 from harness.matrix.suite import find_suite, requests
-from harness.record import COSTS, Data
+from harness.record import COSTS, Data, Record
 from harness.registry import Registry
 from harness.results.records import pending_record
-from harness.spec import Plan, plan
+from harness.spec import Plan, describe_data, plan
 from harness.storage import files
 from reports.claims import CLAIMS
 from reports.groups import Section, sections
@@ -171,15 +171,23 @@ def held(suite: str, results: Results) -> dict[tuple[object, ...], Run]:
     """
     plans = {_request(run): plan for run, plan in planned(suite)}
     return {
-        _request(run): run
+        _request(run): replace(run, stands_in=_stands_in(run, wanted, results.records))
         for run in results.runs
-        if run.recorded and _request(run) in plans and _is_of(run, plans[_request(run)])
+        if run.recorded and (wanted := plans.get(_request(run))) and _is_of(run, wanted)
     }
 
 
 def _is_of(run: Run, wanted: Plan) -> bool:
     data = replace(UNKNOWN, sha256=run.data_sha256 or "")
     return replace(wanted, data=data).run_id == run.run_id
+
+
+def _stands_in(run: Run, wanted: Plan, records: Mapping[str, Record]) -> bool:
+    """Return whether real data stand in for published ones; older records do not say so."""
+    if run.run_id not in records or "stands_in_for" in records[run.run_id]["data"]:
+        return run.stands_in
+    data = describe_data(wanted.task, run.profile, wanted.settings, wanted.data_folder)
+    return data.stands_in_for is not None
 
 
 def update(suites: Sequence[str], results: Results) -> dict[str, int]:
