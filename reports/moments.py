@@ -209,7 +209,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], dense: Interval | None) ->
 def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
     never = 1.06 * epochs
     axes.set_xlim(-0.03 * epochs, 1.12 * epochs)
-    axes.set_ylim(len(firings) - 0.5, -0.5)
+    axes.set_ylim(max(len(firings), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(firings)), [f"{f.title} (< {f.threshold:.3g})" for f in firings])
     axes.tick_params(axis="y", labelsize=7, length=0)
     for row, firing in enumerate(firings):

@@ -41,8 +41,15 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(words)
     try:
+        if not documents.PROJECT.joinpath("CONTRIBUTING.md").exists():
+            raise RequestError(
+                "the documents are not there; publish from a checkout of the project"
+            )
         for folder in arguments.results:
-            for suite, number in runs.update(documents.SUITES, read(folder)).items():
+            found = runs.update(documents.SUITES, read(folder))
+            if not found:
+                raise RequestError(f"{folder} has no runs of {', '.join(documents.SUITES)}")
+            for suite, number in found.items():
                 print(f"{folder}: {several(number, 'run')} of the suite {suite}")
         if arguments.example is not None:
             write_example(arguments.example)

@@ -26,6 +26,7 @@ from benchmarks.publish.tables import (
     Dense,
     MomentCurves,
     MomentsOfTriggers,
+    Rates,
     Readings,
     section_of,
 )
@@ -142,6 +143,7 @@ TABLES: Mapping[str, Table] = {
     "warm-up": Dense("warmup"),
     "dense on official data": Dense("laptop"),
     "claims on embedded data": Claims(("structured", "unstructured", "moment")),
+    "verdicts": Rates("normal"),
     "claims on official data": Claims(("laptop", "laptop_moment")),
 }
 

@@ -1,8 +1,9 @@
-"""The runs that the documents are about: `benchmarks/results` has a CSV file for each suite.
+"""The runs that the documents are about, in CSV files of `benchmarks/results`.
 
-A file has a row for each run of its suite, with what tables and figures need of the run's record. A
-run that has not been carried out has the status "missing". ``readings.csv`` has what the triggers
-of observed runs read. Numbers have seven digits.
+There is a file for each suite, with a row for each of its runs, which has what tables and figures
+need of the run's record. A run that has not been carried out has the status "missing".
+``readings.csv`` has what the triggers of observed runs read, and ``verdicts.csv`` what
+`benchmarks.verdicts` found. Numbers have seven digits.
 """
 
 from __future__ import annotations
@@ -71,23 +72,16 @@ def sections_of(suites: Iterable[str]) -> list[Section]:
 @functools.cache
 def published(suite: str) -> Sequence[Run]:
     """Return the published runs of a suite; none if nothing of it has been published."""
-    path = FOLDER / f"{suite}.csv"
-    if not path.exists():
-        return []
     readings = _readings()
-    with path.open(encoding="utf-8", newline="") as file:
-        return [_run(row, readings) for row in csv.DictReader(file)]
+    return [_run(row, readings) for row in read_rows(suite)]
 
 
 def _readings() -> dict[str, dict[str, dict[float, float | None]]]:
     """Return what triggers read, by run, trigger and number of epochs."""
     found: dict[str, dict[str, dict[float, float | None]]] = {}
-    path = FOLDER / "readings.csv"
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                of_run = found.setdefault(row["run_id"], {}).setdefault(row["trigger"], {})
-                of_run[float(row["epoch"])] = float(row["value"]) if row["value"] else None
+    for row in read_rows("readings"):
+        of_run = found.setdefault(row["run_id"], {}).setdefault(row["trigger"], {})
+        of_run[float(row["epoch"])] = float(row["value"]) if row["value"] else None
     return found
 
 
@@ -211,7 +205,7 @@ def update(suites: Sequence[str], results: Results) -> dict[str, int]:
             rows.append(
                 replace(run, setting=empty.setting, variant=empty.variant, versions=empty.versions)
             )
-        _write(FOLDER / f"{suite}.csv", map(row_of, with_sections(rows)))
+        write_rows(suite, map(row_of, with_sections(rows)))
         _write_readings(rows)
     published.cache_clear()
     return {suite: len(found[suite]) for suite in own}
@@ -232,13 +226,22 @@ def _write_readings(runs: Iterable[Run]) -> None:
         for epoch, value in values.items()
     ]
     if rows:
-        _write(FOLDER / "readings.csv", rows)
+        write_rows("readings", rows)
 
 
-def _write(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+def read_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a published file; none if there is no such file."""
+    path = FOLDER / f"{name}.csv"
+    if not path.exists():
+        return []
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def write_rows(name: str, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write the rows of a published file; all have the columns of the first."""
     rows = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    files.write(path, text.getvalue().encode())
+    files.write(FOLDER / f"{name}.csv", text.getvalue().encode())

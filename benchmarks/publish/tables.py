@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.publish.runs import sections_of
+from benchmarks.publish.runs import read_rows, sections_of
 from harness.record import COSTS
 from harness.registry import Registry
 from harness.results.intervals import ratio
@@ -272,6 +272,8 @@ class MomentsOfTriggers:
             for firing in firings:
                 epochs = ["never" if e is None else f"{e:g}" for e in firing.epochs.values()]
                 cells.setdefault(firing.title, {})[kind] = ", ".join(epochs)
+        if not cells:
+            return ""
         head = ["", *(_removed(*kind) for kind in found.firings)]
         rows = [
             [title, *(of_title.get(kind, "") for kind in found.firings)]
@@ -328,7 +330,7 @@ class Claims:
             [verdict.statement, f"**{verdict.verdict}**", verdict.because, _decisive(verdict)]
             for verdict in verdicts
         ]
-        names = ", ".join(sorted({f"{each.name}: {each.data_name}" for each in together}))
+        names = "; ".join(sorted({f"{each.name}: {each.data_name}" for each in together}))
         head = ["claim", "verdict", "because", "decisive comparison"]
         return f"{markdown_table(head, rows)}\nData: {names}.\n"
 
@@ -345,3 +347,36 @@ def _decisive(verdict: Verdict) -> str:
     pick = min if verdict.verdict == "contradicted" else max
     chosen: Outcome = pick(known or same[:1], key=lambda outcome: outcome.p or 0.0)
     return f"{chosen.what}: {chosen.effect}"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often verdicts are right in simulated matrices, for one kind of noise."""
+
+    noise: str
+
+    def markdown(self) -> str:
+        """Return a table with a row for each shape of the matrix, in percent."""
+        rows = [
+            [
+                row["shape"],
+                *(
+                    f"{_hundredfold(row[f'equal_{others}_supported'])} + "
+                    f"{_hundredfold(row[f'equal_{others}_contradicted'])}"
+                    for others in (1, 7)
+                ),
+                *(_hundredfold(row[column]) for column in ("one_1", "one_7", "held")),
+            ]
+            for row in read_rows("verdicts")
+            if row["noise"] == self.noise
+        ]
+        head = [
+            "tasks x sparsities x seeds",
+            *("equal: one comparison", "equal: seven comparisons"),
+            *("better: one comparison", "better: seven comparisons", "intervals that hold"),
+        ]
+        return markdown_table(head, rows) if rows else ""
+
+
+def _hundredfold(share: str) -> str:
+    return f"{100 * float(share):.1f}"

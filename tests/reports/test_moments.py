@@ -118,5 +118,11 @@ def test_the_figure_has_a_panel_for_each_kind_of_units() -> None:
     assert titles == ["96 % of the weights, by channels", "96 % of the weights, by weights"]
 
 
+def test_the_figure_needs_no_observed_triggers() -> None:
+    found = moments(run for run in RUNS if not run.readings)
+    assert found is not None
+    assert draw(found, "accuracy", "digits", None).axes[2].get_yticklabels() == []
+
+
 def test_without_fixed_moments_there_is_nothing_to_draw() -> None:
     assert moments(RUNS[:2]) is None
