@@ -28,6 +28,7 @@ from benchmarks.publish.tables import (
     MomentsOfTriggers,
     Rates,
     Readings,
+    Speed,
     section_of,
 )
 from harness.errors import RequestError, nearest
@@ -144,6 +145,7 @@ TABLES: Mapping[str, Table] = {
     "dense on official data": Dense("laptop"),
     "claims on embedded data": Claims(("structured", "unstructured", "moment")),
     "verdicts": Rates("normal"),
+    "speed": Speed(),
     "claims on official data": Claims(("laptop", "laptop_moment")),
 }
 

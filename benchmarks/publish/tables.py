@@ -380,3 +380,22 @@ class Rates:
 
 def _hundredfold(share: str) -> str:
     return f"{100 * float(share):.1f}"
+
+
+class Speed:
+    """What `benchmarks.speed` measured: both sides of each ratio, and the ratio."""
+
+    def markdown(self) -> str:
+        """Return a table with a row for each ratio."""
+        rows = [
+            [
+                row["name"],
+                f"{row['ours']} {row['unit']}".strip(),
+                f"{row['theirs']} {row['unit']}".strip(),
+                f"{float(row['ours']) / float(row['theirs']):.3f}",
+                row["limit"],
+            ]
+            for row in read_rows("speed")
+        ]
+        head = ["ours / theirs", "ours", "theirs", "ratio", "limit"]
+        return markdown_table(head, rows) if rows else ""

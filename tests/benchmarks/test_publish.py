@@ -10,10 +10,19 @@ from typing import Any
 
 import pytest
 
+from benchmarks.measurement import Comparison as Measured
 from benchmarks.publish import __main__ as command
 from benchmarks.publish import documents, runs, tables
 from benchmarks.publish.documents import FIGURES, PROJECT, SUITES, TABLES, Figure
-from benchmarks.publish.tables import Claims, Comparison, MomentCurves, MomentsOfTriggers, Readings
+from benchmarks.publish.tables import (
+    Claims,
+    Comparison,
+    MomentCurves,
+    MomentsOfTriggers,
+    Readings,
+    Speed,
+)
+from benchmarks.speed.__main__ import publish
 from harness.errors import RequestError
 from reports.groups import sections
 from reports.results import read
@@ -143,6 +152,21 @@ class TestPublishing:
             (3, None),
             (4, 0.375),
         ]
+
+
+def test_figures_of_speed_replace_those_of_the_same_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    publish("trace", [Measured("trace", 1.0, 4.0, "s", None)])
+    publish("overhead", [Measured("loop", 3.0, 2.0, "s", 1.25)])
+    publish("trace", [Measured("trace", 3.0, 4.0, "s", 1)])
+    assert rows(Speed().markdown()) == {
+        "ours / theirs": ["ours", "theirs", "ratio", "limit"],
+        "---": ["---"] * 4,
+        "loop": ["3 s", "2 s", "1.500", "1.25"],
+        "trace": ["3 s", "4 s", "0.750", "1"],
+    }
 
 
 class TestPages:
