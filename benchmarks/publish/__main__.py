@@ -51,6 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 raise RequestError(f"{folder} has no runs of {', '.join(documents.SUITES)}")
             for suite, number in found.items():
                 print(f"{folder}: {several(number, 'run')} of the suite {suite}")
+        runs.refresh(documents.SUITES)
         if arguments.example is not None:
             write_example(arguments.example)
         for path in documents.draw_all():

@@ -198,17 +198,28 @@ def update(suites: Sequence[str], results: Results) -> dict[str, int]:
     shared = Counter(_request(run) for suite in suites for run, _ in planned(suite))
     own = [suite for suite in suites if any(shared[request] == 1 for request in found[suite])]
     for suite in own:
-        runs = held(suite, Results(published(suite), {}, {})) | found[suite]
-        rows = []
-        for empty, _ in planned(suite):
-            run = runs.get(_request(empty), empty)
-            rows.append(
-                replace(run, setting=empty.setting, variant=empty.variant, versions=empty.versions)
-            )
-        write_rows(suite, map(row_of, with_sections(rows)))
-        _write_readings(rows)
-    published.cache_clear()
+        _publish(suite, found[suite])
     return {suite: len(found[suite]) for suite in own}
+
+
+def refresh(suites: Sequence[str]) -> None:
+    """Give the published suites the runs that they have today; what has not been run is missing."""
+    for suite in suites:
+        if published(suite):
+            _publish(suite, {})
+
+
+def _publish(suite: str, new: Mapping[tuple[object, ...], Run]) -> None:
+    runs = {**held(suite, Results(published(suite), {}, {})), **new}
+    rows = []
+    for empty, _ in planned(suite):
+        run = runs.get(_request(empty), empty)
+        rows.append(
+            replace(run, setting=empty.setting, variant=empty.variant, versions=empty.versions)
+        )
+    write_rows(suite, map(row_of, with_sections(rows)))
+    _write_readings(rows)
+    published.cache_clear()
 
 
 def _request(run: Run) -> tuple[object, ...]:

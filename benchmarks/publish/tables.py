@@ -62,44 +62,50 @@ class Comparison:
             for name, groups in methods.items()
             if any(group.tested for group in groups.values())
         }
+        tested = {
+            target for groups in shown.values() for target, group in groups.items() if group.tested
+        }
+        targets = [target for target in self.targets if target in tested]
+        if not targets:
+            return ""
+
+        def order(name: str) -> tuple[int, float]:
+            """Return the key by which methods are sorted: the difference at the first target."""
+            for place, target in enumerate(targets):
+                change = (
+                    shown[name][target].differences.get("test") if target in shown[name] else None
+                )
+                if change is not None:
+                    return place, -change.mean if section.higher_is_better else change.mean
+            return len(targets), 0.0
+
         pruners = Registry().of_kind("pruner")
         rows = [
             [
                 f"`{name}`",
                 pruners[name].arguments.get("when", ""),
-                *(_difference(groups.get(target), section) for target in self.targets),
-                *(_ratio(cost, groups.get(self.targets[0]), section) for cost in self.costs),
+                *(_difference(shown[name].get(target), section) for target in targets),
+                *(_ratio(cost, shown[name].get(targets[0]), section) for cost in self.costs),
             ]
-            for name, groups in sorted(
-                shown.items(), key=lambda item: self._order(item[1], section)
-            )
+            for name in sorted(shown, key=order)
         ]
-        head = ["", "prunes", *map(_in_words, self.targets)]
+        head = ["", "prunes", *map(_in_words, targets)]
         table = markdown_table([*head, *(COSTS[cost].label.lower() for cost in self.costs)], rows)
-        return f"{table}\n{' '.join(self._notes(section, methods))}\n"
+        untested = [groups for name, groups in methods.items() if name not in shown]
+        notes = [*self._notes(section, targets[0]), *_endings(untested)]
+        return f"{table}\n{' '.join(notes)}\n"
 
     def _methods(self, section: Section) -> Mapping[str, Mapping[Target, Group]]:
         """Return the groups of each method by target, without variants of the method."""
         found: dict[str, dict[Target, Group]] = {}
         for group in section.groups:
-            target = group.budget or group.sparsity
-            is_plain = group.budget or group.method == group.pruner
-            if group.kind in self.kinds and is_plain and target in self.targets:
-                found.setdefault(group.pruner, {})[target] = group
+            is_plain = group.members[0].variant in ("", f"budget={group.budget}")
+            if group.kind in self.kinds and is_plain and _target(group) in self.targets:
+                found.setdefault(group.pruner, {})[_target(group)] = group
         return found
 
-    def _order(self, groups: Mapping[Target, Group], section: Section) -> tuple[int, float]:
-        """Return the key by which methods are sorted: the difference at the first target."""
-        for place, target in enumerate(self.targets):
-            change = groups[target].differences.get("test") if target in groups else None
-            if change is not None:
-                return place, -change.mean if section.higher_is_better else change.mean
-        return len(self.targets), 0.0
-
-    def _notes(
-        self, section: Section, methods: Mapping[str, Mapping[Target, Group]]
-    ) -> Iterator[str]:
-        """Iterate over sentences that say what the numbers are, and what has no numbers."""
+    def _notes(self, section: Section, first: Target) -> Iterator[str]:
+        """Iterate over sentences that say what the numbers are."""
         yield f"**{section.stamp}.**" if section.stamp else f"Data: {section.data_name}."
         dense = section.dense
         assert dense is not None
@@ -111,17 +117,23 @@ class Comparison:
             "mean difference to it, paired by seed, with the 95 % interval."
         )
         if self.costs:
-            words = f"Costs are ratios to `dense`, at {_in_words(self.targets[0])}"
+            words = f"Costs are ratios to `dense`, at {_in_words(first)}"
             if any(COSTS[cost].by_device for cost in self.costs) and section.machine.network:
                 words += f", on {section.machine.network.partition(', machine')[0]}; a dash if "
                 words += "they were not measured there or other programs disturbed the measurement"
             yield f"{words}."
-        untested: dict[str, list[str]] = {}
-        for name, groups in methods.items():
-            if not any(group.tested for group in groups.values()):
-                untested.setdefault(min(groups.values(), key=_rank).status, []).append(f"`{name}`")
-        for status, names in sorted(untested.items()):
-            yield f"{UNTESTED[status]}: {', '.join(sorted(names))}."
+
+
+def _target(group: Group) -> Target:
+    return group.budget or group.sparsity
+
+
+def _endings(methods: Sequence[Mapping[Target, Group]]) -> Iterator[str]:
+    """Iterate over sentences that say why methods have no result."""
+    groups = [min(by_target.values(), key=_rank) for by_target in methods]
+    for status, words in UNTESTED.items():
+        if names := sorted(f"`{group.pruner}`" for group in groups if group.status == status):
+            yield f"{words}: {', '.join(names)}."
 
 
 UNTESTED = {
@@ -184,9 +196,9 @@ def _ratio(cost: str, group: Group | None, section: Section) -> str:
 
 @dataclass(frozen=True)
 class Dense:
-    """The dense network of every task of a suite, in each setting."""
+    """The dense network of every task of some suites, in each setting."""
 
-    suite: str
+    suites: Sequence[str]
 
     def markdown(self) -> str:
         """Return a table with a row for each task and setting."""
@@ -202,7 +214,7 @@ class Dense:
                 else duration(time.mean),
                 section.stamp or section.data_name or "",
             ]
-            for section in sections_of([self.suite])
+            for section in sections_of(self.suites)
             if (dense := section.dense) is not None and dense.tested
         ]
         if not rows:

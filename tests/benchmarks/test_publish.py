@@ -59,7 +59,7 @@ def test_published_runs_are_those_of_the_suite(name: str) -> None:
 
 
 def asked(run: Any) -> str:
-    return f"{run.task} {run.pruner} {run.sparsity} {run.budget} {run.seed} {run.overrides}"
+    return f"{run.task} {run.pruner} {run.sparsity} {run.budget} {run.seed} {sorted(run.overrides.items())}"
 
 
 def test_the_example_shows_the_published_runs_of_a_suite() -> None:
@@ -225,7 +225,7 @@ def rows(markdown: str) -> dict[str, list[str]]:
 
 
 COMPARED = Comparison("", "pictures", (0.98, 0.9), ("step_ms", "disk_bytes"))
-AT_98, AT_90, STEP, FILE = 1, 2, 3, 4
+AT_98, STEP, FILE = 1, 2, 3
 
 
 class TestComparison:
@@ -237,7 +237,14 @@ class TestComparison:
         records += [record(seed=s, quality__test=91.0 + 2 * s) for s in range(3)]
         shown(tmp_path, records, monkeypatch)
         cells = rows(COMPARED.markdown())["snip"]
-        assert cells[AT_98 - 1 : AT_90 + 1] == ["before", "+2.00 (-0.48 to +4.48)", ""]
+        assert cells[: AT_98 + 1] == ["before", "+2.00 (-0.48 to +4.48)"]
+
+    def test_a_target_without_results_has_no_column(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        records = [record(pruner="dense"), record(), record(sparsity=0.9, status="failed")]
+        shown(tmp_path, records, monkeypatch)
+        assert rows(COMPARED.markdown())[""][:2] == ["prunes", "98 % removed"]
 
     def test_the_best_comes_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tests = {"dense": 95.0, "snip": 90.0, "grasp": 92.0, "crop_u": 91.0}
