@@ -59,7 +59,8 @@ def test_published_runs_are_those_of_the_suite(name: str) -> None:
 
 
 def asked(run: Any) -> str:
-    return f"{run.task} {run.pruner} {run.sparsity} {run.budget} {run.seed} {sorted(run.overrides.items())}"
+    overrides = sorted(run.overrides.items())
+    return f"{run.task} {run.pruner} {run.sparsity} {run.budget} {run.seed} {overrides}"
 
 
 def test_the_example_shows_the_published_runs_of_a_suite() -> None:
