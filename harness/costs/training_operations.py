@@ -186,7 +186,7 @@ def elements_left(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, in
         masks: the kept weights, boolean, by name; weights without a mask are dense.
     """
     return {
-        name: int(masks[name].sum()) if name in masks else weight.numel()
+        name: int(masks[name].count_nonzero()) if name in masks else weight.numel()
         for name, weight in prunable_weights(model).items()
     }
 

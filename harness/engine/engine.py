@@ -344,8 +344,7 @@ class Engine:
         targets = operation.targets
         if pattern is not None:
             targets = [budgeting.sparsity_of(pattern, units, operation.units_name, self._dense)]
-        with self._meter.instrument():
-            before = self._account(operation.units_name, units) if measured else None
+        before = self._account(operation.units_name, units) if measured else None
         try:
             event, scored = self._events.prune(
                 units,
@@ -452,8 +451,9 @@ class Engine:
     def _account(self, name: str, units: Units) -> Account:
         """Return what the present network consists of, in these units."""
         if name not in self._accounts:
-            weights = sum(int(layer["kept"]) for layer in self.layers())
-            self._accounts[name] = Account.of(units, weights, self.budgeting.costs)
+            with self._meter.instrument():
+                weights = sum(int(layer["kept"]) for layer in self.layers())
+                self._accounts[name] = Account.of(units, weights, self.budgeting.costs)
         return self._accounts[name]
 
     def _require_removed(self, target: float, kind: str | None, sparsity: float) -> None:

@@ -129,8 +129,7 @@ class PruningEvents:
         values: dict[str, Tensor] = {}
         passes_before = self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
-            with self.instrument():
-                flow_before = self._gradient_flow() if measured else None
+            flow_before = self._gradient_flow() if measured else None
             for target in targets:
                 kept, stay, scored = self.select(
                     units, criterion, target, scope, generator, limiter
@@ -301,7 +300,8 @@ class PruningEvents:
     def _gradient_flow(self) -> float | None:
         """Measure the gradient flow for the record; None if the network has no gradient."""
         try:
-            return gradient_flow(weight_scoring(self.trainer, self.batches))
+            with self.instrument():
+                return gradient_flow(weight_scoring(self.trainer, self.batches))
         except (RuntimeError, NotImplementedError) as error:
             if _not_differentiable(error) is None:
                 raise
