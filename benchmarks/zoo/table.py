@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from benchmarks.zoo.trial import NOTHING_CUT, Outcome, Result
+from harness.text import markdown_table
 from pruners.channels.kinds import HEAD_WIDTH, HEADS, NEURONS, OUTPUT, RESIDUAL
 
 Row = tuple[str, str, Result]
@@ -77,7 +78,7 @@ def page(
     if limit is not None:
         parts.append(f"Only the first {limit} networks of each family were tried (`--limit`).\n")
     parts.append(
-        _markdown(
+        markdown_table(
             ["family", "networks", *outcomes, "median seconds to trace"],
             [
                 [
@@ -93,7 +94,7 @@ def page(
     for family in numbers:
         parts.append(f"## {family}\n")
         parts.append(
-            _markdown(
+            markdown_table(
                 ["network", "parameters", "outcome", "cuttable", "left", "what stops the others"],
                 [_cells(name, result) for f, name, result in rows if f == family],
             )
@@ -127,7 +128,7 @@ def comparison(
             for own, name, result in rows
             if own == family
         ]
-        parts.append(_markdown([family, *_COMPARED, "torch-pruning"], lines))
+        parts.append(markdown_table([family, *_COMPARED, "torch-pruning"], lines))
     return "\n".join(parts)
 
 
@@ -170,12 +171,6 @@ def _cells(name: str, result: Result) -> list[str]:
         f"{result.left:.0%}" if traced and result.left < 1 else "",
         "; ".join(filter(None, (why, stops))),
     ]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    text = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return "\n".join(text) + "\n"
 
 
 def _median(values: Iterable[float]) -> float:
