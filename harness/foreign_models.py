@@ -147,9 +147,10 @@ def build_language_model(
     *,
     vocabulary: int,
     length: int,
-    width: int,
     blocks: int,
     heads: int,
+    head_width: int,
+    key_heads: int,
     data_folder: Path,
 ) -> nn.Module:
     """Return a network that predicts the next word, with random weights.
@@ -161,9 +162,10 @@ def build_language_model(
         value: names the network.
         vocabulary: number of words.
         length: words that it reads at a time.
-        width: of the features of a word.
         blocks: its layers.
-        heads: of attention, which divide the width.
+        heads: of attention, in each block.
+        head_width: features of a head.
+        key_heads: heads of keys and values.
         data_folder: where files are looked up besides the current folder.
 
     Raises:
@@ -181,8 +183,7 @@ def build_language_model(
             f"model={value}: transformers has no causal language model {name!r}"
             f"{nearest(name, known)}"
         )
-    if width % heads:
-        raise RequestError(f"model={value}: {heads} heads do not divide a width of {width}")
+    width = heads * head_width
 
     def build() -> nn.Module:
         config = AutoConfig.for_model(
@@ -191,10 +192,10 @@ def build_language_model(
             hidden_size=width,
             num_hidden_layers=blocks,
             num_attention_heads=heads,
-            num_key_value_heads=heads,
+            num_key_value_heads=key_heads,
             intermediate_size=4 * width,
             max_position_embeddings=length,
-            head_dim=width // heads,
+            head_dim=head_width,
             bos_token_id=0,
             eos_token_id=0,
             pad_token_id=None,

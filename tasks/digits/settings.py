@@ -13,7 +13,7 @@ from tasks.images.settings import ImageSettings
 class DigitsSettings(ImageSettings):
     """What can be set for the digits."""
 
-    model: Annotated[Literal["resnet18"], "network", IMAGE_MODEL] = "resnet18"
+    model: Annotated[Literal["resnet18", "vit"], "network", IMAGE_MODEL] = "resnet18"
 
 
 DIGITS = DigitsSettings(
@@ -28,6 +28,6 @@ DIGITS = DigitsSettings(
 )
 
 PROFILES = {
-    "smoke": replace(DIGITS, epochs=2, batch_size=256, width=4),
+    "smoke": replace(DIGITS, epochs=2, batch_size=256, width=4, blocks=2),
     "embedded": DIGITS,
 }

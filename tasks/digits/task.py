@@ -12,6 +12,7 @@ from tasks.digits.settings import DIGITS, PROFILES, DigitsSettings
 from tasks.images import digits
 from tasks.images.classification import GreyImages, Images
 from tasks.images.networks import resnet18
+from tasks.images.vit import vit
 
 STRIDES = (1, 2, 2, 1)
 """Strides of the network's four stages.
@@ -19,6 +20,9 @@ STRIDES = (1, 2, 2, 1)
 The last stage keeps its 2x2 maps: on 1x1 maps, eight of the nine weights of every kernel would
 only see the padding, and 60 % of the network could be removed without any effect.
 """
+
+VIT_STRIDES = (1, 2)
+"""Strides of the stem of a vision transformer: a token for 2x2 pixels."""
 
 
 @task(
@@ -45,5 +49,9 @@ class Digits(GreyImages):
         super().__init__(settings, data_folder, device, parts)
 
     def own_model(self) -> nn.Module:
-        """Return the network: a ResNet18 for images of 8x8."""
-        return resnet18(self.settings.width, digits.CLASSES, channels=1, strides=STRIDES)
+        """Return the network: a ResNet18 for images of 8x8, or a vision transformer."""
+        width, classes = self.settings.width, digits.CLASSES
+        if self.settings.model == "resnet18":
+            return resnet18(width, classes, channels=1, strides=STRIDES)
+        blocks = self.settings.blocks
+        return vit(width, classes, channels=1, side=8, blocks=blocks, strides=VIT_STRIDES)

@@ -23,6 +23,7 @@ from tasks.images import transforms
 from tasks.images.data import SOURCES, Part
 from tasks.images.networks import NETWORKS
 from tasks.images.settings import ColourSettings, ImageSettings
+from tasks.images.vit import vit
 
 SMALLEST = 32
 """Pixels of a side for a network of this project; VGG16 halves it five times."""
@@ -238,8 +239,10 @@ class ColourImages(ImageClassification):
 
     def own_model(self) -> nn.Module:
         """Return the network of this project that the setting ``model`` names."""
-        build = NETWORKS[self.settings.model]
-        return build(width=self.settings.width, classes=self.classes)
+        settings = self.settings
+        if settings.model == "vit":
+            return vit(settings.width, self.classes, side=self.side, blocks=settings.blocks)
+        return NETWORKS[settings.model](width=settings.width, classes=self.classes)
 
     def _require_sizes(self) -> None:
         """Refuse what a network of this project cannot use; others are tried when they are built.

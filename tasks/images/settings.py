@@ -13,7 +13,9 @@ from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
 class ImageSettings(Recipe):
     """What every task of image classification has."""
 
-    width: Annotated[int, "channels of the network's first stage; 64 as published"]
+    width: Annotated[
+        int, "channels of the network's first stage, or of each head of vit; 64 as published"
+    ]
     shift: Annotated[int, "pixels by which training images are moved at most, in both directions"]
     pretrained: Annotated[
         str,
@@ -25,6 +27,7 @@ class ImageSettings(Recipe):
         Head,
         "output layer in a network with pretrained weights: loaded too, or new, for new classes",
     ] = "loaded"
+    blocks: Annotated[int, "blocks of model=vit; 7 as published"] = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class ColourSettings(ImageSettings):
             "vgg16_official",
             "resnext101_32x16d",
             "resnext101_32x48d",
+            "vit",
         ],
         "network; official ones are those of the EarlyCroP code",
         IMAGE_MODEL,
@@ -110,7 +114,7 @@ def _profiles(
     That profile is the recipe of the EarlyCroP repository.
     """
     return {
-        "smoke": replace(embedded, epochs=2, width=4, train_images=150, test_images=50),
+        "smoke": replace(embedded, epochs=2, width=4, blocks=2, train_images=150, test_images=50),
         "embedded": embedded,
         "paper": replace(
             embedded,
@@ -118,6 +122,7 @@ def _profiles(
             batch_size=batch_size,
             model="resnet18_official",
             width=64,
+            blocks=7,
             images="official",
             train_images=0,
             test_images=0,
@@ -142,7 +147,7 @@ FOLDER = FolderSettings(
     shift=4,
 )
 FOLDER_PROFILES = {
-    "smoke": replace(FOLDER, epochs=2, width=4, drawn_images=120),
+    "smoke": replace(FOLDER, epochs=2, width=4, blocks=2, drawn_images=120),
     "embedded": FOLDER,
 }
 

@@ -15,7 +15,9 @@ class LanguageSettings(Recipe):
     """What can be set for language modelling."""
 
     model: Annotated[
-        Literal["psmm"], "network: pointer sentinel mixture model, or a transformer", TEXT_MODEL
+        Literal["psmm", "transformer"],
+        "network: pointer sentinel mixture model, or a decoder-only transformer",
+        TEXT_MODEL,
     ] = "psmm"
     pretrained: Annotated[
         str,
@@ -23,12 +25,20 @@ class LanguageSettings(Recipe):
         "state_dict that torch saved; empty for random weights",
         WEIGHTS_FILE,
     ] = ""
-    blocks: Annotated[int, "blocks of a transformer"] = 2
-    heads: Annotated[int, "heads of attention in each block"] = 4
-    hidden: Annotated[
+    hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
+    blocks: Annotated[int, "blocks of a transformer; 6 as published"] = 2
+    heads: Annotated[int, "heads of attention in each block; 8 as published"] = 4
+    head_width: Annotated[int, "features of a head, whose sum is the width; 64 as published"] = 16
+    key_heads: Annotated[
         int,
-        "width of the embedding and of the LSTM, or of a network of transformers; 300 as published",
-    ]
+        "heads of keys and values, each shared by equally many heads of queries; 0 for as many as "
+        "heads",
+        Interval("[0, inf)"),
+    ] = 0
+    positions: Annotated[
+        Literal["learned", "rotary"],
+        "how model=transformer knows the order of words: a vector for each position, or angles",
+    ] = "rotary"
     dropout: Annotated[
         float, "probability of dropping a feature in training", Interval("[0, 1)")
     ] = 0.3
@@ -79,7 +89,7 @@ TEXT = TextSettings(
 )
 
 PROFILES = {
-    "smoke": replace(TEXT, epochs=2, hidden=16, window=20, words=3000),
+    "smoke": replace(TEXT, epochs=2, hidden=16, head_width=4, window=20, words=3000),
     "embedded": TEXT,
     "paper": replace(
         TEXT,
@@ -87,6 +97,9 @@ PROFILES = {
         batch_size=128,
         learning_rate=1e-3,
         hidden=300,
+        blocks=6,
+        heads=8,
+        head_width=64,
         text="official",
         minimum_count=1,
     ),
@@ -104,7 +117,7 @@ OWN_TEXT = OwnTextSettings(
 )
 
 OWN_TEXT_PROFILES = {
-    "smoke": replace(OWN_TEXT, epochs=2, hidden=16, window=20, words=3000),
+    "smoke": replace(OWN_TEXT, epochs=2, hidden=16, head_width=4, window=20, words=3000),
     "embedded": OWN_TEXT,
 }
 

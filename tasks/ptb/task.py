@@ -19,6 +19,7 @@ from harness.foreign_models import (
 )
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
+from tasks.attention import Sizes
 from tasks.ptb import data, own_text
 from tasks.ptb.foreign import ForeignLanguageModel
 from tasks.ptb.model import PSMM
@@ -32,8 +33,9 @@ from tasks.ptb.settings import (
     OwnTextSettings,
     TextSettings,
 )
+from tasks.ptb.transformer import Transformer
 
-LanguageModel = PSMM | ForeignLanguageModel
+LanguageModel = PSMM | Transformer | ForeignLanguageModel
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
@@ -45,7 +47,8 @@ class LanguageModelling(Task):
     The training windows are consecutive, start from a zero state and are shuffled in each epoch.
     In the ``carried`` protocol every word is predicted exactly once, the first from an end of
     sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
-    window to window, while the pointer, as in training, only points into the current window. In
+    window to window, while the pointer, as in training, only points into the current window. A
+    transformer has no state and starts anew in each window. In
     the ``official`` protocol windows do not overlap, evaluation also starts each of them from a
     zero state, and neither the first word of each window nor the words after the last full window
     are predicted.
@@ -118,7 +121,17 @@ class LanguageModelling(Task):
 
     def own_model(self) -> nn.Module:
         """Return the network of this project that the setting ``model`` names."""
-        return PSMM(len(self.vocabulary), self.settings.hidden, self.settings.dropout)
+        settings, words = self.settings, len(self.vocabulary)
+        if settings.model == "psmm":
+            return PSMM(words, settings.hidden, settings.dropout)
+        sizes = Sizes(
+            head_width=settings.head_width,
+            heads=settings.heads,
+            blocks=settings.blocks,
+            key_heads=settings.key_heads,
+            positions=settings.positions,
+        )
+        return Transformer(words, sizes, settings.window, settings.dropout)
 
     def _foreign_model(self) -> ForeignLanguageModel:
         settings, words, length = self.settings, len(self.vocabulary), self.settings.window - 1
@@ -127,9 +140,10 @@ class LanguageModelling(Task):
                 settings.model,
                 vocabulary=words,
                 length=length,
-                width=settings.hidden,
                 blocks=settings.blocks,
                 heads=settings.heads,
+                head_width=settings.head_width,
+                key_heads=settings.key_heads or settings.heads,
                 data_folder=self.data_folder,
             )
         )
@@ -164,7 +178,8 @@ class LanguageModelling(Task):
     def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the same loss, and the log-probabilities (windows, window - 1, vocabulary).
 
-        It takes several times longer than `loss`, which never computes the whole distribution.
+        It takes several times longer than the loss of PSMM, which never computes the whole
+        distribution.
         """
         tokens, targets = batch
         log_probabilities = model(tokens)[0]
