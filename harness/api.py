@@ -158,7 +158,7 @@ def plan_pairing(
         budget=budget,
         seed=seed,
         profile=profile,
-        overrides=_as_texts(settings),
+        overrides=as_texts(settings),
         plugins=[file.name for file in files],
         device=device,
         data_folder=Path(data),
@@ -262,9 +262,10 @@ def run_matrix(
         "seeds": seeds,
     }
     listed = {name: _listed(axis) for name, axis in axes.items() if axis is not None}
-    texts, trackers = _as_texts(settings), _listed(track)
+    texts, trackers = as_texts(settings), _listed(track)
     files = _files(plugins)
-    command = _command(
+    command = as_command(
+        "matrix",
         {
             "suite": suite,
             **{name: ",".join(map(str, axis)) for name, axis in listed.items()},
@@ -283,7 +284,7 @@ def run_matrix(
             "checkpoint-every": checkpoint_every,
             "track": ",".join(trackers) or None,
         },
-        [f"{name}={value}" for name, value in texts.items()],
+        texts,
         files,
     )
     request = MatrixRequest(
@@ -378,7 +379,7 @@ def _files(plugins: AnyPath | Iterable[AnyPath]) -> list[Path]:
     return distinct(map(Path, [plugins] if isinstance(plugins, str | Path) else plugins))
 
 
-def _as_texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
+def as_texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
     """Return settings as ``--set`` takes them."""
     return {name: as_text(value) for name, value in (settings or {}).items()}
 
@@ -387,26 +388,38 @@ def _listed(axis: str | Iterable[Any]) -> list[Any]:
     return [axis] if isinstance(axis, str) else list(axis)
 
 
-_DEFAULTS = {
+_DEFAULTS: Mapping[str, str] = {
     "results": "results",
     "data": "data",
     "executor": "local",
     "device": "auto",
-    "checkpoint-every": 60.0,
+    "checkpoint-every": "60.0",
 }
 """Options that a command need not name."""
 
 
-def _command(options: Mapping[str, Any], settings: Iterable[str], plugins: Iterable[Path]) -> str:
-    """Return the command that requests the same matrix, for ``status`` to show."""
-    words = ["python", "-m", "harness", "matrix"]
+def as_command(
+    command: str,
+    options: Mapping[str, Any],
+    settings: Mapping[str, str],
+    plugins: Iterable[Path],
+) -> str:
+    """Return a command line that makes a request again.
+
+    Args:
+        command: its name, as in ``matrix``.
+        options: values by name; those that are None, False or the default are left out.
+        settings: changes, as ``--set`` takes them.
+        plugins: files, as ``--plugin`` takes them.
+    """
+    words = ["python", "-m", "harness", command]
     for name, value in options.items():
         if value is True:
             words.append(f"--{name}")
-        elif value not in (None, False) and value != _DEFAULTS.get(name):
+        elif value is not None and value is not False and str(value) != _DEFAULTS.get(name):
             words += [f"--{name}", str(value)]
-    for setting in settings:
-        words += ["--set", setting]
+    for name, text in settings.items():
+        words += ["--set", f"{name}={text}"]
     for plugin in plugins:
         words += ["--plugin", str(plugin)]
     return shlex.join(words)

@@ -70,7 +70,7 @@ def write(
     chosen = {
         section.slug: found
         for section in sections
-        if (found := moments(results.records[run] for g in section.groups for run in g.run_ids))
+        if (found := moments(run for group in section.groups for run in group.members))
     }
     drawn = draw_all(sections, ranked, charts, looks, chosen, out / "figures")
     pictures = {slug: out / "figures" / f"{drawn[slug]['moment']}.svg" for slug in chosen}
