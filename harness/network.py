@@ -116,13 +116,30 @@ def load(
     """
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
+    return load_finished(
+        folder, Registry([Path(plugin) for plugin in plugins]), Path(data_folder)
+    ).model
+
+
+def load_finished(folder: Path, registry: Registry, data_folder: Path) -> Network:
+    """Return the finished network of a run, on the CPU and in evaluation mode, with its task.
+
+    Args:
+        folder: the run's folder.
+        registry: finds task and units.
+        data_folder: the folder that tasks read data from.
+
+    Raises:
+        RequestError: there is no such run, its task is unknown, or a file is missing or damaged.
+        RunFailed: the task builds another network today; or a file of a run of an earlier version
+            is missing or damaged.
+    """
     record = Store(folder.parent).find(folder.name)
-    registry = Registry([Path(plugin) for plugin in plugins])
-    wanted = plan_of(record, registry, Path(data_folder))
+    wanted = plan_of(record, registry, data_folder)
     layers, recorded = record["sparsity"]["per_layer"], record["task"]["version"]
     weights = {layer["name"]: layer["weights"] for layer in layers}
     try:
-        return load_network(folder, wanted, registry, torch.device("cpu"), weights).model
+        return load_network(folder, wanted, registry, torch.device("cpu"), weights)
     except (RequestError, RunFailed, RuntimeError, ValueError, KeyError) as error:
         dense = {layer["name"]: tuple(layer["dense_shape"]) for layer in layers}
         fits = dense_shapes(build_task(wanted, torch.device("cpu")).model()) == dense

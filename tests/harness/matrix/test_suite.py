@@ -199,7 +199,8 @@ def test_our_own_suites_can_be_planned(path: Path) -> None:
 
 def test_our_own_suites_are_complete() -> None:
     promised = {"smoke", "embedded", "sparsity_curve", "structured", "unstructured"}
-    promised |= {"reinforcement_learning", "warmup", "pruningbench", "moment", "laptop_moment"}
+    promised |= {"reinforcement_learning", "warmup", "pruningbench", "transformers"}
+    promised |= {"moment", "laptop_moment"}
     promised |= {"fashion_mnist", "laptop", "workstation"}
     talk = {"talk_image_classification", "talk_large_models", "talk_other_tasks"}
     assert {path.stem for path in own_suites()} == promised | talk
