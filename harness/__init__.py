@@ -6,6 +6,7 @@
     harness.run_matrix(tasks=["digits"], pruners=["dense", "snip"], seeds=range(5), jobs=2)
     frame = harness.read_results("results")
     network = harness.load("results/RUN")
+    advice = harness.advise("digits", budget="latency=0.5")
     harness.export_network("RUN", "onnx", "exported")
 
 Mistakes in a request raise `harness.errors.RequestError` with the sentence that the command line
@@ -18,7 +19,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import run_matrix, run_pairing, write_report
+    from harness.api import run_matrix, run_pairing, track_runs, write_report
+    from harness.commands.advise import advise
     from harness.commands.compare import compare_results
     from harness.commands.sensitivity import measure_sensitivity
     from harness.export.export import export_network
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "advise",
     "compare_results",
     "export_network",
     "load",
@@ -36,10 +39,12 @@ __all__ = [
     "read_results",
     "run_matrix",
     "run_pairing",
+    "track_runs",
     "write_report",
 ]
 
 _MODULES = {
+    "advise": "harness.commands.advise",
     "compare_results": "harness.commands.compare",
     "export_network": "harness.export.export",
     "load": "harness.network",
@@ -47,6 +52,7 @@ _MODULES = {
     "read_results": "harness.results.frame",
     "run_matrix": "harness.api",
     "run_pairing": "harness.api",
+    "track_runs": "harness.api",
     "write_report": "harness.api",
 }
 """The module of each function, imported on demand: the command line answers before torch loads."""

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.errors import RequestError
+from harness.errors import RequestError, RunFailed
 from harness.record import Record
 from harness.registry import Registry
+from harness.results.records import pending_record
 from harness.signals import Stop
 from harness.spec import Plan, as_text, plan
 from harness.storage.files import distinct
 from harness.storage.store import Store, outcome
+from harness.tracking.following import FOLDER, Following, followed_run
+from harness.tracking.live import followed
 
 AnyPath = str | Path
 Names = str | Iterable[str]
@@ -39,6 +42,7 @@ def run_pairing(
     device: str = "auto",
     again: bool = False,
     checkpoint_every: float = 60.0,
+    track: Names = (),
     progress: TextIO | None = None,
 ) -> Record:
     """Run one pruning method on one task, and return the record.
@@ -62,6 +66,7 @@ def run_pairing(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
         again: whether to repeat a run that is done; the new result replaces the old one.
         checkpoint_every: seconds between two checkpoints.
+        track: names of trackers that follow the run, such as ``"tensorboard"``.
         progress: a stream for lines of progress, such as `sys.stderr`; None for none.
 
     Returns:
@@ -103,13 +108,16 @@ def run_pairing(
                 entry.load()
             return run_plan(wanted, registry, store, chosen, report, stop, checkpoint_every)
 
-    if again and wanted.run_id in store.run_ids():
-        return _repeat(wanted, store, carry_out(store.again()), report)
-    record = store.record(wanted.run_id)
-    if record is None:
-        return carry_out(store)
-    report(f"{wanted.run_id} is already done")
-    return record
+    is_repeated = again and wanted.run_id in store.run_ids()
+    chosen = store.again() if is_repeated else store
+    run = followed_run(pending_record(wanted), chosen.folder / wanted.run_id)
+    with followed(_listed(track), [run], store.folder):
+        record = None if is_repeated else store.record(wanted.run_id)
+        if record is not None:
+            report(f"{wanted.run_id} is already done")
+            return record
+        record = carry_out(chosen)
+    return _repeat(wanted, store, record, report) if is_repeated else record
 
 
 def plan_pairing(
@@ -150,7 +158,7 @@ def plan_pairing(
         budget=budget,
         seed=seed,
         profile=profile,
-        overrides=_as_texts(settings),
+        overrides=as_texts(settings),
         plugins=[file.name for file in files],
         device=device,
         data_folder=Path(data),
@@ -195,6 +203,7 @@ def run_matrix(
     measure: str | None = None,
     again: bool = False,
     checkpoint_every: float = 60.0,
+    track: Names = (),
     progress: TextIO | None = None,
 ) -> dict[str, Any]:
     """Run every combination of tasks, pruners, sparsities and seeds, each in its own process.
@@ -226,6 +235,7 @@ def run_matrix(
             ``"smoke"``.
         again: whether to repeat runs that are done; new results replace old ones.
         checkpoint_every: seconds between two checkpoints.
+        track: names of trackers that follow the runs, such as ``"tensorboard"``.
         progress: a stream for a progress display, such as `sys.stderr`; None for none.
 
     Returns:
@@ -252,9 +262,10 @@ def run_matrix(
         "seeds": seeds,
     }
     listed = {name: _listed(axis) for name, axis in axes.items() if axis is not None}
-    texts = _as_texts(settings)
+    texts, trackers = as_texts(settings), _listed(track)
     files = _files(plugins)
-    command = _command(
+    command = as_command(
+        "matrix",
         {
             "suite": suite,
             **{name: ",".join(map(str, axis)) for name, axis in listed.items()},
@@ -271,8 +282,9 @@ def run_matrix(
             "measure": measure,
             "again": again,
             "checkpoint-every": checkpoint_every,
+            "track": ",".join(trackers) or None,
         },
-        [f"{name}={value}" for name, value in texts.items()],
+        texts,
         files,
     )
     request = MatrixRequest(
@@ -300,13 +312,18 @@ def run_matrix(
         again=again,
         checkpoint_every=checkpoint_every,
         measure=measure,
+        track=trackers,
     )
     matrix = request.plan()
     return as_object(matrix, request.run(matrix, progress))
 
 
 def write_report(
-    results: AnyPath = "results", out: AnyPath = "report", *, measured_on: str = ""
+    results: AnyPath = "results",
+    out: AnyPath = "report",
+    *,
+    measured_on: str = "",
+    formats: Names = (),
 ) -> Path:
     """Write tables, figures and one HTML file about a results folder.
 
@@ -314,24 +331,55 @@ def write_report(
         results: folder of runs and their records.
         out: folder for the report.
         measured_on: use the measurements of devices whose name contains this text.
+        formats: further formats of the tables, and of the row of each run: ``"json"``,
+            ``"parquet"``.
 
     Returns:
         The path of the HTML file.
 
     Raises:
-        RequestError: there are no results, or the report cannot be written.
+        RequestError: there are no results, a format is not available, or the report cannot be
+            written.
     """
     # Imported by name, as tasks and pruners are: the engine does not depend on the report.
     report = importlib.import_module("reports.report")
-    page: Path = report.write(Path(results), Path(out), measured_on)
+    page: Path = report.write(Path(results), Path(out), measured_on, _listed(formats))
     return page
+
+
+def track_runs(
+    runs: AnyPath | Iterable[AnyPath], to: Names, *, results: AnyPath = "results"
+) -> dict[str, Path]:
+    """Tell trackers what finished runs have done; what they were told before is left out.
+
+    Args:
+        runs: each a run's folder, its name, the beginning of its name, or its hash.
+        to: names of trackers, such as ``"tensorboard"``.
+        results: folder of the runs, if they are given by name, and of the trackers' files.
+
+    Returns:
+        The folder of the files of each tracker, by name.
+
+    Raises:
+        RequestError: there is no such run or tracker, or a tracker is not installed.
+        RunFailed: a tracker has failed.
+    """
+    store, complaints = Store(Path(results)), list[str]()
+    wanted = [runs] if isinstance(runs, str | Path) else runs
+    folders = [store.locate(str(run)) for run in wanted]
+    found = [followed_run(store.find(str(folder)), folder) for folder in folders]
+    names = _listed(to)
+    Following(names, found, store.folder, complaints.append).catch_up(last=True)
+    if complaints:
+        raise RunFailed("; ".join(complaints))
+    return {name: store.folder / FOLDER / name for name in names}
 
 
 def _files(plugins: AnyPath | Iterable[AnyPath]) -> list[Path]:
     return distinct(map(Path, [plugins] if isinstance(plugins, str | Path) else plugins))
 
 
-def _as_texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
+def as_texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
     """Return settings as ``--set`` takes them."""
     return {name: as_text(value) for name, value in (settings or {}).items()}
 
@@ -340,26 +388,38 @@ def _listed(axis: str | Iterable[Any]) -> list[Any]:
     return [axis] if isinstance(axis, str) else list(axis)
 
 
-_DEFAULTS = {
+_DEFAULTS: Mapping[str, str] = {
     "results": "results",
     "data": "data",
     "executor": "local",
     "device": "auto",
-    "checkpoint-every": 60.0,
+    "checkpoint-every": "60.0",
 }
 """Options that a command need not name."""
 
 
-def _command(options: Mapping[str, Any], settings: Iterable[str], plugins: Iterable[Path]) -> str:
-    """Return the command that requests the same matrix, for ``status`` to show."""
-    words = ["python", "-m", "harness", "matrix"]
+def as_command(
+    command: str,
+    options: Mapping[str, Any],
+    settings: Mapping[str, str],
+    plugins: Iterable[Path],
+) -> str:
+    """Return a command line that makes a request again.
+
+    Args:
+        command: its name, as in ``matrix``.
+        options: values by name; those that are None, False or the default are left out.
+        settings: changes, as ``--set`` takes them.
+        plugins: files, as ``--plugin`` takes them.
+    """
+    words = ["python", "-m", "harness", command]
     for name, value in options.items():
         if value is True:
             words.append(f"--{name}")
-        elif value not in (None, False) and value != _DEFAULTS.get(name):
+        elif value is not None and value is not False and str(value) != _DEFAULTS.get(name):
             words += [f"--{name}", str(value)]
-    for setting in settings:
-        words += ["--set", setting]
+    for name, text in settings.items():
+        words += ["--set", f"{name}={text}"]
     for plugin in plugins:
         words += ["--plugin", str(plugin)]
     return shlex.join(words)

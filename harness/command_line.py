@@ -26,11 +26,13 @@ COMMANDS = {
     "list": "list the tasks, pruners and suites, or what can be set for one of them",
     "run": "run one method on one task, or resume a run that was interrupted",
     "matrix": "run every combination of a suite that is not done yet",
+    "advise": "try a few methods in a short time, and say which one to take",
     "status": "show which runs of a results folder are done, running, waiting or failed",
     "merge": "copy the runs of other results folders into this one",
     "show": "show what a run did, epoch by epoch",
     "report": "write tables, figures and one HTML file about a results folder",
     "export": "write a finished network in a format that can be used without this project",
+    "track": "show finished runs in a tracker, such as TensorBoard",
     "measure": "measure finished networks again, one at a time, alone on the device",
     "sensitivity": "show how much each layer or group of channels can lose before the metric falls",
     "compare": "compare two runs, or two results folders",
@@ -39,7 +41,7 @@ COMMANDS = {
 }
 """The commands with their help."""
 
-RESUMABLE = ("run", "matrix")
+RESUMABLE = ("run", "matrix", "advise")
 """Commands that save their work when they are interrupted."""
 
 PRINTED = ("list", "show", "status", "compare", "data")

@@ -206,7 +206,7 @@ def layers(model: nn.Module, units: Iterable[Units], dense: Shapes) -> list[dict
             "dense_shape": list(shape),
             "shape": list(now[name].shape),
             "weights": math.prod(shape),
-            "kept": int(masks[name].sum()) if name in masks else now[name].numel(),
+            "kept": int(masks[name].count_nonzero()) if name in masks else now[name].numel(),
         }
         for name, shape in dense.items()
     ]

@@ -74,18 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_set(what)
     options.add_plugin(what)
     where = parser.add_argument_group("where and how")
-    where.add_argument(
-        "--executor",
-        default="local",
-        metavar="NAME",
-        help="local, slurm, ray, or debug: in this process (default: local)",
-    )
-    where.add_argument(
-        "--jobs",
-        type=_jobs,
-        metavar="N",
-        help="runs at a time (default: auto, as many as the machine has room for)",
-    )
+    add_executor(where)
     where.add_argument(
         "--exclusive",
         action="store_true",
@@ -106,8 +95,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--partition", metavar="NAME", help="partition of the cluster")
     options.add_where(where)
+    options.add_track(where)
     options.add_again(where, "every run")
     options.add_json(where, "also print how each run ended, as the last line")
+
+
+def add_executor(parser: options.Parser) -> None:
+    """Add ``--executor`` and ``--jobs``."""
+    parser.add_argument(
+        "--executor",
+        default="local",
+        metavar="NAME",
+        help="local, slurm, ray, or debug: in this process (default: local)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=jobs,
+        metavar="N",
+        help="runs at a time (default: auto, as many as the machine has room for)",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -125,6 +131,7 @@ def execute(arguments: argparse.Namespace) -> int:
         checkpoint_every=arguments.checkpoint_every,
         cache=arguments.cache,
         measure=arguments.measure,
+        track=arguments.track,
     )
     matrix = request.plan()
     if arguments.dry_run:
@@ -201,7 +208,8 @@ def requested_suite(arguments: argparse.Namespace) -> Suite:
     )
 
 
-def _names(axis: str, text: str) -> str | list[str]:
+def names(axis: str, text: str) -> str | list[str]:
+    """Return the names between commas, or ``all``."""
     return text if text == "all" else _split(axis, text, str)
 
 
@@ -213,7 +221,8 @@ def _budgets(axis: str, text: str) -> list[str]:
     return _split(axis, text, str)
 
 
-def _seeds(axis: str, text: str) -> list[int]:
+def seeds(axis: str, text: str) -> list[int]:
+    """Return the seeds in a text such as ``0-4``."""
     try:
         return list(parse_seeds(text))
     except RequestError as error:
@@ -221,11 +230,11 @@ def _seeds(axis: str, text: str) -> list[int]:
 
 
 _AXES: dict[str, Callable[[str, str], Any]] = {
-    "tasks": _names,
-    "pruners": _names,
+    "tasks": names,
+    "pruners": names,
     "sparsities": _sparsities,
     "budgets": _budgets,
-    "seeds": _seeds,
+    "seeds": seeds,
 }
 
 
@@ -237,7 +246,7 @@ def _split(axis: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
         raise RequestError(f"--{axis} {text} is not a list of numbers, as in 0,1,2") from None
 
 
-def _jobs(text: str) -> int | None:
+def jobs(text: str) -> int | None:
     """Return a number of jobs; None for as many as there is room for."""
     if text == "auto":
         return None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from harness.costs.exclusive_device import device_lock
@@ -22,15 +20,14 @@ from harness.costs.training_operations import (
 )
 from harness.engine.budgeting import Budgeting
 from harness.engine.kernel_choice import KernelChoice
-from harness.errors import Diverged, RunFailed
+from harness.engine.pruning import Pruning
+from harness.errors import RunFailed
 from harness.operations import (
     Exchange,
-    Exchanged,
     Learning,
     Operation,
     Penalty,
     Prune,
-    Pruned,
     Release,
     Returned,
     Rewind,
@@ -40,33 +37,20 @@ from harness.operations import (
     Trained,
     UnitPenalty,
 )
-from harness.prunable import dense_shapes, layers, prunable_weights, weight_sparsity
 from harness.pruning.diagnostics import TangentKernel
-from harness.pruning.event import PruningEvents, digest
+from harness.pruning.event import digest
 from harness.pruning.network_costs import NetworkCosts
-from harness.pruning.receipt import Account, receipt
-from harness.pruning.scoring_cost import ScoringCost
 from harness.registry import Registry
-from harness.results.receipts import receipt_lines, sparse_kernels_line
 from harness.seeds import derive
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.progress import ProgressFile
 from harness.task import Batch
-from harness.training.kernels import DENSE, WATCHED
+from harness.training.kernels import WATCHED
 from harness.training.masked_forward import MaskedForward
 from harness.training.trainer import Trainer
-from harness.trigger import Trigger
-from harness.units import (
-    Pattern,
-    PatternedUnits,
-    ReturningUnits,
-    Scope,
-    ScoreError,
-    Units,
-    isomorphic,
-)
+from harness.units import Units
 
 Progress = dict[str, Any]
 """What a training underway needs to continue from a checkpoint."""
@@ -112,8 +96,6 @@ class Engine:
         self._meter = meter
         self._report = report
         self._steps_per_epoch = trainer.task.steps_per_epoch
-        self._dense_shapes = dense_shapes(trainer.model)
-        self._dense = sum(math.prod(shape) for shape in self._dense_shapes.values())
         self.initial_digest = digest(trainer.model.state_dict())
         batches = trainer.task.scoring_batches(plan.spec.seed)
         is_smoke = plan.spec.profile == "smoke"
@@ -129,20 +111,25 @@ class Engine:
         )
         self.budgeting = Budgeting(plan, costs, report)
         self._operations = TrainingOperations(trainer.task, meter.instrument)
-        scoring_cost = ScoringCost(meter, trainer.task)
-        self._events = PruningEvents(
-            trainer, batches, plan.conditions, meter.instrument, scoring_cost
-        )
-        self._kernel_choice: KernelChoice | None = None
+        kernel_choice = None
         if plan.conditions.kernels == "sparse":
-            self._kernel_choice = KernelChoice(trainer, batches[0], is_smoke, alone, report)
-        self._accounts: dict[str, Account] = {}
-        """Of the present network, by the name of units; empty if they were not taken."""
+            kernel_choice = KernelChoice(trainer, batches[0], is_smoke, alone, report)
         self._kernel: TangentKernel | None = None
         if plan.conditions.kernel:
             batch_statistics = plan.conditions.statistics == "batch"
             self._kernel = TangentKernel(trainer.task, batches[0], plan.spec.seed, batch_statistics)
             self._kernel.start(trainer.model, trainer.masks())
+        self._pruning = Pruning(
+            plan,
+            registry,
+            trainer,
+            batches,
+            meter,
+            self.budgeting,
+            self._kernel,
+            kernel_choice,
+            report,
+        )
 
     def perform(
         self,
@@ -168,25 +155,26 @@ class Engine:
         match operation:
             case Train():
                 with _learning(self.trainer.model, operation.only):
-                    return self._train(operation, progress, save_if_due)
+                    return self._train(operation, number, progress, save_if_due)
             case Prune():
                 seed = derive(self._plan.spec.seed, "prune", number)
-                return self._prune(operation, seed, earlier or {})
+                return self._pruning.prune(operation, seed, earlier or {})
             case Exchange():
-                return self._exchange(operation, derive(self._plan.spec.seed, "exchange", number))
+                seed = derive(self._plan.spec.seed, "exchange", number)
+                return self._pruning.exchange(operation, seed)
             case Release():
-                return self._release(operation)
+                return self._pruning.release(operation)
             case TakeSnapshot():
                 with self._meter.instrument():
                     self._checkpoints.save_snapshot(number, self.trainer.snapshot())
                 return Snapshot(number), {}
             case Rewind(snapshot, weights):
                 self.trainer.rewind(self._checkpoints.snapshot(snapshot.number), weights)
-                self._measure_kernel()
+                self._pruning.measure_kernel()
                 return None, {} if weights else {"weights": "kept"}
 
     def _train(
-        self, operation: Train, progress: Progress | None, save_if_due: SaveIfDue
+        self, operation: Train, number: int, progress: Progress | None, save_if_due: SaveIfDue
     ) -> tuple[Trained, dict[str, Any]]:
         trainer, until, observe = self.trainer, operation.until, operation.observe
         watch = operation.watch
@@ -199,10 +187,10 @@ class Engine:
                 watcher.restore(state)
         else:
             if until is not None:
-                until.begin(self._shown_to(until))
+                until.begin(self._pruning.shown_to(until))
             with self._meter.instrument():
                 for trigger in observe.values():
-                    trigger.begin(self._shown_to(trigger))
+                    trigger.begin(self._pruning.shown_to(trigger))
 
         def to_continue() -> Progress:
             states = [watcher.state() for watcher in watchers]
@@ -210,12 +198,13 @@ class Engine:
 
         after_backward = None
         if watch is not None:
-            units = self._units_of(watch.units)
+            units = self._pruning.units_of(watch.units)
             after_backward = partial(watch.after_backward, units=units)
             if not trainer.kernels.are_dense:
                 self._report(f"kernels=sparse: {WATCHED}")
         if self._progress is not None:
             self._progress.begin(trainer.spent)
+            self._progress.begin_training(number, epochs)
         penalty = self._penalty(operation.penalty)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
@@ -229,7 +218,7 @@ class Engine:
                     epoch = self._after_epoch(trainer.mean_loss())
                 epochs.append(epoch)
                 if until is not None:
-                    reading = until.after_epoch(self._shown_to(until))
+                    reading = until.after_epoch(self._pruning.shown_to(until))
                     epoch["trigger"] = reading.value
                     if reading.threshold is not None:
                         epoch["threshold"] = reading.threshold
@@ -237,9 +226,12 @@ class Engine:
                 if observe:
                     with self._meter.instrument():
                         epoch["observed"] = {
-                            name: trigger.after_epoch(self._shown_to(trigger)).value
+                            name: trigger.after_epoch(self._pruning.shown_to(trigger)).value
                             for name, trigger in observe.items()
                         }
+                if self._progress is not None:
+                    with self._meter.instrument():
+                        self._progress.add_epoch(epoch)
         capped = until is not None and not fired
         event: dict[str, Any] = {
             "epochs": epochs,
@@ -277,7 +269,7 @@ class Engine:
     def _penalty(self, penalty: Penalty | UnitPenalty | None) -> Penalty | None:
         """Return a penalty as a function of the model alone."""
         if isinstance(penalty, UnitPenalty):
-            return partial(penalty, units=self._units_of(penalty.units))
+            return partial(penalty, units=self._pruning.units_of(penalty.units))
         return penalty
 
     def _require_budget(self) -> None:
@@ -326,188 +318,13 @@ class Engine:
                 epoch["kernel"] = self._kernel.after_epoch(trainer.model, trainer.masks())
         return epoch
 
-    def _measure_kernel(self) -> None:
-        """Measure the kernel with which the next one is compared."""
-        if self._kernel is not None:
-            with self._meter.instrument():
-                self._kernel.measure(self.trainer.model, self.trainer.masks())
-
-    def _prune(
-        self, operation: Prune, seed: int, earlier: Mapping[str, Any]
-    ) -> tuple[Pruned, dict[str, Any]]:
-        trainer, measured = self.trainer, operation.measured
-        if measured and not self._epoch_ends:
-            self._measure_kernel()
-        budgeting, units = self.budgeting, self._units_of(operation.units)
-        kind = operation.of or budgeting.kind
-        pattern = operation.scope if isinstance(operation.scope, Pattern) else None
-        targets = operation.targets
-        if pattern is not None:
-            targets = [budgeting.sparsity_of(pattern, units, operation.units_name, self._dense)]
-        with self._meter.instrument():
-            before = self._account(operation.units_name, units) if measured else None
-        try:
-            event, scored = self._events.prune(
-                units,
-                operation.criterion,
-                targets,
-                self._scope(operation.scope),
-                seed,
-                budgeting.limiter(units, operation.units_name, kind),
-                measured,
-            )
-        except ScoreError as error:
-            raise self._unranked(error) from error
-        self._accounts.clear()
-        if self._plan.conditions.weights == "redrawn":
-            trainer.redraw()
-        trainer.anchor = trainer.position
-        with self._meter.instrument():
-            sparsity = weight_sparsity(self.layers())
-            self._require_removed(targets[-1], kind, sparsity)
-            if before is not None:
-                if self._kernel is not None:
-                    event["kernel"] = self._kernel.after_pruning(trainer.model, trainer.masks())
-                misfits: Mapping[str, str] = {}
-                if pattern is not None and isinstance(units, PatternedUnits):
-                    misfits = units.misfits(pattern)
-                asked, reached = targets[-1], sparsity
-                if kind is not None:
-                    asked = round(1 - asked, 12)
-                    reached = budgeting.share(units, operation.units_name, kind)
-                event["receipt"] = receipt(
-                    units,
-                    before,
-                    self._account(operation.units_name, units),
-                    asked=asked,
-                    reached=reached,
-                    scored=scored,
-                    frozen=event.get("frozen", ()),
-                    misfits=misfits,
-                    floor=self._plan.conditions.floor,
-                    rounding=budgeting.rounding,
-                )
-                self._report(f"pruned to {100 * sparsity:.6g} % sparsity")
-                if kind is not None:
-                    self._report(
-                        f"{kind}: {reached:.4g} of the dense network's ({asked:.4g} permitted)"
-                    )
-                for line in receipt_lines(event["receipt"]):
-                    self._report(f"  {line}")
-            if self._kernel_choice is not None:
-                chosen = self._kernel_choice.after_pruning(earlier.get("sparse_kernels"), measured)
-                if chosen is not None:
-                    event["sparse_kernels"] = chosen
-                    self._report(f"  sparse kernels: {sparse_kernels_line(chosen)}")
-        return Pruned(sparsity), {
-            "units": operation.units_name,
-            "target": targets[-1],
-            **({} if kind is None else {"target_of": kind}),
-            **({} if pattern is None else {"pattern": str(pattern)}),
-            "sparsity": sparsity,
-            **event,
-        }
-
-    def _exchange(self, operation: Exchange, seed: int) -> tuple[Exchanged, dict[str, Any]]:
-        trainer, units = self.trainer, self._returning(operation.units, operation.units_name)
-        try:
-            done = self._events.exchange(
-                units, operation.drop, operation.grow, operation.share, seed
-            )
-        except ScoreError as error:
-            raise self._unranked(error) from error
-        self._accounts.clear()
-        trainer.follow_units()
-        sparsity = weight_sparsity(self.layers())
-        event = {"units": operation.units_name, "share": operation.share, "sparsity": sparsity}
-        return Exchanged(done.units), {**event, **done.event}
-
-    def _release(self, operation: Release) -> tuple[None, dict[str, Any]]:
-        trainer, units = self.trainer, self._returning(operation.units, operation.units_name)
-        whole = {name: torch.ones_like(alive) for name, alive in units.alive().items()}
-        units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, whole)
-        self._accounts.clear()
-        trainer.use(DENSE)
-        sparsity = weight_sparsity(self.layers())
-        return None, {"units": operation.units_name, "sparsity": sparsity}
-
-    def _returning(self, kind: type[Units], name: str) -> ReturningUnits:
-        """Return the run's units of a kind.
-
-        Raises:
-            RunFailed: they are cut out of the network, and cannot return.
-        """
-        units = self._units_of(kind)
-        if not isinstance(units, ReturningUnits):
-            raise RunFailed(
-                f"{name} that are removed are cut out of the network; they never return"
-            )
-        return units
-
-    def _unranked(self, error: ScoreError) -> RunFailed | Diverged:
-        """Return what scores without a ranking mean: of a network that diverged, its end."""
-        finite = all(bool(weight.isfinite().all()) for weight in self._weights().values())
-        return (RunFailed if finite else Diverged)(str(error))
-
-    def _account(self, name: str, units: Units) -> Account:
-        """Return what the present network consists of, in these units."""
-        if name not in self._accounts:
-            weights = sum(int(layer["kept"]) for layer in self.layers())
-            self._accounts[name] = Account.of(units, weights, self.budgeting.costs)
-        return self._accounts[name]
-
-    def _require_removed(self, target: float, kind: str | None, sparsity: float) -> None:
-        """Refuse a pruning that has left the dense network whole.
-
-        Raises:
-            RunFailed: it has, although something should have been removed.
-        """
-        if target > 0 and sparsity == 0:
-            raise RunFailed(
-                f"pruning removed nothing, although {target:.4g} of the {kind or 'weights'} "
-                "should have been removed"
-            )
-
-    def _shown_to(self, trigger: Trigger) -> Mapping[str, torch.Tensor]:
-        """Return what a trigger reads: the weights, or the masks that pruning would give."""
-        masks = trigger.watches
-        if masks is None:
-            return self._weights()
-        seed = derive(self._plan.spec.seed, "trigger", self.trainer.position)
-        units, budgeting = self._units_of(masks.units), self.budgeting
-        return self._events.select(
-            units,
-            masks.criterion,
-            masks.target,
-            self._scope(None),
-            torch.Generator().manual_seed(seed),
-            budgeting.limiter(units, self.name_of(masks.units), budgeting.kind),
-        ).kept
-
-    def _scope(self, asked: Scope | Pattern | None) -> Scope | Pattern:
-        """Return the distribution of a pruning: the method's, unless a condition replaces it."""
-        if self._plan.conditions.ranking == "isomorphic":
-            return isomorphic
-        return asked or _global_threshold
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        weights = prunable_weights(self.trainer.model)
-        return {name: weight.detach() for name, weight in weights.items()}
-
     def name_of(self, units: type[Units]) -> str:
         """Return the name under which units are registered."""
-        return self._registry.name_of("units", units)
-
-    def _units_of(self, kind: type[Units]) -> Units:
-        """Return the run's units of a kind, finding them in the model the first time."""
-        trainer, name = self.trainer, self.name_of(kind)
-        if name not in trainer.units:
-            trainer.units[name] = kind(trainer.model, trainer.task.forward)
-        return trainer.units[name]
+        return self._pruning.name_of(units)
 
     def layers(self) -> list[dict[str, Any]]:
         """Return how many weights each layer had and has left."""
-        return layers(self.trainer.model, self.trainer.units.values(), self._dense_shapes)
+        return self._pruning.layers()
 
     def state(self) -> dict[str, Any]:
         """Return the engine's part of a checkpoint."""
@@ -521,10 +338,6 @@ class Engine:
         )
         if self._kernel is not None:
             self._kernel.restore(state["kernel"])
-
-
-def _global_threshold(shapes: Mapping[str, torch.Size], sparsity: float) -> None:
-    """Rank the variables of all layers together; a `harness.units.Scope`."""
 
 
 @contextmanager

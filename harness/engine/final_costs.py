@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -21,24 +20,27 @@ import torch
 
 from harness.costs.memory import Allocations, Measured, PeakMemory
 from harness.costs.meter import NO_PROCESSOR_TIME
-from harness.costs.timing import Stopwatch, Timing, time_call
-from harness.engine.kernel_choice import kernels_of, measured_kernels
+from harness.costs.timing import Stopwatch
+from harness.engine.network_timing import (
+    STEPS,
+    inference_pass,
+    network_times,
+    sparse_times,
+    training_step,
+    warm_up,
+)
 from harness.errors import Interrupted, RequestError, RunFailed
 from harness.importing import without_main_module
 from harness.network import Network, build_task, load_network
 from harness.prunable import dense_shapes
-from harness.record import SLOWER_THAN_DENSE, Cost, fields
+from harness.record import Cost, fields
 from harness.registry import Registry
 from harness.results.measured import NOT_YET, OWN_PROCESS, RUNS_PROCESS
 from harness.signals import Stop, block_signals
 from harness.spec import Plan
 from harness.storage.store import WEIGHTS
 from harness.task import Batch
-from harness.training.kernels import DENSE_EXECUTION, Execution
-from harness.training.optimization import build_optimiser
-from harness.training.precision import Precision
-from harness.training.trainer import update
-from harness.units import Kept, all_masks
+from harness.units import all_masks
 
 MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
 """The costs of a finished network, by their keys in the record."""
@@ -193,8 +195,8 @@ def measure(
     inference_peak = _inference_memory(network, batch, device)
     load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
-    costs = _times(plan, network, batch, seconds)
-    sparse, why_not_sparse = _sparse_times(plan, network, batch, seconds, costs)
+    costs = network_times(plan, network, batch, seconds)
+    sparse, why_not_sparse = sparse_times(plan, network, batch, seconds, costs)
     for during in costs["load"].values():
         during["before"] = load_before
     counted = network
@@ -239,150 +241,6 @@ def _exact(folder: Path, plan: Plan, network: Network) -> dict[str, Any]:
     }
 
 
-def _times(
-    plan: Plan, network: Network, batch: Batch, seconds: float, *, with_step: bool = True
-) -> dict[str, Any]:
-    """Time a training step and inference of a batch, each for at most some seconds.
-
-    Without the step its times are None.
-
-    Returns:
-        The times, and what other work did meanwhile: ``load`` and ``disturbed``, by time.
-    """
-    device = network.task.device
-    costs: dict[str, Any] = {"load": {}, "disturbed": {}}
-    calls = {"inference": _inference(network, batch)}
-    if with_step:
-        calls = {"step": training_step(plan, network, batch), **calls}
-    else:
-        costs |= dict.fromkeys(("step_ms", "step_ms_iqr", "step_cpu_ms"))
-    for name, call in calls.items():
-        timing = time_call(call, device, at_most_seconds=seconds)
-        costs |= {
-            f"{name}_ms": timing.median_ms,
-            f"{name}_ms_iqr": timing.interquartile_range_ms,
-            f"{name}_cpu_ms": timing.cpu_ms if device.type == "cpu" else None,
-        }
-        _note_others(costs, f"{name}_ms", timing, device)
-    return costs
-
-
-def _note_others(costs: dict[str, Any], name: str, timing: Timing, device: torch.device) -> None:
-    """Add what other work did while a time was measured."""
-    costs["load"][name] = {"during": timing.load}
-    if device.type == "cpu" and timing.disturbed is not None:
-        costs["disturbed"][name] = timing.disturbed
-
-
-def _inference(network: Network, batch: Batch) -> Callable[[], None]:
-    """Return a function that does what a user of the network does with a batch."""
-    task, model = network.task, network.model
-
-    def inference() -> None:
-        model.eval()
-        with torch.no_grad():
-            task.inference(model, batch)
-
-    return inference
-
-
-def _sparse_times(
-    plan: Plan,
-    network: Network,
-    batch: Batch,
-    seconds: float,
-    costs: dict[str, Any],
-    with_step: bool = True,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Time a step and inference with sparse kernels in the masked layers that they make faster.
-
-    Args:
-        plan: the run's plan.
-        network: the network.
-        batch: the batch.
-        seconds: how long to time each.
-        costs: gets what other work did meanwhile.
-        with_step: whether to time a step, too.
-
-    Returns:
-        Times and layers; and for each time that there is not, why.
-    """
-    found: dict[str, Any] = {}
-    for name in ("inference", "step"):
-        found |= {f"{name}_sparse_ms": None, _SPARSE_LAYERS[name]: []}
-    masks = all_masks(network.units.values())
-    reason = _why_no_sparse_times(plan, network, masks)
-    if reason:
-        return found, dict.fromkeys(("inference_sparse_ms", "step_sparse_ms"), reason)
-    reasons = {}
-    choices = {"inference": _sparse_inference, **({"step": _sparse_step} if with_step else {})}
-    for name, choose in choices.items():
-        chosen = choose(plan, network, batch, masks)
-        if isinstance(chosen, str):
-            reasons[f"{name}_sparse_ms"] = chosen
-            continue
-        layers, context, call = chosen
-        with context:
-            timing = time_call(call, network.task.device, at_most_seconds=seconds)
-        found |= {f"{name}_sparse_ms": timing.median_ms, _SPARSE_LAYERS[name]: list(layers)}
-        _note_others(costs, f"{name}_sparse_ms", timing, network.task.device)
-    return found, reasons
-
-
-_SPARSE_LAYERS = {"inference": "sparse_layers", "step": "step_sparse_layers"}
-"""By what is timed: the key of the layers that are sparse in it."""
-
-_Sparse = tuple[Sequence[str], AbstractContextManager[object], Callable[[], None]]
-"""The layers that are executed sparsely, and a call to time with the context that it needs."""
-
-
-def _why_no_sparse_times(plan: Plan, network: Network, masks: Kept) -> str | None:
-    if not masks:
-        return "no weights are masked"
-    if network.task.device.type != "cpu":
-        return "sparse kernels are measured on a CPU only"
-    if plan.spec.profile == "smoke" and plan.conditions.kernels == "dense":
-        return "sparse kernels are not measured in the smoke profile"
-    return None
-
-
-def _sparse_inference(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
-    """Choose kernels for inference; a reason if none is faster."""
-    # Imported here because the process of a run does not need it.
-    from harness.sparse_kernels import SparseExecution, choose_kernels
-
-    model, inference = network.model.eval(), _inference(network, batch)
-    choice = choose_kernels(model, masks, inference)
-    if not choice.layers:
-        return _not_faster(choice.ratio_all_sparse)
-    return (
-        choice.layers,
-        SparseExecution(model, masks, choice.layers, choice.contiguous),
-        inference,
-    )
-
-
-def _sparse_step(plan: Plan, network: Network, batch: Batch, masks: Kept) -> _Sparse | str:
-    """Choose kernels for a training step, as a run with kernels=sparse does; or give a reason."""
-    if plan.conditions.precision != "float32":
-        return f"there are no sparse kernels for {plan.conditions.precision}"
-    chosen = measured_kernels(
-        network.task, network.model, masks, batch, plan.recipe, Precision.of(plan.conditions)
-    )
-    kernels = kernels_of(chosen)
-    if kernels.are_dense:
-        return _not_faster(chosen["passes"] or chosen["step"])
-    execution = Execution(kernels, network.model, masks)
-    return kernels.layers, nullcontext(), training_step(plan, network, batch, execution)
-
-
-def _not_faster(ratio: float | None) -> str:
-    if ratio is None:
-        return "no masked layer has a sparse kernel that could be faster"
-    how = SLOWER_THAN_DENSE if ratio > 1 else "hardly faster than dense"
-    return f"{how}: sparse kernels take {ratio:.2g} times as long"
-
-
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:
     """Time a network with batches of another size; a reason if the task has none of that size."""
     settings = plan.task.build_settings({**plan.settings, "batch_size": size})
@@ -409,8 +267,8 @@ def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) ->
     except (RuntimeError, ValueError) as error:  # batch normalization needs more than one value
         reason = f"no step on a batch of {size}: {_first_line(error)}"
         reasons = {"step_ms": reason, "step_sparse_ms": reason}
-    costs = _times(resized, network, batch, seconds, with_step=not reasons)
-    sparse, why_not_sparse = _sparse_times(
+    costs = network_times(resized, network, batch, seconds, with_step=not reasons)
+    sparse, why_not_sparse = sparse_times(
         resized, network, batch, seconds, costs, with_step=not reasons
     )
     reasons = {**why_not_sparse, **reasons}
@@ -428,7 +286,7 @@ def _first_line(error: Exception) -> str:
 
 def _inference_memory(network: Network, batch: Batch, device: torch.device) -> Measured:
     """Return the peak memory of inference: what it allocates, and the network itself."""
-    model, inference = network.model, _inference(network, batch)
+    model, inference = network.model, inference_pass(network, batch)
     held = sum(
         tensor.untyped_storage().nbytes()
         for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values()
@@ -480,44 +338,3 @@ def _dense_macs(plan: Plan, network: Network, macs: int) -> int:
     task = network.task
     sample = task.one_sample()
     return count_operations(dense, lambda: task.inference(dense.eval(), sample), {}).dense_macs
-
-
-STEPS = 2
-"""The first step creates the optimizer's moments; all later steps are alike."""
-
-
-def training_step(
-    plan: Plan, network: Network, batch: Batch, execution: Execution = DENSE_EXECUTION
-) -> Callable[[], None]:
-    """Return a function that takes one training step, on the same batch each time."""
-    optimiser = build_optimiser(network.model.parameters(), plan.recipe)
-    units = tuple(network.units.values())
-    clip = float(plan.recipe.clip)
-    precision = Precision.of(plan.conditions)
-
-    def step() -> None:
-        network.model.train()
-        update(
-            network.task,
-            network.model,
-            optimiser,
-            units,
-            batch,
-            clip,
-            precision=precision,
-            execution=execution,
-        )
-
-    return step
-
-
-def warm_up(plan: Plan, network: Network, batch: Batch) -> None:
-    """Take a few steps with a network that is discarded afterwards.
-
-    In the first steps of a process libraries load code and fill caches: 40 to 200 MB on a CPU for
-    any network, and cuBLAS's workspace on a GPU. These are not costs of a method. After the
-    warm-up the libraries hold all that they will keep, and memory can be measured.
-    """
-    step = training_step(plan, network, batch)
-    for _ in range(STEPS):
-        step()

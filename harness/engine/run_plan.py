@@ -13,8 +13,9 @@ from harness.costs.timing import Stopwatch
 from harness.device import describe_device
 from harness.engine.engine import Engine
 from harness.engine.failure import failure_recorded
-from harness.engine.final_costs import Measure, final_costs, warm_up
+from harness.engine.final_costs import Measure, final_costs
 from harness.engine.finish import Finished, assemble
+from harness.engine.network_timing import warm_up
 from harness.engine.rehearsal import first_pruning
 from harness.engine.replay import Replay
 from harness.errors import Diverged, RunFailed, Skip

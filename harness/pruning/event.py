@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,14 +12,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.budget import written
 from harness.conditions import Conditions
 from harness.costs.meter import Instrument
-from harness.errors import Skip, nearest, place
+from harness.errors import Skip, place
 from harness.functional import FunctionalNetwork
 from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
 from harness.pruning.diagnostics import gradient_flow
+from harness.pruning.scores import (
+    above_all,
+    checked_scores,
+    require_whole,
+    why_not_differentiable,
+)
 from harness.pruning.scoring_cost import Passes, ScoringCost
 from harness.pruning.unchanged import left_alone
 from harness.scoring import (
@@ -28,6 +32,7 @@ from harness.scoring import (
     Reconstructing,
     Scores,
     Scoring,
+    WithoutBarriers,
     magnitudes,
     scoring_mode,
 )
@@ -43,7 +48,6 @@ from harness.units import (
     Scope,
     ScoreError,
     Units,
-    UnreachableSparsity,
 )
 
 
@@ -129,8 +133,7 @@ class PruningEvents:
         values: dict[str, Tensor] = {}
         passes_before = self.scoring_cost.passes
         with scoring_mode(trainer.model, self._batch_statistics):
-            with self.instrument():
-                flow_before = self._gradient_flow() if measured else None
+            flow_before = self._gradient_flow() if measured else None
             for target in targets:
                 kept, stay, scored = self.select(
                     units, criterion, target, scope, generator, limiter
@@ -234,12 +237,12 @@ class PruningEvents:
         """
         scores, frozen, where = self.scores_of(units, criterion, generator)
         try:
-            scores = _above_all(scores, frozen)
+            scores = above_all(scores, frozen)
             limit = limiter(target)
             kept = self._selected(units, scores, target, scope, limit)
         except ScoreError as error:
             raise ScoreError(f"{error}: {where}") from error
-        _require_whole(kept, units.alive(), frozen, target, limit)
+        require_whole(kept, units.alive(), frozen, target, limit)
         return Selection(kept, frozen, set(scores))
 
     def scores_of(
@@ -258,7 +261,7 @@ class PruningEvents:
             scores, where = criterion, "watched scores"
         alive = units.alive()
         try:
-            scores = _checked(scores, alive)
+            scores = checked_scores(scores, alive)
         except ScoreError as error:
             raise ScoreError(f"{error}: {where}") from error
         if self.conditions.masks == "inverted":
@@ -301,9 +304,10 @@ class PruningEvents:
     def _gradient_flow(self) -> float | None:
         """Measure the gradient flow for the record; None if the network has no gradient."""
         try:
-            return gradient_flow(weight_scoring(self.trainer, self.batches))
+            with self.instrument():
+                return gradient_flow(weight_scoring(self.trainer, self.batches))
         except (RuntimeError, NotImplementedError) as error:
-            if _not_differentiable(error) is None:
+            if why_not_differentiable(error) is None:
                 raise
             return None  # the method may not need it
 
@@ -333,7 +337,7 @@ class PruningEvents:
             try:
                 yield scoring
             except (RuntimeError, NotImplementedError) as error:
-                if (needed := _not_differentiable(error)) is None:
+                if (needed := why_not_differentiable(error)) is None:
                     raise
                 raise Skip(f"its criterion {place(criterion)} {needed}") from error
 
@@ -380,101 +384,6 @@ def _shuffled(units: Units, kept: Kept, scope: Scope | Pattern, generator: torch
     return units.select_pattern(scores, scope)
 
 
-_COMPLAINTS: Sequence[tuple[str, str]] = (
-    (
-        r"use_reentrant=True",
-        "needs gradients, which torch cannot give through checkpoints with use_reentrant=True; "
-        "let the network call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)",
-    ),
-    (
-        r"derivative for '?(?:aten::)?(\w+)'? is not implemented",
-        "needs second derivatives, and torch has none for {}",
-    ),
-    (
-        r"differentiate twice (\w+): once_differentiable",
-        "needs second derivatives, and the network's function {} is marked once_differentiable",
-    ),
-    (
-        r"(.*(?:[Dd]ouble backward|differentiate twice).*)",
-        "needs second derivatives, and torch says: {}",
-    ),
-    (
-        r"One of the differentiated Tensors does not require grad",
-        "differentiates frozen weights, which have no gradient; scoring.learning() gives the "
-        "variables that have one",
-    ),
-)
-"""Patterns of torch's errors for networks that it cannot differentiate, and what to tell users."""
-
-
-def _not_differentiable(error: BaseException) -> str | None:
-    """Return why a criterion cannot differentiate this network; None if the error is another."""
-    for pattern, meaning in _COMPLAINTS:
-        if match := re.search(pattern, str(error)):
-            return meaning.format(*match.groups())
-    return None
-
-
-def _checked(scores: object, alive: Kept) -> Scores:
-    """Return a criterion's scores, detached, and on the device of their variables.
-
-    Raises:
-        ScoreError: they are not scores of variables.
-    """
-    if not isinstance(scores, Mapping):
-        raise ScoreError(
-            f"the criterion returned {_kind(scores)}, not a dictionary with a tensor of scores for "
-            "each variable"
-        )
-    checked: Scores = {}
-    for name, score in scores.items():
-        if name not in alive:
-            raise ScoreError(
-                f"the criterion scored {name!r}, which is not a variable{nearest(str(name), alive)}"
-            )
-        if not isinstance(score, Tensor) or score.is_complex():
-            what = "complex numbers" if isinstance(score, Tensor) else _kind(score)
-            raise ScoreError(f"the criterion returned {what} for {name!r}, not a tensor of scores")
-        checked[name] = score.detach().to(alive[name].device)
-    return checked
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _above_all(scores: Scores, names: set[str]) -> Scores:
-    """Return scores in which some variables have the highest score of all."""
-    if not names:
-        return scores
-    double = any(score.dtype == torch.float64 for score in scores.values())
-    dtype = torch.float64 if double else torch.float32
-    largest = torch.finfo(dtype).max
-    return {
-        name: torch.full_like(score, largest, dtype=dtype) if name in names else score
-        for name, score in scores.items()
-    }
-
-
-def _require_whole(
-    kept: Kept, alive: Kept, frozen: set[str], target: float, limit: Limit | None
-) -> None:
-    """Refuse a target that only the removal of frozen, unranked weights could reach."""
-    names = sorted(frozen)
-    if all(torch.equal(kept[name], alive[name]) for name in names):
-        return
-    total = sum(mask.numel() for mask in alive.values())
-    stay = sum(int(alive[name].count_nonzero()) for name in names)
-    because = (
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} frozen, so the criterion, which "
-        "ranks by gradients, leaves them whole"
-    )
-    if limit is not None:
-        asked = written(limit.kind, limit.at_most, 4)
-        raise Skip(f"{limit.kind}={asked} cannot be reached: {because}")
-    raise UnreachableSparsity(target, 1 - stay / total, because)
-
-
 @contextmanager
 def scoring_of(
     task: Task,
@@ -508,7 +417,11 @@ def _scoring(
     @contextmanager
     def without_signs() -> Iterator[Callable[[], Tensor]]:
         frozen = [variable for variable in variables.values() if not variable.requires_grad]
-        with scoring_mode(model, batch_statistics=False), magnitudes(model, variables):
+        with (
+            scoring_mode(model, batch_statistics=False),
+            magnitudes(model, variables),
+            WithoutBarriers(),
+        ):
             for variable in frozen:
                 variable.requires_grad_(True)
             try:

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import sub
 
+import numpy as np
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 
 FEWEST_SEEDS = 3
 """With fewer seeds, an interval may be shown but decides nothing."""
+
+MOST_SEEDS = 1000
+"""With more seeds, nobody would tell two methods apart."""
 
 ROUNDING = 1e-12
 """Smaller distances are due to rounding, however small their error is."""
@@ -162,6 +166,28 @@ def difference(first: BySeed, second: BySeed) -> Interval | None:
     """Return the mean difference first - second, paired by seed; None without common seeds."""
     pairs = paired(first, second)
     return stratified([[pairs]]).interval if pairs else None
+
+
+def seeds_to_decide(values: BySeed) -> int | None:
+    """Return with about how many seeds the interval of a mean would exclude 0.
+
+    It is assumed that mean and standard deviation stay as they are.
+
+    Args:
+        values: one for each seed, such as differences between two methods; at least one.
+
+    Returns:
+        The number of all seeds, those of ``values`` included. None if it is beyond `MOST_SEEDS`, or
+        if there is a single value.
+    """
+    estimate = stratified([[values]])
+    if estimate.error is None:
+        return None
+    deviation = estimate.error * math.sqrt(len(values))
+    numbers = np.arange(FEWEST_SEEDS, MOST_SEEDS + 1)
+    halves = stdtrit(numbers - 1, (1 + CONFIDENCE) / 2) * deviation / np.sqrt(numbers)
+    enough = numbers[halves < abs(estimate.mean)]
+    return int(enough[0]) if enough.size else None
 
 
 def ratio(first: BySeed, second: BySeed) -> Interval | None:

@@ -12,8 +12,11 @@ from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
 class ImageSettings(Recipe):
     """What every task of image classification has."""
 
-    width: Annotated[int, "channels of the network's first stage; 64 as published"]
+    width: Annotated[
+        int, "channels of the network's first stage, or of each head of vit; 64 as published"
+    ]
     shift: Annotated[int, "pixels by which training images are moved at most, in both directions"]
+    blocks: Annotated[int, "blocks of model=vit; 7 as published"] = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class PhotographSettings(ImageSettings, PublishedDataSettings):
             "vgg16_official",
             "resnext101_32x16d",
             "resnext101_32x48d",
+            "vit",
         ],
         "network; official ones are those of the EarlyCroP code",
     ] = "resnet18"
@@ -72,7 +76,7 @@ def _profiles(
     That profile is the recipe of the EarlyCroP repository.
     """
     return {
-        "smoke": replace(embedded, epochs=2, width=4, train_images=150, test_images=50),
+        "smoke": replace(embedded, epochs=2, width=4, blocks=2, train_images=150, test_images=50),
         "embedded": embedded,
         "paper": replace(
             embedded,
@@ -80,6 +84,7 @@ def _profiles(
             batch_size=batch_size,
             model="resnet18_official",
             width=64,
+            blocks=7,
             images="official",
             train_images=0,
             test_images=0,

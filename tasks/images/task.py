@@ -21,6 +21,7 @@ from tasks.images import data, settings, transforms
 from tasks.images.classification import ImageClassification, images_of_parts, percentage
 from tasks.images.networks import NETWORKS
 from tasks.images.settings import PhotographSettings
+from tasks.images.vit import vit
 
 SMALLEST = 32
 """Pixels of a side; VGG16 halves it five times."""
@@ -61,8 +62,10 @@ class Photographs(ImageClassification):
 
     def model(self) -> nn.Module:
         """Return the network that the setting ``model`` names."""
-        build = NETWORKS[self.settings.model]
-        return build(width=self.settings.width, classes=self.data_set.classes)
+        settings, classes = self.settings, self.data_set.classes
+        if settings.model == "vit":
+            return vit(settings.width, classes, side=settings.resolution, blocks=settings.blocks)
+        return NETWORKS[settings.model](width=settings.width, classes=classes)
 
     def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
         """Return moved, mirrored and rotated images, unless the settings say otherwise."""

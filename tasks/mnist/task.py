@@ -19,9 +19,13 @@ from torch import Tensor, nn
 from harness.errors import RequestError
 from harness.registry import task
 from tasks.images.classification import GreyImages, images_of_parts
+from tasks.images.vit import vit
 from tasks.mnist import data, settings
-from tasks.mnist.networks import NETWORKS
+from tasks.mnist.networks import CLASSES, NETWORKS, SIDE
 from tasks.mnist.settings import MnistSettings
+
+USUAL_VIT_WIDTH = 16
+"""Features of each head of a vision transformer."""
 
 
 class MnistImages(GreyImages):
@@ -47,8 +51,12 @@ class MnistImages(GreyImages):
 
     def model(self) -> nn.Module:
         """Return the network that the setting ``model`` names."""
-        build, usual_width = NETWORKS[self.settings.model]
-        return build(self.settings.width or usual_width)
+        settings = self.settings
+        if settings.model == "vit":
+            width = settings.width or USUAL_VIT_WIDTH
+            return vit(width, CLASSES, channels=1, side=SIDE, blocks=settings.blocks)
+        build, usual_width = NETWORKS[settings.model]
+        return build(settings.width or usual_width)
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the accuracy and the error in percent."""

@@ -13,7 +13,24 @@ from harness.settings import Interval, PublishedDataSettings
 class TextSettings(PublishedDataSettings):
     """What can be set for language modelling."""
 
+    model: Annotated[
+        Literal["psmm", "transformer"],
+        "network: pointer sentinel mixture model, or a decoder-only transformer",
+    ] = "psmm"
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
+    blocks: Annotated[int, "blocks of model=transformer; 6 as published"] = 2
+    heads: Annotated[int, "heads of attention in each block; 8 as published"] = 4
+    head_width: Annotated[int, "features of a head, whose sum is the width; 64 as published"] = 16
+    key_heads: Annotated[
+        int,
+        "heads of keys and values, each shared by equally many heads of queries; 0 for as many as "
+        "heads",
+        Interval("[0, inf)"),
+    ] = 0
+    positions: Annotated[
+        Literal["learned", "rotary"],
+        "how model=transformer knows the order of words: a vector for each position, or angles",
+    ] = "rotary"
     dropout: Annotated[
         float, "probability of dropping a feature in training", Interval("[0, 1)")
     ] = 0.3
@@ -46,7 +63,7 @@ TEXT = TextSettings(
 )
 
 PROFILES = {
-    "smoke": replace(TEXT, epochs=2, hidden=16, window=20, words=3000),
+    "smoke": replace(TEXT, epochs=2, hidden=16, head_width=4, window=20, words=3000),
     "embedded": TEXT,
     "paper": replace(
         TEXT,
@@ -54,6 +71,9 @@ PROFILES = {
         batch_size=128,
         learning_rate=1e-3,
         hidden=300,
+        blocks=6,
+        heads=8,
+        head_width=64,
         text="official",
         minimum_count=1,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,13 @@ from torch import Tensor, nn
 from harness.errors import RequestError
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
+from tasks.attention import Sizes
 from tasks.ptb import data
 from tasks.ptb.model import PSMM
 from tasks.ptb.settings import FILES, PROFILES, TEXT, TextSettings
+from tasks.ptb.transformer import Transformer
+
+LanguageModel = PSMM | Transformer
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
@@ -36,7 +41,8 @@ class PennTreebank(Task):
     The training windows are consecutive, start from a zero state and are shuffled in each epoch.
     In the ``carried`` protocol every word is predicted exactly once, the first from an end of
     sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
-    window to window, while the pointer, as in training, only points into the current window. In
+    window to window, while the pointer, as in training, only points into the current window. A
+    transformer has no state and starts anew in each window. In
     the ``official`` protocol windows do not overlap, evaluation also starts each of them from a
     zero state, and neither the first word of each window nor the words after the last full window
     are predicted.
@@ -91,8 +97,18 @@ class PennTreebank(Task):
         return torch.cat([before_the_text, words[:-1]]), words
 
     def model(self) -> nn.Module:
-        """Return the network."""
-        return PSMM(len(self.vocabulary), self.settings.hidden, self.settings.dropout)
+        """Return the network that the setting ``model`` names."""
+        settings, words = self.settings, len(self.vocabulary)
+        if settings.model == "psmm":
+            return PSMM(words, settings.hidden, settings.dropout)
+        sizes = Sizes(
+            head_width=settings.head_width,
+            heads=settings.heads,
+            blocks=settings.blocks,
+            key_heads=settings.key_heads,
+            positions=settings.positions,
+        )
+        return Transformer(words, sizes, settings.window, settings.dropout)
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return batches of shuffled windows."""
@@ -115,12 +131,13 @@ class PennTreebank(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean negative log-likelihood of the next words, in nats."""
-        return _psmm(model).loss(*batch)
+        return _language_model(model).loss(*batch)
 
     def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the same loss, and the log-probabilities (windows, window - 1, vocabulary).
 
-        It takes several times longer than `loss`, which never computes the whole distribution.
+        It takes several times longer than the loss of PSMM, which never computes the whole
+        distribution.
         """
         tokens, targets = batch
         log_probabilities = model(tokens)[0]
@@ -129,15 +146,16 @@ class PennTreebank(Task):
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the same loss, twice differentiable."""
-        log_probabilities, _ = _psmm(model).target_log_probabilities(*batch)
+        log_probabilities, _ = _language_model(model).target_log_probabilities(*batch)
         return -log_probabilities.mean()
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the perplexity over all words of the part."""
         carried = self.settings.protocol == "carried"
-        state, predicted = None, []
+        state: Any = None
+        predicted = []
         for tokens, targets in self.evaluation_windows(split):
-            result, after = _psmm(model).target_log_probabilities(tokens, targets, state)
+            result, after = _language_model(model).target_log_probabilities(tokens, targets, state)
             state = after if carried else None
             predicted.append(result.flatten().double())
         return {"perplexity": float((-torch.cat(predicted).mean()).exp())}
@@ -177,10 +195,10 @@ class PennTreebank(Task):
         return self._batch(torch.zeros(1, dtype=torch.long))
 
     def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed vocabulary, pointer and sentinel scores for an input of ones."""
-        return _psmm(model).flow()
+        """Return the summed scores of what is predicted for an input of ones."""
+        return _language_model(model).flow()
 
 
-def _psmm(model: nn.Module) -> PSMM:
-    assert isinstance(model, PSMM)
+def _language_model(model: nn.Module) -> LanguageModel:
+    assert isinstance(model, LanguageModel)
     return model

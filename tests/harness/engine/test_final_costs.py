@@ -16,6 +16,7 @@ from harness.costs import timing
 from harness.costs.memory import Allocations, Measured
 from harness.costs.operations import Operations
 from harness.engine import final_costs as final
+from harness.engine import network_timing
 from harness.engine.final_costs import (
     MEASURED,
     exact_costs,
@@ -256,7 +257,7 @@ def test_where_no_layer_is_faster_there_is_a_reason_in_place_of_a_time(
 def test_a_step_in_half_precision_has_no_sparse_kernels(
     bench: Workbench, masked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(final, "_why_no_sparse_times", lambda *inputs: None)
+    monkeypatch.setattr(network_timing, "_why_no_sparse_times", lambda *inputs: None)
     costs = measured_with(bench, masked, precision="bfloat16")
     assert costs["step_sparse_ms"] is None
     assert costs["reasons"]["step_sparse_ms"] == "there are no sparse kernels for bfloat16"
