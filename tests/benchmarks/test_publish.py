@@ -131,6 +131,19 @@ class TestPublishing:
             runs.update(["mine"], read(save(folder, self.done("mine", seeds=[seed]))))
         assert [run.status for run in runs.published("mine")] == ["done"] * 4
 
+    def test_a_disturbed_measurement_replaces_none_that_was_not(self, tmp_path: Path) -> None:
+        for number, changes in enumerate(
+            (
+                {"cost__step_ms": 5.0},
+                {"cost__step_ms": 9.0, "cost__disturbed": {"step_ms": 0.5}},
+                {"cost__step_ms": 6.0},
+            )
+        ):
+            results = read(save(tmp_path / f"results{number}", self.done("mine", **changes)))
+            runs.update(["mine"], results)
+            measured = {run.quantities["step_ms"] for run in runs.published("mine")}
+            assert measured == ({6.0} if number == 2 else {5.0})
+
     def test_a_run_of_another_version_is_not_published(self, tmp_path: Path) -> None:
         records = [{**each, "run_id": f"{each['run_id'][:-1]}x"} for each in self.done("mine")]
         assert runs.update(["mine"], read(save(tmp_path / "results", records))) == {}
