@@ -51,11 +51,9 @@ def test_every_table_and_figure_is_shown() -> None:
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_published_runs_are_those_of_the_suite(name: str) -> None:
-    published = runs.published(name)
-    if published:
-        planned = [run for run, _ in runs.planned(name)]
-        assert sorted(map(asked, published)) == sorted(map(asked, planned)), AGAIN
+def test_published_runs_belong_to_the_suite(name: str) -> None:
+    planned = {asked(run) for run, _ in runs.planned(name)}
+    assert {asked(run) for run in runs.published(name) if run.recorded} <= planned, AGAIN
 
 
 def asked(run: Any) -> str:
