@@ -21,7 +21,7 @@ from harness.spec import Plan, as_text, plan
 from harness.storage.files import distinct
 from harness.storage.store import Store, outcome
 from harness.tracking.following import FOLDER, Following, followed_run
-from harness.tracking.live import followed
+from harness.tracking.live import tracked
 
 AnyPath = str | Path
 Names = str | Iterable[str]
@@ -113,7 +113,7 @@ def run_pairing(
     is_repeated = again and wanted.run_id in store.run_ids()
     chosen = store.again() if is_repeated else store
     run = followed_run(pending_record(wanted), chosen.folder / wanted.run_id)
-    with followed(_listed(track), [run], store.folder):
+    with tracked(_listed(track), [run], store.folder):
         record = None if is_repeated else store.record(wanted.run_id)
         if record is not None:
             report(f"{wanted.run_id} is already done")
