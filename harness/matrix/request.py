@@ -31,7 +31,7 @@ from harness.storage.files import distinct
 from harness.storage.progress import read_progress
 from harness.storage.store import Store
 from harness.tracking.following import followed_run
-from harness.tracking.live import followed
+from harness.tracking.live import tracked
 
 SIMILAR = 3
 """Runs of a pairing, outside the matrix, that are read to estimate how long its runs take."""
@@ -145,7 +145,7 @@ class MatrixRequest:
         done_before = set(tally.outcomes)
         if tally.waiting and progress is not None:
             print(f"{matrix.name}: {counted(tally)}", file=progress, flush=True)
-        with self._followed(matrix, repeated):
+        with self._tracked(matrix, repeated):
             stop = self._dispatch(matrix, tally, estimates, repeated, progress)
             for run_id in tally.outcomes.keys() - done_before:
                 self._find_unmeasured(run_id, tally, repeated)
@@ -190,15 +190,15 @@ class MatrixRequest:
                     Dispatch(executor, self.store, tally, stop).run(jobs, display.show)
         return stop
 
-    def _followed(
+    def _tracked(
         self, matrix: Matrix, repeated: Collection[str]
     ) -> contextlib.AbstractContextManager[None]:
-        """Let the trackers follow all runs, done before or not, until the context ends."""
+        """Let the trackers follow all runs, those done before included, until the context ends."""
         runs = (
             followed_run(pending_record(plan), self._store_of(run_id, repeated).folder / run_id)
             for run_id, plan in matrix.plans.items()
         )
-        return followed(self.track, runs, self.results)
+        return tracked(self.track, runs, self.results)
 
     def _store_of(self, run_id: str, repeated: Collection[str]) -> Store:
         return self.store.again() if run_id in repeated else self.store

@@ -27,7 +27,7 @@ PATIENCE = 60.0
 
 
 @contextlib.contextmanager
-def followed(names: Sequence[str], runs: Iterable[Followed], results: Path) -> Iterator[None]:
+def tracked(names: Sequence[str], runs: Iterable[Followed], results: Path) -> Iterator[None]:
     """Let trackers follow runs until the context ends.
 
     Args:

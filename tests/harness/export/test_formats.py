@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import harness
+from harness.command_line import main
 from harness.export.export import FORMATS, TOLERANCE
 from harness.registry import Registry
 from tests.helpers.exported import strangers_differences
+from tests.helpers.own_data import write_own_data
 from tests.helpers.workbench import POINTS, Workbench
 
 PRUNERS = ("dense", "earlycrop_u", "crop_s")
@@ -55,3 +59,20 @@ def test_a_stranger_computes_the_same_on_every_task(
             dense, masked, cut = ((folder / each.network).stat().st_size for _, folder in exports)
             assert cut < dense == pytest.approx(masked, rel=0.01)
             assert max(strangers_differences(name, exports)) <= TOLERANCE, name
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_and_a_network_become_onnx_in_the_commands_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmeasured: None
+) -> None:
+    """Three classes of PNGs and a module in a file; the stranger has onnxruntime and numpy."""
+    pytest.importorskip("onnxruntime")
+    readme = Path(__file__).parents[3] / "README.md"
+    lines = re.findall(r"^    python -m harness (.*(?:leaves|onnx).*)$", readme.read_text(), re.M)
+    assert len(lines) == 3
+    write_own_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        assert main(shlex.split(line)) == 0
+    (run,) = Path("results").glob("images-crop_s-*")
+    assert max(strangers_differences("onnx", [(run, Path("exported"))])) <= TOLERANCE

@@ -43,7 +43,7 @@ def test_a_run_is_followed_to_its_end(command: Command) -> None:
 def test_values_arrive_while_the_run_goes_on(tmp_path: Path, bench: Workbench) -> None:
     run = attempts(bench, "dense")
     followed = followed_run(pending_record(run.plan), run.folder)
-    with live.followed(["diary"], [followed], run.results):
+    with live.tracked(["diary"], [followed], run.results):
         with pytest.raises(Interrupted):
             run.go(StopAfter(steps=12))
         told: list[Any] = []
