@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.commands.sensitivity import measure_sensitivity
     from harness.export.export import export_network
     from harness.network import load
+    from harness.own_task import task_from
     from harness.results.frame import read_results
 
     __version__: str
@@ -39,6 +40,7 @@ __all__ = [
     "read_results",
     "run_matrix",
     "run_pairing",
+    "task_from",
     "track_runs",
     "write_report",
 ]
@@ -52,6 +54,7 @@ _MODULES = {
     "read_results": "harness.results.frame",
     "run_matrix": "harness.api",
     "run_pairing": "harness.api",
+    "task_from": "harness.own_task",
     "track_runs": "harness.api",
     "write_report": "harness.api",
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import RequestError, RunFailed
+from harness.own_task import OwnTask, names_and_plugins
 from harness.record import Record
 from harness.registry import Registry
 from harness.results.records import pending_record
@@ -28,7 +29,7 @@ Names = str | Iterable[str]
 
 
 def run_pairing(
-    task: str,
+    task: str | OwnTask,
     pruner: str,
     *,
     sparsity: float | None = None,
@@ -51,7 +52,7 @@ def run_pairing(
     same identity as on the command line.
 
     Args:
-        task: name of the task.
+        task: name of the task, or a task that `task_from` made.
         pruner: name of the pruning method.
         sparsity: fraction of the prunable weights to remove; None for the task's default.
         budget: what the network may cost, in place of a sparsity, as in ``"macs=0.25"``; see
@@ -77,8 +78,9 @@ def run_pairing(
         RunFailed: the run failed; its folder holds the traceback.
         Interrupted: Ctrl-C was pressed; the same call resumes the run.
     """
+    (name,), files = names_and_plugins([task], _files(plugins))
     registry, wanted = plan_pairing(
-        task,
+        name,
         pruner,
         sparsity=sparsity,
         budget=budget,
@@ -87,7 +89,7 @@ def run_pairing(
         settings=settings,
         results=results,
         data=data,
-        plugins=plugins,
+        plugins=files,
         device=device,
     )
     store = Store(Path(results))
@@ -182,7 +184,7 @@ def _repeat(wanted: Plan, store: Store, new: Record, report: Callable[[str], Non
 
 def run_matrix(
     *,
-    tasks: Names | None = None,
+    tasks: str | OwnTask | Iterable[str | OwnTask] | None = None,
     pruners: Names | None = None,
     sparsities: Iterable[float] | None = None,
     budgets: Iterable[str] | None = None,
@@ -211,8 +213,9 @@ def run_matrix(
     Runs that are done are not repeated, and runs that were interrupted are resumed.
 
     Args:
-        tasks: names, or ``"all"``; needed without a suite, whose own they replace.
-        pruners: likewise.
+        tasks: names, tasks that `task_from` made, or ``"all"``; needed without a suite, whose own
+            they replace.
+        pruners: names, or ``"all"``; likewise.
         sparsities: fractions of weights to remove; None for those of the suite or the task.
         budgets: what the networks may cost, in place of sparsities, as in ``["macs=0.5"]``.
         seeds: None for those of the suite, or 0.
@@ -254,8 +257,13 @@ def run_matrix(
     for name, limit in (("jobs", jobs), ("hours", hours), ("gigabytes", gigabytes)):
         if limit is not None and not limit > 0:
             raise RequestError(f"{name}: {limit!r} is not greater than 0")
+    files = _files(plugins)
+    named = None
+    if tasks is not None:
+        each = [tasks] if isinstance(tasks, str | OwnTask) else list(tasks)
+        named, files = names_and_plugins(each, files)
     axes = {
-        "tasks": tasks,
+        "tasks": named,
         "pruners": pruners,
         "sparsities": sparsities,
         "budgets": budgets,
@@ -263,7 +271,6 @@ def run_matrix(
     }
     listed = {name: _listed(axis) for name, axis in axes.items() if axis is not None}
     texts, trackers = as_texts(settings), _listed(track)
-    files = _files(plugins)
     command = as_command(
         "matrix",
         {

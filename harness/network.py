@@ -14,7 +14,7 @@ from harness.errors import RequestError, RunFailed, reading_data
 from harness.prunable import dense_shapes, prunable_weights
 from harness.record import Record
 from harness.registry import Registry
-from harness.spec import Plan, as_text, plan
+from harness.spec import Plan, as_text, plan, references_of
 from harness.storage import network_file
 from harness.storage.files import load_state
 from harness.storage.store import WEIGHTS, Store
@@ -180,7 +180,17 @@ def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:
-    """Import and build the task of a plan."""
+    """Import and build the task of a plan.
+
+    Raises:
+        RequestError: the code or a file that a setting names has changed since it was planned.
+    """
+    current = references_of(plan.task, plan.settings, plan.data_folder)
+    for name, digest in plan.references.items():
+        if current.get(name) != digest:
+            raise RequestError(
+                f"{name}={plan.settings[name]} has changed since it was read; run the command again"
+            )
     build = plan.task.load()
     with reading_data(plan.spec.task):
         task: Task = build(plan.settings, plan.data_folder, device)

@@ -134,6 +134,11 @@ class Task(TypedDict):
     group: NotRequired[Annotated[Text, Field("the tasks that it belongs to")]]
     paper: NotRequired[Annotated[Text, Field("the paper that it comes from")]]
     version: Annotated[int | str, Field("version of its results; of a plug-in, a hash of its code")]
+    references: NotRequired[
+        Annotated[
+            dict[str, str], Field("hashes of the code and files that settings name, by setting")
+        ]
+    ]
 
 
 class Pruner(TypedDict):

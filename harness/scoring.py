@@ -134,13 +134,25 @@ class Reconstructing(Protocol):
         """
 
 
+class _PlainHardsigmoid(TorchFunctionMode):
+    """A context in which the hard sigmoid has second derivatives, which torch's own lacks."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, or the same function in plain operations."""
+        if func is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def scoring_mode(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
     """Dropout off, buffers untouched; BatchNorm uses the batch's statistics, or the running ones.
 
     Running statistics are stale after a few epochs and undefined at initialisation, so the
     batch's are the default. Fused kernels for attention and recurrent layers that lack second
-    derivatives are replaced by plain ones.
+    derivatives, and the hard sigmoid, are replaced by plain ones.
     """
     modes = {module: module.training for module in model.modules()}
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
@@ -170,6 +182,8 @@ def _differentiable_twice(model: nn.Module) -> Iterator[None]:
         stack.callback(backends.mha.set_fastpath_enabled, fast_path)
         backends.mha.set_fastpath_enabled(False)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(module, nn.Hardsigmoid) for module in model.modules()):
+            stack.enter_context(_PlainHardsigmoid())
         if recurrent:  # cuDNN's have no backward pass in evaluation mode either
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield

@@ -61,7 +61,7 @@ class Task(ABC):
 
     scoring_batch_count: ClassVar[int] = 5
 
-    outputs_are: ClassVar[Literal["logits", "values"] | None] = None
+    outputs_are: Literal["logits", "values"] | None = None
     """What `loss_and_outputs` returns, which decides how a network learns from a teacher.
 
     Logits (..., classes), log-probabilities included, are compared as distributions; values, as in

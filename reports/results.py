@@ -280,10 +280,16 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
 
 
 def _overrides(record: Record) -> dict[str, Any]:
-    """Return what distinguishes a run besides its sparsity: settings, and a budget."""
+    """Return what distinguishes a run besides its sparsity: settings, and a budget.
+
+    Settings that name code or a file have its hash, so that runs of changed code stay apart.
+    """
     spec = record["spec"]
     budget = {"budget": spec["budget"]} if "budget" in spec else {}
-    return {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS} | budget
+    settings = {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS}
+    for name, digest in record["task"].get("references", {}).items():
+        settings[name] = f"{settings.get(name)}@{digest[:8]}"
+    return settings | budget
 
 
 def _stands_in(record: Record) -> bool:

@@ -61,6 +61,7 @@ CONTRACTS = {
         *(
             "costs.operations",
             "errors",
+            "foreign_models",
             "functional",
             "layer_inputs",
             "prunable",

@@ -19,11 +19,12 @@ from typing import Protocol
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
-from benchmarks.publish.runs import row_of
+from benchmarks.publish.runs import read_rows
 from benchmarks.publish.tables import (
     Claims,
     Comparison,
     Dense,
+    Difficulty,
     MomentCurves,
     MomentsOfTriggers,
     Rates,
@@ -95,10 +96,10 @@ class Figure:
 
     def runs_sha256(self) -> str:
         """Return a hash of the runs that it shows."""
-        section = section_of(self.suite, self.task)
-        runs = [run for group in section.groups for run in group.members] if section else []
-        content = json.dumps([[row_of(run), run.readings] for run in runs])
-        return hashlib.sha256(content.encode()).hexdigest()
+        runs = [row for row in read_rows(self.suite) if row["task"] == self.task]
+        names = {row["run_id"] for row in runs}
+        readings = [row for row in read_rows("readings") if row["run_id"] in names]
+        return hashlib.sha256(json.dumps([runs, readings]).encode()).hexdigest()
 
     def drawn_from(self) -> str | None:
         """Return the hash of the runs from which its file was drawn; None if it has none."""
@@ -152,10 +153,11 @@ TABLES: Mapping[str, Table] = {
     "moments of triggers on fashion_mnist": MomentsOfTriggers("laptop_moment", "fashion_mnist"),
     "moments of triggers on cifar10": MomentsOfTriggers("laptop_moment", "cifar10"),
     "readings": Readings("moment"),
-    "warm-up": Dense(("warmup",)),
+    "warm-up": Dense(("warmup",), timed=False),
     "dense on official data": Dense(("fashion_mnist", "laptop")),
     "claims on embedded data": Claims(("structured", "unstructured", "moment")),
     "verdicts": Rates("normal"),
+    "difficulty": Difficulty("warmup"),
     "speed": Speed(),
     "claims on official data": Claims(("fashion_mnist", "laptop", "laptop_moment")),
 }

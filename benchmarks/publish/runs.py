@@ -2,8 +2,8 @@
 
 There is a file for each suite, with a row for each of its runs, which has what tables and figures
 need of the run's record. A run that has not been carried out has the status "missing".
-``readings.csv`` has what the triggers of observed runs read, and ``verdicts.csv`` what
-`benchmarks.verdicts` found. Numbers have seven digits.
+``readings.csv`` has what the triggers of observed runs read. Numbers have seven digits. Other files
+have what `benchmarks.verdicts`, `benchmarks.difficulty` and `benchmarks.speed` found.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _run(row: Mapping[str, str], readings: Mapping[str, Any]) -> Run:
         "overrides": json.loads(row["overrides"]),
         "settings": [],
         "metrics": {name: row[name] or None for name in METRICS},
-        "quantities": {**unknown, **{name: row[name] or None for name in quantities()}},
+        "quantities": {**unknown, **{name: row.get(name) or None for name in quantities()}},
         "reasons": {},
         "disturbed": row["disturbed"].split(),
         "started": "",

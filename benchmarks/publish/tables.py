@@ -14,7 +14,7 @@ from harness.text import duration, markdown_table, percent, several
 from reports.claims import Outcome, Verdict, judge
 from reports.groups import Group, Section, pooled
 from reports.moments import TRIGGERS, Curve, Moments, moments
-from reports.results import undisturbed, values
+from reports.results import finite, undisturbed, values
 
 Target = float | str
 """A sparsity of the weights, or a budget, as in "macs=0.25"."""
@@ -196,9 +196,15 @@ def _ratio(cost: str, group: Group | None, section: Section) -> str:
 
 @dataclass(frozen=True)
 class Dense:
-    """The dense network of every task of some suites, in each setting."""
+    """The dense network of every task of some suites, in each setting.
+
+    Attributes:
+        suites: whose runs are shown.
+        timed: whether to show the time of training, as the mean of undisturbed runs.
+    """
 
     suites: Sequence[str]
+    timed: bool = True
 
     def markdown(self) -> str:
         """Return a table with a row for each task and setting."""
@@ -207,11 +213,9 @@ class Dense:
                 f"`{section.task}`",
                 section.setting or "-",
                 section.metric_title,
-                f"{_number(dense.intervals['test'].mean, section)}",
+                _number(dense.intervals["test"].mean, section),
                 _seeds(dense.tested, dense.runs),
-                "-"
-                if (time := dense.intervals.get("train_seconds")) is None
-                else duration(time.mean),
+                *([_training_time(dense)] if self.timed else []),
                 section.stamp or section.data_name or "",
             ]
             for section in sections_of(self.suites)
@@ -219,8 +223,14 @@ class Dense:
         ]
         if not rows:
             return "No run has been published yet.\n"
-        head = ["", "setting", "metric", "test", "seeds", "training", "data"]
-        return markdown_table(head, rows)
+        head = ["", "setting", "metric", "test", "seeds"]
+        return markdown_table([*head, *(["training"] if self.timed else []), "data"], rows)
+
+
+def _training_time(group: Group) -> str:
+    quiet = undisturbed(group.members, "train_seconds")
+    seconds = finite((run.seed, run.quantities["train_seconds"]) for run in quiet).values()
+    return duration(statistics.mean(seconds)) if seconds else "-"
 
 
 def moments_of(suite: str, task: str) -> tuple[Section, Moments] | None:
@@ -392,6 +402,32 @@ class Rates:
 
 def _hundredfold(share: str) -> str:
     return f"{100 * float(share):.1f}"
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """What `benchmarks.difficulty` found, beside the dense network of a suite."""
+
+    suite: str
+
+    def markdown(self) -> str:
+        """Return a table with a row for each task."""
+        rows = read_rows("difficulty")
+        dense = {
+            section.task: section.dense.intervals["test"].mean
+            for section in sections_of([self.suite])
+            if section.dense is not None and section.dense.tested and not section.setting
+        }
+        cells = [
+            [
+                f"`{row['task']}`",
+                *(f"{float(row[answer]):.1f}" for answer in ("constant", "linear")),
+                f"{dense[row['task']]:.1f}" if row["task"] in dense else "-",
+            ]
+            for row in rows
+        ]
+        head = ["", "constant answer", "linear classifier", "`dense`"]
+        return markdown_table(head, cells) if cells else ""
 
 
 class Speed:

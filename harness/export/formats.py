@@ -108,7 +108,8 @@ def _write_onnx(program: Program, path: Path) -> None:
             program.exported,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple({0: BATCH} for _ in inputs),
+            # Of axes that are equal, only one may be named.
+            dynamic_shapes=({0: BATCH}, *({} for _ in list(inputs)[1:])),
             dynamo=True,
             verbose=False,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.foreign_models import IMAGE_MODEL
 from tasks.images.settings import ImageSettings
 
 
@@ -12,7 +13,7 @@ from tasks.images.settings import ImageSettings
 class DigitsSettings(ImageSettings):
     """What can be set for the digits."""
 
-    model: Annotated[Literal["resnet18", "vit"], "network"] = "resnet18"
+    model: Annotated[Literal["resnet18", "vit"], "network", IMAGE_MODEL] = "resnet18"
 
 
 DIGITS = DigitsSettings(

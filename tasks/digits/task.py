@@ -38,6 +38,7 @@ class Digits(GreyImages):
     """Ten classes, 898 training images, accuracy in percent."""
 
     settings: DigitsSettings
+    classes, side = digits.CLASSES, 8
     largest_value = digits.LARGEST_VALUE
     evaluation_batch = digits.TRAIN + digits.VALIDATION + digits.TEST
 
@@ -47,7 +48,7 @@ class Digits(GreyImages):
         parts = {part: Images(images, labels, numbers[part]) for part in numbers}
         super().__init__(settings, data_folder, device, parts)
 
-    def model(self) -> nn.Module:
+    def own_model(self) -> nn.Module:
         """Return the network: a ResNet18 for images of 8x8, or a vision transformer."""
         width, classes = self.settings.width, digits.CLASSES
         if self.settings.model == "resnet18":

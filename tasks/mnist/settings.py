@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.foreign_models import IMAGE_MODEL
 from harness.settings import Interval, PublishedDataSettings
 from tasks.images.settings import ImageSettings
 
@@ -16,6 +17,7 @@ class MnistSettings(ImageSettings, PublishedDataSettings):
     model: Annotated[
         Literal["lenet_5_caffe", "lenet_300_100", "resnet18", "vit"],
         "network; the first two are those of SNIP's experiments",
+        IMAGE_MODEL,
     ] = "lenet_5_caffe"
     width: Annotated[
         int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,32 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
+from harness.foreign_models import (
+    build_language_model,
+    is_foreign,
+    load_weights,
+    require_outputs,
+)
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.attention import Sizes
-from tasks.ptb import data
+from tasks.ptb import data, own_text
+from tasks.ptb.foreign import ForeignLanguageModel
 from tasks.ptb.model import PSMM
-from tasks.ptb.settings import FILES, PROFILES, TEXT, TextSettings
+from tasks.ptb.settings import (
+    FILES,
+    OWN_TEXT,
+    OWN_TEXT_PROFILES,
+    PROFILES,
+    TEXT,
+    LanguageSettings,
+    OwnTextSettings,
+    TextSettings,
+)
 from tasks.ptb.transformer import Transformer
 
-LanguageModel = PSMM | Transformer
+LanguageModel = PSMM | Transformer | ForeignLanguageModel
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
 
 
-@task(
-    "ptb",
-    title="Language modelling, PSMM",
-    metric="perplexity",
-    goal="min",
-    data="tasks.ptb.data:describe",
-    settings=TEXT,
-    profiles=PROFILES,
-    downloads=FILES,
-    sparsity=0.9,
-)
-class PennTreebank(Task):
+class LanguageModelling(Task):
     """A text as one stream of words, cut into windows; the metric is the perplexity.
 
     The training windows are consecutive, start from a zero state and are shuffled in each epoch.
@@ -48,15 +54,15 @@ class PennTreebank(Task):
     are predicted.
     """
 
-    settings: TextSettings
+    settings: LanguageSettings
     outputs_are = "logits"
 
-    def __init__(self, settings: TextSettings, data_folder: Path, device: torch.device) -> None:
+    def __init__(self, settings: LanguageSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
-        corpus = data.read(settings, data_folder)
+        corpus = self.corpus()
         self._require_windows(corpus)
         self.vocabulary = data.vocabulary(
-            corpus.train, settings.minimum_count, settings.vocabulary, settings.reader
+            corpus.train, settings.minimum_count, settings.vocabulary, corpus.reader
         )
         self._train = self._encoded(corpus.train)
         self._held_out: dict[Split, Tensor] = {
@@ -67,12 +73,16 @@ class PennTreebank(Task):
         self._samples = len(self.training_windows[0])
         self.steps_per_epoch = -(-self._samples // settings.batch_size)
 
+    @abstractmethod
+    def corpus(self) -> data.Corpus:
+        """Return the text that the settings name."""
+
     def _require_windows(self, corpus: data.Corpus) -> None:
         window = self.settings.window
         shortest = min(len(corpus.train), len(corpus.validation), len(corpus.test))
         if not 2 <= window <= shortest:
             raise RequestError(
-                f"ptb: window={window} does not fit; a window has at least 2 words, "
+                f"window={window} does not fit; a window has at least 2 words, "
                 f"and at most the {shortest} of the shortest part of the text"
             )
 
@@ -97,7 +107,20 @@ class PennTreebank(Task):
         return torch.cat([before_the_text, words[:-1]]), words
 
     def model(self) -> nn.Module:
-        """Return the network that the setting ``model`` names."""
+        """Return the network that the setting ``model`` names, with the weights of ``pretrained``.
+
+        Raises:
+            RequestError: it does not fit the words, or the weights are of another network.
+        """
+        network = self._foreign_model() if is_foreign(self.settings.model) else self.own_model()
+        if weights := self.settings.pretrained:
+            loaded = network.network if isinstance(network, ForeignLanguageModel) else network
+            words = len(self.vocabulary)
+            load_weights(loaded, weights, self.data_folder, classes=words, head="loaded")
+        return network
+
+    def own_model(self) -> nn.Module:
+        """Return the network of this project that the setting ``model`` names."""
         settings, words = self.settings, len(self.vocabulary)
         if settings.model == "psmm":
             return PSMM(words, settings.hidden, settings.dropout)
@@ -109,6 +132,25 @@ class PennTreebank(Task):
             positions=settings.positions,
         )
         return Transformer(words, sizes, settings.window, settings.dropout)
+
+    def _foreign_model(self) -> ForeignLanguageModel:
+        settings, words, length = self.settings, len(self.vocabulary), self.settings.window - 1
+        network = ForeignLanguageModel(
+            build_language_model(
+                settings.model,
+                vocabulary=words,
+                length=length,
+                blocks=settings.blocks,
+                heads=settings.heads,
+                head_width=settings.head_width,
+                key_heads=settings.key_heads or settings.heads,
+                data_folder=self.data_folder,
+            )
+        )
+        tokens = torch.zeros(2, length, dtype=torch.long)
+        shape = (2, length, words)
+        require_outputs(settings.model, network, tokens, shape, ForeignLanguageModel.logits)
+        return network
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return batches of shuffled windows."""
@@ -197,6 +239,47 @@ class PennTreebank(Task):
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed scores of what is predicted for an input of ones."""
         return _language_model(model).flow()
+
+
+@task(
+    "ptb",
+    title="Language modelling, PSMM",
+    metric="perplexity",
+    goal="min",
+    data="tasks.ptb.data:describe",
+    settings=TEXT,
+    profiles=PROFILES,
+    downloads=FILES,
+    sparsity=0.9,
+)
+class PennTreebank(LanguageModelling):
+    """The Penn Treebank, or a text in its place; the metric is the perplexity."""
+
+    settings: TextSettings
+
+    def corpus(self) -> data.Corpus:
+        """Return the text that the setting ``text`` names."""
+        return data.read(self.settings, self.data_folder)
+
+
+@task(
+    "text",
+    title="A text, PSMM",
+    metric="perplexity",
+    goal="min",
+    data="tasks.ptb.own_text:describe",
+    settings=OWN_TEXT,
+    profiles=OWN_TEXT_PROFILES,
+    sparsity=0.9,
+)
+class OwnText(LanguageModelling):
+    """A text, as ``text=DIR`` or ``text=FILE`` names it; the metric is the perplexity."""
+
+    settings: OwnTextSettings
+
+    def corpus(self) -> data.Corpus:
+        """Return the text that the setting ``text`` names."""
+        return own_text.read(self.settings, self.data_folder)
 
 
 def _language_model(model: nn.Module) -> LanguageModel:

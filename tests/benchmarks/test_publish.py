@@ -317,6 +317,19 @@ def test_a_claim_is_shown_with_the_comparison_that_decides_it(
     assert decisive.startswith("CroP-U against GraSP: \N{MINUS SIGN}9.29 %")
 
 
+def test_the_dense_network_stands_beside_a_linear_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "FOLDER", tmp_path / "published")
+    (tmp_path / "published").mkdir()
+    accuracies = {"constant": "10", "linear": "19.64"}
+    runs.write_rows("difficulty", [{"task": task, **accuracies} for task in ("pictures", "words")])
+    shown(tmp_path, [record(pruner="dense", quality__test=90.0)], monkeypatch)
+    found = rows(tables.Difficulty("").markdown())
+    assert found["pictures"] == ["10.0", "19.6", "90.0"]
+    assert found["words"] == ["10.0", "19.6", "-"]
+
+
 def test_without_runs_there_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "sections_of", lambda suites: [])
     for table in (COMPARED, Claims(()), MomentCurves("", ""), MomentsOfTriggers("", "")):
@@ -328,15 +341,19 @@ def test_a_figure_names_the_runs_from_which_it_was_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "docs").mkdir()
-    shown(tmp_path / "results", suite(tasks=["pictures"]), monkeypatch)
-    figure = Figure("docs/costs.png", "", "pictures", documents.cost_figure, "Accuracy")
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
     monkeypatch.setattr(documents, "PROJECT", tmp_path)
+    figure = Figure("docs/costs.png", "mine", "pictures", documents.cost_figure, "Accuracy")
     monkeypatch.setattr(documents, "FIGURES", {"costs": figure})
+    made = read(save(tmp_path / "results", suite(tasks=["pictures", "words"]))).runs
+    runs.published.cache_clear()
+    runs.write_rows("mine", map(runs.row_of, made))
     assert list(documents.draw_all()) == [tmp_path / "docs" / "costs.png"]
     assert figure.drawn_from() == figure.runs_sha256()
     assert figure.markdown(tmp_path / "README.md") == "![Accuracy](docs/costs.png)\n"
-    shown(tmp_path / "other", suite(tasks=["pictures"], seeds=[0, 1]), monkeypatch)
+    runs.write_rows("mine", map(runs.row_of, made[1:]))
     assert figure.drawn_from() != figure.runs_sha256()
+    runs.published.cache_clear()
 
 
 def test_the_example_has_no_links_to_files_that_it_lacks() -> None:

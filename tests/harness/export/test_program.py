@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 
 from harness.errors import RunFailed
 from harness.export import formats
+from harness.export.export import FORMATS
 from harness.export.plain_torch import write_plain_torch
 from harness.export.program import Computation, Program, trace
 from harness.network import Network
+from harness.results.example import example
+from harness.storage.store import Store
 from tests.helpers.points import Points
 from tests.helpers.workbench import CPU
 
@@ -25,11 +29,13 @@ class Handed(Points):
     further: Mapping[str, Any] = {}
 
     def inference(self, model: nn.Module, batch: Any) -> Any:
-        return model(batch[0], **self.further)
+        points, _ = batch
+        further = {name: make(points) for name, make in self.further.items()}
+        return model(points, **further)
 
 
-def program_of(model: nn.Module, **further: Any) -> Program:
-    """Return the program of a network that takes the points and further arguments."""
+def program_of(model: nn.Module, **further: Callable[[Tensor], Any]) -> Program:
+    """Return the program of a network that takes the points, and what is made of them."""
     task = Handed({"batch_size": 4, "source": "synthetic"}, Path(), CPU)
     task.further = further
     return trace(Network(task, model.eval(), {}), 5, seed=0)
@@ -102,6 +108,20 @@ def test_the_plain_network_can_be_trained_further(tmp_path: Path) -> None:
     assert torch.equal(gradient, torch.full((2, 6), 3.0))
 
 
+def test_two_inputs_have_one_number_of_samples_in_every_format(tmp_path: Path) -> None:
+    class Sum(nn.Module):
+        def forward(self, points: Tensor, right: Tensor) -> Tensor:
+            return points + 2 * right
+
+    program = program_of(Sum(), right=lambda points: points.flip(1))
+    for name, each in FORMATS.items():
+        if all(find_spec(package) for package in each.needs):
+            folder = tmp_path / name
+            folder.mkdir()
+            formats.write(name, program, folder, example(), Store(tmp_path))
+            assert formats.difference(name, program, folder, (1, 5)) == (0, 0)
+
+
 @pytest.mark.parametrize("scale", [2.0, torch.tensor(2.0), torch.ones(3)])
 def test_a_network_that_takes_anything_but_samples_is_refused(scale: Any) -> None:
     class Scaled(nn.Module):
@@ -109,7 +129,7 @@ def test_a_network_that_takes_anything_but_samples_is_refused(scale: Any) -> Non
             return points
 
     with pytest.raises(RunFailed, match=r"calls the network with \(points, scale\), which are not"):
-        program_of(Scaled(), scale=scale)
+        program_of(Scaled(), scale=lambda points: scale)
 
 
 def test_a_network_that_decides_by_its_data_is_refused() -> None:

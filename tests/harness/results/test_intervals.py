@@ -15,6 +15,7 @@ from harness.results.intervals import (
     paired,
     ratio,
     ratio_interval,
+    seeds_to_decide,
     stratified,
 )
 
@@ -136,3 +137,19 @@ def test_holm_by_hand() -> None:
     """The smallest of three is tripled, the next doubled, and none is below an earlier one."""
     assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds"),
+    [
+        # The mean is 1 and the deviation 1: t is 2.447 < sqrt(7) with 7 seeds, 2.571 > sqrt(6).
+        ([0.0, 1.0, 2.0], 7),
+        ([5.0, 5.1, 5.2], 3),
+        ([-1.0, 0.0, 1.0], None),
+        ([4.0], None),
+    ],
+)
+def test_the_seeds_after_which_an_interval_excludes_0_if_it_goes_on_alike(
+    values: list[float], seeds: int | None
+) -> None:
+    assert seeds_to_decide(dict(enumerate(values))) == seeds
