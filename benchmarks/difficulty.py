@@ -1,25 +1,23 @@
 """How hard the drawings of image classification are, before anything is pruned.
 
-    python -m benchmarks.difficulty [TASK ...] [--results DIR]
+    python -m benchmarks.difficulty [TASK ...]
 
 They should be hard enough to need a network and easy enough to learn: a linear classifier of the
-pixels stays below 50 % test accuracy, and the dense network ends between 80 and 95 %.
+pixels stays below 50 % test accuracy, and the dense network ends between 80 and 95 %. This finds
+the accuracies of the constant answer and of the linear classifier. The suite ``warmup`` has those
+of the dense network.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import RidgeClassifierCV
 
-from benchmarks.measurement import CPU, embedded, embedded_task
-from harness.engine.run_plan import run_plan
-from harness.registry import Registry
-from harness.signals import Stop
-from harness.storage.store import Store
+from benchmarks.measurement import embedded_task
+from benchmarks.publish.runs import read_rows, write_rows
 from tasks.images.classification import ImageClassification
 from tasks.images.data import Part
 
@@ -29,22 +27,17 @@ PENALTIES = np.logspace(1, 6, 6)
 
 
 def main() -> None:
-    """Print the test accuracies of the constant answer, a linear classifier and the network."""
+    """Find the test accuracies of the constant answer and of a linear classifier."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.difficulty")
     parser.add_argument("tasks", nargs="*", default=TASKS, metavar="TASK")
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    arguments = parser.parse_args()
-    print(f"{'test accuracy':<16}{'constant':>10}{'linear':>10}{'dense':>10}{'seconds':>10}")
-    for name in arguments.tasks:
+    rows = {row["task"]: row for row in read_rows("difficulty")}
+    for name in parser.parse_args().tasks:
         task = embedded_task(name)
         assert isinstance(task, ImageClassification)
-        store = Store(arguments.results)
-        record = run_plan(embedded(name), Registry(), store, CPU, lambda line: None, Stop())
-        figures = (task.baseline(), linear(task), record["quality"]["test"])
-        seconds = record["cost"]["train_seconds"]
-        print(
-            f"{name:<16}" + "".join(f"{figure:>10.1f}" for figure in figures) + f"{seconds:>10.0f}"
-        )
+        accuracies = {"constant": task.baseline(), "linear": linear(task)}
+        rows[name] = {"task": name} | {key: f"{each:.4g}" for key, each in accuracies.items()}
+        print(*rows[name].values(), sep="  ", flush=True)
+    write_rows("difficulty", (rows[name] for name in sorted(rows)))
 
 
 def linear(task: ImageClassification) -> float:

@@ -1,4 +1,4 @@
-"""Print how often verdicts are right, in simulated matrices with a known truth.
+"""Find how often verdicts are right, in simulated matrices with a known truth, and publish it.
 
     python -m benchmarks.verdicts [--matrices N]
 
@@ -11,11 +11,11 @@ method, an effect of the seed that all methods share, and noise. The noise is
 * collapses: normal, and one run in ten scores 0 instead of 0.8;
 * coarse: normal, rounded to its standard deviation, like a metric of few test samples.
 
-The columns show, in percent of the matrices, how often
+The columns show in how many of the matrices
 
-* equal: "A beats B" (1) and "A beats each of seven" (7) are supported + contradicted, if all
+* equal: "A beats B" (1) and "A beats each of seven" (7) are supported or contradicted, if all
   methods are equal;
-* +0.5, +1: these claims are supported, if A is better by this many standard deviations;
+* half, one: these claims are supported, if A is better by half a standard deviation, or by one;
 * held: the 95 % interval of a score contains the true score;
 * ranked: a ranking of eight equal methods calls any of them better or worse than the next;
 * left out: the best of a table of eight equal methods, in one cell, do not include a given one.
@@ -34,8 +34,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.publish.runs import write_rows
 from harness.results.intervals import BySeed, Estimate, contrast, stratified
-from harness.text import table
 from reports.ranking import leaders
 from reports.ranking import verdicts as ranked
 from reports.verdicts import Threshold, judgements, over_tasks, together
@@ -180,37 +180,34 @@ def left_out(shape: Shape, noise: Noise, matrices: int, seed: int = 0) -> float:
     return wrong / matrices
 
 
+def all_rates(shape: Shape, noise: Noise, matrices: int) -> dict[str, float]:
+    """Return the rates of a shape, by column."""
+    of = functools.partial(rates, shape, noise, matrices=matrices)
+    found: dict[str, float] = {}
+    for others in (1, OTHERS):
+        equal = of(others=others)
+        found[f"equal_{others}_supported"] = equal["supported"]
+        found[f"equal_{others}_contradicted"] = equal["contradicted"]
+        for name, advantage in (("half", 0.5), ("one", 1.0)):
+            found[f"{name}_{others}"] = of(others=others, advantage=advantage)["supported"]
+    for name, measure in (("held", coverage), ("ranked", misranked), ("left_out", left_out)):
+        found[name] = measure(shape, noise, matrices)
+    return found
+
+
 def main() -> None:
-    """Print the rates."""
+    """Print the rates and write them to the published results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts")
     parser.add_argument("--matrices", type=int, default=2000, help="of each shape (2000)")
     matrices = parser.parse_args().matrices
+    rows = []
     for name, noise in NOISES.items():
-        print(f"\n{name} noise, {matrices} matrices of each shape, percent")
-        print(_report(noise, matrices), flush=True)
-
-
-COLUMNS = (
-    *("equal, 1", "equal, 7", "+0.5, 1", "+0.5, 7", "+1, 1", "+1, 7"),
-    *("held", "ranked", "left out"),
-)
-
-
-def _report(noise: Noise, matrices: int) -> str:
-    rows: list[tuple[str, ...]] = [("", *COLUMNS)]
-    for shape in SHAPES:
-        of = functools.partial(rates, shape, noise, matrices=matrices)
-        equal = [of(others=others) for others in (1, OTHERS)]
-        better = [of(others=o, advantage=a) for a in (0.5, 1.0) for o in (1, OTHERS)]
-        called = [f"{_percent(e['supported'])} + {_percent(e['contradicted'])}" for e in equal]
-        more = [measure(shape, noise, matrices) for measure in (coverage, misranked, left_out)]
-        found = [*(each["supported"] for each in better), *more]
-        rows.append((" x ".join(map(str, shape)), *called, *map(_percent, found)))
-    return table(rows, left=1)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+        for shape in SHAPES:
+            found = all_rates(shape, noise, matrices)
+            where = {"noise": name, "shape": " x ".join(map(str, shape)), "matrices": str(matrices)}
+            rows.append(where | {column: f"{rate:.7g}" for column, rate in found.items()})
+            print(*rows[-1].values(), sep="  ", flush=True)
+    write_rows("verdicts", rows)
 
 
 if __name__ == "__main__":

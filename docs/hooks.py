@@ -57,13 +57,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def included(name: str, here: Path) -> str:
-    """Return a Markdown file of the project, with links that fit the page it is put into.
+    """Return a file of the project: code as a block, Markdown with links that fit the page.
 
     Args:
         name: the file, from the project's folder.
         here: the page's folder, from the folder of the documentation.
     """
     text = (PROJECT / name).read_text(encoding="utf-8")
+    if language := LANGUAGES.get(Path(name).suffix):
+        return f'```{language} title="{Path(name).name}"\n{text}```'
 
     def link(found: re.Match[str]) -> str:
         label, target = found[2], found[3]
@@ -78,7 +80,12 @@ def included(name: str, here: Path) -> str:
             return label
         return f"{found[1]}[{label}]({os.path.relpath(page, here)}{'#' if anchor else ''}{anchor})"
 
-    return re.sub(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)", link, text)
+    text = re.sub(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)", link, text)
+    return INCLUDE.sub(lambda found: included(found[1], here), text)
+
+
+LANGUAGES = {".py": "python", ".toml": "toml"}
+"""The languages of files of code, by their ending."""
 
 
 PAGES = {

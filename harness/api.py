@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.errors import RequestError
+from harness.errors import RequestError, RunFailed
+from harness.own_task import OwnTask, names_and_plugins
 from harness.record import Record
 from harness.registry import Registry
+from harness.results.records import pending_record
 from harness.signals import Stop
 from harness.spec import Plan, as_text, plan
 from harness.storage.files import distinct
 from harness.storage.store import Store, outcome
+from harness.tracking.following import FOLDER, Following, followed_run
+from harness.tracking.live import tracked
 
 AnyPath = str | Path
 Names = str | Iterable[str]
@@ -25,7 +29,7 @@ Names = str | Iterable[str]
 
 
 def run_pairing(
-    task: str,
+    task: str | OwnTask,
     pruner: str,
     *,
     sparsity: float | None = None,
@@ -39,6 +43,7 @@ def run_pairing(
     device: str = "auto",
     again: bool = False,
     checkpoint_every: float = 60.0,
+    track: Names = (),
     progress: TextIO | None = None,
 ) -> Record:
     """Run one pruning method on one task, and return the record.
@@ -47,7 +52,7 @@ def run_pairing(
     same identity as on the command line.
 
     Args:
-        task: name of the task.
+        task: name of the task, or a task that `task_from` made.
         pruner: name of the pruning method.
         sparsity: fraction of the prunable weights to remove; None for the task's default.
         budget: what the network may cost, in place of a sparsity, as in ``"macs=0.25"``; see
@@ -62,6 +67,7 @@ def run_pairing(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
         again: whether to repeat a run that is done; the new result replaces the old one.
         checkpoint_every: seconds between two checkpoints.
+        track: names of trackers that follow the run, such as ``"tensorboard"``.
         progress: a stream for lines of progress, such as `sys.stderr`; None for none.
 
     Returns:
@@ -72,8 +78,9 @@ def run_pairing(
         RunFailed: the run failed; its folder holds the traceback.
         Interrupted: Ctrl-C was pressed; the same call resumes the run.
     """
+    (name,), files = names_and_plugins([task], _files(plugins))
     registry, wanted = plan_pairing(
-        task,
+        name,
         pruner,
         sparsity=sparsity,
         budget=budget,
@@ -82,7 +89,7 @@ def run_pairing(
         settings=settings,
         results=results,
         data=data,
-        plugins=plugins,
+        plugins=files,
         device=device,
     )
     store = Store(Path(results))
@@ -103,13 +110,16 @@ def run_pairing(
                 entry.load()
             return run_plan(wanted, registry, store, chosen, report, stop, checkpoint_every)
 
-    if again and wanted.run_id in store.run_ids():
-        return _repeat(wanted, store, carry_out(store.again()), report)
-    record = store.record(wanted.run_id)
-    if record is None:
-        return carry_out(store)
-    report(f"{wanted.run_id} is already done")
-    return record
+    is_repeated = again and wanted.run_id in store.run_ids()
+    chosen = store.again() if is_repeated else store
+    run = followed_run(pending_record(wanted), chosen.folder / wanted.run_id)
+    with tracked(_listed(track), [run], store.folder):
+        record = None if is_repeated else store.record(wanted.run_id)
+        if record is not None:
+            report(f"{wanted.run_id} is already done")
+            return record
+        record = carry_out(chosen)
+    return _repeat(wanted, store, record, report) if is_repeated else record
 
 
 def plan_pairing(
@@ -174,7 +184,7 @@ def _repeat(wanted: Plan, store: Store, new: Record, report: Callable[[str], Non
 
 def run_matrix(
     *,
-    tasks: Names | None = None,
+    tasks: str | OwnTask | Iterable[str | OwnTask] | None = None,
     pruners: Names | None = None,
     sparsities: Iterable[float] | None = None,
     budgets: Iterable[str] | None = None,
@@ -195,6 +205,7 @@ def run_matrix(
     measure: str | None = None,
     again: bool = False,
     checkpoint_every: float = 60.0,
+    track: Names = (),
     progress: TextIO | None = None,
 ) -> dict[str, Any]:
     """Run every combination of tasks, pruners, sparsities and seeds, each in its own process.
@@ -202,8 +213,9 @@ def run_matrix(
     Runs that are done are not repeated, and runs that were interrupted are resumed.
 
     Args:
-        tasks: names, or ``"all"``; needed without a suite, whose own they replace.
-        pruners: likewise.
+        tasks: names, tasks that `task_from` made, or ``"all"``; needed without a suite, whose own
+            they replace.
+        pruners: names, or ``"all"``; likewise.
         sparsities: fractions of weights to remove; None for those of the suite or the task.
         budgets: what the networks may cost, in place of sparsities, as in ``["macs=0.5"]``.
         seeds: None for those of the suite, or 0.
@@ -226,6 +238,7 @@ def run_matrix(
             ``"smoke"``.
         again: whether to repeat runs that are done; new results replace old ones.
         checkpoint_every: seconds between two checkpoints.
+        track: names of trackers that follow the runs, such as ``"tensorboard"``.
         progress: a stream for a progress display, such as `sys.stderr`; None for none.
 
     Returns:
@@ -244,16 +257,20 @@ def run_matrix(
     for name, limit in (("jobs", jobs), ("hours", hours), ("gigabytes", gigabytes)):
         if limit is not None and not limit > 0:
             raise RequestError(f"{name}: {limit!r} is not greater than 0")
+    files = _files(plugins)
+    named = None
+    if tasks is not None:
+        each = [tasks] if isinstance(tasks, str | OwnTask) else list(tasks)
+        named, files = names_and_plugins(each, files)
     axes = {
-        "tasks": tasks,
+        "tasks": named,
         "pruners": pruners,
         "sparsities": sparsities,
         "budgets": budgets,
         "seeds": seeds,
     }
     listed = {name: _listed(axis) for name, axis in axes.items() if axis is not None}
-    texts = as_texts(settings)
-    files = _files(plugins)
+    texts, trackers = as_texts(settings), _listed(track)
     command = as_command(
         "matrix",
         {
@@ -272,6 +289,7 @@ def run_matrix(
             "measure": measure,
             "again": again,
             "checkpoint-every": checkpoint_every,
+            "track": ",".join(trackers) or None,
         },
         texts,
         files,
@@ -301,13 +319,18 @@ def run_matrix(
         again=again,
         checkpoint_every=checkpoint_every,
         measure=measure,
+        track=trackers,
     )
     matrix = request.plan()
     return as_object(matrix, request.run(matrix, progress))
 
 
 def write_report(
-    results: AnyPath = "results", out: AnyPath = "report", *, measured_on: str = ""
+    results: AnyPath = "results",
+    out: AnyPath = "report",
+    *,
+    measured_on: str = "",
+    formats: Names = (),
 ) -> Path:
     """Write tables, figures and one HTML file about a results folder.
 
@@ -315,17 +338,48 @@ def write_report(
         results: folder of runs and their records.
         out: folder for the report.
         measured_on: use the measurements of devices whose name contains this text.
+        formats: further formats of the tables, and of the row of each run: ``"json"``,
+            ``"parquet"``.
 
     Returns:
         The path of the HTML file.
 
     Raises:
-        RequestError: there are no results, or the report cannot be written.
+        RequestError: there are no results, a format is not available, or the report cannot be
+            written.
     """
     # Imported by name, as tasks and pruners are: the engine does not depend on the report.
     report = importlib.import_module("reports.report")
-    page: Path = report.write(Path(results), Path(out), measured_on)
+    page: Path = report.write(Path(results), Path(out), measured_on, _listed(formats))
     return page
+
+
+def track_runs(
+    runs: AnyPath | Iterable[AnyPath], to: Names, *, results: AnyPath = "results"
+) -> dict[str, Path]:
+    """Tell trackers what finished runs have done; what they were told before is left out.
+
+    Args:
+        runs: each a run's folder, its name, the beginning of its name, or its hash.
+        to: names of trackers, such as ``"tensorboard"``.
+        results: folder of the runs, if they are given by name, and of the trackers' files.
+
+    Returns:
+        The folder of the files of each tracker, by name.
+
+    Raises:
+        RequestError: there is no such run or tracker, or a tracker is not installed.
+        RunFailed: a tracker has failed.
+    """
+    store, complaints = Store(Path(results)), list[str]()
+    wanted = [runs] if isinstance(runs, str | Path) else runs
+    folders = [store.locate(str(run)) for run in wanted]
+    found = [followed_run(store.find(str(folder)), folder) for folder in folders]
+    names = _listed(to)
+    Following(names, found, store.folder, complaints.append).catch_up(last=True)
+    if complaints:
+        raise RunFailed("; ".join(complaints))
+    return {name: store.folder / FOLDER / name for name in names}
 
 
 def _files(plugins: AnyPath | Iterable[AnyPath]) -> list[Path]:

@@ -31,6 +31,8 @@ COMMANDS = {
     "merge": "copy the runs of other results folders into this one",
     "show": "show what a run did, epoch by epoch",
     "report": "write tables, figures and one HTML file about a results folder",
+    "export": "write a finished network in a format that can be used without this project",
+    "track": "show finished runs in a tracker, such as TensorBoard",
     "measure": "measure finished networks again, one at a time, alone on the device",
     "sensitivity": "show how much each layer or group of channels can lose before the metric falls",
     "compare": "compare two runs, or two results folders",

@@ -29,7 +29,7 @@ from harness.pruning.event import digest
 from harness.pruning.unchanged import by_values, require_same
 from harness.record import Record
 from harness.registry import Entry, Registry
-from harness.scoring import magnitudes, scoring_mode
+from harness.scoring import WithoutBarriers, magnitudes, scoring_mode
 from harness.signals import Stop
 from harness.spec import Plan
 from harness.storage.store import DETAILS, Store, outcome
@@ -291,7 +291,8 @@ def outputs_depend_on_inputs(subject: Subject) -> None:
 def everything_is_connected(subject: Subject) -> None:
     """Synaptic flow reaches every prunable layer of the dense network."""
     model = subject.trainer().model.eval().requires_grad_(True)
-    with scoring_mode(model, batch_statistics=False), magnitudes(model, {}):
+    mode = scoring_mode(model, batch_statistics=False)
+    with mode, magnitudes(model, {}), WithoutBarriers():
         weights = prunable_weights(model)
         total = subject.task.flow(model)
         saturated = _where_gradients_vanish(total)

@@ -217,7 +217,7 @@ def _entry(
     if kind == "task":
         settings = arguments.get("settings")
         settings_type = type(settings) if isinstance(settings, Settings) else None
-        declared = _task_settings(arguments, docstring, place, whose)
+        declared = task_settings(arguments, docstring, place, whose)
     else:
         options = _keyword_only(node, place) if isinstance(node, ast.FunctionDef) else {}
         if kind == "pruner" and isinstance(node, ast.FunctionDef):
@@ -264,7 +264,7 @@ def _arguments(
     return positional, arguments
 
 
-def _task_settings(
+def task_settings(
     arguments: dict[str, Any], docstring: str, place: str, whose: str
 ) -> dict[str, Setting]:
     """Check a task's declaration, and write its settings and profiles as dictionaries."""

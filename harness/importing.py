@@ -7,6 +7,7 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from typing import Any
 
 OWN = ("benchmarks", "harness", "pruners", "reports", "tasks")
 """This project's packages."""
@@ -51,6 +52,34 @@ def without_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def load_entry_point(group: str, kind: str, name: str) -> Any:
+    """Return what packages register under a name, such as the class of an executor.
+
+    Args:
+        group: where it is registered, as in ``pruning_benchmark.executors``.
+        kind: what it is, in one word.
+        name: its name, and that of the extra which installs what it needs.
+
+    Raises:
+        RequestError: there is none, or a package that it needs is not installed.
+    """
+    # The command line imports this module before it has a safe search path.
+    from importlib.metadata import entry_points
+
+    from harness.errors import RequestError, nearest
+
+    points = {point.name: point for point in entry_points(group=group)}
+    if name not in points:
+        raise RequestError(f"unknown {kind} {name!r}{nearest(name, points)}")
+    try:
+        return points[name].load()
+    except ImportError as error:
+        raise RequestError(
+            f"{kind} {name!r}: {error.name} is not installed; "
+            f"pip install 'pruning-benchmark[{name}]' installs it"
+        ) from None
 
 
 def _has_module(folder: str, name: str) -> bool:

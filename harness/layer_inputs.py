@@ -78,7 +78,10 @@ class LayerInputs:
 
         Yields:
             The name, and a tensor (groups, inputs, inputs). Its inputs are the columns of the
-            weight's matrix, ``matrices[name].unfolded(weight).flatten(2)``.
+            weight's matrix, ``matrices[name].unfolded(weight).flatten(2)``. A layer that shares its
+            weight with an embedding also has what the embedding reads: single features of a word,
+            as often as the word occurs. Here all words occur equally often, as all outputs of a
+            layer have the same products.
 
         Raises:
             Skip: an input cannot be observed, or a weight is shared by layers of two kinds.
@@ -161,6 +164,20 @@ class _Words:
 
     def products(self) -> Tensor:
         return self.counts.diag().unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class _Single:
+    """The features of words, each read alone, in an embedding with the weight of a layer."""
+
+    counts: Tensor
+    features: int
+
+    def squares(self) -> Tensor:
+        return self.counts.mean().expand(1, self.features)
+
+    def products(self) -> Tensor:
+        return self.squares().diag_embed()
 
 
 @dataclass(frozen=True)
@@ -401,8 +418,10 @@ class _Observer(TorchFunctionMode):
             self._give_up(weight, "the network multiplies by a part of it, or by its transpose")
             return
         if self._matrices is not None and matrix != self._matrices[name]:
-            self._give_up(weight, "an embedding and another layer share it, and not their inputs")
-            return
+            if not isinstance(inputs, _Words):
+                self._give_up(weight, "layers of two kinds share it, and not their inputs")
+                return
+            matrix, inputs = self._matrices[name], _Single(inputs.counts, weight.shape[1])
         uses, moments = self.uses[name], self._moments(inputs)
         uses[matrix] = uses[matrix] + moments if matrix in uses else moments
 

@@ -14,7 +14,7 @@ from harness.errors import RequestError, RunFailed, reading_data
 from harness.prunable import dense_shapes, prunable_weights
 from harness.record import Record
 from harness.registry import Registry
-from harness.spec import Plan, as_text, plan
+from harness.spec import Plan, as_text, plan, references_of
 from harness.storage import network_file
 from harness.storage.files import load_state
 from harness.storage.store import WEIGHTS, Store
@@ -116,13 +116,30 @@ def load(
     """
     named = Path(run)
     folder = Store(named.parent).locate(named.name)
+    return load_finished(
+        folder, Registry([Path(plugin) for plugin in plugins]), Path(data_folder)
+    ).model
+
+
+def load_finished(folder: Path, registry: Registry, data_folder: Path) -> Network:
+    """Return the finished network of a run, on the CPU and in evaluation mode, with its task.
+
+    Args:
+        folder: the run's folder.
+        registry: finds task and units.
+        data_folder: the folder that tasks read data from.
+
+    Raises:
+        RequestError: there is no such run, its task is unknown, or a file is missing or damaged.
+        RunFailed: the task builds another network today; or a file of a run of an earlier version
+            is missing or damaged.
+    """
     record = Store(folder.parent).find(folder.name)
-    registry = Registry([Path(plugin) for plugin in plugins])
-    wanted = plan_of(record, registry, Path(data_folder))
+    wanted = plan_of(record, registry, data_folder)
     layers, recorded = record["sparsity"]["per_layer"], record["task"]["version"]
     weights = {layer["name"]: layer["weights"] for layer in layers}
     try:
-        return load_network(folder, wanted, registry, torch.device("cpu"), weights).model
+        return load_network(folder, wanted, registry, torch.device("cpu"), weights)
     except (RequestError, RunFailed, RuntimeError, ValueError, KeyError) as error:
         dense = {layer["name"]: tuple(layer["dense_shape"]) for layer in layers}
         fits = dense_shapes(build_task(wanted, torch.device("cpu")).model()) == dense
@@ -163,7 +180,17 @@ def plan_of(record: Record, registry: Registry, data_folder: Path) -> Plan:
 
 
 def build_task(plan: Plan, device: torch.device) -> Task:
-    """Import and build the task of a plan."""
+    """Import and build the task of a plan.
+
+    Raises:
+        RequestError: the code or a file that a setting names has changed since it was planned.
+    """
+    current = references_of(plan.task, plan.settings, plan.data_folder)
+    for name, digest in plan.references.items():
+        if current.get(name) != digest:
+            raise RequestError(
+                f"{name}={plan.settings[name]} has changed since it was read; run the command again"
+            )
     build = plan.task.load()
     with reading_data(plan.spec.task):
         task: Task = build(plan.settings, plan.data_folder, device)

@@ -134,6 +134,11 @@ class Task(TypedDict):
     group: NotRequired[Annotated[Text, Field("the tasks that it belongs to")]]
     paper: NotRequired[Annotated[Text, Field("the paper that it comes from")]]
     version: Annotated[int | str, Field("version of its results; of a plug-in, a hash of its code")]
+    references: NotRequired[
+        Annotated[
+            dict[str, str], Field("hashes of the code and files that settings name, by setting")
+        ]
+    ]
 
 
 class Pruner(TypedDict):
@@ -187,6 +192,17 @@ class Layer(TypedDict):
     kept: Annotated[int, Field("weights that remain")]
 
 
+class Channels(TypedDict):
+    """Channels that can only be removed from all layers at once."""
+
+    name: Annotated[str, Field("name of the first of these layers")]
+    kind: Annotated[
+        str, Field("what they are to the network, such as attention heads or residual width")
+    ]
+    channels: Annotated[int, Field("how many there are in the dense network")]
+    kept: Annotated[int, Field("how many remain")]
+
+
 class Budget(TypedDict):
     """The budget of a run that has no sparsity."""
 
@@ -235,6 +251,10 @@ class Sparsity(TypedDict, total=False):
     emptied_layers: Annotated[list[str], Field("layers without any weights left", always=True)]
     per_layer: Annotated[
         list[Layer], Field("every layer with prunable weights, input first", always=True)
+    ]
+    per_group: Annotated[
+        list[Channels],
+        Field("every group of coupled channels; absent for methods that remove none"),
     ]
 
 
@@ -553,6 +573,10 @@ class Receipt(TypedDict, total=False):
             "groups of which one channel remains, or less than 2 %: their channels after the "
             "pruning and in the dense network"
         ),
+    ]
+    kinds: Annotated[
+        dict[str, list[int]],
+        Field("channels of each kind after the pruning and in the dense network"),
     ]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ ENTRY_POINT_GROUPS: Mapping[Kind, str] = {
     "pruner": "pruning_benchmark.pruners",
     "units": "pruning_benchmark.units",
 }
+
+
+_CALLS_TASK_FROM = re.compile(r"\btask_from\(")
 
 
 class Registry:
@@ -147,10 +151,18 @@ def _read_plugin(path: Path) -> list[Entry]:
         ) from None
     except ValueError:
         raise RequestError(f"plug-in {path} is not Python: it is not a text in UTF-8") from None
+    if _CALLS_TASK_FROM.search(path.read_text(encoding="utf-8")):
+        from harness.own_task import own_entries
+
+        try:
+            found += own_entries(path.resolve())
+        except RequestError as error:
+            raise RequestError(f"plug-in {path}: {error}") from error
     if not found:
         raise RequestError(
             f"plug-in {path}: registers nothing: no function or class in it has the decorator "
-            "@task(...), @pruner(...) or @units(...) of harness.registry"
+            "@task(...), @pruner(...) or @units(...) of harness.registry, and it makes no task "
+            "with harness.task_from(...)"
         )
     if path.suffix != ".py":
         raise RequestError(f"plug-in {path}: the name of a Python file ends in .py")

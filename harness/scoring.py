@@ -10,8 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from harness.errors import RequestError
 from harness.functional import FunctionalNetwork
@@ -132,13 +134,25 @@ class Reconstructing(Protocol):
         """
 
 
+class _PlainHardsigmoid(TorchFunctionMode):
+    """A context in which the hard sigmoid has second derivatives, which torch's own lacks."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, or the same function in plain operations."""
+        if func is F.hardsigmoid:
+            return F.relu6(args[0] + 3) / 6
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def scoring_mode(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
     """Dropout off, buffers untouched; BatchNorm uses the batch's statistics, or the running ones.
 
     Running statistics are stale after a few epochs and undefined at initialisation, so the
     batch's are the default. Fused kernels for attention and recurrent layers that lack second
-    derivatives are replaced by plain ones.
+    derivatives, and the hard sigmoid, are replaced by plain ones.
     """
     modes = {module: module.training for module in model.modules()}
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
@@ -168,6 +182,8 @@ def _differentiable_twice(model: nn.Module) -> Iterator[None]:
         stack.callback(backends.mha.set_fastpath_enabled, fast_path)
         backends.mha.set_fastpath_enabled(False)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(module, nn.Hardsigmoid) for module in model.modules()):
+            stack.enter_context(_PlainHardsigmoid())
         if recurrent:  # cuDNN's have no backward pass in evaluation mode either
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
@@ -186,3 +202,58 @@ def magnitudes(model: nn.Module, variables: Mapping[str, Tensor]) -> Iterator[No
     finally:
         for key, original in originals.items():
             tensors[key].data = original
+
+
+class WithoutBarriers(TorchFunctionMode):
+    """A context in which nothing stops the flow through a network whose numbers are not negative.
+
+    Normalisation over channels takes out the mean, and a softmax lets one input replace another:
+    behind either, more input is not more output. Here layer and root-mean-square normalisation only
+    multiply by their scales, and attention adds up the values, each times ``log(1 + x)`` of the
+    product ``x`` of query and key, whose slope never rounds to zero. So SynFlow keeps its meaning
+    in transformers: scores are not negative, and zero only for weights that are on no path.
+
+    `torch.nn.MultiheadAttention`, whose function hides its attention, stays as it is.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, or what takes its place."""
+        replacement = _WITHOUT_BARRIERS.get(func, func)
+        return replacement(*args, **(kwargs or {}))
+
+
+def _only_scaled(
+    x: Tensor, shape: object, weight: Tensor | None = None, *args: object, **kwargs: object
+) -> Tensor:
+    return x if weight is None else x * weight
+
+
+def _added_up(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if enable_gqa:
+        repeated = query.shape[-3] // key.shape[-3]
+        key, value = (each.repeat_interleave(repeated, -3) for each in (key, value))
+    shares = (query @ key.transpose(-2, -1)).log1p()
+    if is_causal:
+        shares = shares.tril()
+    if attn_mask is not None:
+        sees = attn_mask if attn_mask.dtype is torch.bool else attn_mask > -torch.inf
+        shares = shares * sees
+    return shares @ value
+
+
+_WITHOUT_BARRIERS: Mapping[Any, Callable[..., Tensor]] = {
+    F.layer_norm: _only_scaled,
+    F.rms_norm: _only_scaled,
+    F.scaled_dot_product_attention: _added_up,
+}

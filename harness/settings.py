@@ -17,8 +17,10 @@ from __future__ import annotations
 import functools
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from harness.errors import RequestError, nearest
@@ -68,6 +70,33 @@ class Interval:
         return self._text
 
 
+class Reference(ABC):
+    """Marks a text that may name something outside this project: code, a file, a library's network.
+
+    What it names is part of a run's identity.
+    """
+
+    forms: str
+    """The texts that name something, in words."""
+
+    @abstractmethod
+    def accepts(self, value: str) -> bool:
+        """Return whether a text has the form of a name."""
+
+    @abstractmethod
+    def fingerprint(self, name: str, value: str, data_folder: Path) -> str | None:
+        """Return a hash of what is named; None if nothing is, or if its name says it all.
+
+        Args:
+            name: of the setting, for messages.
+            value: of the setting.
+            data_folder: where files are looked up besides the current folder.
+
+        Raises:
+            RequestError: there is no such thing, or it cannot be read.
+        """
+
+
 @dataclass(frozen=True)
 class Setting:
     """One thing that can be set: a field of `Settings`, or an option of a pruner."""
@@ -82,12 +111,15 @@ class Setting:
     """The permitted numbers; None for those that `permitted` derives from the default."""
     is_hashed_as_on_off: bool = False
     """Whether the switch has the mark `ON_OFF`."""
+    reference: Reference | None = None
+    """What a text may name besides its choices."""
 
     @property
     def permitted(self) -> str:
         """The permitted values in words."""
         if self.choices:
-            return ", ".join(self.choices)
+            further = () if self.reference is None else (self.reference.forms,)
+            return ", ".join((*self.choices, *further))
         if isinstance(self.default, bool):
             return "true, false"
         if isinstance(self.default, str):
@@ -113,7 +145,7 @@ class Setting:
             if text not in _SPELLINGS:
                 raise RequestError(f"{given} is neither true nor false")
             return _SPELLINGS[text]
-        if self.choices and text not in self.choices:
+        if self.choices and text not in self.choices and not self._names_something(text):
             raise RequestError(f"{given}: unknown value{nearest(text, self.choices)}")
         try:
             value = type(self.default)(text)
@@ -132,6 +164,9 @@ class Setting:
         elif value < 0 <= self.default:
             raise RequestError(f"{given} is negative")
         return value
+
+    def _names_something(self, text: str) -> bool:
+        return self.reference is not None and self.reference.accepts(text)
 
     def as_hashed(self, value: Any) -> Any:
         """Return a value as run identities spell it."""
@@ -189,6 +224,7 @@ def _setting(name: str, hint: Any, default: Any) -> Setting:
         choices=get_args(kind) if get_origin(kind) is Literal else (),
         interval=next((note for note in notes if isinstance(note, Interval)), None),
         is_hashed_as_on_off=ON_OFF in notes,
+        reference=next((note for note in notes if isinstance(note, Reference)), None),
     )
 
 

@@ -82,6 +82,8 @@ class Plan:
     """The network that the run begins from; None for a new one."""
     teacher: TrainedNetwork | None = None
     """The network that the run learns from, beside the data; None for the data alone."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of the code and the files that settings of the task name, by setting."""
     timed_on: str | None = None
     """The device whose times decide the result, by a budget of latency or by ``kernels=sparse``;
     None where no times do."""
@@ -114,6 +116,8 @@ class Plan:
             decisive["teacher"] = self.teacher.sha256
         if self.spec.budget is not None:
             decisive["budget"] = str(self.spec.budget)
+        if self.references:
+            decisive["references"] = dict(sorted(self.references.items()))
         if self.timed_on is not None:
             decisive["timed_on"] = self.timed_on
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
@@ -226,6 +230,7 @@ def plan(
         data_folder=data_folder,
         start=networks.get("start"),
         teacher=networks.get("teacher"),
+        references=references_of(task_entry, task_settings, data_folder),
         timed_on=_timed_on(limit, conditions, device),
     )
 
@@ -248,6 +253,20 @@ def where_settings_are_listed(task: str = "NAME", pruner: str | None = None) -> 
     """Return the end of a complaint about an unknown setting: the command that lists them."""
     of_pruner = "" if pruner is None else f", and list pruner {pruner}"
     return f" (see: python -m harness list task {task}{of_pruner})"
+
+
+def references_of(task: Entry, settings: Mapping[str, Any], data_folder: Path) -> dict[str, str]:
+    """Return hashes of the code and the files that settings of a task name, by setting.
+
+    Raises:
+        RequestError: there is no such code or file, or it cannot be read.
+    """
+    found = {
+        name: setting.reference.fingerprint(name, settings[name], data_folder)
+        for name, setting in task.declared.items()
+        if setting.reference is not None
+    }
+    return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def describe_data(

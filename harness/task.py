@@ -61,7 +61,7 @@ class Task(ABC):
 
     scoring_batch_count: ClassVar[int] = 5
 
-    outputs_are: ClassVar[Literal["logits", "values"] | None] = None
+    outputs_are: Literal["logits", "values"] | None = None
     """What `loss_and_outputs` returns, which decides how a network learns from a teacher.
 
     Logits (..., classes), log-probabilities included, are compared as distributions; values, as in
@@ -158,9 +158,10 @@ class Task(ABC):
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed outputs, before any softmax, for an input of ones.
 
-        This is the objective of SynFlow; the model is in double precision and without signs. By
-        default the input is `one_sample` with ones for all floating-point numbers. A task overrides
-        it if `outputs` end in a softmax, or if its inputs are not floating-point numbers.
+        This is the objective of SynFlow; the model is in double precision, without signs and
+        `harness.scoring.WithoutBarriers`. By default the input is `one_sample` with ones for all
+        floating-point numbers. A task overrides it if `outputs` end in a softmax, or if its inputs
+        are not floating-point numbers.
         """
         ones = tree_map_only(Tensor, _ones_like, self.one_sample())
         return self.outputs(model, ones).sum()

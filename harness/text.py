@@ -92,3 +92,12 @@ def table(rows: Iterable[Sequence[str]], left: int = 0) -> str:
             cells[len(row) - 1] = row[-1]
         lines.append(f"  {'  '.join(cells)}".rstrip())
     return "\n".join(lines)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown, with a line break at its end."""
+    cells = (
+        [cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)
+    )
+    text = (f"| {' | '.join(line)} |" for line in cells)
+    return "\n".join(text) + "\n"

@@ -264,6 +264,14 @@ class BudgetedUnits(Units, Protocol):
 
 
 @runtime_checkable
+class ClassifiedUnits(BudgetedUnits, Protocol):
+    """Units of several kinds, such as attention heads and neurons."""
+
+    def kinds(self) -> Mapping[str, str]:
+        """Return the kind of each tensor's variables."""
+
+
+@runtime_checkable
 class PatternedUnits(Units, Protocol):
     """Units that can be pruned to a pattern, from which the sparsity follows."""
 

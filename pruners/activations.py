@@ -57,7 +57,9 @@ class SparseGPT:
     `remaining` gives these changes, input by input: ``w_later -= (w / u) U_later``. SparseGPT,
     Frantar and Alistarh 2023, arXiv:2301.00774.
 
-    Words of an embedding are never read together, so its weights cannot make up for each other.
+    Words of an embedding are never read together, so its weights cannot make up for each other. An
+    embedding whose weight is that of a layer, too, counts as that layer (see
+    `harness.layer_inputs.LayerInputs.products`).
 
     Args:
         damping: what is added to the diagonal of ``H``, as a share of its mean.

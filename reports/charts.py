@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
 
 def chart_data(section: Section, results: Results) -> dict[str, Any]:
     """Return the data from which the page's script draws a section."""
+    left = [_left_of_kinds(group, results) for group in section.tried]
+    kinds = [*dict.fromkeys(kind for own in left for kind in own)]
     return {
         "title": section.name,
         "stamp": section.stamp,
@@ -54,7 +57,9 @@ def chart_data(section: Section, results: Results) -> dict[str, Any]:
         "sparsities": list(section.sparsities),
         "groups": [_group(group) for group in section.tried],
         "layers": _layers(section, results),
+        "kinds": kinds,
         "densities": [_densities(group, results) for group in section.tried],
+        "left": [[own[kind] for kind in kinds] if own else [] for own in left],
         "curves": [_curve(section, group, results) for group in section.tried],
         "triggers": [_trigger(group, results) for group in section.tried],
     }
@@ -126,6 +131,19 @@ def _densities(group: Group, results: Results) -> list[float]:
         shares = [layer["kept"] / max(layer["weights"], 1) for layer in together]
         means.append(float(f"{sum(shares) / len(shares):.3g}"))
     return means
+
+
+def _left_of_kinds(group: Group, results: Results) -> dict[str, float]:
+    """Return the mean fraction of channels left of each kind in the group's runs."""
+    shares: dict[str, list[float]] = {}
+    for record in _tested(group, results):
+        kept, channels = Counter[str](), Counter[str]()
+        for each in record["sparsity"].get("per_group", ()):
+            kept[each["kind"]] += each["kept"]
+            channels[each["kind"]] += each["channels"]
+        for kind, number in channels.items():
+            shares.setdefault(kind, []).append(kept[kind] / max(number, 1))
+    return {kind: float(f"{sum(own) / len(own):.3g}") for kind, own in shares.items()}
 
 
 def _layers(section: Section, results: Results) -> list[str]:

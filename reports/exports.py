@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
 
-from harness.record import Record
-from harness.results.frame import leaves
-from reports.provenance import without_paths
+from reports.data import NUMBER, Value, rows_of
 from reports.tables import MINUS, NONE, Cell, Table, number
-
-_NUMBER = re.compile(r"[+-]?[\d,]*\.?\d+(e[+-]?\d+)?")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -52,129 +46,45 @@ def to_csv(table: Table) -> str:
     A number has no separators of thousands; its field is empty if it is not known. The ends of its
     interval, and remarks on it, have columns of their own.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = [row for block in table.blocks for row in block.rows]
-    columns = [[row[place] for row in rows] for place in range(len(table.columns))]
-    ends = [any(cell.low is not None for cell in column) for column in columns]
-    remarks = [any(_remark(cell) for cell in column) for column in columns]
-    header = [
-        name
-        for column, has_ends, has_remarks in zip(table.columns, ends, remarks, strict=True)
-        for name in (
-            column,
-            *([f"{column}: low", f"{column}: high"] if has_ends else []),
-            *([f"{column}: remark"] if has_remarks else []),
-        )
-    ]
-    stamp = [table.stamp] if table.stamp else []
-    writer.writerow(map(as_field, ["Block", *header, *(["Stamp"] if stamp else [])]))
-    for block in table.blocks:
-        for row in block.rows:
-            fields = [
-                field
-                for cell, has_ends, has_remarks in zip(row, ends, remarks, strict=True)
-                for field in (
-                    _value(cell),
-                    *([_plain(cell.low), _plain(cell.high)] if has_ends else []),
-                    *([_remark(cell)] if has_remarks else []),
-                )
-            ]
-            plain = [field.replace(MINUS, "-") for field in fields]
-            writer.writerow(map(as_field, [block.title, *plain, *stamp]))
-    return text.getvalue()
+    header, rows = rows_of(table)
+    return _csv(header, ([_in_cell(value) for value in row] for row in rows))
 
 
-def _is_number(cell: Cell) -> bool:
-    return isinstance(cell.order, int | float)
+def _in_cell(value: Value) -> str:
+    """Return a number in a form that every program reads, or a text."""
+    return f"{value:.12g}" if isinstance(value, int | float) else value or ""
 
 
-def _value(cell: Cell) -> str:
-    if isinstance(cell.order, int | float):
-        return _plain(cell.order)
-    return "" if cell.text == NONE else cell.text
+def runs_to_csv(header: Sequence[str], rows: Sequence[Sequence[Value]]) -> str:
+    """Return the rows of `reports.data.rows_of_runs` as CSV.
 
-
-def _remark(cell: Cell) -> str:
-    """Return what a cell says in addition to its number, or why it has none."""
-    if not _is_number(cell):
-        said = cell.detail or (cell.note if cell.text == NONE else "")
-    elif cell.text.startswith("~"):
-        said = "estimated"
-    elif cell.state or cell.low is None:
-        said = cell.detail
-        if not said and not _NUMBER.fullmatch(cell.text.replace(MINUS, "-")):
-            said = cell.text
-    else:
-        said = ""
-    return f"{cell.state} ({said})" if cell.state and said else cell.state or said
-
-
-def _plain(value: float | None) -> str:
-    """Return a number in a form that every program reads."""
-    return "" if value is None else f"{value:.12g}"
-
-
-PARTS = ("spec", "task", "pruner", "data", "quality", "sparsity", "cost", "provenance")
-"""The parts of a record that `runs_to_csv` has columns for, in this order."""
-
-
-def runs_to_csv(records: Mapping[str, Record], counted: Collection[str]) -> str:
-    """Return a row for each run as CSV, whatever its status.
-
-    A column is named like its place in the run's ``record.json``, such as ``cost.step_ms``, and is
-    in the record's unit (`harness.results.frame.columns`). Numbers are written as in the record,
-    true and false as words; a field is empty if the record has null or lacks it. Lists
-    (``events``, ``sparsity.per_layer``) and the folders of files are left out; the overrides are
-    one JSON object. The column ``counted`` says whether the report uses the run.
-
-    Args:
-        records: the records, by run.
-        counted: the runs that the report uses.
+    Numbers are written as in the record, true and false as words; a field is empty if the record
+    has null or lacks it.
     """
-    rows = [
-        {
-            "run_id": run_id,
-            "status": record["status"],
-            "reason": without_paths(record["reason"] or ""),
-            "counted": run_id in counted,
-            **{name: value for part in PARTS for name, value in _columns(part, record)},
-        }
-        for run_id, record in sorted(records.items())
-    ]
-    columns = dict.fromkeys(name for row in rows for name in row)
-    order = ["run_id", "status", "reason", "counted"]
-    order += [name for part in PARTS for name in columns if name.startswith(f"{part}.")]
+    return _csv(header, ([_as_recorded(value) for value in row] for row in rows))
+
+
+def _csv(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(order)
-    for row in rows:
-        writer.writerow([as_field(_as_recorded(row.get(name))) for name in order])
+    for row in (header, *rows):
+        writer.writerow(map(as_field, row))
     return text.getvalue()
 
 
-def _columns(part: str, record: Record) -> Iterator[tuple[str, Any]]:
-    overrides = record["spec"]["overrides"]
-    for place, value in leaves(cast(Mapping[str, Any], record).get(part), part):
-        if not place.startswith("spec.overrides."):
-            yield place, value
-    if part == "spec":
-        yield "spec.overrides", json.dumps(overrides, sort_keys=True) if overrides else None
-
-
-def _as_recorded(value: Any) -> str:
+def _as_recorded(value: Value) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value) if isinstance(value, float) else without_paths(str(value))
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def as_field(text: object) -> str:
     """Return a text that spreadsheets do not take for a formula."""
     field = "" if text is None else str(text)
     looks_like_one = field[:1] in ("=", "+", "-", "@", "\t", "\r", "\n")
-    return f"'{field}" if looks_like_one and not _NUMBER.fullmatch(field) else field
+    return f"'{field}" if looks_like_one and not NUMBER.fullmatch(field) else field
 
 
 def to_markdown(table: Table) -> str:
@@ -248,7 +158,7 @@ def _latex(text: str) -> str:
 def _in_full(cell: Cell) -> str:
     """Return the text of a cell with its symbol and its interval."""
     detail = cell.detail
-    alone = _is_number(cell) and "[" not in cell.text
+    alone = isinstance(cell.order, int | float) and "[" not in cell.text
     if alone and not detail and cell.low is not None and cell.high is not None:
         detail = f"{number(cell.low)} to {number(cell.high)}"
     text = f"{cell.symbol} {cell.text}" if cell.symbol else cell.text

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import matplotlib
@@ -461,9 +462,10 @@ def _named(group: Mapping[str, Any], looks: Looks) -> str:
 
 
 def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
+    kinds: Sequence[str] = chart["kinds"]
     rows: list[tuple[str, Sequence[float]]] = [
-        (broken(_named(g, looks)), shares)
-        for g, shares in zip(chart["groups"], chart["densities"], strict=True)
+        (broken(_named(g, looks)), [*shares, *left])
+        for g, shares, left in zip(chart["groups"], chart["densities"], chart["left"], strict=True)
         if g["kind"] != "dense" and shares
     ]
     if not rows:
@@ -488,11 +490,15 @@ def _density(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
         for layer, share in enumerate(shares):
             if not share:
                 axes.plot(layer, row, "x", color="#a8360b", markersize=5)
-    shown = range(0, layers, -(-layers // 20))
-    axes.set_xticks(shown, [str(layer + 1) for layer in shown])
+    first = layers - len(kinds)
+    shown = range(0, first, -(-first // 20))
+    letters = ascii_uppercase[: len(kinds)]
+    axes.set_xticks([*shown, *range(first, layers)], [*(str(n + 1) for n in shown), *letters])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
     axes.set_xlabel("Layer, from input to output\n(cross: empty)")
-    frame_heat_map(figure, image, section.name, DENSITY, section.stamp)
+    named = ", ".join(f"{letter}: {kind}" for letter, kind in zip(letters, kinds, strict=True))
+    title = f"{DENSITY}, and channels left of each kind ({named})" if kinds else DENSITY
+    frame_heat_map(figure, image, section.name, title, section.stamp)
     return figure
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.record import Record
+from harness.record import Number
 from harness.results.intervals import Interval, mean_interval
-from reports.quantities import epochs, prunings
+from reports.results import Run
 
 Threshold = Callable[[str, float], float]
 """Returns the value below which a trigger fires, from the units and the weight sparsity."""
@@ -76,11 +76,6 @@ class Curve:
         """How it prunes."""
         return "in one shot" if self.one_shot else "in steps"
 
-    def best(self, higher_is_better: bool) -> float:
-        """Return the epoch with the best mean."""
-        pick = max if higher_is_better else min
-        return pick(self.points, key=lambda epoch: self.points[epoch][0].mean)
-
 
 @dataclass(frozen=True)
 class Firing:
@@ -102,73 +97,56 @@ class Moments:
     """By units and sparsity."""
 
 
-def moments(records: Iterable[Record]) -> Moments | None:
+def moments(runs: Iterable[Run]) -> Moments | None:
     """Return the moments of one task; None if no run prunes at a fixed moment.
 
     Args:
-        records: the runs of one task in one setting.
+        runs: those of one task in one setting.
     """
-    tested = [
-        (record, test) for record in records if (test := record["quality"]["test"]) is not None
-    ]
-    curves = _curves((record, test) for record, test in tested if "moment" in record["settings"])
+    tested = [(run, float(test)) for run in runs if (test := run.metrics["test"]) is not None]
+    curves = _curves((run, test) for run, test in tested if run.fixed_moment)
     if not curves:
         return None
-    dense = [test for record, test in tested if record["pruner"]["group"] == "dense"]
-    observed = [record for record, _ in tested if _readings(record, "lazy_regime")]
+    dense = [test for run, test in tested if run.kind == "dense"]
+    observed = [run for run, _ in tested if "lazy_regime" in run.readings]
     return Moments(
         curves=curves,
         dense=mean_interval(dense) if dense else None,
-        epochs=max(record["cost"]["epochs"] for record, _ in tested),
+        epochs=max(float(run.quantities["epochs"] or 0) for run, _ in tested),
         firings={
             (units, sparsity): [
                 Firing(
                     trigger.title,
                     trigger.threshold(units, sparsity),
                     {
-                        record["spec"]["seed"]: fires_after(
-                            _readings(record, trigger.key), trigger.threshold(units, sparsity)
+                        run.seed: fires_after(
+                            run.readings.get(trigger.key, {}), trigger.threshold(units, sparsity)
                         )
-                        for record in observed
+                        for run in observed
                     },
                 )
                 for trigger in TRIGGERS
                 if trigger.units in (None, units)
-                and any(_readings(record, trigger.key) for record in observed)
+                and any(trigger.key in run.readings for run in observed)
             ]
             for units, sparsity in sorted({(c.units, c.sparsity) for c in curves})
         },
     )
 
 
-def _curves(tested: Iterable[tuple[Record, float]]) -> list[Curve]:
+def _curves(tested: Iterable[tuple[Run, float]]) -> list[Curve]:
     """Return the curves of runs, each with its test metric."""
     tests: dict[tuple[str, float, bool], dict[float, list[float]]] = {}
-    for record, test in tested:
-        pruning = next(prunings(record))
-        one_shot = record["settings"].get("steps") == 0
-        key = pruning["units"], record["spec"]["sparsity"], one_shot
-        at = epochs(pruning["spent"], record)
-        tests.setdefault(key, {}).setdefault(at, []).append(test)
+    for run, test in tested:
+        key = run.fixed_moment, run.sparsity, run.one_shot
+        tests.setdefault(key, {}).setdefault(run.pruned_after[0], []).append(test)
     return [
         Curve(*key, {at: (mean_interval(values[at]), values[at]) for at in sorted(values)})
         for key, values in sorted(tests.items())
     ]
 
 
-def _readings(record: Record, key: str) -> dict[float, float | None]:
-    """Return a trigger's readings by the epochs spent."""
-    found: dict[float, float | None] = {}
-    for epoch in (epoch for event in record["events"] for epoch in event.get("epochs", ())):
-        spent = epochs(epoch["spent"], record)
-        if key == "kernel" and "kernel" in epoch:
-            found[spent] = epoch["kernel"].get("epoch_change")
-        elif key in epoch.get("observed", ()):
-            found[spent] = epoch["observed"][key]
-    return found
-
-
-def fires_after(readings: Mapping[float, float | None], threshold: float) -> float | None:
+def fires_after(readings: Mapping[float, Number | None], threshold: float) -> float | None:
     """Return the first epoch, from the second on, with a reading below the threshold, if any."""
     return next(
         (
@@ -231,7 +209,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], dense: Interval | None) ->
 def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
     never = 1.06 * epochs
     axes.set_xlim(-0.03 * epochs, 1.12 * epochs)
-    axes.set_ylim(len(firings) - 0.5, -0.5)
+    axes.set_ylim(max(len(firings), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(firings)), [f"{f.title} (< {f.threshold:.3g})" for f in firings])
     axes.tick_params(axis="y", labelsize=7, length=0)
     for row, firing in enumerate(firings):
@@ -240,36 +218,3 @@ def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
         if missing := len(firing.epochs) - len(fired):
             axes.text(never, row, f"never: {missing}", fontsize=7, va="center", ha="center")
     axes.grid(axis="x", color="#e3e6e8")
-
-
-def as_rows(found: Moments, higher_is_better: bool) -> list[tuple[str, ...]]:
-    """Return the curves as rows of a table: an epoch each, with mean and range over the seeds."""
-    rows: list[tuple[str, ...]] = [
-        ("units", "sparsity", "pruned", "epoch", "mean", "lowest to highest")
-    ]
-    for curve in found.curves:
-        best = curve.best(higher_is_better)
-        for epoch, (interval, values) in curve.points.items():
-            mark = " best" if epoch == best else ""
-            rows.append(
-                (
-                    *(curve.units, f"{curve.sparsity:.4g}", curve.title, f"{epoch:g}"),
-                    *(f"{interval.mean:.2f}{mark}", f"{min(values):.2f} to {max(values):.2f}"),
-                )
-            )
-    return rows
-
-
-def firing_rows(found: Moments) -> list[tuple[str, ...]]:
-    """Return the triggers as rows of a table: the epochs after which each fires, seed by seed."""
-    rows: list[tuple[str, ...]] = [("units", "sparsity", "trigger", "fires below", "after epoch")]
-    for (units, sparsity), firings in found.firings.items():
-        for firing in firings:
-            epochs = ["never" if e is None else f"{e:g}" for e in firing.epochs.values()]
-            rows.append(
-                (
-                    *(units, f"{sparsity:.4g}", firing.title, f"{firing.threshold:.3g}"),
-                    ", ".join(epochs),
-                )
-            )
-    return rows

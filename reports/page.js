@@ -357,17 +357,18 @@ function density(figure) {
   host.classList.add("heat");
   host.replaceChildren();
   if (!rows.length) return;
-  figure.classList.toggle("wide", section.layers.length > 12);
-  const columns = section.layers.length, names = rows.map((group) => inLines(methods.get(group.method).title, 190));
+  const titles = [...section.layers.map((layer) => `weights of ${layer}`), ...section.kinds], columns = titles.length;
+  figure.classList.toggle("wide", columns > 12);
+  const names = rows.map((group) => inLines(methods.get(group.method).title, 190));
   const left = 14 + Math.max(98, ...names.flat().map((line) => widthOf(line))), row = 22;
   const heights = names.map((lines) => Math.max(row, 8 + 14 * lines.length));
   const cell = Math.max(16, Math.min(64, ((host.clientWidth || 600) - left - 4) / columns));
   const width = Math.max(left + columns * cell + 4, left + 5 * 58), stamped = section.stamp ? inLines(section.stamp, width, 10.5, "600") : [];
   const top = 6 + 15 * stamped.length, bottom = top + heights.reduce((sum, each) => sum + each, 0), height = bottom + 26;
-  const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", style: `width:${width}px`, "aria-label": `Share of weights left in each of ${columns} layers, ${section.title}` });
+  const drawing = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", style: `width:${width}px`, "aria-label": `Share of weights left in each of ${section.layers.length} layers, ${section.title}` });
   if (section.stamp) drawing.append(paragraph(stamped, 0, 13, 13, { class: "stamp-text" }));
   rows.forEach((group, index) => {
-    const shares = section.densities[group.index], high = heights[index];
+    const shares = [...section.densities[group.index], ...section.left[group.index]], high = heights[index];
     const y = top + heights.slice(0, index).reduce((sum, each) => sum + each, 0), middle = y + high / 2 + 4;
     const gone = shares.filter((share) => share === 0).length;
     const line = shape("g", { role: "img", "aria-label": `${named(group)}: from ${percent(Math.min(...shares))} to ${percent(Math.max(...shares))} left, ${gone} layers empty` },
@@ -376,7 +377,7 @@ function density(figure) {
       const depth = share ? Math.max(0.05, 1 + Math.log10(Math.max(share, 1e-4)) / 4) : 0;
       const x = left + layer * cell;
       line.append(shape("rect", { x: x + 0.5, y: y + 1, width: cell - 1, height: high - 2, style: share ? `fill:rgba(var(--heat),${depth.toFixed(2)})` : "fill:none;stroke:var(--bad);stroke-width:1.5" },
-        shape("title", {}, `${methods.get(group.method).title}, ${section.layers[layer]}: ${percent(share)} left`)));
+        shape("title", {}, `${methods.get(group.method).title}, ${titles[layer]}: ${percent(share)} left`)));
       if (!share) line.append(shape("path", { class: "cross", d: `M${x + cell / 2 - 5} ${middle - 9}l10 10m0 -10l-10 10` }));
       else if (cell >= 38) line.append(shape("text", { x: x + cell / 2, y: middle, "text-anchor": "middle", style: `font-size:10.5px;${depth > 0.6 ? "fill:var(--card)" : ""}` }, `${Number((100 * share).toPrecision(2))}`));
     });

@@ -173,6 +173,21 @@ def epochs(steps: Number, record: Record) -> float:
     return float(steps * cost["epochs"] / cost["steps"]) if cost.get("steps") else 0.0
 
 
+def trigger_readings(record: Record) -> dict[str, dict[float, Number | None]]:
+    """Return what each observed trigger read, by its name and the epochs spent.
+
+    The tangent kernel counts as a trigger; its reading is how much an epoch changed it.
+    """
+    found: dict[str, dict[float, Number | None]] = {}
+    for epoch in (epoch for event in record["events"] for epoch in event.get("epochs", ())):
+        read = dict(epoch.get("observed", {}))
+        if "kernel" in epoch:
+            read["kernel"] = epoch["kernel"].get("epoch_change")
+        for name, value in read.items():
+            found.setdefault(name, {})[epochs(epoch["spent"], record)] = value
+    return found
+
+
 def _relative_change(flow: GradientFlow | None) -> float | None:
     if not flow or not flow["before"] or flow["after"] is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from reports.quantities import (
     missing_readings,
     prunings,
     quantities_of,
+    trigger_readings,
 )
 
 VARIANTS = ("masks",)
@@ -63,6 +64,10 @@ class Run:
         machine: runs of the same machine have comparable times, memory and energy.
         network_machine: networks measured on the same machine have comparable costs.
         pruned_after: the epochs after which it pruned.
+        fixed_moment: the units, weights or channels, that it pruned after a number of epochs that
+            an option fixes; "" if the method chose the moment.
+        one_shot: whether an option made it remove everything at once, and not in steps.
+        readings: what each observed trigger read, by the number of epochs.
         setting: the overrides that make another task of a task, as text.
         variant: the overrides that make another method of a method, as text.
         section: what it shares with all runs that it can be compared with.
@@ -101,6 +106,9 @@ class Run:
     machine: str | None
     network_machine: str | None
     pruned_after: Sequence[float]
+    fixed_moment: str = ""
+    one_shot: bool = False
+    readings: Mapping[str, Mapping[float, Number | None]] = field(default_factory=dict)
     setting: str = ""
     variant: str = ""
     section: tuple[str, ...] = ()
@@ -185,7 +193,7 @@ def read(folder: Path, device: str = "") -> Results:
     notes = [*(f"{run_id}: {reason}" for run_id, reason in unread.items()), *damaged]
     if not runs and not notes:
         raise RequestError(f"results folder {folder} contains no runs")
-    counted, superseded = _those_that_count(_with_sections(runs))
+    counted, superseded = _those_that_count(with_sections(divided(runs)))
     return Results(counted, records, shown, [*notes, *superseded])
 
 
@@ -220,6 +228,7 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
     reasons = {**not_comparable(record), **missing_readings(record)}
     if "parameters" in reasons:
         reasons |= dict.fromkeys(PAPER_ONLY, reasons["parameters"])
+    pruned = list(prunings(record))
     further = {f"further:{name}": value for name, value in quality["further"].items()}
     return Run(
         run_id=record["run_id"],
@@ -261,15 +270,26 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         started=record["provenance"].get("started", ""),
         machine=machine(record["provenance"]),
         network_machine=network_machine(record["provenance"]),
-        pruned_after=[epochs(event["spent"], record) for event in prunings(record)],
+        pruned_after=[epochs(event["spent"], record) for event in pruned],
+        fixed_moment=pruned[0].get("units", "")
+        if pruned and "moment" in record["settings"]
+        else "",
+        one_shot=record["settings"].get("steps") == 0,
+        readings=trigger_readings(record),
     )
 
 
 def _overrides(record: Record) -> dict[str, Any]:
-    """Return what distinguishes a run besides its sparsity: settings, and a budget."""
+    """Return what distinguishes a run besides its sparsity: settings, and a budget.
+
+    Settings that name code or a file have its hash, so that runs of changed code stay apart.
+    """
     spec = record["spec"]
     budget = {"budget": spec["budget"]} if "budget" in spec else {}
-    return {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS} | budget
+    settings = {k: v for k, v in spec["overrides"].items() if k not in OBSERVATIONS}
+    for name, digest in record["task"].get("references", {}).items():
+        settings[name] = f"{settings.get(name)}@{digest[:8]}"
+    return settings | budget
 
 
 def _stands_in(record: Record) -> bool:
@@ -286,8 +306,8 @@ def _stands_in(record: Record) -> bool:
     return isinstance(record["task"]["version"], int)
 
 
-def _with_sections(runs: Iterable[Run]) -> list[Run]:
-    """Return runs with their setting, variant and section, sorted.
+def divided(runs: Iterable[Run]) -> list[Run]:
+    """Return runs with their overrides divided into setting (task) and variant (method).
 
     A setting that not every method of the task has belongs to the method.
     """
@@ -299,14 +319,18 @@ def _with_sections(runs: Iterable[Run]) -> list[Run]:
         task: frozenset.intersection(*(run.settings for run in together))
         for task, together in by_task.items()
     }
-    divided = [_divided(run, common[run.task]) for run in runs]
+    return [_divided(run, common[run.task]) for run in runs]
+
+
+def with_sections(runs: Sequence[Run]) -> list[Run]:
+    """Return divided runs with their sections, sorted."""
     # The data of what was left out are unknown: they are those of the other runs, if there are any.
-    places = {(run.task, run.profile, run.setting): run.data_sha256 for run in divided}
+    places = {(run.task, run.profile, run.setting): run.data_sha256 for run in runs}
     places |= {
-        (run.task, run.profile, run.setting): run.data_sha256 for run in divided if run.data_sha256
+        (run.task, run.profile, run.setting): run.data_sha256 for run in runs if run.data_sha256
     }
     placed = []
-    for run in divided:
+    for run in runs:
         data = run.data_sha256 or places[run.task, run.profile, run.setting] or ""
         placed.append(replace(run, section=(run.task, run.profile, data, run.setting)))
     return sorted(

@@ -15,6 +15,7 @@ from harness import record
 from harness.command_line import main, parse
 from harness.commands.run import requested
 from harness.registry import Kind, Registry
+from tests.helpers.own_data import write_own_data
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -55,7 +56,12 @@ def test_the_tox_environments_exist() -> None:
 
 
 @pytest.mark.parametrize("line", HARNESS)
-def test_the_commands_are_understood(line: str) -> None:
+def test_the_commands_are_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if re.search("=(leaves|wares|tales)", line):
+        write_own_data(tmp_path)
     words = shlex.split(line)
     arguments = parse(words)
     if "--plugin" in words:

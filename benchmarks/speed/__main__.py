@@ -1,6 +1,6 @@
 """The project's own speed, as ratios of two figures measured in one run.
 
-    python -m benchmarks.speed [NAME ...] [--json]
+    python -m benchmarks.speed [NAME ...] [--json] [--publish]
 
 Exit code 1 if a ratio is above its limit.
 """
@@ -11,9 +11,11 @@ import argparse
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from benchmarks.measurement import Comparison
+from benchmarks.publish.runs import read_rows, write_rows
 from harness.errors import nearest
 
 BENCHMARKS = {
@@ -42,6 +44,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="a line of JSON for each figure")
+    parser.add_argument(
+        "--publish", action="store_true", help="put the figures among the published results"
+    )
     arguments = parser.parse_args()
     for name in arguments.names:
         if name not in BENCHMARKS:
@@ -50,10 +55,31 @@ def main() -> int:
     short = 0
     for name in arguments.names or BENCHMARKS:
         module, function = BENCHMARKS[name].split(":")
+        measured = []
         for line in getattr(importlib.import_module(f"benchmarks.speed.{module}"), function)():
             print(_as_json(line) if arguments.json else _as_text(line), flush=True)
             short += line.falls_short
+            measured.append(line)
+        if arguments.publish:
+            publish(name, measured)
     return 1 if short else 0
+
+
+def publish(name: str, measured: Sequence[Comparison]) -> None:
+    """Put the figures of a benchmark among the published ones, in place of its former figures."""
+    rows = [row for row in read_rows("speed") if row["benchmark"] != name]
+    rows += [
+        {
+            "benchmark": name,
+            "name": line.name,
+            "ours": f"{line.ours:.4g}",
+            "theirs": f"{line.theirs:.4g}",
+            "unit": line.unit,
+            "limit": "" if line.limit is None else f"{line.limit:.3g}",
+        }
+        for line in measured
+    ]
+    write_rows("speed", sorted(rows, key=lambda row: list(BENCHMARKS).index(row["benchmark"])))
 
 
 def _as_json(line: Comparison) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.zoo import timm_names
-from benchmarks.zoo.transformers_names import ARCHITECTURES, Architecture
+from benchmarks.zoo import timm_names, timm_transformers
+from benchmarks.zoo.comparison import cut_by_peer, cut_in_several_ways
+from benchmarks.zoo.transformers_names import ARCHITECTURES, WITHOUT_ATTENTION, Architecture
 from benchmarks.zoo.trial import Network, Result, attempt
 
 MOST_PARAMETERS = 70e6
@@ -44,8 +45,14 @@ def pictures(size: int, count: int = 2) -> list[Tensor]:
 
 
 def _timm(name: str) -> Network:
-    options, size = timm_names.NETWORKS[name]
+    return _timm_network(name, *timm_names.NETWORKS[name])
 
+
+def _timm_transformer(name: str) -> Network:
+    return _timm_network(name, *timm_transformers.NETWORKS[name])
+
+
+def _timm_network(name: str, options: Mapping[str, Any], size: int) -> Network:
     def build() -> nn.Module:
         import timm
 
@@ -63,6 +70,15 @@ def _transformers_names() -> list[str]:
         f"{name}-{attention}"
         for name, architecture in ARCHITECTURES.items()
         for attention in architecture.attentions
+    ]
+
+
+def _with_attention() -> list[str]:
+    """Return the architectures with attention, each with the last implementation that it has."""
+    return [
+        f"{name}-{architecture.attentions[-1]}"
+        for name, architecture in ARCHITECTURES.items()
+        if name not in WITHOUT_ATTENTION
     ]
 
 
@@ -206,11 +222,17 @@ FAMILIES: Mapping[str, Family] = {
     "flow": _torchvision(".optical_flow", _flow),
 }
 
+TRANSFORMERS: Mapping[str, Family] = {
+    "timm": Family(["timm"], lambda: list(timm_transformers.NETWORKS), _timm_transformer),
+    "transformers": Family(["transformers"], _with_attention, _transformers),
+}
+"""Networks with attention, one of each kind."""
+
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that are installed."""
     found = {}
-    for name in ("torch", "torchvision", "timm", "transformers"):
+    for name in ("torch", "torchvision", "timm", "transformers", "torch-pruning"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -222,3 +244,15 @@ def try_one(family: str, name: str) -> Result:
     """Return what comes of a network."""
     torch.set_num_threads(1)
     return attempt(FAMILIES[family].network(name))
+
+
+def cut_transformer(family: str, name: str) -> Result:
+    """Return what comes of cutting a transformer in several ways."""
+    torch.set_num_threads(1)
+    return cut_in_several_ways(TRANSFORMERS[family].network(name))
+
+
+def cut_transformer_by_peer(family: str, name: str) -> Result:
+    """Return what comes of cutting a transformer with torch-pruning."""
+    torch.set_num_threads(1)
+    return cut_by_peer(TRANSFORMERS[family].network(name))

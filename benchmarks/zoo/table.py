@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
-from benchmarks.zoo.trial import Outcome, Result
+from benchmarks.zoo.trial import NOTHING_CUT, Outcome, Result
+from harness.text import markdown_table
+from pruners.channels.kinds import HEAD_WIDTH, HEADS, NEURONS, OUTPUT, RESIDUAL
 
 Row = tuple[str, str, Result]
 """Family, name, and what came of it."""
@@ -75,7 +78,7 @@ def page(
     if limit is not None:
         parts.append(f"Only the first {limit} networks of each family were tried (`--limit`).\n")
     parts.append(
-        _markdown(
+        markdown_table(
             ["family", "networks", *outcomes, "median seconds to trace"],
             [
                 [
@@ -91,12 +94,67 @@ def page(
     for family in numbers:
         parts.append(f"## {family}\n")
         parts.append(
-            _markdown(
+            markdown_table(
                 ["network", "parameters", "outcome", "cuttable", "left", "what stops the others"],
                 [_cells(name, result) for f, name, result in rows if f == family],
             )
         )
     return "\n".join(parts)
+
+
+PEER: Mapping[Outcome, str] = {"right": "right", "wrong": "silently wrong", "refused": "fails"}
+"""What is said of the peer; of its refusals, the reason counts only if nothing is cut."""
+
+
+def comparison(
+    rows: Sequence[Row], peers: Mapping[tuple[str, str], Result], versions: Mapping[str, str]
+) -> str:
+    """Return a table of transformers in Markdown, with what the peer makes of them.
+
+    Args:
+        rows: what came of each network.
+        peers: what came of it with the peer, by family and name.
+        versions: of the libraries, by name.
+    """
+    told = {place: _of_peer(result) for place, result in peers.items()}
+    ours = _counted(Counter(result.outcome for _, _, result in rows))
+    parts = [
+        f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.\n",
+        f"{len(rows)} networks: {ours}. torch-pruning: {_counted(Counter(told.values()))}.\n",
+    ]
+    for family in dict.fromkeys(family for family, _, _ in rows):
+        lines = [
+            [*_compared(name, result), told.get((family, name), "")]
+            for own, name, result in rows
+            if own == family
+        ]
+        parts.append(markdown_table([family, *_COMPARED, "torch-pruning"], lines))
+    return "\n".join(parts)
+
+
+_COMPARED = ("outcome", "difference", *("heads", "head width", "neurons", "residual"), "whole")
+
+
+def _compared(name: str, result: Result) -> list[str]:
+    kinds = (HEADS, HEAD_WIDTH, NEURONS, RESIDUAL)
+    why = [f"{kind}: {reason}" for kind, reason in result.whole.items() if OUTPUT not in reason]
+    return [
+        name,
+        result.outcome,
+        f"{result.difference:.0e}" if result.groups else "",
+        *(str(result.kinds.get(kind, "")) for kind in kinds),
+        "; ".join(filter(None, (result.reason, *why))),
+    ]
+
+
+def _of_peer(result: Result) -> str:
+    if result.reason == NOTHING_CUT:
+        return NOTHING_CUT
+    return PEER.get(result.outcome, result.outcome)
+
+
+def _counted(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
 
 
 def _cells(name: str, result: Result) -> list[str]:
@@ -113,12 +171,6 @@ def _cells(name: str, result: Result) -> list[str]:
         f"{result.left:.0%}" if traced and result.left < 1 else "",
         "; ".join(filter(None, (why, stops))),
     ]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    text = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return "\n".join(text) + "\n"
 
 
 def _median(values: Iterable[float]) -> float:

@@ -99,6 +99,10 @@ def _sound(**settings: Any) -> Architecture:
     return Architecture({**_SMALL, **convolutions, **settings}, {"input_values": "noise 2x400"})
 
 
+WITHOUT_ATTENTION = frozenset(
+    {"FNet", "Mamba", "ConvNext", "ConvNextV2", "ResNet", "RegNet", "PoolFormer", "MobileNetV2"}
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     # encoders of text
     "Bert": _text(),
@@ -159,6 +163,18 @@ ARCHITECTURES: dict[str, Architecture] = {
     "Bloom": Architecture(
         {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 50},
         model="BloomForCausalLM",
+        attentions=EAGER,
+    ),
+    "Mpt": Architecture(
+        {
+            "d_model": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "expansion_ratio": 2,
+            "vocab_size": 50,
+            "max_seq_len": 64,
+        },
+        model="MptForCausalLM",
         attentions=EAGER,
     ),
     "Falcon": Architecture(_SMALL, model="FalconForCausalLM"),

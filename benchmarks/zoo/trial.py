@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -28,6 +28,9 @@ SINGLE_TOLERANCE = 1e-4
 
 MOST_CHARACTERS = 160
 """Of a reason."""
+
+NOTHING_CUT = "nothing cut"
+"""The reason where a cut leaves all parameters."""
 
 Outcome = Literal[
     "right", "counts channels", "wrong", "refused", "not built", "out of time", "out of memory"
@@ -79,6 +82,9 @@ class Result:
         groups: of coupled channels.
         seconds: of tracing.
         stops: what pins the weights that cannot be cut, each with its share of all weights.
+        kinds: how many channels of each kind can be removed.
+        whole: why no channel of a kind can be removed.
+        difference: the largest between a cut network and the reference, if it was compared.
     """
 
     outcome: Outcome
@@ -90,6 +96,9 @@ class Result:
     groups: int = 0
     seconds: float = 0.0
     stops: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, int] = field(default_factory=dict)
+    whole: dict[str, str] = field(default_factory=dict)
+    difference: float = 0.0
 
 
 class _Wrong(Exception):
@@ -98,21 +107,15 @@ class _Wrong(Exception):
 
 def attempt(network: Network) -> Result:
     """Build a network, cut it in several ways, and return what came of it."""
-    torch.manual_seed(0)
-    try:
-        model = network.build().to(network.dtype).eval()
-        _without_constants(model)
-        inputs = [_converted(value, network.dtype) for value in network.inputs()]
-        with torch.no_grad():
-            network.forward(model, *inputs)
-    except Exception as error:  # whatever a library says of its own network
-        return Result(_unless_memory("not built", error), one_line(error))
+    model, inputs, failure = built(network)
+    if model is None:
+        return failure
     seen = Result("right", parameters=_count(model))
     began = time.perf_counter()
     try:
         graph = trace_channels(model, inputs, forward=network.forward)
     except Exception as error:  # a crash in a rule is a refusal, too
-        return _failed(seen, "refused", error)
+        return failed(seen, "refused", error)
     seen = replace(
         seen,
         seconds=time.perf_counter() - began,
@@ -123,14 +126,29 @@ def attempt(network: Network) -> Result:
     try:
         left, counts, note = _try_cuts(network, model, inputs, graph)
     except RequestError as error:
-        return _failed(seen, "refused", error)
+        return failed(seen, "refused", error)
     except Exception as error:
-        return _failed(seen, "wrong", error)
+        return failed(seen, "wrong", error)
     outcome: Outcome = "counts channels" if counts else "right"
     return replace(seen, left=left, outcome=outcome, reason=note)
 
 
-def _failed(seen: Result, outcome: Outcome, error: Exception) -> Result:
+def built(network: Network) -> tuple[nn.Module | None, list[Any], Result]:
+    """Return a network and what it is called with; or None, and why it does not run here."""
+    torch.manual_seed(0)
+    try:
+        model = network.build().to(network.dtype).eval()
+        _without_constants(model)
+        inputs = [_converted(value, network.dtype) for value in network.inputs()]
+        with torch.no_grad():
+            network.forward(model, *inputs)
+    except Exception as error:  # whatever a library says of its own network
+        return None, [], Result(_unless_memory("not built", error), one_line(error))
+    return model, inputs, Result("right")
+
+
+def failed(seen: Result, outcome: Outcome, error: Exception) -> Result:
+    """Return a result with an error and the operation that it names."""
     return replace(
         seen,
         outcome=_unless_memory(outcome, error),
@@ -155,7 +173,7 @@ def _try_cuts(
     smaller, counts = _cut(network, model, inputs, graph, half)
     left = _count(smaller) / _count(model)
     optimiser = Adam(smaller.parameters(), lr=1e-4)
-    note = _train(network, smaller, inputs, optimiser, model)
+    note = train(network, smaller, inputs, optimiser, model)
     if not note:
         smaller.eval()
         with torch.no_grad():  # what a module keeps of a pass could not be copied with its graph
@@ -165,7 +183,7 @@ def _try_cuts(
         larger = copy.deepcopy(smaller)
         shrink(smaller, again, keep, optimiser)
         counts |= _compare(network, larger, inputs, again, keep, smaller)
-        _train(network, smaller, inputs, optimiser, model)
+        train(network, smaller, inputs, optimiser, model)
     return left, counts, note
 
 
@@ -244,7 +262,7 @@ def permuting_changes(
     )
 
 
-def _train(
+def train(
     network: Network,
     model: nn.Module,
     inputs: Sequence[Any],
@@ -312,13 +330,13 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 def _shares(weights: dict[str, Tensor], graph: ChannelGraph) -> dict[str, float]:
     """Return the largest share of an axis of each weight that belongs to groups of several."""
-    positions: Counter[tuple[str, int]] = Counter()
+    positions: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     for group in graph.groups:
         if group.size > 1:
             for member in group.members:
-                positions[member.tensor, member.dim] += member.index.numel()
+                positions[member.tensor, member.dim].update(member.index.flatten().tolist())
     return {
-        name: max(positions[name, dim] / tensor.shape[dim] for dim in range(tensor.dim()))
+        name: max(len(positions[name, dim]) / tensor.shape[dim] for dim in range(tensor.dim()))
         for name, tensor in weights.items()
     }
 

@@ -95,6 +95,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--partition", metavar="NAME", help="partition of the cluster")
     options.add_where(where)
+    options.add_track(where)
     options.add_again(where, "every run")
     options.add_json(where, "also print how each run ended, as the last line")
 
@@ -130,6 +131,7 @@ def execute(arguments: argparse.Namespace) -> int:
         checkpoint_every=arguments.checkpoint_every,
         cache=arguments.cache,
         measure=arguments.measure,
+        track=arguments.track,
     )
     matrix = request.plan()
     if arguments.dry_run:

@@ -105,6 +105,17 @@ def add_where(parser: Parser) -> None:
     )
 
 
+def add_track(parser: Parser) -> None:
+    """Add ``--track``."""
+    parser.add_argument(
+        "--track",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="show the runs live in tensorboard, wandb, mlflow, trackio or any installed tracker",
+    )
+
+
 def add_again(parser: Parser, what: str) -> None:
     """Add ``--dry-run`` and ``--again``."""
     parser.add_argument(
@@ -144,6 +155,14 @@ def split_pairing(text: str) -> tuple[str, str]:
     if not dash:
         raise RequestError(f"--pairing {text} is not TASK-PRUNER (as in ptb-earlycrop_u)")
     return task, pruner
+
+
+def names(text: str) -> list[str]:
+    """Return the names between commas, of which there is at least one."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return found
 
 
 def path(text: str) -> Path:

@@ -19,7 +19,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the report (default: report)",
     )
-
+    parser.add_argument(
+        "--format",
+        type=options.names,
+        default=[],
+        metavar="A,B",
+        help="also write the tables, and a row for each run, as json or parquet",
+    )
     parser.add_argument(
         "--measured-on",
         default="",
@@ -30,5 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the report and print the path of its page."""
-    print(write_report(arguments.results, arguments.out, measured_on=arguments.measured_on))
+    page = write_report(
+        arguments.results,
+        arguments.out,
+        measured_on=arguments.measured_on,
+        formats=arguments.format,
+    )
+    print(page)
     return 0

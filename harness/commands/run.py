@@ -65,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_plugin(what)
     where = parser.add_argument_group("where and how")
     options.add_where(where)
+    options.add_track(where)
     options.add_again(where, "the run")
     options.add_json(where, "also print the record, as the last line")
 
@@ -80,6 +81,7 @@ def execute(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             again=arguments.again,
             checkpoint_every=arguments.checkpoint_every,
+            track=arguments.track,
             progress=sys.stderr,
         )
     except RunFailed:

@@ -193,19 +193,30 @@ def elements_left(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, in
 
 @contextmanager
 def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
-    """Restore buffers, modes and random states."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    """Put copies in the place of buffers, and restore modes and random states.
+
+    Not even a counter of changes in a buffer may tell that the model has run: a criterion may be
+    scoring.
+    """
+    copies = {id(buffer): buffer.clone() for buffer in model.buffers()}
+    buffers = [
+        (module._buffers, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     modes = {module: module.training for module in model.modules()}
     python, numpy = random.getstate(), np.random.get_state()
     devices: list[Any] = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
     try:
+        for own, name, buffer in buffers:
+            own[name] = copies[id(buffer)]
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
+        for own, name, buffer in buffers:
+            own[name] = buffer
         random.setstate(python)
         np.random.set_state(numpy)
         for module, training in modes.items():
             module.training = training
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])

@@ -69,3 +69,16 @@ def listed(folder: Path, pattern: str) -> list[Path]:
     """
     found = folder.glob(pattern)
     return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
+
+
+def located(path: str, data_folder: Path) -> Path | None:
+    """Return a file or folder that a setting names: in the current folder, else in the data folder.
+
+    Args:
+        path: relative to either folder, or absolute.
+        data_folder: the folder that tasks read data from.
+
+    Returns:
+        None if there is neither.
+    """
+    return next((each for each in (Path(path), data_folder / path) if each.exists()), None)

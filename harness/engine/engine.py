@@ -155,7 +155,7 @@ class Engine:
         match operation:
             case Train():
                 with _learning(self.trainer.model, operation.only):
-                    return self._train(operation, progress, save_if_due)
+                    return self._train(operation, number, progress, save_if_due)
             case Prune():
                 seed = derive(self._plan.spec.seed, "prune", number)
                 return self._pruning.prune(operation, seed, earlier or {})
@@ -174,7 +174,7 @@ class Engine:
                 return None, {} if weights else {"weights": "kept"}
 
     def _train(
-        self, operation: Train, progress: Progress | None, save_if_due: SaveIfDue
+        self, operation: Train, number: int, progress: Progress | None, save_if_due: SaveIfDue
     ) -> tuple[Trained, dict[str, Any]]:
         trainer, until, observe = self.trainer, operation.until, operation.observe
         watch = operation.watch
@@ -204,6 +204,7 @@ class Engine:
                 self._report(f"kernels=sparse: {WATCHED}")
         if self._progress is not None:
             self._progress.begin(trainer.spent)
+            self._progress.begin_training(number, epochs)
         penalty = self._penalty(operation.penalty)
         longest = operation.longest(self._steps_per_epoch)
         end = trainer.end if longest is None else min(trainer.end, start + longest)
@@ -228,6 +229,9 @@ class Engine:
                             name: trigger.after_epoch(self._pruning.shown_to(trigger)).value
                             for name, trigger in observe.items()
                         }
+                if self._progress is not None:
+                    with self._meter.instrument():
+                        self._progress.add_epoch(epoch)
         capped = until is not None and not fired
         event: dict[str, Any] = {
             "epochs": epochs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from harness.engine.engine import Engine
 from harness.engine.final_costs import Measure
 from harness.prunable import weight_sparsity
 from harness.pruning.connectivity import effective_masks, emptied_layers
+from harness.pruning.receipt import groups_of
 from harness.record import Cost, Git, Layer, Provenance, Quality, Record, Sparsity, Status
 from harness.results.provenance import command, commit, environment
 from harness.results.records import new_record, untested_quality
@@ -26,6 +27,7 @@ from harness.storage.journal import Attempts, Journal
 from harness.task import Batch
 from harness.training.evaluation import require_number
 from harness.training.trainer import Trainer
+from harness.units import ClassifiedUnits, Units
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,16 @@ def _sparsity(plan: Plan, engine: Engine, events: Sequence[Mapping[str, Any]]) -
         ),
         "emptied_layers": emptied_layers(masks),
         "per_layer": cast(list[Layer], counts),
+        **_per_group(trainer.units.values()),
     }
+
+
+def _per_group(units: Iterable[Units]) -> Sparsity:
+    """Return the groups of coupled channels, if there are units that consist of them."""
+    groups = [
+        group for each in units if isinstance(each, ClassifiedUnits) for group in groups_of(each)
+    ]
+    return {"per_group": groups} if groups else {}
 
 
 def _on_sparse_kernels(events: Sequence[Mapping[str, Any]]) -> dict[str, int]:

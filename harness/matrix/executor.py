@@ -6,7 +6,6 @@ An executor is one class, registered as an entry point in the group
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from harness import record
-from harness.errors import RequestError, nearest
+from harness.importing import load_entry_point
 from harness.spec import Plan
 
 ENTRY_POINT_GROUP = "pruning_benchmark.executors"
@@ -135,16 +134,5 @@ def find_executor(name: str) -> type[Executor]:
     Raises:
         RequestError: there is none, or a package that it needs is not installed.
     """
-    points = {
-        point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    }
-    if name not in points:
-        raise RequestError(f"unknown executor {name!r}{nearest(name, points)}")
-    try:
-        executor: type[Executor] = points[name].load()
-    except ImportError as error:
-        raise RequestError(
-            f"executor {name!r}: {error.name} is not installed; "
-            f"pip install 'pruning-benchmark[{name}]' installs it"
-        ) from None
+    executor: type[Executor] = load_entry_point(ENTRY_POINT_GROUP, "executor", name)
     return executor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +25,13 @@ from harness.matrix.suite import Suite, check_measure
 from harness.record import Record
 from harness.registry import Registry
 from harness.results.measured import awaits_measurement
+from harness.results.records import pending_record
 from harness.signals import StopRequest
 from harness.storage.files import distinct
 from harness.storage.progress import read_progress
 from harness.storage.store import Store
+from harness.tracking.following import followed_run
+from harness.tracking.live import tracked
 
 SIMILAR = 3
 """Runs of a pairing, outside the matrix, that are read to estimate how long its runs take."""
@@ -52,6 +55,7 @@ class MatrixRequest:
         cache: folder for decoded copies of data; None for the default.
         measure: when networks are measured, a value of `harness.matrix.suite.MEASURE`; None for
             what the suite says, or else the default.
+        track: names of the trackers that follow the runs.
     """
 
     suite: Suite
@@ -66,6 +70,7 @@ class MatrixRequest:
     checkpoint_every: float = 60.0
     cache: Path | None = None
     measure: str | None = None
+    track: Sequence[str] = ()
 
     @cached_property
     def when_measured(self) -> str:
@@ -133,13 +138,37 @@ class MatrixRequest:
             progress: a stream for the progress display; None for no display.
 
         Raises:
-            RequestError: the executor or its resources are not available.
+            RequestError: the executor, its resources or a tracker are not available.
         """
         repeated = matrix.plans.keys() & self.store.run_ids() if self.again else set[str]()
         tally, estimates = self._find_done(matrix, repeated)
         done_before = set(tally.outcomes)
         if tally.waiting and progress is not None:
             print(f"{matrix.name}: {counted(tally)}", file=progress, flush=True)
+        with self._tracked(matrix, repeated):
+            stop = self._dispatch(matrix, tally, estimates, repeated, progress)
+            for run_id in tally.outcomes.keys() - done_before:
+                self._find_unmeasured(run_id, tally, repeated)
+            if self.when_measured == "end" and tally.unmeasured and not tally.waiting:
+                if stop.level:
+                    tally.measuring_interrupted = True
+                else:
+                    self._measure(matrix, tally, repeated, progress)
+        if not (tally.waiting or tally.measuring_interrupted):
+            for run_id in repeated:
+                if tally.outcomes[run_id].status in RESULTS:
+                    self.store.replace(run_id)
+        return tally
+
+    def _dispatch(
+        self,
+        matrix: Matrix,
+        tally: Tally,
+        estimates: Estimates,
+        repeated: Collection[str],
+        progress: TextIO | None,
+    ) -> StopRequest:
+        """Carry out the waiting runs, and return how urgently the process was asked to stop."""
         stop = StopRequest()
         with stop.listening():
             # An executor that refuses the request does so before anything is written.
@@ -159,18 +188,17 @@ class MatrixRequest:
                 jobs = self._jobs(matrix, tally, estimates, repeated)
                 with display.showing():
                     Dispatch(executor, self.store, tally, stop).run(jobs, display.show)
-        for run_id in tally.outcomes.keys() - done_before:
-            self._find_unmeasured(run_id, tally, repeated)
-        if self.when_measured == "end" and tally.unmeasured and not tally.waiting:
-            if stop.level:
-                tally.measuring_interrupted = True
-            else:
-                self._measure(matrix, tally, repeated, progress)
-        if not (tally.waiting or tally.measuring_interrupted):
-            for run_id in repeated:
-                if tally.outcomes[run_id].status in RESULTS:
-                    self.store.replace(run_id)
-        return tally
+        return stop
+
+    def _tracked(
+        self, matrix: Matrix, repeated: Collection[str]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Let the trackers follow all runs, those done before included, until the context ends."""
+        runs = (
+            followed_run(pending_record(plan), self._store_of(run_id, repeated).folder / run_id)
+            for run_id, plan in matrix.plans.items()
+        )
+        return tracked(self.track, runs, self.results)
 
     def _store_of(self, run_id: str, repeated: Collection[str]) -> Store:
         return self.store.again() if run_id in repeated else self.store

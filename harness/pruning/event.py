@@ -32,6 +32,7 @@ from harness.scoring import (
     Reconstructing,
     Scores,
     Scoring,
+    WithoutBarriers,
     magnitudes,
     scoring_mode,
 )
@@ -416,7 +417,11 @@ def _scoring(
     @contextmanager
     def without_signs() -> Iterator[Callable[[], Tensor]]:
         frozen = [variable for variable in variables.values() if not variable.requires_grad]
-        with scoring_mode(model, batch_statistics=False), magnitudes(model, variables):
+        with (
+            scoring_mode(model, batch_statistics=False),
+            magnitudes(model, variables),
+            WithoutBarriers(),
+        ):
             for variable in frozen:
                 variable.requires_grad_(True)
             try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.pruning.network_costs import NetworkCosts
-from harness.record import Receipt
-from harness.units import BudgetedUnits, Units
+from harness.record import Channels, Receipt
+from harness.units import BudgetedUnits, ClassifiedUnits, Units
 
 BOTTLENECK = 0.02
 """A group of channels is a bottleneck if a smaller share of it remains, or a single channel."""
@@ -77,13 +77,33 @@ def receipt(
         for name, (left, dense) in units.sizes().items()
         if units.nodes() is not None and left < dense and (left == 1 or left < BOTTLENECK * dense)
     }
-    return {
-        **content,
+    content |= {
         "macs": [before.macs, after.macs],
         "whole": _by_reason(reasons),
         "pinned": _by_reason(units.pinned()),
         "bottlenecks": narrow,
     }
+    if isinstance(units, ClassifiedUnits):
+        content["kinds"] = _by_kind(groups_of(units))
+    return content
+
+
+def groups_of(units: ClassifiedUnits) -> list[Channels]:
+    """Return the groups of coupled channels with their kinds and sizes."""
+    kinds = units.kinds()
+    return [
+        {"name": name, "kind": kinds[name], "channels": dense, "kept": left}
+        for name, (left, dense) in units.sizes().items()
+    ]
+
+
+def _by_kind(groups: Sequence[Channels]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for group in groups:
+        sums = found.setdefault(group["kind"], [0, 0])
+        sums[0] += group["kept"]
+        sums[1] += group["channels"]
+    return found
 
 
 def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -28,6 +28,9 @@ def receipt_lines(receipt: Receipt) -> Iterator[str]:
             f"{name} ({left} of {dense})" for name, (left, dense) in receipt["bottlenecks"].items()
         ]
         yield f"bottlenecks: {_several(narrow)}"
+    if receipt.get("kinds"):
+        left = [f"{left} of {dense} {kind}" for kind, (left, dense) in receipt["kinds"].items()]
+        yield f"left: {_several(left)}"
 
 
 def sparse_kernels_line(kernels: SparseKernels) -> str:

@@ -5,6 +5,7 @@ Torch is not imported.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from harness.conditions import Conditions
@@ -61,7 +62,7 @@ def new_record(
         "reason": reason,
         "engine": ENGINE_VERSION,
         "spec": cast(SpecPart, plan.spec.as_dict()),
-        "task": _task(plan.task),
+        "task": _task(plan.task, plan.references),
         "pruner": _pruner(plan.pruner),
         "data": cast(Data, plan.data.as_dict()),
         "start": _network(plan.start),
@@ -133,13 +134,16 @@ def _network(network: TrainedNetwork | None) -> NetworkPart | None:
     return None if network is None else cast(NetworkPart, network.as_dict())
 
 
-def _task(task: Entry) -> Task:
-    return {
+def _task(task: Entry, references: Mapping[str, str] | None = None) -> Task:
+    part: Task = {
         "title": task.arguments.get("title"),
         "group": task.arguments.get("group"),
         "paper": task.arguments.get("paper"),
         "version": task.version,
     }
+    if references:
+        part["references"] = dict(references)
+    return part
 
 
 def _pruner(pruner: Entry) -> Pruner:

@@ -72,6 +72,17 @@ def write(path: Path, content: bytes) -> None:
         raise
 
 
+def write_quickly(path: Path, content: bytes) -> None:
+    """Write a file like `write`, but do not wait for the disk: a power cut may damage it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
 def append(path: Path, content: bytes) -> None:
     """Append to a file; another process sees the content when this returns.
 

@@ -41,7 +41,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.entries = list(_read(path)) if path.exists() else []
+        self.entries = read_journal(path)
         self.truncate(len(self.entries))
 
     def append(self, entry: Entry) -> None:
@@ -57,6 +57,15 @@ class Journal:
         """Remove all but the first ``length`` entries."""
         del self.entries[length:]
         files.write(self._path, b"".join(map(_line, range(length), self.entries)))
+
+
+def read_journal(path: Path) -> list[Entry]:
+    """Return the entries of a journal to which another process may be adding.
+
+    Raises:
+        RunFailed: the file cannot be read.
+    """
+    return list(_read(path)) if path.exists() else []
 
 
 def _line(number: int, entry: Entry) -> bytes:

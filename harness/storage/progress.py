@@ -1,6 +1,8 @@
-"""How far a run is: a small file in its folder, which each epoch replaces.
+"""How far a run is: small files in its folder, which are removed when it is done.
 
-It is no part of the record and may be lost or out of date: only displays read it.
+One says in a few numbers how far the run is; each epoch replaces it. The other has the epochs of
+the training underway, which the journal has only when that training has ended. Neither is part of
+the record, and both may be lost or out of date: only displays and trackers read them.
 """
 
 from __future__ import annotations
@@ -8,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from harness.storage.files import UNFINISHED
+from harness.storage import files
+from harness.storage.journal import plain
 
-FILE = "progress.json"
+FILE, EPOCHS = "progress.json", "epochs.jsonl"
+"""Names of the files in a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,18 @@ class Progress:
 
 
 class ProgressFile:
-    """The file of one run.
+    """The files of one run. What cannot be written is lost, and the run goes on.
 
     Args:
         folder: the run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._path, self._epochs = folder / FILE, folder / EPOCHS
         self._began: tuple[float, int] | None = None
+        self._lines: list[str] = []
+        """What is still to be written to the file of epochs."""
+        self._is_new = True
 
     def begin(self, spent: int) -> None:
         """Note when this process began to train, unless it did so before.
@@ -65,7 +73,7 @@ class ProgressFile:
     def write(
         self, epoch: int, epochs: int, metric: str, validation: float, spent: int, left: int | None
     ) -> None:
-        """Replace the file; if that is not possible, the old one stays.
+        """Replace the file that says how far the run is.
 
         Args:
             epoch: epochs of training spent.
@@ -78,11 +86,8 @@ class ProgressFile:
         finite = validation if math.isfinite(validation) else None
         ends = self._end(spent, left)
         content = json.dumps(asdict(Progress(epoch, epochs, metric, finite, ends)))
-        unfinished = self._path.with_name(self._path.name + UNFINISHED)
-        # Not `files.write`, which waits for the disk and fails the run when the disk is full.
         with contextlib.suppress(OSError):
-            unfinished.write_text(content, encoding="utf-8")
-            os.replace(unfinished, self._path)
+            files.write_quickly(self._path, content.encode())
 
     def _end(self, spent: int, left: int | None) -> float | None:
         if left is None or self._began is None:
@@ -92,10 +97,37 @@ class ProgressFile:
             return None
         return time.time() + left * (time.monotonic() - began) / (spent - before)
 
-    def remove(self) -> None:
-        """Remove the file, since the run has ended."""
+    def begin_training(self, number: int, epochs: Iterable[Mapping[str, Any]]) -> None:
+        """Note that a training begins, or goes on.
+
+        Args:
+            number: its place among the operations of the run, from 0.
+            epochs: those that an earlier attempt has saved.
+        """
+        self._lines = [json.dumps({"operation": number}), *map(_line, epochs)]
+        self._is_new = True
+
+    def add_epoch(self, epoch: Mapping[str, Any]) -> None:
+        """Add an epoch of the training underway."""
+        self._lines.append(_line(epoch))
+        content = "".join(f"{line}\n" for line in self._lines).encode()
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            if self._is_new:
+                files.write_quickly(self._epochs, content)
+            else:
+                with self._epochs.open("ab") as file:
+                    file.write(content)
+            self._lines, self._is_new = [], False
+
+    def remove(self) -> None:
+        """Remove the files, since the run has ended."""
+        for path in (self._path, self._epochs):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _line(epoch: Mapping[str, Any]) -> str:
+    return json.dumps(plain(epoch))
 
 
 def read_progress(folder: Path) -> Progress | None:
@@ -112,3 +144,20 @@ def read_progress(folder: Path) -> Progress | None:
         )
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def epochs_underway(folder: Path, number: int) -> list[dict[str, Any]]:
+    """Return the epochs of a training that has not ended, as far as they are known.
+
+    Args:
+        folder: the run's folder.
+        number: how many operations the journal has, which is the place of the training.
+    """
+    try:
+        lines = (folder / EPOCHS).read_text(encoding="utf-8").splitlines(keepends=True)
+        documents = [json.loads(line) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError, RecursionError):
+        return []
+    if not documents or documents[0] != {"operation": number}:
+        return []
+    return documents[1:]

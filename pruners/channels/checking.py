@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.labels import Axes, Labels, LabelSets, is_tracked
+from pruners.channels.partition import Partition
 from pruners.channels.rules import FUNCTION_RULES
 from pruners.channels.rules.registry import tensors_in
 from pruners.channels.rules.sequences import carried_out
@@ -91,23 +92,16 @@ class CutSizes:
 
     Args:
         sets: the labels of the traced pass.
-        labels: the labels of each parameter and buffer, by name.
-        graph: the groups that were found.
+        found: the groups that were found.
         keep: which of their channels stay.
     """
 
     def __init__(
-        self,
-        sets: LabelSets,
-        labels: Mapping[str, Axes],
-        graph: ChannelGraph,
-        keep: Mapping[str, Sequence[int]],
+        self, sets: LabelSets, found: Partition, keep: Mapping[str, Sequence[int]]
     ) -> None:
-        gone = []
-        for group in graph.groups:
-            member = group.members[0]
-            channels = labels[member.tensor][member.dim][member.index[:, 0].numpy()]
-            gone.append(np.delete(channels, list(keep.get(group.name, range(group.size)))))
+        gone = [
+            np.delete(own, list(keep.get(n, range(len(own))))) for n, own in found.channels.items()
+        ]
         self._stays = sets.without(np.concatenate(gone) if gone else np.empty(0, np.int64))
 
     def of(self, axis: Labels) -> int:

@@ -16,10 +16,12 @@ from harness.costs.operations import operations_by_weight
 from harness.errors import Skip
 from harness.prunable import LAYERS, prunable_weights
 from pruners.channels.groups import ChannelGraph, ChannelGroup, Member
+from pruners.channels.kinds import HEADS
 
 Part = TypeVar("Part")
 Structure = tuple[tuple[str, str, int], ...]
-"""The axes of a group: for each the kind of the layer, the name of its tensor, and the axis."""
+"""The axes of a group: for each the kind of the layer, the name of its tensor, and the axis. Heads
+have one more entry."""
 NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -125,7 +127,9 @@ def structures(model: nn.Module, graph: ChannelGraph) -> dict[str, Structure]:
 
     def structure(group: ChannelGroup) -> Structure:
         holders = [(*_holder(model, member), member.dim) for member in group.members]
-        return tuple(sorted((type(layer).__name__, name, dim) for layer, name, dim in holders))
+        axes = sorted((type(layer).__name__, name, dim) for layer, name, dim in holders)
+        # The features within heads are cut from the same axes as the heads.
+        return (*axes, (HEADS, "", 0)) if group.kind == HEADS else tuple(axes)
 
     return {group.name: structure(group) for group in graph.groups}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -315,12 +316,17 @@ class Product:
         return
 
     def meet(self, trace: LabelledTensors, labels: Labels) -> Labels:
-        """Find the factor along which the axis changes, and keep the others."""
+        """Find the factors along which the axis changes, and keep the others."""
         changing = [
             position
             for position, factor in enumerate(self.factors)
             if any(leaf.may_change for leaf in factor.leaves())
         ]
+        parts = trace.sets.parts(labels)
+        if parts is not None and changing:
+            along = self._along(trace.sets.roots(parts), changing)
+            if along is not None:
+                return self._meet_parts(trace, labels, parts, along)
         roots = trace.sets.roots(labels)
         shapes = {
             position: shape
@@ -338,6 +344,53 @@ class Product:
         inner = trace.tie(np.moveaxis(cube, 1, -1).reshape(-1, cube.shape[1]))
         inner = self.factors[follow].meet(trace, inner)
         return np.broadcast_to(inner[:, None], cube.shape).reshape(-1)
+
+    def _along(self, parts: Labels, changing: list[int]) -> list[tuple[int, int, int]] | None:
+        """Return which part of merged axes belongs to each factor that changes.
+
+        Args:
+            parts: the roots of the merged axes (axes, positions).
+            changing: the factors.
+
+        Returns:
+            For each factor its position, the part, and how many neighbours share a label of it;
+            None if some factor has no part of its own.
+        """
+        sizes = [factor.size for factor in self.factors]
+        found = []
+        free = set(range(len(parts)))
+        for position in changing:
+            expected = math.prod(sizes[position + 1 :])
+            fitting = {
+                part: shape[2]
+                for part in sorted(free)
+                if (shape := _shape_along(parts[part], sizes[position])) is not None
+            }
+            # Of parts of one size, the order of the factors decides.
+            part = min(fitting, key=lambda part: fitting[part] != expected, default=None)
+            if part is None:
+                return None
+            free.remove(part)
+            found.append((position, part, fitting[part]))
+        return found
+
+    def _meet_parts(
+        self,
+        trace: LabelledTensors,
+        labels: Labels,
+        parts: Labels,
+        along: list[tuple[int, int, int]],
+    ) -> Labels:
+        """Unite each factor with the merged axis of its size."""
+        kept = set(range(len(self.factors))) - {position for position, _, _ in along}
+        for leaf in chain.from_iterable(self.factors[position].leaves() for position in kept):
+            leaf.stay(PARTS)
+        for part in set(range(len(parts))) - {part for _, part, _ in along}:
+            trace.pin(parts[part], "reshaped to sizes that are written in the code")
+        for position, part, after in along:
+            factor = self.factors[position]
+            factor.meet(trace, parts[part].reshape(-1, factor.size, after)[0, :, 0])
+        return labels
 
 
 def _shape_along(roots: Labels, size: int) -> tuple[int, int, int] | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError, nearest
+from pruners.channels.kinds import OTHER
 from pruners.channels.state import named_tensors
 
 Keep = Mapping[str, Tensor | Sequence[int]]
@@ -60,6 +61,7 @@ class ChannelGroup:
         members: what is cut.
         sites: where a factor of zero amounts to removal: after normalisation, if there is any.
         sites_before: the same, before normalisation.
+        kind: what the channels are to the network, one of `pruners.channels.kinds.KINDS`.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ChannelGroup:
     members: tuple[Member, ...]
     sites: tuple[Site, ...] = ()
     sites_before: tuple[Site, ...] = ()
+    kind: str = OTHER
 
 
 Place = tuple[str, tuple[str | int, ...]]
@@ -99,20 +102,22 @@ class ChannelGraph:
         groups: in the order of the model's parameters.
         pinned: why an axis has channels that cannot be removed, by "tensor:dim".
         sizes_kept: the numbers kept by modules that change with the groups.
+        whole: why no channel of a kind can be removed, such as attention heads.
     """
 
     groups: tuple[ChannelGroup, ...]
     pinned: Mapping[str, str] = field(default_factory=dict)
     sizes_kept: tuple[KeptSize, ...] = ()
+    whole: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Return the group of a name."""
         return {group.name: group for group in self.groups}[name]
 
     def __str__(self) -> str:
-        """Return a line for each group: its name, number of channels, and axes."""
+        """Return a line for each group: its name, number of channels, kind, and axes."""
         return "\n".join(
-            f"{group.name}: {group.size} channels on "
+            f"{group.name}: {group.size} {group.kind} on "
             + ", ".join(f"{member.tensor}:{member.dim}" for member in group.members)
             for group in self.groups
         )
@@ -120,6 +125,10 @@ class ChannelGraph:
     def sizes(self) -> dict[str, int]:
         """Return the number of channels in each group."""
         return {group.name: group.size for group in self.groups}
+
+    def kinds(self) -> dict[str, str]:
+        """Return the kind of each group."""
+        return {group.name: group.kind for group in self.groups}
 
     def to_json(self) -> str:
         """Return the graph as a JSON document."""
@@ -130,6 +139,7 @@ class ChannelGraph:
                 "members": [[m.tensor, m.dim, m.index.tolist()] for m in group.members],
                 "sites": _site_lists(group.sites),
                 "sites_before": _site_lists(group.sites_before),
+                "kind": group.kind,
             }
             for group in self.groups
         ]
@@ -137,7 +147,14 @@ class ChannelGraph:
             [kept.module, kept.path, kept.size, {g: c.tolist() for g, c in kept.channels.items()}]
             for kept in self.sizes_kept
         ]
-        return json.dumps({"groups": groups, "pinned": dict(self.pinned), "sizes_kept": sizes})
+        return json.dumps(
+            {
+                "groups": groups,
+                "pinned": dict(self.pinned),
+                "sizes_kept": sizes,
+                "whole": dict(self.whole),
+            }
+        )
 
     @staticmethod
     def from_json(document: str) -> ChannelGraph:
@@ -150,6 +167,7 @@ class ChannelGraph:
                 KeptSize(module, tuple(path), size, {g: torch.tensor(c) for g, c in own.items()})
                 for module, path, size, own in content.get("sizes_kept", [])
             ),
+            content.get("whole", {}),
         )
 
 
@@ -175,11 +193,14 @@ def _read_group(content: Mapping[str, Any]) -> ChannelGroup:
         content["name"],
         content["size"],
         tuple(Member(name, dim, torch.tensor(index)) for name, dim, index in content["members"]),
-        *(
-            tuple(Site(name, axis, torch.tensor(channel)) for name, axis, channel in content[kind])
-            for kind in ("sites", "sites_before")
-        ),
+        _read_sites(content["sites"]),
+        _read_sites(content["sites_before"]),
+        content.get("kind", OTHER),
     )
+
+
+def _read_sites(sites: Sequence[Any]) -> tuple[Site, ...]:
+    return tuple(Site(name, axis, torch.tensor(channel)) for name, axis, channel in sites)
 
 
 # Groups declared by hand

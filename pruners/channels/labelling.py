@@ -21,6 +21,7 @@ from pruners.channels.checking import (
     canonical,
 )
 from pruners.channels.kept_sizes import stay_where_unmet
+from pruners.channels.kinds import CELLS, LAYERS, RECURRENT_UNITS, RESIDUAL
 from pruners.channels.labels import Axes, LabelledTensors, fixed, is_tracked
 from pruners.channels.rules import FUNCTION_RULES, Rule
 from pruners.channels.rules.pointwise import elementwise
@@ -77,9 +78,26 @@ class Labelling(TorchDispatchMode):
             operands = tensors_in([args, kwargs])
             # The rule may overwrite the labels of an operand in place.
             before = [self._trace[tensor] for tensor in operands]
+            depths = [self._trace.depth(tensor) for tensor in operands]
             self._label(func, out, args, kwargs)
             self.note(canonical(func), before, out)
+            self.passed(canonical(func).rstrip("_"), depths, out)
         return out
+
+    def passed(self, name: str, depths: Sequence[int | None], out: Any) -> None:
+        """Record how many layers the results have passed, and whether a shortcut ends in them.
+
+        Args:
+            name: name of the operation, or of the function of torch that counts as one operation.
+            depths: how many layers each operand has passed.
+            out: what it returned.
+        """
+        results = tensors_in(out)
+        passed = [depth for depth in depths if depth is not None]
+        if name == "add" and len(set(passed)) > 1:
+            self._trace.mark(RESIDUAL, *self._trace[results[0]])
+        if passed:
+            self._trace.computed(results, max(passed) + (name in LAYERS))
 
     @property
     def latest(self) -> str:
@@ -219,7 +237,12 @@ class RememberedSizes(TorchFunctionMode):
                 unite_with_normalised_shape(self._trace)
             if func in FUNCTION_RULES:
                 return self._as_one(func, args, kwargs)
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+            if getattr(func, "__name__", "") in CELLS:
+                self._trace.mark(
+                    RECURRENT_UNITS, *(self._trace[each][-1] for each in tensors_in(out))
+                )
+            return out
         finally:
             self._trace.call = outer
             stay_where_unmet(call)
@@ -240,9 +263,11 @@ class RememberedSizes(TorchFunctionMode):
         operands = tensors_in([args, kwargs])
         self._trace.used(operands, by_norm=False)
         before = [self._trace[operand] for operand in operands]
+        depths = [self._trace.depth(operand) for operand in operands]
         axes = FUNCTION_RULES[func](self._trace, out, *args, **kwargs)
         _label_results(self._trace, tensors_in(out), axes)
         self._labelling.note(func.__name__, before, out)
+        self._labelling.passed("linear", depths, out)
         return out
 
 

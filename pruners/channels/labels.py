@@ -8,7 +8,7 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,8 @@ class LabelSets:
         self._starts: list[int] = []
         self._owners: list[str] = []
         self._products: list[tuple[int, Labels]] = []
+        self._followed: dict[int, tuple[int, ...]] = {}
+        self._marks: list[tuple[Labels, str]] = []
 
     def fresh(self, size: int, owner: str = "") -> Labels:
         """Return new labels for an axis of a tensor with this name."""
@@ -111,8 +113,7 @@ class LabelSets:
         """Return the parts (parts, positions) of labels that are all products, else None."""
         if not self._products or not labels.size:
             return None
-        starts = np.array([start for start, _ in self._products])
-        which = np.searchsorted(starts, labels, side="right") - 1
+        which = self._product_of(labels)
         found = np.unique(which)
         counts = {len(self._products[product][1]) for product in found.tolist() if product >= 0}
         if found[0] < 0 or len(counts) != 1:
@@ -130,17 +131,22 @@ class LabelSets:
         """Return for each label whether it stays when the channels of some are removed."""
         roots = self.roots(np.arange(self._count))
         removed = np.zeros(self._count, np.bool_)
-        removed[self.roots(gone)] = True
-        stays = ~removed[roots]
-        for start, parts in self._products:
-            stays[start : start + parts.shape[1]] &= (stays[parts] | (parts < 0)).all(axis=0)
-        return stays
+        removed[roots[gone]] = True
+        before = -1
+        while before < (before := int(removed.sum())):
+            for start, parts in self._products:
+                goes = (removed[roots[parts]] & (parts >= 0)).any(axis=0)
+                removed[roots[start : start + parts.shape[1]][goes]] = True
+        return ~removed[roots]
 
     def settle(self) -> None:
-        """Unite products with the one part that can be removed, and pin what cannot follow.
+        """Decide with which of their parts products are removed, and pin what cannot follow.
 
-        If several parts could be removed, the product follows the last, such as the features
-        within heads. Products that are united with nothing are left alone.
+        A product that is united with nothing is left alone. One with a single part that can be
+        removed is united with it. One with several, such as a feature within a head, goes with
+        any of them. The parts of products that are united with each other are the same channels,
+        part by part. Of products that are united with one of their own parts, or with products of
+        another number of parts, only the last part can be removed.
         """
         alike: dict[int, list[tuple[int, Labels]]] = {}
         for start, parts in self._products:
@@ -155,27 +161,112 @@ class LabelSets:
         unsettled = bool(tables)
         while unsettled:
             unsettled = sum(self._settle(*table) for table in tables) > 0
-            if not unsettled:
-                unsettled = sum(self._settle(*table, ambiguous=True) for table in tables) > 0
+            unsettled = unsettled or self._settle_crossing(tables)
+        self._followed = self._several(tables)
 
-    def _settle(self, own: Labels, parts: Labels, *, ambiguous: bool = False) -> bool:
+    def _settle(self, own: Labels, parts: Labels) -> bool:
         """Unite or pin the positions of some products, and return whether anything changed."""
-        roots, part_roots = self.roots(own), self.roots(parts)
-        stays = self._is_pinned()
-        can_go = (part_roots >= 0) & ~stays[part_roots]
+        roots, part_roots, can_go, met = self._state_of(own, parts)
         ways = can_go.sum(axis=0)
-        met = np.bincount(self.roots(np.arange(self._count)))[roots] > 1
+        stays = self._is_pinned()
         if (held := can_go & stays[roots]).any():
             self.pin(parts[held], "merged with others that stay")
         elif (held := met & (ways == 0) & ~stays[roots]).any():
             self.pin(own[held], "merged from axes that stay")
         elif (follows := met & (ways == 1) & ((part_roots != roots) & can_go).any(axis=0)).any():
             self.unite(own[follows], parts[can_go.argmax(axis=0), np.arange(len(own))][follows])
-        elif ambiguous and (held := can_go & met & (can_go[::-1].cumsum(axis=0) > 1)[::-1]).any():
-            self.pin(parts[held], "merged with another axis of channels")
         else:
-            return False
+            return self._unite_alike(roots, parts, part_roots, can_go & met)
         return True
+
+    def _state_of(
+        self, own: Labels, parts: Labels
+    ) -> tuple[Labels, Labels, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return roots of products and parts, which parts can go, and which products are met."""
+        roots, part_roots = self.roots(own), self.roots(parts)
+        can_go = (part_roots >= 0) & ~self._is_pinned()[part_roots]
+        met = np.bincount(self.roots(np.arange(self._count)))[roots] > 1
+        return roots, part_roots, can_go, met
+
+    def _unite_alike(
+        self, roots: Labels, parts: Labels, part_roots: Labels, goes: npt.NDArray[np.bool_]
+    ) -> bool:
+        """Unite the parts of products that are one channel, and return whether any differed."""
+        order = np.argsort(roots, kind="stable")
+        first, second = order[:-1], order[1:]
+        same = roots[first] == roots[second]
+        differ = same & goes[:, first] & goes[:, second]
+        differ &= part_roots[:, first] != part_roots[:, second]
+        self.unite(parts[:, first][differ], parts[:, second][differ])
+        return bool(differ.any())
+
+    def _settle_crossing(self, tables: Sequence[tuple[Labels, Labels]]) -> bool:
+        """Pin all parts but the last of products that cannot go with several.
+
+        These are products that are one of their own parts, that have a part twice, or that are
+        united with a product of another number of parts.
+        """
+        states = [self._state_of(*table) for table in tables]
+        together = [roots[met & (can_go.sum(0) > 1)] for roots, _, can_go, met in states]
+        found, times = np.unique(np.concatenate([*map(np.unique, together)]), return_counts=True)
+        crossing = np.isin(np.arange(self._count), found[times > 1])
+        changed = False
+        for (own, parts), (roots, part_roots, can_go, met) in zip(tables, states, strict=True):
+            going = np.where(can_go, part_roots, FIXED - np.arange(len(parts))[:, None])
+            # Both along the rows and along the columns of one product.
+            in_product = going + self._product_of(own) * np.where(can_go, self._count, 0)
+            twice = sum(
+                np.isin(in_product[one], in_product[other])
+                for one in range(len(parts))
+                for other in range(len(parts))
+                if one != other
+            )
+            several = met & (can_go.sum(axis=0) > 1)
+            is_part = several & (going == roots).any(axis=0)
+            wrong = several & (crossing[roots] | (twice > 0)) & ~is_part
+            held = can_go & (is_part & (going != roots))
+            held |= can_go & wrong & (can_go[::-1].cumsum(axis=0) > 1)[::-1]
+            self.pin(parts[held], "merged with another axis of channels")
+            changed = changed or bool(held.any())
+        return changed
+
+    def _product_of(self, labels: Labels) -> Labels:
+        """Return the number of the product that each label belongs to."""
+        starts = np.array([start for start, _ in self._products])
+        return np.searchsorted(starts, labels, side="right") - 1
+
+    def _several(self, tables: Sequence[tuple[Labels, Labels]]) -> dict[int, tuple[int, ...]]:
+        """Return the parts with which products go, by root, for products with several."""
+        found: dict[int, tuple[int, ...]] = {}
+        for own, parts in tables:
+            roots, part_roots, can_go, met = self._state_of(own, parts)
+            several = np.flatnonzero(met & (can_go.sum(axis=0) > 1))
+            _, first = np.unique(roots[several], return_index=True)
+            for position in several[first].tolist():
+                going = part_roots[can_go[:, position], position]
+                found[int(roots[position])] = tuple(going.tolist())
+        return found
+
+    def channels(self, labels: Labels) -> Labels:
+        """Return the channels that a position goes with (parts, positions), once they are settled.
+
+        Most positions belong to one channel: their root. A feature within a head belongs to the
+        channels of the head and of the feature. Missing parts are -1, or `FIXED`.
+        """
+        roots = self.roots(labels)
+        if not np.isin(roots, list(self._followed)).any():
+            return roots[None]
+        found = [[*self._leaves(root)] for root in roots.tolist()]
+        parts = max(map(len, found), default=1)
+        return np.array([own + [FREE] * (parts - len(own)) for own in found]).reshape(-1, parts).T
+
+    def _leaves(self, root: int) -> Iterator[int]:
+        """Yield the channels of a root, whose parts may be products themselves."""
+        if root in self._followed:
+            for part in self._followed[root]:
+                yield from self._leaves(part)
+        else:
+            yield root
 
     def _is_pinned(self) -> npt.NDArray[np.bool_]:
         """Return for each root whether it is pinned; the last entry is for no root at all."""
@@ -216,6 +307,20 @@ class LabelSets:
         tracked = labels[labels >= 0]
         if tracked.size:
             self._pins.append((tracked, reason))
+
+    def mark(self, labels: Labels, kind: str) -> None:
+        """Note what the channels of these labels are, one of `pruners.channels.kinds.KINDS`."""
+        tracked = labels[labels >= 0]
+        if tracked.size:
+            self._marks.append((tracked, kind))
+
+    def kinds(self) -> dict[int, set[str]]:
+        """Return the marks of each channel, by its root, once channels are settled."""
+        found: dict[int, set[str]] = {}
+        for labels, kind in self._marks:
+            for root in np.unique(self.channels(labels)).tolist():
+                found.setdefault(root, set()).add(kind)
+        return found
 
     def roots(self, labels: Labels) -> Labels:
         """Replace the labels of each channel by one number; negative labels stay."""
@@ -275,6 +380,7 @@ class LabelledTensors:
         self._alive: list[Tensor] = []
         self._uses: dict[int, list[bool]] = {}
         self._pins_on_use: dict[int, tuple[Labels, str]] = {}
+        self._depths: dict[int, int] = {}
 
     def __getitem__(self, tensor: Tensor) -> Axes:
         """Return the labels of a tensor, one array per axis.
@@ -310,6 +416,20 @@ class LabelledTensors:
             if id(tensor) in self._pins_on_use:
                 self.pin(*self._pins_on_use.pop(id(tensor)))
             self._uses.setdefault(id(tensor), []).append(by_norm and position == 0)
+
+    def depth(self, tensor: Tensor) -> int | None:
+        """Return how many layers an activation has passed, None of what no input has reached."""
+        return self._depths.get(id(tensor))
+
+    def computed(self, results: Iterable[Tensor], depth: int | None) -> None:
+        """Record how many layers the results of an operation have passed."""
+        if depth is not None:
+            self._depths.update((id(tensor), depth) for tensor in results)
+
+    def mark(self, kind: str, *axes: Labels) -> None:
+        """Note what the channels of axes are, one of `pruners.channels.kinds.KINDS`."""
+        for axis in axes:
+            self.sets.mark(axis, kind)
 
     def is_used(self, tensor: Tensor) -> bool:
         """Return whether any operation has read the tensor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from pruners.channels.expressions import Source
 from pruners.channels.groups import ChannelGraph, ChannelGroup, KeptSize, Member, Site
+from pruners.channels.kinds import kind_of
 from pruners.channels.labels import Axes, Labels, LabelSets
 
 
@@ -31,15 +32,29 @@ class Output:
     is_norm: bool
 
 
+@dataclass(frozen=True)
+class Partition:
+    """The groups of a model, and which labels their channels are.
+
+    Attributes:
+        graph: the groups.
+        channels: for each group a label of each of its channels.
+    """
+
+    graph: ChannelGraph
+    channels: Mapping[str, Labels]
+
+
 def partition(
     sets: LabelSets,
     labels: Mapping[str, Axes],
     outputs: Sequence[Output],
     numbers: Iterable[Source] = (),
-) -> ChannelGraph:
+) -> Partition:
     """Form the groups: channels that occur equally often on the same axes are in one group.
 
-    Channels on a single axis are left out, because nothing depends on them.
+    Channels on a single axis are left out, because nothing depends on them. A position may belong
+    to channels of several groups, such as an attention head and a feature within the heads.
 
     Args:
         sets: which labels are one channel, and which are pinned.
@@ -49,21 +64,21 @@ def partition(
     """
     sets.settle()
     axes = {
-        (name, dim): sets.roots(axis)
+        (name, dim): sets.channels(axis)
         for name, own in labels.items()
         for dim, axis in enumerate(own)
     }
     pinned = sets.pinned()
     numbers = list(numbers)
     channels = _numbered(
-        list(axes.values()),
-        [sets.roots(number.axis()) for number in numbers],
+        [part for parts in axes.values() for part in parts],
+        [part for number in numbers for part in sets.channels(number.axis())],
         list(pinned),
         sets.count,
     )
     members: list[list[Member]] = [[] for _ in channels.sizes]
-    for (tensor, dim), roots in axes.items():
-        for group, channel in channels.on(roots):
+    for (tensor, dim), parts in axes.items():
+        for group, channel in channels.on_any(parts):
             positions = np.flatnonzero(channel >= 0)
             order = np.argsort(channel[positions], kind="stable")
             index = positions[order].reshape(channels.sizes[group], -1)
@@ -71,6 +86,9 @@ def partition(
     after, before = _sites(sets, outputs, channels)
     tied = {group: _tied(sets, labels, own) for group, own in enumerate(members) if _is_tied(own)}
     names = dict(_unique_names({g: own for g, own in enumerate(members) if g not in tied}))
+    kinds = sets.kinds()
+    roots = {group: np.flatnonzero(channels.group == group) for group in names}
+    roots = {group: own[np.argsort(channels.number[own])] for group, own in roots.items()}
     groups = (
         ChannelGroup(
             name,
@@ -78,15 +96,30 @@ def partition(
             tuple(members[group]),
             tuple(after[group]),
             tuple(before[group]),
+            kind_of(kinds.get(root, frozenset()) for root in roots[group].tolist()),
         )
         for group, name in names.items()
     )
     roots_tied = {int(np.flatnonzero(channels.group == group)[0]): tied[group] for group in tied}
-    return ChannelGraph(
+    graph = ChannelGraph(
         tuple(groups),
-        _reasons(axes, {**roots_tied, **pinned}),
+        _reasons(sets, labels, {**roots_tied, **pinned}),
         tuple(_sizes_kept(sets, numbers, channels, names)),
+        _whole(kinds, pinned),
     )
+    return Partition(graph, {name: roots[group] for group, name in names.items()})
+
+
+def _whole(kinds: Mapping[int, Collection[str]], pinned: Mapping[int, str]) -> dict[str, str]:
+    """Return why no channel of a kind can be removed: the reason of the first one."""
+    stays: dict[str, str] = {}
+    goes = set()
+    for root, marks in kinds.items():
+        if root in pinned:
+            stays.setdefault(kind_of([marks]), pinned[root])
+        else:
+            goes.add(kind_of([marks]))
+    return {kind: why for kind, why in stays.items() if kind not in goes}
 
 
 def _is_tied(members: Sequence[Member]) -> bool:
@@ -98,6 +131,8 @@ def _tied(sets: LabelSets, labels: Mapping[str, Axes], members: Sequence[Member]
     """Return why channels could only be removed all at once, which would leave none."""
     positions = members[0].index[0].numpy()
     own = labels[members[0].tensor][members[0].dim][positions]
+    if len(np.unique(sets.roots(own))) > 1:
+        return "the only part of its axis"
     module = sets.tied_in(int(own[0]), int(own[-1]))
     return f"tied to the {len(own) - 1} others" + (f", in {module}" if module else "")
 
@@ -109,7 +144,7 @@ def _sizes_kept(
     for number in numbers:
         found = {
             names[group]: torch.from_numpy(channel)
-            for group, channel in channels.on(sets.roots(number.axis()))
+            for group, channel in channels.on_any(sets.channels(number.axis()))
             if group in names
         }
         for module, path in number.places if found else ():
@@ -133,6 +168,14 @@ class _Channels:
         group = self.group[roots]
         for found in np.unique(group[group >= 0]).tolist():
             yield found, np.where(group == found, self.number[roots], -1)
+
+    def on_any(self, parts: Labels) -> Iterator[tuple[int, Labels]]:
+        """Yield the same for an axis whose positions belong to several channels."""
+        found: dict[int, Labels] = {}
+        for part in parts:
+            for group, channel in self.on(part):
+                found[group] = np.maximum(found.get(group, channel), channel)
+        yield from found.items()
 
 
 def _numbered(
@@ -196,7 +239,7 @@ def _sites(
     seen = set()
     for output in outputs:
         for axis, labels in enumerate(output.axes):
-            for group, channel in channels.on(sets.roots(labels)):
+            for group, channel in channels.on_any(sets.channels(labels)):
                 if (group, output.module, axis) in seen:  # the module has been called before
                     continue
                 seen.add((group, output.module, axis))
@@ -208,11 +251,15 @@ def _sites(
     return after, before
 
 
-def _reasons(axes: Mapping[tuple[str, int], Labels], pinned: Mapping[int, str]) -> dict[str, str]:
+def _reasons(
+    sets: LabelSets, labels: Mapping[str, Axes], pinned: Mapping[int, str]
+) -> dict[str, str]:
     """Return why axes have pinned channels: the reason of the first one on each axis."""
     reasons = {}
-    for (name, dim), roots in axes.items():
-        why = next((pinned[root] for root in roots.tolist() if root in pinned), None)
-        if why is not None:
-            reasons[f"{name}:{dim}"] = why
+    for name, own in labels.items():
+        for dim, axis in enumerate(own):
+            roots = sets.roots(axis).tolist()
+            why = next((pinned[root] for root in roots if root in pinned), None)
+            if why is not None:
+                reasons[f"{name}:{dim}"] = why
     return reasons

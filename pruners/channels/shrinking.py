@@ -246,7 +246,8 @@ def _smaller_graph(graph: ChannelGraph, kept: Mapping[str, Tensor], cuts: Cuts) 
             key = (site.module, site.axis)
             positions[key] = positions.get(key, torch.tensor(True)) & stays
     groups = (_smaller_group(group, kept[group.name], cuts, positions) for group in graph.groups)
-    return ChannelGraph(tuple(groups), graph.pinned, smaller_kept_sizes(graph, kept))
+    sizes = smaller_kept_sizes(graph, kept)
+    return ChannelGraph(tuple(groups), graph.pinned, sizes, graph.whole)
 
 
 def _smaller_group(
@@ -258,8 +259,11 @@ def _smaller_group(
     def member(old: Member) -> Member:
         index = old.index[kept]
         stays = cuts.get(old.tensor, {}).get(old.dim)
-        new = index if stays is None else _renumbered(stays)[index]
-        return Member(old.tensor, old.dim, new)
+        if stays is None:
+            return Member(old.tensor, old.dim, index)
+        # Another group may have taken as many positions from each channel.
+        left = index[stays[index]].view(len(index), -1)
+        return Member(old.tensor, old.dim, _renumbered(stays)[left])
 
     def site(old: Site) -> Site:
         channel = old.channel[positions[old.module, old.axis]]
@@ -271,6 +275,7 @@ def _smaller_group(
         tuple(map(member, group.members)),
         tuple(map(site, group.sites)),
         tuple(map(site, group.sites_before)),
+        group.kind,
     )
 
 

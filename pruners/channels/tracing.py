@@ -23,6 +23,7 @@ from pruners.channels.checking import (
 )
 from pruners.channels.groups import ChannelGraph
 from pruners.channels.kept_sizes import KeptSizes
+from pruners.channels.kinds import OUTPUT
 from pruners.channels.labelling import (
     Labelling,
     RememberedSizes,
@@ -30,7 +31,7 @@ from pruners.channels.labelling import (
     watched,
 )
 from pruners.channels.labels import Axes, LabelledTensors, LabelSets, fixed
-from pruners.channels.partition import Output, partition
+from pruners.channels.partition import Output, Partition, partition
 from pruners.channels.rules import RULES, Rule
 from pruners.channels.rules.registry import tensors_in
 from pruners.channels.shrinking import remove
@@ -123,14 +124,15 @@ def _traced(
         for axis in labels[name]:
             trace.sets.pin(axis, "the traced pass never uses it")
 
-    def found() -> ChannelGraph:
+    def formed() -> Partition:
         return partition(trace.sets, labels, outputs, sizes.sources())
 
-    graph = found()
-    while misfit := _misfit(passes, graph, trace.sets, labels):
+    found = formed()
+    while misfit := _misfit(passes, found, trace.sets):
         for axis in misfit.labels:
             trace.sets.pin(axis, misfit.reason())
-        graph = found()
+        found = formed()
+    graph = found.graph
     if not graph.groups:
         pinned = (f"{axis}: {reason}" for axis, reason in graph.pinned.items())
         why = "; ".join(islice(pinned, 4)) or "it has no two layers in a row"
@@ -166,19 +168,17 @@ def _refuse_compiled(model: nn.Module) -> None:
             )
 
 
-def _misfit(
-    passes: Sequence[_Pass], graph: ChannelGraph, sets: LabelSets, labels: Mapping[str, Axes]
-) -> Misfit | None:
+def _misfit(passes: Sequence[_Pass], found: Partition, sets: LabelSets) -> Misfit | None:
     """Cut the model on trial, run it again, and return the first step that does not follow.
 
     Raises:
         RequestError: no channel takes part in the step that does not follow.
     """
-    keep = trial(graph)
-    sizes = CutSizes(sets, labels, graph, keep)
-    for one in passes if graph.groups else ():
+    keep = trial(found.graph)
+    sizes = CutSizes(sets, found, keep)
+    for one in passes if found.graph.groups else ():
         try:
-            one.repeat(graph, keep, sizes)
+            one.repeat(found.graph, keep, sizes)
         except Misfit as misfit:
             if misfit.labels:
                 return misfit
@@ -249,6 +249,7 @@ class _Pass:
         model = self.model
         for tensor in tensors_in(self.inputs):
             trace[tensor] = [fixed(size) for size in tensor.shape]
+        trace.computed(tensors_in(self.inputs), 0)
         with ExitStack() as stack:
             stack.enter_context(self._in_place())
             follow_sizes(model, trace)
@@ -274,7 +275,7 @@ class _Pass:
         self.shapes.extend(torch.Size(tensor.shape) for tensor in results)
         for tensor in results:
             for axis in trace[tensor]:
-                trace.pin(axis, "it reaches the model's output")
+                trace.pin(axis, OUTPUT)
         return [
             Output(name, axes, trace.is_only_normalised(tensor), id(tensor) in labelling.normalised)
             for name, tensor, axes in returned

@@ -40,7 +40,7 @@ Block = list[tuple[str, int]]
 
 @units("channels")
 class Channels:
-    """The coupled channels of a model; implements `harness.units.BudgetedUnits`.
+    """The coupled channels of a model; implements `harness.units.ClassifiedUnits`.
 
     Criteria score a gate ``c = 1`` on each channel, after normalisation. At least one channel of
     each group remains. To reach a target, the channels with the smallest scores are removed one by
@@ -205,6 +205,10 @@ class Channels:
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return for each group how many channels remain, and how many the dense network had."""
         return {name: (size, self._dense_sizes[name]) for name, size in self._graph.sizes().items()}
+
+    def kinds(self) -> dict[str, str]:
+        """Return for each group what its channels are to the network."""
+        return self._graph.kinds()
 
     def why_whole(self, scored: Collection[str], floor: float, rounding: int) -> dict[str, str]:
         """Return for each group from which no channel is removed the reason for it."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
+from harness.foreign_models import IMAGE_MODEL
 from tasks.images.settings import ImageSettings
 
-DIGITS = ImageSettings(
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsSettings(ImageSettings):
+    """What can be set for the digits."""
+
+    model: Annotated[Literal["resnet18", "vit"], "network", IMAGE_MODEL] = "resnet18"
+
+
+DIGITS = DigitsSettings(
     epochs=20,
     batch_size=48,
     optimiser="adam",
@@ -18,6 +28,6 @@ DIGITS = ImageSettings(
 )
 
 PROFILES = {
-    "smoke": replace(DIGITS, epochs=2, batch_size=256, width=4),
+    "smoke": replace(DIGITS, epochs=2, batch_size=256, width=4, blocks=2),
     "embedded": DIGITS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,12 +13,20 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.data.decoded import Array
+from harness.errors import RequestError
+from harness.foreign_models import build_image_model, image_channels, is_foreign, load_weights
 from harness.task import Batch, ShuffledBatches, Split, Task, scoring_indices
+from tasks.images import transforms
 from tasks.images.data import SOURCES, Part
-from tasks.images.settings import ImageSettings
-from tasks.images.transforms import shifted
+from tasks.images.networks import NETWORKS
+from tasks.images.settings import ColourSettings, ImageSettings
+from tasks.images.vit import vit
+
+SMALLEST = 32
+"""Pixels of a side for a network of this project; VGG16 halves it five times."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ class ImageClassification(Task):
 
     settings: ImageSettings
     outputs_are = "logits"
+    classes: int
+    side: int
+    """Pixels of a side of the images that the network takes."""
+    channels: ClassVar[int] = 3
+    """Of the stored images."""
     largest_value: ClassVar[int]
     """Of a stored pixel."""
     evaluation_batch: ClassVar[int]
@@ -85,6 +98,47 @@ class ImageClassification(Task):
         self._parts = parts
         self._samples = len(parts["train"].numbers)
         self.steps_per_epoch = -(-self._samples // settings.batch_size)
+
+    def model(self) -> nn.Module:
+        """Return the network that the setting ``model`` names, with the weights of ``pretrained``.
+
+        Raises:
+            RequestError: it does not fit the images and classes, or the weights are of another one.
+        """
+        named: str = self.settings["model"]
+        if is_foreign(named):
+            network = build_image_model(
+                named,
+                classes=self.classes,
+                channels=image_channels(named, self.channels),
+                side=self.side,
+                data_folder=self.data_folder,
+            )
+            if any(isinstance(module, _BatchNorm) for module in network.modules()):
+                self._require_no_single_image()
+        else:
+            network = self.own_model()
+        if weights := self.settings.pretrained:
+            head = self.settings.head
+            load_weights(network, weights, self.data_folder, classes=self.classes, head=head)
+        return network
+
+    @abstractmethod
+    def own_model(self) -> nn.Module:
+        """Return the network of this project that the setting ``model`` names."""
+
+    def _require_no_single_image(self) -> None:
+        """Refuse a batch of one training image.
+
+        Raises:
+            RequestError: there is one.
+        """
+        size = self.settings.batch_size
+        if self._samples % size == 1 or size == 1:
+            raise RequestError(
+                f"batch_size={size}: leaves one of {self._samples:,} training images alone in a "
+                "batch, which batch normalisation cannot use"
+            )
 
     @abstractmethod
     def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
@@ -173,8 +227,59 @@ class ImageClassification(Task):
         return self._batch("train", torch.zeros(1, dtype=torch.long))
 
 
+class ColourImages(ImageClassification):
+    """Colour images of bytes, resized to ``resolution`` and normalised."""
+
+    settings: ColourSettings
+    largest_value = 255
+    evaluation_batch = 500
+    mean: Sequence[float]
+    deviation: Sequence[float]
+    """Standard deviation; like the mean, of red, green and blue, of 1."""
+
+    def own_model(self) -> nn.Module:
+        """Return the network of this project that the setting ``model`` names."""
+        settings = self.settings
+        if settings.model == "vit":
+            return vit(settings.width, self.classes, side=self.side, blocks=settings.blocks)
+        return NETWORKS[settings.model](width=settings.width, classes=self.classes)
+
+    def _require_sizes(self) -> None:
+        """Refuse what a network of this project cannot use; others are tried when they are built.
+
+        Raises:
+            RequestError: images are too small, or one would be alone in a batch.
+        """
+        if is_foreign(self.settings.model):
+            return
+        if self.side < SMALLEST:
+            raise RequestError(
+                f"resolution={self.side}: the networks need at least {SMALLEST} pixels"
+            )
+        self._require_no_single_image()
+
+    def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
+        """Return moved, mirrored and rotated images, unless the settings say otherwise."""
+        if not self.settings.augmentation:
+            return self.prepared(self.scaled(stored))
+        stored = transforms.shifted(stored, self.settings.shift, generator)
+        values = self.scaled(transforms.flipped(stored, generator))
+        if self.settings.rotation > 0:
+            values = transforms.rotated(values, self.settings.rotation, generator)
+        return self.prepared(values)
+
+    def prepared(self, values: Tensor) -> Tensor:
+        """Return images resized to the network's resolution, and normalised."""
+        if self.side != values.shape[-1]:
+            size = (self.side, self.side)
+            values = F.interpolate(values, size, mode="bilinear", antialias=True)
+        return transforms.normalised(values, self.mean, self.deviation)
+
+
 class GreyImages(ImageClassification):
     """Grey images, normalised by the training images; the metric is the accuracy in percent."""
+
+    channels = 1
 
     def __init__(
         self,
@@ -189,11 +294,18 @@ class GreyImages(ImageClassification):
 
     def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
         """Return images moved by at most ``shift`` pixels."""
-        return self.prepared(self.scaled(shifted(stored, self.settings.shift, generator)))
+        return self.prepared(
+            self.scaled(transforms.shifted(stored, self.settings.shift, generator))
+        )
 
     def prepared(self, values: Tensor) -> Tensor:
-        """Return images normalised by the mean and standard deviation of the training images."""
-        return (values - self._mean) / self._deviation
+        """Return images normalised by the mean and standard deviation of the training images.
+
+        A network for colour images gets three equal channels.
+        """
+        images = (values - self._mean) / self._deviation
+        channels = image_channels(self.settings["model"], self.channels)
+        return images.expand(-1, channels, -1, -1)
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the accuracy in percent."""

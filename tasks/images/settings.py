@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.foreign_models import IMAGE_MODEL, WEIGHTS_FILE, Head
 from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
 
 
@@ -12,13 +13,26 @@ from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
 class ImageSettings(Recipe):
     """What every task of image classification has."""
 
-    width: Annotated[int, "channels of the network's first stage; 64 as published"]
+    width: Annotated[
+        int, "channels of the network's first stage, or of each head of vit; 64 as published"
+    ]
     shift: Annotated[int, "pixels by which training images are moved at most, in both directions"]
+    pretrained: Annotated[
+        str,
+        "file of the weights that training starts from, in the format safetensors or as a "
+        "state_dict that torch saved; empty for random weights",
+        WEIGHTS_FILE,
+    ] = ""
+    head: Annotated[
+        Head,
+        "output layer in a network with pretrained weights: loaded too, or new, for new classes",
+    ] = "loaded"
+    blocks: Annotated[int, "blocks of model=vit; 7 as published"] = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotographSettings(ImageSettings, PublishedDataSettings):
-    """What CIFAR-10, CIFAR-100 and Tiny-ImageNet have in common."""
+class ColourSettings(ImageSettings):
+    """What tasks on colour images have in common."""
 
     model: Annotated[
         Literal[
@@ -28,9 +42,22 @@ class PhotographSettings(ImageSettings, PublishedDataSettings):
             "vgg16_official",
             "resnext101_32x16d",
             "resnext101_32x48d",
+            "vit",
         ],
         "network; official ones are those of the EarlyCroP code",
+        IMAGE_MODEL,
     ] = "resnet18"
+    resolution: Annotated[int, "pixels of a side, to which images are resized"] = 32
+    augmentation: Annotated[bool, "vary training images: move, mirror and rotate them", ON_OFF] = (
+        True
+    )
+    rotation: Annotated[float, "degrees by which training images are rotated at most"] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotographSettings(ColourSettings, PublishedDataSettings):
+    """What CIFAR-10, CIFAR-100 and Tiny-ImageNet have in common."""
+
     images: Annotated[
         Literal["drawn", "official"], "the published images, or drawings made here in their format"
     ] = "drawn"
@@ -42,11 +69,26 @@ class PhotographSettings(ImageSettings, PublishedDataSettings):
     test_images: Annotated[
         int, "images for the test; 0 for all official ones", Interval("[0, inf)")
     ] = 1000
-    resolution: Annotated[int, "pixels of a side, to which images are resized"] = 32
-    augmentation: Annotated[bool, "vary training images: move, mirror and rotate them", ON_OFF] = (
-        True
-    )
-    rotation: Annotated[float, "degrees by which training images are rotated at most"] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings(ColourSettings):
+    """What can be set for a folder of images."""
+
+    folder: Annotated[
+        str,
+        "drawn (shapes that are drawn here), or a folder with a subfolder of images for each "
+        "class; there may be folders train, val and test above the classes",
+    ] = "drawn"
+    split_seed: Annotated[
+        int, "seed by which files are divided among parts that have no folder"
+    ] = 0
+    normalisation: Annotated[
+        Literal["own", "imagenet", "none"],
+        "mean and standard deviation of each colour: those of the training images, those of "
+        "ImageNet, which published weights expect, or none: values from 0 to 1",
+    ] = "own"
+    drawn_images: Annotated[int, "images of folder=drawn, in all"] = 700
 
 
 CIFAR10 = PhotographSettings(
@@ -72,7 +114,7 @@ def _profiles(
     That profile is the recipe of the EarlyCroP repository.
     """
     return {
-        "smoke": replace(embedded, epochs=2, width=4, train_images=150, test_images=50),
+        "smoke": replace(embedded, epochs=2, width=4, blocks=2, train_images=150, test_images=50),
         "embedded": embedded,
         "paper": replace(
             embedded,
@@ -80,6 +122,7 @@ def _profiles(
             batch_size=batch_size,
             model="resnet18_official",
             width=64,
+            blocks=7,
             images="official",
             train_images=0,
             test_images=0,
@@ -92,6 +135,21 @@ def _profiles(
 CIFAR10_PROFILES = _profiles(CIFAR10, batch_size=256, resolution=64)
 CIFAR100_PROFILES = _profiles(CIFAR100, batch_size=256, resolution=32, rotation=15.0)
 TINY_IMAGENET_PROFILES = _profiles(TINY_IMAGENET, batch_size=128, resolution=64)
+
+FOLDER = FolderSettings(
+    epochs=10,
+    batch_size=32,
+    optimiser="adam",
+    learning_rate=2e-3,
+    weight_decay=5e-5,
+    clip=10.0,
+    width=16,
+    shift=4,
+)
+FOLDER_PROFILES = {
+    "smoke": replace(FOLDER, epochs=2, width=4, blocks=2, drawn_images=120),
+    "embedded": FOLDER,
+}
 
 CIFAR10_FILES = {
     "cifar-10-python.tar.gz": (

@@ -1,4 +1,4 @@
-"""The tasks CIFAR-10, CIFAR-100 and Tiny-ImageNet.
+"""The tasks CIFAR-10, CIFAR-100 and Tiny-ImageNet, and the task of a user's own folder.
 
 The paper profile deviates from the EarlyCroP repository in three points: a tenth of the training
 images is kept for validation; CIFAR-100 is rotated with bilinear interpolation instead of nearest
@@ -8,30 +8,23 @@ pixels; Tiny-ImageNet is moved by 4 pixels at its own resolution of 64, as in Gr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from harness.errors import RequestError
 from harness.registry import task
-from tasks.images import data, settings, transforms
-from tasks.images.classification import ImageClassification, images_of_parts, percentage
-from tasks.images.networks import NETWORKS
-from tasks.images.settings import PhotographSettings
-
-SMALLEST = 32
-"""Pixels of a side; VGG16 halves it five times."""
+from tasks.images import data, folder, settings, transforms
+from tasks.images.classification import ColourImages, Images, images_of_parts, percentage
+from tasks.images.settings import FolderSettings, PhotographSettings
 
 
-class Photographs(ImageClassification):
+class Photographs(ColourImages):
     """Photographs or drawings in several classes; the metric is the top-1 accuracy in percent."""
 
     settings: PhotographSettings
-    largest_value = 255
-    evaluation_batch = 500
     data_set: ClassVar[data.DataSet]
 
     def __init__(
@@ -45,41 +38,9 @@ class Photographs(ImageClassification):
             test_images=settings.test_images,
         )
         super().__init__(settings, data_folder, device, images_of_parts(arrays, numbers, device))
+        self.classes, self.side = self.data_set.classes, settings.resolution
+        self.mean, self.deviation = self.data_set.mean, self.data_set.deviation
         self._require_sizes()
-
-    def _require_sizes(self) -> None:
-        resolution, size = self.settings.resolution, self.settings.batch_size
-        if resolution < SMALLEST:
-            raise RequestError(
-                f"resolution={resolution}: the networks need at least {SMALLEST} pixels"
-            )
-        if self._samples % size == 1 or size == 1:
-            raise RequestError(
-                f"batch_size={size}: leaves one of {self._samples:,} training images alone in a "
-                "batch, which batch normalisation cannot use"
-            )
-
-    def model(self) -> nn.Module:
-        """Return the network that the setting ``model`` names."""
-        build = NETWORKS[self.settings.model]
-        return build(width=self.settings.width, classes=self.data_set.classes)
-
-    def augmented(self, stored: Tensor, generator: Generator) -> Tensor:
-        """Return moved, mirrored and rotated images, unless the settings say otherwise."""
-        if not self.settings.augmentation:
-            return self.prepared(self.scaled(stored))
-        stored = transforms.shifted(stored, self.settings.shift, generator)
-        values = self.scaled(transforms.flipped(stored, generator))
-        if self.settings.rotation > 0:
-            values = transforms.rotated(values, self.settings.rotation, generator)
-        return self.prepared(values)
-
-    def prepared(self, values: Tensor) -> Tensor:
-        """Return images resized to the network's resolution, and normalised."""
-        size = self.settings.resolution
-        if size != values.shape[-1]:
-            values = F.interpolate(values, (size, size), mode="bilinear", antialias=True)
-        return transforms.normalised(values, self.data_set.mean, self.data_set.deviation)
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the top-1 and top-5 accuracy in percent."""
@@ -142,3 +103,51 @@ class TinyImageNet(Photographs):
     """
 
     data_set = data.TINY_IMAGENET
+
+
+@task(
+    "images",
+    title="A folder of images, ResNet18",
+    metric="accuracy",
+    goal="max",
+    data="tasks.images.folder:describe",
+    settings=settings.FOLDER,
+    profiles=settings.FOLDER_PROFILES,
+)
+class FolderImages(ColourImages):
+    """A folder of images by class, as ``folder=DIR`` names it; five drawn shapes without one."""
+
+    settings: FolderSettings
+
+    def __init__(self, settings: FolderSettings, data_folder: Path, device: torch.device) -> None:
+        arrays, numbers, names = folder.read(settings, data_folder)
+        images, labels = (
+            torch.from_numpy(arrays[name]).to(device) for name in ("images", "labels")
+        )
+        parts = {
+            part: Images(images, labels, torch.from_numpy(each).to(device))
+            for part, each in numbers.items()
+        }
+        super().__init__(settings, data_folder, device, parts)
+        self.classes, self.side = len(names), settings.resolution
+        self.mean, self.deviation = self._normalisation(parts["train"])
+        self._require_sizes()
+
+    def _normalisation(self, train: Images) -> tuple[Sequence[float], Sequence[float]]:
+        match self.settings.normalisation:
+            case "imagenet":
+                return transforms.IMAGENET_MEAN, transforms.IMAGENET_DEVIATION
+            case "none":
+                return (0.0,) * 3, (1.0,) * 3
+        sums, squares = torch.zeros(2, 3, dtype=torch.double, device=self.device)
+        for chosen in train.numbers.split(self.evaluation_batch):
+            values = self.scaled(train.values[chosen]).double()
+            sums += values.mean((2, 3)).sum(0)
+            squares += values.square().mean((2, 3)).sum(0)
+        mean = sums / len(train.numbers)
+        deviation = (squares / len(train.numbers) - mean.square()).clamp(min=1e-6).sqrt()
+        return mean.tolist(), deviation.tolist()
+
+    def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Return the accuracy in percent."""
+        return {"accuracy": percentage(logits.argmax(1) == labels)}

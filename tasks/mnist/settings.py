@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+from harness.foreign_models import IMAGE_MODEL
 from harness.settings import Interval, PublishedDataSettings
 from tasks.images.settings import ImageSettings
 
@@ -14,13 +15,14 @@ class MnistSettings(ImageSettings, PublishedDataSettings):
     """What can be set for MNIST and Fashion-MNIST."""
 
     model: Annotated[
-        Literal["lenet_5_caffe", "lenet_300_100", "resnet18"],
+        Literal["lenet_5_caffe", "lenet_300_100", "resnet18", "vit"],
         "network; the first two are those of SNIP's experiments",
+        IMAGE_MODEL,
     ] = "lenet_5_caffe"
     width: Annotated[
         int,
-        "channels or neurons of the network's first layer; 0 for 20 in lenet_5_caffe, 300 in "
-        "lenet_300_100 and 16 in resnet18",
+        "channels or neurons of the network's first layer, or channels of each head of vit; 0 for "
+        "20 in lenet_5_caffe, 300 in lenet_300_100 and 16 in resnet18 and vit",
         Interval("[0, inf)"),
     ] = 0
     images: Annotated[
@@ -40,7 +42,7 @@ EMBEDDED = MnistSettings(
 )
 
 PROFILES = {
-    "smoke": replace(EMBEDDED, epochs=2, batch_size=256),
+    "smoke": replace(EMBEDDED, epochs=2, batch_size=256, blocks=2),
     "embedded": EMBEDDED,
     "paper": replace(
         EMBEDDED,
@@ -49,6 +51,7 @@ PROFILES = {
         optimiser="sgd",
         learning_rate=0.01,
         clip=0.0,
+        blocks=7,
         images="official",
     ),
 }

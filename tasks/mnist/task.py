@@ -16,12 +16,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.errors import RequestError
 from harness.registry import task
 from tasks.images.classification import GreyImages, images_of_parts
+from tasks.images.vit import vit
 from tasks.mnist import data, settings
-from tasks.mnist.networks import NETWORKS
+from tasks.mnist.networks import CLASSES, NETWORKS, SIDE
 from tasks.mnist.settings import MnistSettings
+
+USUAL_VIT_WIDTH = 16
+"""Features of each head of a vision transformer."""
 
 
 class MnistImages(GreyImages):
@@ -30,25 +33,23 @@ class MnistImages(GreyImages):
     settings: MnistSettings
     largest_value = data.LARGEST_VALUE
     evaluation_batch = 1000
+    classes, side = CLASSES, data.SIDE
     data_set: ClassVar[data.DataSet]
 
     def __init__(self, settings: MnistSettings, data_folder: Path, device: torch.device) -> None:
         arrays, numbers = self.data_set.arrays(settings, data_folder)
         super().__init__(settings, data_folder, device, images_of_parts(arrays, numbers, device))
-        self._require_sizes()
+        if settings.model == "resnet18":
+            self._require_no_single_image()
 
-    def _require_sizes(self) -> None:
-        size = self.settings.batch_size
-        if self.settings.model == "resnet18" and (self._samples % size == 1 or size == 1):
-            raise RequestError(
-                f"batch_size={size}: leaves one of {self._samples:,} training images alone in a "
-                "batch, which batch normalisation cannot use"
-            )
-
-    def model(self) -> nn.Module:
+    def own_model(self) -> nn.Module:
         """Return the network that the setting ``model`` names."""
-        build, usual_width = NETWORKS[self.settings.model]
-        return build(self.settings.width or usual_width)
+        settings = self.settings
+        if settings.model == "vit":
+            width = settings.width or USUAL_VIT_WIDTH
+            return vit(width, CLASSES, channels=1, side=SIDE, blocks=settings.blocks)
+        build, usual_width = NETWORKS[settings.model]
+        return build(settings.width or usual_width)
 
     def metrics(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the accuracy and the error in percent."""

@@ -33,6 +33,8 @@ class Corpus:
     validation: Sequence[str]
     test: Sequence[str]
     stands_in_for: str | None = None
+    reader: str = "own"
+    """The reader of the vocabulary; see `vocabulary`."""
 
     def description(self) -> DataDescription:
         """Describe the text.
@@ -74,7 +76,7 @@ def read(settings: TextSettings, data_folder: Path) -> Corpus:
         stands_in_for = "Penn Treebank"
         version = ".".join(platform.python_version_tuple()[:2])
         name = f"CPython documentation (pydoc_data.topics, Python {version}); not PTB"
-        parts = [_words(lines) for lines in documentation.splits().values()]
+        parts = [words_of(lines) for lines in documentation.splits().values()]
     elif text == "official":
         checksums = {name: checksum for name, (_, checksum) in FILES.items()}
         source, _ = identify(data_folder / "ptb", checksums, "ptb", settings.accept)
@@ -91,9 +93,11 @@ def read(settings: TextSettings, data_folder: Path) -> Corpus:
                 f"ptb: text={text} is not a folder{nearest(text, ('documentation', 'official'))}"
             )
         name = f"text of {Path(text).resolve().name}"
-        parts = [_words(_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")]
+        parts = [
+            words_of(read_lines(Path(text) / f"{part}.txt")) for part in ("train", "valid", "test")
+        ]
     train, validation, test = (part[:limit] for part in parts)
-    return Corpus(source, name, train, validation, test, stands_in_for)
+    return Corpus(source, name, train, validation, test, stands_in_for, settings.reader)
 
 
 def vocabulary(
@@ -113,7 +117,7 @@ def vocabulary(
     special = (END_OF_SENTENCE, UNKNOWN)
     if largest <= len(special):
         raise RequestError(
-            f"ptb: vocabulary={largest} has no room for words besides {' and '.join(special)}"
+            f"vocabulary={largest} has no room for words besides {' and '.join(special)}"
         )
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
@@ -126,12 +130,12 @@ def vocabulary(
 
 
 def _official(folder: Path, reader: str) -> list[list[str]]:
-    parts = [_lines(folder / name) for name in FILES]
+    parts = [read_lines(folder / name) for name in FILES]
     if reader == "torchtext":
         from tasks.ptb import torchtext_reader
 
         parts = torchtext_reader.official(folder)
-    return [_words(lines) for lines in parts]
+    return [words_of(lines) for lines in parts]
 
 
 def _require_complete(folder: Path, parts: Sequence[Sequence[str]]) -> None:
@@ -143,29 +147,34 @@ def _require_complete(folder: Path, parts: Sequence[Sequence[str]]) -> None:
             )
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a text with the line ends of any system."""
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text with the line ends of any system.
+
+    Raises:
+        RequestError: it cannot be read, is empty or is not UTF-8.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise RequestError(f"ptb: cannot read {path}: {error.strerror}") from None
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise RequestError(f"ptb: {path} is UTF-16 or UTF-32; save it as UTF-8")
+        raise RequestError(f"{path} is UTF-16 or UTF-32; save it as UTF-8")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RequestError(
-            f"ptb: {path} is not UTF-8 at byte {error.start}, "
+            f"{path} is not UTF-8 at byte {error.start}, "
             f"which is 0x{content[error.start]:02x}; save it as UTF-8"
         ) from None
     if (place := text.find("\0")) >= 0:
-        raise RequestError(f"ptb: {path} has a NUL character at {place}; save it as plain UTF-8")
+        raise RequestError(f"{path} has a NUL character at {place}; save it as plain UTF-8")
     # Joined files have byte-order marks within the text, too.
     text = text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
-        raise RequestError(f"ptb: {path} is empty")
+        raise RequestError(f"{path} is empty")
     return text.removesuffix("\n").split("\n")
 
 
-def _words(lines: Iterable[str]) -> list[str]:
+def words_of(lines: Iterable[str]) -> list[str]:
+    """Return the words of lines, each line followed by an end of sentence."""
     return [word for line in lines for word in (*line.split(), END_OF_SENTENCE)]

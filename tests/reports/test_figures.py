@@ -169,6 +169,25 @@ def test_no_label_is_cut_or_reaches_into_another_panel(tmp_path: Path, title: st
             assert not any(box.overlaps(axes.bbox) for axes in figure.axes), name
 
 
+def test_the_density_figure_has_a_column_for_each_kind_of_channels(tmp_path: Path) -> None:
+    groups = [
+        {"name": "a", "kind": "attention heads", "channels": 8, "kept": kept} for kept in (2, 4)
+    ]
+    groups.append({"name": "b", "kind": "head width", "channels": 16, "kept": 4})
+    made = record(pruner="crop_s", sparsity__per_group=groups)
+    results = read(save(tmp_path, [made, record(pruner="snip"), record(pruner="dense")]))
+    (section,) = sections(results)
+    chart = chart_data(section, results)
+    assert chart["kinds"] == ["attention heads", "head width"]
+    left = dict(zip((g["method"] for g in chart["groups"]), chart["left"], strict=True))
+    assert left == {"crop_s": [6 / 16, 4 / 16], "snip": [], "dense": []}
+    figure = FIGURES["density"](section, chart, {m["id"]: m for m in methods([section])})
+    assert figure is not None
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels[-2:] == ["A", "B"]
+    assert any("A: attention heads, B: head width" in text.get_text() for text in figure.texts)
+
+
 def odd_records() -> dict[str, list[dict[str, Any]]]:
     """Return records on which axes have no extent, or titles no glyphs."""
     same: dict[str, Any] = {

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.speed.commands import records as two_thousand
 from harness.command_line import main
 from harness.storage import files
-from reports import exports, report
+from reports import exports
 from reports.groups import pooled, sections
 from reports.page import embedded
 from reports.provenance import without_paths
@@ -25,12 +25,6 @@ from reports.tables import NONE, Block, Cell, Table, signed
 from tests.helpers.fabricated import record, save, save_matrix, slim, suite
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \\input{x} $x$ |`=1+1"
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are written without the figures beside the page, which take time."""
-    monkeypatch.setattr(report, "draw_all", lambda *arguments: {})
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -266,7 +266,7 @@ def test_the_channels_that_can_be_removed(name: str, groups: int) -> None:
 def test_the_choices_of_the_tasks_are_the_networks_there_are() -> None:
     for name in ("mnist", "fashion_mnist"):
         choices = Registry().find("task", name).arguments["choices"]
-        assert set(choices["model"]) == set(NETWORKS)
+        assert set(choices["model"]) == {*NETWORKS, "vit"}
 
 
 # The tasks

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pruners.channels.kept_sizes import AttributeSize, unite_with_size
+from pruners.channels.kinds import EMBEDDING
 from pruners.channels.labels import (
     FIXED,
     FREE,
@@ -226,6 +227,7 @@ def embedding(
     """Pin the vocabulary; the features are channels."""
     vocabulary, features = trace[weight]
     trace.pin(vocabulary, "the vocabulary of an embedding")
+    trace.mark(EMBEDDING, features)
     return [*trace[index], features]
 
 
@@ -236,6 +238,7 @@ def embedding_bag(
     """Pin the vocabulary; the features are channels."""
     vocabulary, features = trace[weight]
     trace.pin(vocabulary, "the vocabulary of an embedding")
+    trace.mark(EMBEDDING, features)
     return [constant(out[0].shape[0]), features]
 
 

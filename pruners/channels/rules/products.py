@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pruners.channels.kept_sizes import stays_as_parts, unite_with_size
+from pruners.channels.kinds import CONVOLUTION, HEAD_WIDTH, HEADS, NEURONS, PATCHES
 from pruners.channels.labels import (
     Axes,
     LabelledTensors,
@@ -30,6 +33,11 @@ def matrix_product(trace: LabelledTensors, out: Tensor, left: Tensor, right: Ten
     *batch, rows, inner = trace[left]
     *other_batch, same_inner, columns = trace[right]
     trace.unite(inner, same_inner)
+    if trace.depth(left) is None or trace.depth(right) is None:
+        trace.mark(NEURONS, columns if trace.depth(right) is None else rows)
+    else:
+        trace.mark(HEADS, *batch, *other_batch)
+        trace.mark(HEAD_WIDTH, rows, inner, columns)
     return [*map(trace.unite, batch, other_batch), rows, columns]
 
 
@@ -68,6 +76,7 @@ def linear(
     *batch, incoming = trace[x]
     outgoing, same_incoming = trace[weight]
     trace.unite(incoming, same_incoming)
+    trace.mark(NEURONS, outgoing)
     return [*batch, outgoing if bias is None else trace.unite(outgoing, trace[bias][0])]
 
 
@@ -112,10 +121,25 @@ def einsum(trace: LabelledTensors, out: Tensor, equation: str, *operands: Any) -
             else:
                 letters[letter] = max(known, axis, key=len)
                 trace.pin(min(known, axis, key=len), "a single channel that is broadcast to many")
+    _mark_terms(trace, inputs.split(","), output, operands, letters)
     if "->" not in equation:
         single = (c for c in sorted(set(inputs) - set(",.")) if inputs.count(c) == 1)
         output = ("..." if "..." in inputs else "") + "".join(single)
     return [letters[letter] for letter in _letters(output, out.dim())]
+
+
+def _mark_terms(
+    trace: LabelledTensors,
+    terms: Sequence[str],
+    output: str,
+    operands: Sequence[Tensor],
+    letters: Mapping[str, Labels],
+) -> None:
+    """Note what the axes of a product of two activations are."""
+    if len(terms) == 2 and all(trace.depth(operand) is not None for operand in operands):
+        for letter in set("".join(terms)) & letters.keys():
+            everywhere = all(letter in term for term in (*terms, output))
+            trace.mark(HEADS if everywhere else HEAD_WIDTH, letters[letter])
 
 
 def _letters(term: str, dims: int) -> list[str]:
@@ -195,6 +219,10 @@ def convolution(
             outgoing = first
     if bias is not None:
         outgoing = trace.unite(outgoing, trace[bias][0])
+    if len(incoming) > groups or groups == 1:  # a depthwise convolution mixes no channels
+        extent = list(weight.shape[2:])
+        is_patches = not transposed and math.prod(extent) > 1 and extent == list(stride)
+        trace.mark(PATCHES if is_patches else CONVOLUTION, outgoing)
     return [batch, outgoing, *map(constant, out.shape[2:])]
 
 

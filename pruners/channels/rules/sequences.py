@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pruners.channels.kinds import HEAD_WIDTH, HEADS, RECURRENT_UNITS
 from pruners.channels.labels import (
     Axes,
     LabelledTensors,
@@ -53,6 +54,7 @@ def recurrent(
             first = (layer * directions + direction) * each
             own = _layer(trace, features, weights[first : first + each], gates, biased=biased)
             outputs.append(own[0])
+            trace.mark(RECURRENT_UNITS, *own)
             for width, labels in zip(widths, own, strict=False):
                 width.append(labels)
         features = np.concatenate(outputs)
@@ -140,6 +142,8 @@ def scaled_dot_product_attention(
     *value_batch, value_sources, value_features = trace[value]
     trace.unite(features, key_features)
     trace.unite(sources, value_sources)
+    trace.mark(HEADS, *batch, *key_batch, *value_batch)
+    trace.mark(HEAD_WIDTH, features, value_features, targets, sources)
     operands = [batch, *(_shared_heads(trace, batch, own) for own in (key_batch, value_batch))]
     if isinstance(attn_mask, Tensor):
         operands.append(trace[attn_mask][:-2])
@@ -189,6 +193,7 @@ def multi_head_attention(
     """
     width = trace[query][-1]
     trace.tie(width.reshape(num_heads, -1))
+    trace.mark(HEAD_WIDTH, width)
     if in_proj_weight is not None:
         projections, inputs = trace[in_proj_weight]
         trace.unite(width, *projections.reshape(3, -1))

@@ -169,14 +169,33 @@ def _split(
         if split is not None:
             return split
     if keep is None:
-        keep = _adapting(asked) if asked else len(shape) - 1
-    if keep is None:
-        trace.pin(labels, "reshaped to sizes that are written in the code")
-        return [fixed(size) for size in shape]
+        adapting = _adapting(asked, shape) if asked else [len(shape) - 1]
+        if not adapting:
+            trace.pin(labels, "reshaped to sizes that are written in the code")
+            return [fixed(size) for size in shape]
+        if len(adapting) > 1 and (labels >= 0).all():
+            return _split_several(trace, cube, adapting)
+        keep = adapting[-1]
     rows = np.moveaxis(cube, keep, -1).reshape(-1, shape[keep])
     kept = rows[0].copy() if (rows == rows[0]).all() else trace.tie(rows)
     others = _unlabelled(shape, asked, {keep})
     return [*others[:keep], kept, *others[keep + 1 :]]
+
+
+def _split_several(trace: LabelledTensors, cube: Labels, dims: list[int]) -> Axes:
+    """Return the labels of an axis that becomes several, of which more than one can change.
+
+    A position such as a feature of a head goes with both of them: it is their product.
+    """
+    owner = trace.sets.owner(cube)
+    result = [*map(constant, cube.shape)]
+    along = []
+    for dim in dims:
+        result[dim] = trace.sets.fresh(cube.shape[dim], owner)
+        shape = [-1 if other == dim else 1 for other in range(cube.ndim)]
+        along.append(np.broadcast_to(result[dim].reshape(shape), cube.shape).reshape(-1))
+    trace.unite(cube.reshape(-1), trace.sets.product(np.stack(along)))
+    return result
 
 
 def _split_product(
@@ -223,10 +242,21 @@ def _constant_elsewhere(cube: Labels) -> int | None:
     return None
 
 
-def _adapting(asked: list[int]) -> int | None:
-    """Return the innermost part whose size follows from a tensor, if any."""
+def _adapting(asked: list[int], shape: list[int]) -> list[int]:
+    """Return the parts whose sizes follow from tensors, or from numbers that modules keep.
+
+    Numbers that stay, and parts of one position, count only if there are no others.
+    """
     adapting = [dim for dim, size in enumerate(asked) if adapts(size) or size == -1]
-    return adapting[-1] if adapting else None
+    changing = [dim for dim in adapting if shape[dim] > 1 and not _is_kept(asked[dim])]
+    return changing or adapting[-1:]
+
+
+def _is_kept(size: int) -> bool:
+    """Return whether a number is computed from numbers of modules of which none can change."""
+    return isinstance(size, AttributeSize) and not any(
+        leaf.may_change for leaf in size.expression.leaves()
+    )
 
 
 # Axes in another order

@@ -159,11 +159,14 @@ def test_a_pass_of_synflow_counts_as_that_of_one_sample() -> None:
 
 def test_counting_leaves_no_trace() -> None:
     model = nn.Sequential(*network(), nn.Dropout())
+    buffers = {name: (buffer, buffer._version) for name, buffer in model.named_buffers()}
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     model.eval()
     operations().step(model, torch.randn(BATCH, 6, generator=torch.Generator()))
     assert not any(module.training for module in model.modules())
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+    for name, buffer in model.named_buffers():
+        assert buffers[name] == (buffer, buffer._version)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(parameter.grad is None for parameter in model.parameters())
 

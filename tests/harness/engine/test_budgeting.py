@@ -175,6 +175,15 @@ def test_a_receipt_says_what_was_left_whole_and_why(bench: Workbench) -> None:
     assert receipt["bottlenecks"] == {"0": [1, 10]}
 
 
+def test_the_record_and_the_receipt_say_what_is_left_of_each_kind(bench: Workbench) -> None:
+    record = bench.run("crop_s", sparsity=0.9)
+    (group, *others) = record["sparsity"]["per_group"]
+    assert group == {"name": "0", "kind": "feed-forward neurons", "channels": 10, "kept": 1}
+    kept, channels = (sum(each[key] for each in [group, *others]) for key in ("kept", "channels"))
+    assert receipt_of(record)["kinds"] == {"feed-forward neurons": [kept, channels]}
+    assert "per_group" not in bench.run("snip", sparsity=0.9)["sparsity"]
+
+
 def test_a_pruning_that_removes_nothing_is_an_error(bench: Workbench) -> None:
     tried = bench.with_method("run.prune(Weights, magnitude, 0.001)\nrun.train()")
     with pytest.raises(RunFailed, match=r"removed nothing, although 0\.001 of the weights"):

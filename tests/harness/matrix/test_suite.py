@@ -199,10 +199,22 @@ def test_our_own_suites_can_be_planned(path: Path) -> None:
 
 def test_our_own_suites_are_complete() -> None:
     promised = {"smoke", "embedded", "sparsity_curve", "structured", "unstructured"}
-    promised |= {"reinforcement_learning", "warmup", "pruningbench"}
+    promised |= {"reinforcement_learning", "warmup", "pruningbench", "transformers"}
+    promised |= {"moment", "laptop_moment"}
     promised |= {"fashion_mnist", "laptop", "workstation"}
     talk = {"talk_image_classification", "talk_large_models", "talk_other_tasks"}
     assert {path.stem for path in own_suites()} == promised | talk
+
+
+def test_the_moments_of_the_laptop_have_its_recipes() -> None:
+    recipes: dict[str, set[tuple[str, tuple[tuple[str, str], ...]]]] = {}
+    own = {"moment", "steps", "scales", "weight_sparsity", "channel_sparsity"}
+    for name in ("laptop", "laptop_moment"):
+        recipes[name] = {
+            (request.task, tuple((k, v) for k, v in request.overrides.items() if k not in own))
+            for request in requests(find_suite(name), REGISTRY)
+        }
+    assert recipes["laptop_moment"] < recipes["laptop"]
 
 
 @pytest.mark.parametrize("name", ["laptop", "workstation"])

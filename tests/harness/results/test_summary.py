@@ -293,12 +293,14 @@ def test_the_receipt_of_a_pruning_is_among_the_events() -> None:
             "whole": {"no score": [f"group{number}" for number in range(7)]},
             "pinned": {"it reaches the model's output": ["head"]},
             "bottlenecks": {"first": [1, 64]},
+            "kinds": {"attention heads": [3, 8], "head width": [16, 32]},
         },
     }
     text = summarise_events(record(events=[prune]))
     assert "removed 1,000 of 2,000 weights and 30,000 of 40,000 multiply-accumulates" in text
     assert "group3, group4 and 2 more (no score); head (it reaches the model's output)" in text
     assert "bottlenecks: first (1 of 64)" in text
+    assert "left: 3 of 8 attention heads, 16 of 32 head width" in text
 
 
 def test_what_is_not_scored_is_not_called_unmeasured() -> None:

@@ -83,15 +83,54 @@ def test_splitting_ties_the_same_offset_of_all_parts() -> None:
     assert trace.sets.roots(inner).tolist() == [0, 1, 2]
 
 
-def test_of_two_merged_labelled_axes_the_outer_stays() -> None:
+def merged_and_met() -> tuple[LabelledTensors, Any, Any, Any]:
+    """Return the labels of two axes, and of an axis of the same channels as both merged."""
     trace = LabelledTensors()
     trace.call = Call(torch.flatten)
     heads, features = trace.sets.fresh(2), trace.sets.fresh(3)
     (merged,) = reshape(trace, [heads, features], (6,))
     trace.unite(merged, met := trace.sets.fresh(6))
+    return trace, heads, features, met
+
+
+def test_a_position_of_two_merged_labelled_axes_goes_with_either() -> None:
+    trace, heads, features, met = merged_and_met()
     trace.sets.settle()
-    assert sorted(trace.sets.pinned()) == heads.tolist()
-    assert trace.sets.roots(met).tolist() == np.tile(trace.sets.roots(features), 2).tolist()
+    assert not trace.sets.pinned()
+    assert trace.sets.channels(met).tolist() == [
+        np.repeat(heads, 3).tolist(),
+        np.tile(features, 2).tolist(),
+    ]
+    stays = trace.sets.without(np.array([heads[0], features[2]]))[met]
+    assert stays.tolist() == [False] * 3 + [True, True, False]
+
+
+def test_parts_of_products_that_meet_are_the_same_channels() -> None:
+    trace, heads, features, met = merged_and_met()
+    others, more = trace.sets.fresh(2), trace.sets.fresh(3)
+    (merged,) = reshape(trace, [others, more], (6,))
+    trace.unite(merged, met)
+    trace.sets.settle()
+    assert trace.sets.roots(others).tolist() == trace.sets.roots(heads).tolist()
+    assert trace.sets.roots(more).tolist() == trace.sets.roots(features).tolist()
+
+
+def test_a_product_that_is_one_of_its_parts_goes_with_that_part_only() -> None:
+    trace, heads, features, met = merged_and_met()
+    trace.unite(met, np.tile(features, 2))
+    trace.sets.settle()
+    assert set(trace.sets.roots(heads).tolist()) == trace.sets.pinned().keys()
+    assert trace.sets.channels(met).tolist() == [np.tile(features, 2).tolist()]
+
+
+def test_of_products_of_different_numbers_of_parts_only_the_last_parts_go() -> None:
+    trace, heads, _, met = merged_and_met()
+    a, b, c = trace.sets.fresh(2), trace.sets.fresh(3), trace.sets.fresh(1)
+    parts = np.stack([np.repeat(a, 3), np.tile(b, 2), np.tile(c, 6)])
+    trace.unite(trace.sets.product(parts), met)
+    trace.sets.settle()
+    pinned = trace.sets.pinned()
+    assert {*heads.tolist(), *a.tolist(), *b.tolist()} <= pinned.keys()
 
 
 def test_merged_axes_that_are_split_again_have_their_own_labels_and_none_is_pinned() -> None:

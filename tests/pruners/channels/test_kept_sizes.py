@@ -162,14 +162,27 @@ def test_split_sizes_in_a_list_follow_and_the_list_is_a_new_one() -> None:
         lambda self: self.embed_dim,
         lambda self: self.num_heads * self.head_dim,
         lambda self: self.head_dim * self.num_heads,
-        lambda self: self.head_dim * 3,
         lambda self: -1,
     ],
 )
-def test_heads_lose_features_and_stay_as_many(merged: Any) -> None:
+def test_whole_heads_and_the_features_within_them_can_be_removed(merged: Any) -> None:
     model: Any = Heads(merged=merged)
+    assert_follows(model, inputs(2, 5, 4), {"first": 12, "qkv": 3, "qkv#2": 4})
+    graph = trace_channels(model, inputs(2, 5, 4))
+    kinds = ["residual width", "attention heads", "head width"]
+    assert [group.kind for group in graph.groups] == kinds
+    shrink(model, graph, {"qkv": [1], "qkv#2": [0, 3]})
+    assert (model.num_heads, model.head_dim) == (1, 2)
+    assert model.qkv.weight.shape == (3 * 1 * 2, 12)
+    assert model.out.weight.shape == (12, 1 * 2)
+    assert model(inputs(2, 5, 4)).shape == (2, 5, 2)
+
+
+def test_heads_whose_number_is_written_in_the_code_lose_features_only() -> None:
+    model: Any = Heads(merged=lambda self: self.head_dim * 3)
     assert_follows(model, inputs(2, 5, 4), {"first": 12, "qkv": 4})
     graph = trace_channels(model, inputs(2, 5, 4))
+    assert "written in the code" in graph.whole["attention heads"]
     shrink(model, graph, {"qkv": [0, 3]})
     assert (model.num_heads, model.head_dim) == (3, 2)
     assert model(inputs(2, 5, 4)).shape == (2, 5, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import torch_pruning  # type: ignore[import-untyped]
+import torch_pruning
 from torch import Tensor, nn
 
 from harness.errors import RequestError
@@ -359,7 +359,7 @@ def test_a_graph_survives_json() -> None:
 
 def test_a_graph_can_be_read() -> None:
     graph = trace_channels(nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2)), torch.zeros(2, 3))
-    assert str(graph) == "0: 6 channels on 0.weight:0, 0.bias:0, 1.weight:1"
+    assert str(graph) == "0: 6 feed-forward neurons on 0.weight:0, 0.bias:0, 1.weight:1"
     assert len(repr(graph)) < 500
 
 

@@ -31,6 +31,23 @@ def tried(family: str) -> list[table.Row]:
     return list(pool.results(families.try_one, names, jobs=processors, preload=modules))
 
 
+SAMPLE = {
+    "timm": ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "swin_tiny_patch4_window7_224"],
+    "transformers": ["Bert-sdpa", "GPT2-sdpa", "Llama-sdpa", "T5-eager"],
+}
+"""Transformers of the most common designs."""
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(("family", "name"), [(f, n) for f, own in SAMPLE.items() for n in own])
+def test_heads_and_neurons_of_transformers_are_removed_exactly(family: str, name: str) -> None:
+    pytest.importorskip(family)
+    result = families.cut_transformer(family, name)
+    assert (result.outcome, result.reason) == ("right", "")
+    assert result.difference < 1e-10
+    assert {"attention heads", "feed-forward neurons"} <= result.kinds.keys()
+
+
 @pytest.mark.zoo
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_most_networks_are_cut_right(family: str, capsys: pytest.CaptureFixture[str]) -> None:

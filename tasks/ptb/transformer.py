@@ -1,0 +1,96 @@
+"""A decoder-only transformer, which reads a window and predicts the word after each of its words.
+
+It is a pre-norm decoder like GPT-2, without biases in its blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tasks.attention import DEVIATION, Sizes, blocks
+
+
+class Transformer(nn.Module):
+    """A language model that sees the words of its window, and nothing before it.
+
+    Words have one vector, by which they are read and predicted (tied output, Press and Wolf 2017,
+    arXiv:1608.05859). All functions are made of plain operations and can be differentiated any
+    number of times, if attention has no fused kernel.
+
+    Args:
+        vocabulary: number of words.
+        sizes: of the blocks.
+        length: the longest window that is read, in words; learned positions have no more vectors.
+        dropout: probability of dropping a feature of the embedding, and of what blocks add.
+    """
+
+    def __init__(self, vocabulary: int, sizes: Sizes, length: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, sizes.width)
+        learned = sizes.positions == "learned"
+        self.positions = nn.Embedding(length, sizes.width) if learned else None
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = blocks(sizes, is_causal=True, dropout=dropout)
+        self.norm = nn.LayerNorm(sizes.width)
+        self.vocabulary = nn.Linear(sizes.width, vocabulary)
+        self.vocabulary.weight = self.embedding.weight
+        nn.init.zeros_(self.vocabulary.bias)
+        for embedding in (self.embedding, self.positions):
+            if embedding is not None:
+                nn.init.normal_(embedding.weight, std=DEVIATION)
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """Return log p(w) for every position and word.
+
+        Args:
+            tokens: word numbers (batch, length); each prediction follows its token.
+            state: nothing; a recurrent model has one.
+
+        Returns:
+            Log-probabilities (batch, length, vocabulary), and no state.
+        """
+        return F.log_softmax(self._logits(tokens), dim=-1), None
+
+    def target_log_probabilities(
+        self, tokens: Tensor, targets: Tensor, state: None = None
+    ) -> tuple[Tensor, None]:
+        """Return log p(target) for every position (batch, length), and no state.
+
+        Args:
+            tokens: word numbers (batch, length).
+            targets: the word after each token (batch, length).
+            state: nothing; a recurrent model has one.
+        """
+        logits = self._logits(tokens).transpose(1, 2)
+        return -F.cross_entropy(logits, targets, reduction="none"), None
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean of -log p(target), the training loss, in nats per word."""
+        return F.cross_entropy(self._logits(tokens).flatten(0, 1), targets.flatten())
+
+    def flow(self) -> Tensor:
+        """Return the summed logits for the mean word.
+
+        It is the objective of SynFlow for weights without signs, in the network as
+        `harness.scoring.WithoutBarriers` leaves it: attention adds up what it reads, and nothing
+        is normalised. The input is the one-hot input of ones, divided by the number of words, at
+        the mean of the learned positions. There is a single word, because rotary positions turn
+        those after the first.
+        """
+        x = self.embedding.weight.mean(0)
+        if self.positions is not None:
+            x = x + self.positions.weight.mean(0)
+        return self._read(x.expand(1, 1, -1)).sum()
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        if self.positions is not None:
+            x = x + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
+        return self._read(self.dropout(x))
+
+    def _read(self, x: Tensor) -> Tensor:
+        """Return logits (batch, length, vocabulary) for features (batch, length, width)."""
+        logits: Tensor = self.vocabulary(self.norm(self.blocks(x)))
+        return logits

@@ -1,0 +1,1 @@
+"""Tables: classes or numbers predicted from the other columns."""
