@@ -192,7 +192,7 @@ def test_a_network_is_loaded() -> None:
 class TestModule:
     def test_it_lists_its_names(self) -> None:
         names = {"advise", "run_pairing", "run_matrix", "read_results", "load", "write_report"}
-        names |= {"track_runs"}
+        names |= {"task_from", "track_runs"}
         assert set(harness.__all__) == names | {
             "compare_results",
             "export_network",

@@ -6,6 +6,7 @@ import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,15 +43,24 @@ def test_a_stranger_computes_the_same(bench: Workbench, pruner: str, format_name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        *((task, {}) for task in TASKS),
+        ("ptb", {"model": "transformer", "key_heads": 2, "positions": "rotary"}),
+        ("digits", {"model": "vit"}),
+    ],
+)
 def test_a_stranger_computes_the_same_on_every_task(
-    tmp_path: Path, unmeasured: None, task: str
+    tmp_path: Path, unmeasured: None, task: str, settings: dict[str, Any]
 ) -> None:
     """The network whole, with masks and cut, in each format whose packages are installed."""
-    runs = [
-        tmp_path / harness.run_pairing(task, name, profile="smoke", results=tmp_path)["run_id"]
-        for name in PRUNERS
-    ]
+    runs = []
+    for name in PRUNERS:
+        record = harness.run_pairing(
+            task, name, profile="smoke", settings=settings, results=tmp_path
+        )
+        runs.append(tmp_path / record["run_id"])
     for name, each in FORMATS.items():
         if all(find_spec(package) for package in each.needs):
             exports = [(run, tmp_path / name / run.name) for run in runs]
