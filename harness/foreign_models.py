@@ -18,13 +18,14 @@ import pickle
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from harness.data.description import located
 from harness.errors import RequestError, nearest, place
 from harness.plugin_code import PluginCode, without_prefix
-from harness.settings import Reference
+from harness.settings import Recipe, Reference
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +94,18 @@ class WeightsFile(Reference):
 
 IMAGE_MODEL = ForeignModel("torchvision", "timm")
 TEXT_MODEL = ForeignModel("transformers")
-WEIGHTS_FILE = WeightsFile()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSettings(Recipe):
+    """What tasks have whose networks may start from the weights of a file."""
+
+    pretrained: Annotated[
+        str,
+        "file of the weights that training starts from, in the format safetensors or as a "
+        "state_dict that torch saved; empty for random weights",
+        WeightsFile(),
+    ] = ""
 
 
 def is_foreign(value: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.command_line import main
+from tests.helpers.own_data import paint
 from tests.helpers.packages import install
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -81,6 +84,21 @@ def test_the_executor_carries_out_a_matrix(folder: Path) -> None:
     run(folder, "-m", "harness", *command, path=package)
 
     assert len(list(folder.glob("results/*/record.json"))) == 2
+
+
+def test_an_own_network_is_pruned_on_own_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "examples")
+    paint(Path("leaves"), ("ash", "beech", "oak"))
+    text = ast.get_docstring(ast.parse(Path("your_own_model.py").read_text())) or ""
+    (command,) = re.findall(r"python -m harness ((?:.*\\\n)*.*)", text)
+
+    assert main([*shlex.split(command.replace("\\\n", "")), "--profile", "smoke"]) == 0
+
+    (record,) = Path("results").glob("*/record.json")
+    reached = json.loads(record.read_text())["sparsity"]["budget"]
+    assert 0.3 < reached["reached"] <= 0.5
 
 
 def test_the_notebook_can_be_executed(folder: Path) -> None:

@@ -188,8 +188,9 @@ def update(suites: Sequence[str], results: Results) -> dict[str, int]:
     """Publish what a results folder holds of some suites.
 
     A suite is published if the folder holds a run of it that no other of the suites has; otherwise
-    the folder was made for another suite, with which it shares dense runs, for example. Runs of the
-    folder replace published ones, and the others stay while their versions are today's.
+    the folder was made for another suite, with which it shares dense runs, for example. A published
+    run stays if it has today's versions, unless the folder has the same run with as many costs
+    that nothing disturbed.
 
     Returns:
         How many runs the folder holds of each suite that was published.
@@ -210,7 +211,10 @@ def refresh(suites: Sequence[str]) -> None:
 
 
 def _publish(suite: str, new: Mapping[tuple[object, ...], Run]) -> None:
-    runs = {**held(suite, Results(published(suite), {}, {})), **new}
+    runs = held(suite, Results(published(suite), {}, {}))
+    for request, run in new.items():
+        if request not in runs or _costs(run) >= _costs(runs[request]):
+            runs[request] = run
     rows = []
     for empty, _ in planned(suite):
         run = runs.get(_request(empty), empty)
@@ -220,6 +224,12 @@ def _publish(suite: str, new: Mapping[tuple[object, ...], Run]) -> None:
     write_rows(suite, map(row_of, with_sections(rows)))
     _write_readings(rows)
     published.cache_clear()
+
+
+def _costs(run: Run) -> int:
+    """Return how many quantities are known, without disturbed ones."""
+    known = {name for name in quantities() if run.quantities[name] is not None}
+    return len(known - run.disturbed)
 
 
 def _request(run: Run) -> tuple[object, ...]:

@@ -116,7 +116,11 @@ def comparison(
         peers: what came of it with the peer, by family and name.
         versions: of the libraries, by name.
     """
-    told = {place: _of_peer(result) for place, result in peers.items()}
+    by_nature = {(f, name) for f, name, result in rows if result.outcome == "counts channels"}
+    told = {
+        place: _of_peer(result, differs_by_nature=place in by_nature)
+        for place, result in peers.items()
+    }
     ours = _counted(Counter(result.outcome for _, _, result in rows))
     parts = [
         f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}.\n",
@@ -132,7 +136,12 @@ def comparison(
     return "\n".join(parts)
 
 
-_COMPARED = ("outcome", "difference", *("heads", "head width", "neurons", "residual"), "whole")
+_COMPARED = (
+    "outcome",
+    "difference",
+    *("heads", "head width", "neurons", "residual"),
+    "what stays, and why",
+)
 
 
 def _compared(name: str, result: Result) -> list[str]:
@@ -147,9 +156,11 @@ def _compared(name: str, result: Result) -> list[str]:
     ]
 
 
-def _of_peer(result: Result) -> str:
+def _of_peer(result: Result, *, differs_by_nature: bool) -> str:
     if result.reason == NOTHING_CUT:
         return NOTHING_CUT
+    if differs_by_nature and result.outcome == "wrong":
+        return "counts channels"
     return PEER.get(result.outcome, result.outcome)
 
 

@@ -26,6 +26,7 @@ from harness.results.intervals import (
 from harness.text import duration, several
 
 Finding = Literal["better", "worse", "no difference found", "too few seeds"]
+"""What an interval says of one method, compared with another."""
 
 Runs = Mapping[str, Mapping[int, Record]]
 """The records of tested networks, by method and seed."""

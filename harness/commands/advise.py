@@ -19,6 +19,7 @@ from harness.advice.trials import Trials
 from harness.api import AnyPath, Names, as_texts, write_report
 from harness.commands import matrix, options
 from harness.errors import RequestError
+from harness.own_task import OwnTask, names_and_plugins
 from harness.storage.files import distinct
 
 SEEDS = (0, 1, 2, 3)
@@ -118,7 +119,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def advise(
-    task: str,
+    task: str | OwnTask,
     pruners: Names | None = None,
     *,
     budget: str | None = None,
@@ -143,7 +144,7 @@ def advise(
     Each round of `harness.advice.halving` is a matrix: runs that are done are not repeated.
 
     Args:
-        task: name of the task.
+        task: name of the task, or a task that `task_from` made.
         pruners: the methods, at least two, or ``"all"``; None for four that suit what is asked.
         budget: what the network may cost, as in ``"latency=0.5"``; see `harness.budget`.
         sparsity: fraction of the weights to remove, in place of a budget.
@@ -172,9 +173,10 @@ def advise(
         Interrupted: Ctrl-C was pressed; the same call resumes.
     """
     started = time.monotonic()
-    files = [plugins] if isinstance(plugins, str | Path) else plugins
+    given = [plugins] if isinstance(plugins, str | Path) else plugins
+    (name,), files = names_and_plugins([task], distinct(map(Path, given)))
     request = AdviceRequest(
-        task,
+        name,
         None if pruners is None else [pruners] if isinstance(pruners, str) else list(pruners),
         list(seeds),
         budget=budget,
@@ -183,7 +185,7 @@ def advise(
         tolerance=tolerance,
         profile=profile,
         settings=as_texts(settings),
-        plugins=distinct(map(Path, files)),
+        plugins=files,
         data=Path(data),
         results=Path(results),
         executor=executor,

@@ -195,7 +195,7 @@ def _remark(record: Record, network: Path) -> str:
     whole = all(layer["shape"] == layer.get("dense_shape") for layer in layers)
     like = "that of the dense network" if whole else "without masks"
     return (
-        f"{network.name} holds removed weights as zeros and is as large as {like}, "
+        f"{network.name} holds removed weights as zeros and is about as large as {like}, "
         f"{size(len(content))}; compressed with zlib it takes {size(len(zlib.compress(content)))}"
     )
 

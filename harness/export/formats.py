@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
 import runpy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -104,21 +106,34 @@ def _write_onnx(program: Program, path: Path) -> None:
 
     inputs, outputs = program.shapes()
     try:
-        translated = torch.onnx.export(
-            program.exported,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            # Of axes that are equal, only one may be named.
-            dynamic_shapes=({0: BATCH}, *({} for _ in list(inputs)[1:])),
-            dynamo=True,
-            verbose=False,
-        )
+        with _without_warnings("torch.onnx._internal.exporter"):
+            translated = torch.onnx.export(
+                program.exported,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                # Of axes that are equal, only one may be named.
+                dynamic_shapes=({0: BATCH}, *({} for _ in list(inputs)[1:])),
+                dynamo=True,
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         raise RunFailed(f"torch.onnx cannot express the network: {first_line(error)}") from error
     assert translated is not None
     # Where in torch each operation comes from takes more space than small networks.
     ClearMetadataAndDocStringPass()(translated.model)
     translated.save(path)
+
+
+@contextlib.contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    """Log errors only: torch warns where a network returns None, as one without a state may."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _load_onnx(path: Path) -> Computation:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
 from torch.fx import Graph, Node
 
 from harness.errors import RunFailed
@@ -63,7 +62,7 @@ def write_plain_torch(program: Program, folder: Path, run: str) -> None:
     Raises:
         RunFailed: the network is no plain sequence of operations.
     """
-    # Copies, since the format does not store one memory under two names.
+    # Copies, since the format does not store parts of one memory.
     tensors = {name: tensor.contiguous().clone() for name, tensor in program.tensors.items()}
     save_file(tensors, folder / WEIGHTS)
     (folder / CODE).write_text(source(program, run), encoding="utf-8")
@@ -81,21 +80,19 @@ def source(program: Program, run: str) -> str:
         RunFailed: the network is no plain sequence of operations.
     """
     forward = _plain_graph(program).python_code("self").src.strip()
-    tensors = program.tensors
+    parameters, buffers = "", ""
+    for name, tensor in program.tensors.items():
+        line = f"    {name!r}: ({tuple(tensor.shape)}, {tensor.dtype}),\n"
+        if name in program.exported.graph_signature.parameters:
+            parameters += line
+        else:
+            buffers += line
     return TEMPLATE.format(
         run=run,
-        parameters="".join(_described(name, tensors[name]) for name in program.parameters),
-        buffers="".join(
-            _described(name, tensor)
-            for name, tensor in tensors.items()
-            if name not in program.parameters
-        ),
+        parameters=parameters,
+        buffers=buffers,
         forward="\n".join(f"    {line}".rstrip() for line in forward.splitlines()),
     )
-
-
-def _described(name: str, tensor: Tensor) -> str:
-    return f"    {name!r}: ({tuple(tensor.shape)}, {tensor.dtype}),\n"
 
 
 def _plain_graph(program: Program) -> Graph:
@@ -107,20 +104,21 @@ def _plain_graph(program: Program) -> Graph:
             "is no plain sequence of operations; export it as pt2"
         )
     inputs = []
+    first_names = program.first_names
     specs = program.exported.graph_signature.input_specs
     for node, spec in zip(graph.find_nodes(op="placeholder"), specs, strict=True):
         if spec.target is None:
             inputs.append(node)
         elif node.users:
-            node.op, node.target, node.args = "get_attr", spec.target, ()
+            node.op, node.target, node.args = "get_attr", first_names[spec.target], ()
         else:
             graph.erase_node(node)
     _follow_device(graph, inputs)
     output = graph.output_node()
     (outputs,) = output.args
     assert isinstance(outputs, tuple | list)
-    if len(outputs) == 1:
-        output.args = tuple(outputs)
+    tensors = tuple(each for each in outputs if isinstance(each, Node))
+    output.args = tensors if len(tensors) == 1 else (tensors,)
     return graph
 
 

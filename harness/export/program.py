@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +48,24 @@ class Program:
         return not all(bool(mask.all()) for mask in masks)
 
     @property
-    def parameters(self) -> list[str]:
-        """The names of the parameters."""
-        return list(self.exported.graph_signature.parameters)
+    def first_names(self) -> dict[str, str]:
+        """For each tensor that the program reads, the first name of the same tensor."""
+        firsts: dict[object, str] = {}
+        return {
+            name: firsts.setdefault((each.data_ptr(), each.shape) if each.numel() else name, name)
+            for name, each in self._tensors()
+        }
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors that the program reads, by name: parameters, buffers and constants."""
+        """The tensors by their first names: parameters, buffers and constants."""
+        return {name: each for name, each in self._tensors() if name == self.first_names[name]}
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         stored = {**self.exported.constants, **self.exported.state_dict}
-        names = (spec.target for spec in self.exported.graph_signature.input_specs)
-        return {name: stored[name].detach() for name in names if name is not None}
+        for spec in self.exported.graph_signature.input_specs:
+            if spec.target is not None:
+                yield spec.target, stored[spec.target].detach()
 
     def inputs(self, size: int) -> tuple[Tensor, ...]:
         """Return the first samples, as many as wanted."""

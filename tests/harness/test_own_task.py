@@ -50,6 +50,9 @@ RUNS = """
 if __name__ == "__main__":
     print(harness.run_pairing(quarters, "snip", sparsity=0.5, profile="smoke")["status"])
     print(harness.run_matrix(tasks=[quarters], pruners=["dense"], profile="smoke")["runs"])
+    methods = ["snip", "random_u"]
+    found = harness.advise(quarters, methods, sparsity=0.5, seeds=[0], profile="smoke")
+    print(found.command)
 """
 
 
@@ -87,9 +90,11 @@ def test_a_script_runs_it_here_and_in_other_processes(script: Path) -> None:
     ended = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True, cwd=script.parent
     )
-    first, second = ended.stdout.splitlines()
+    first, second, third = ended.stdout.splitlines()
     assert first == "done"
     assert "'status': 'done'" in second
+    assert third.startswith("python -m harness run --task quarters --sparsity 0.5 --pruner ")
+    assert third.endswith(f" --plugin {script}")
 
 
 def test_a_script_that_always_runs_is_refused(script: Path) -> None:

@@ -29,7 +29,7 @@ import torch
 def flat(outputs):
     if isinstance(outputs, torch.Tensor):
         return [outputs.detach().numpy()]
-    return [array for each in outputs for array in flat(each)]
+    return [array for each in outputs or () for array in flat(each)]
 
 def computes(network):
     return lambda batch: flat(network(*map(torch.from_numpy, batch)))
