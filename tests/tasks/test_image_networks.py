@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness.prunable import prunable_weights
+from harness.registry import Registry
 from pruners.channels.tracing import trace_channels
 from tasks.images.networks import NEGATIVE_SLOPE, NETWORKS
 
@@ -91,9 +92,6 @@ def test_the_official_initialisation_is_orthogonal() -> None:
 
 
 def test_the_choices_of_the_tasks_are_the_networks_there_are() -> None:
-
-    from harness.registry import Registry
-
     for task in ("cifar10", "cifar100", "tiny_imagenet"):
         choices = Registry().find("task", task).arguments["choices"]
-        assert set(choices["model"]) == set(NETWORKS)
+        assert set(choices["model"]) == {*NETWORKS, "vit"}
