@@ -228,7 +228,7 @@ class TestBadRequests:
         [
             (
                 "",
-                "missing command; choose from list, run, matrix, advise, status, merge, show, report, ",
+                "missing command; choose from list, run, matrix, advise, status, merge, ",
             ),
             ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
             ("list suits", "cannot list 'suits'; did you mean 'suites'?"),

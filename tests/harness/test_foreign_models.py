@@ -218,7 +218,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_16"])
 def test_networks_of_torchvision_are_pruned(folder: Path, name: str, pruner: str) -> None:
     paint(folder / "leaves", ("ash", "beech", "oak"))
-    settings = {"folder": "leaves", "model": f"torchvision:{name}", "batch_size": 10}
+    settings = {"folder": "leaves", "model": f"torchvision:{name}", "batch_size": 7}
     record = run_pairing("images", pruner, sparsity=0.3, profile="smoke", settings=settings)
     assert record["status"] == "done"
     removed = record["sparsity"]["weights"]
