@@ -184,20 +184,6 @@ FIGURES: Mapping[str, Figure] = {
         moment_figure,
         "Test accuracy on CIFAR-10 against the epoch of pruning",
     ),
-    "figure of costs on fashion_mnist, LeNet-300-100": Figure(
-        "docs/costs-fashion_mnist-lenet_300_100.png",
-        "fashion_mnist",
-        "fashion_mnist",
-        cost_figure,
-        "Test accuracy on Fashion-MNIST with LeNet-300-100 against each cost",
-    ),
-    "figure of costs on fashion_mnist, LeNet-5": Figure(
-        "docs/costs-fashion_mnist-lenet_5.png",
-        "laptop",
-        "fashion_mnist",
-        cost_figure,
-        "Test accuracy on Fashion-MNIST with LeNet-5 against each cost",
-    ),
     "figure of costs on cifar10": Figure(
         "docs/costs-cifar10.png",
         "laptop",
