@@ -78,7 +78,7 @@ def run_pairing(
         RunFailed: the run failed; its folder holds the traceback.
         Interrupted: Ctrl-C was pressed; the same call resumes the run.
     """
-    (name,), files = names_and_plugins([task], _files(plugins))
+    (name,), files = names_and_plugins([task], plugin_files(plugins))
     registry, wanted = plan_pairing(
         name,
         pruner,
@@ -113,7 +113,7 @@ def run_pairing(
     is_repeated = again and wanted.run_id in store.run_ids()
     chosen = store.again() if is_repeated else store
     run = followed_run(pending_record(wanted), chosen.folder / wanted.run_id)
-    with tracked(_listed(track), [run], store.folder):
+    with tracked(as_list(track), [run], store.folder):
         record = None if is_repeated else store.record(wanted.run_id)
         if record is not None:
             report(f"{wanted.run_id} is already done")
@@ -150,7 +150,7 @@ def plan_pairing(
         raise RequestError(f"budget {budget!r} is not a text, as in 'macs=0.25'")
     if isinstance(sparsity, bool) or not isinstance(sparsity, float | int | None):
         raise RequestError(f"sparsity {sparsity!r} is not a number")
-    files = _files(plugins)
+    files = plugin_files(plugins)
     registry = Registry(files) if registry is None else registry
     return registry, plan(
         registry,
@@ -257,7 +257,7 @@ def run_matrix(
     for name, limit in (("jobs", jobs), ("hours", hours), ("gigabytes", gigabytes)):
         if limit is not None and not limit > 0:
             raise RequestError(f"{name}: {limit!r} is not greater than 0")
-    files = _files(plugins)
+    files = plugin_files(plugins)
     named = None
     if tasks is not None:
         each = [tasks] if isinstance(tasks, str | OwnTask) else list(tasks)
@@ -269,8 +269,8 @@ def run_matrix(
         "budgets": budgets,
         "seeds": seeds,
     }
-    listed = {name: _listed(axis) for name, axis in axes.items() if axis is not None}
-    texts, trackers = as_texts(settings), _listed(track)
+    listed = {name: as_list(axis) for name, axis in axes.items() if axis is not None}
+    texts, trackers = as_texts(settings), as_list(track)
     command = as_command(
         "matrix",
         {
@@ -350,7 +350,7 @@ def write_report(
     """
     # Imported by name, as tasks and pruners are: the engine does not depend on the report.
     report = importlib.import_module("reports.report")
-    page: Path = report.write(Path(results), Path(out), measured_on, _listed(formats))
+    page: Path = report.write(Path(results), Path(out), measured_on, as_list(formats))
     return page
 
 
@@ -375,14 +375,15 @@ def track_runs(
     wanted = [runs] if isinstance(runs, str | Path) else runs
     folders = [store.locate(str(run)) for run in wanted]
     found = [followed_run(store.find(str(folder)), folder) for folder in folders]
-    names = _listed(to)
+    names = as_list(to)
     Following(names, found, store.folder, complaints.append).catch_up(last=True)
     if complaints:
         raise RunFailed("; ".join(complaints))
     return {name: store.folder / FOLDER / name for name in names}
 
 
-def _files(plugins: AnyPath | Iterable[AnyPath]) -> list[Path]:
+def plugin_files(plugins: AnyPath | Iterable[AnyPath]) -> list[Path]:
+    """Return one plug-in file, or several, as a list with each once."""
     return distinct(map(Path, [plugins] if isinstance(plugins, str | Path) else plugins))
 
 
@@ -391,8 +392,9 @@ def as_texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: as_text(value) for name, value in (settings or {}).items()}
 
 
-def _listed(axis: str | Iterable[Any]) -> list[Any]:
-    return [axis] if isinstance(axis, str) else list(axis)
+def as_list(names: str | Iterable[Any]) -> list[Any]:
+    """Return one name, or several, as a list."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 _DEFAULTS: Mapping[str, str] = {

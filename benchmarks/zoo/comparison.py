@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,12 +23,12 @@ from benchmarks.zoo.trial import (
     Network,
     Result,
     built,
-    cuttable_share,
+    count,
     failed,
     one_line,
     permuting_changes,
+    traced,
     train,
-    what_stops,
 )
 from pruners.channels import ChannelGraph, shrink, trace_channels
 from pruners.channels.composition import pinned_layers
@@ -48,22 +47,11 @@ def cut_in_several_ways(network: Network) -> Result:
     model, inputs, failure = built(network)
     if model is None:
         return failure
-    seen = Result("right", parameters=_count(model))
-    began = time.perf_counter()
-    try:
-        with InDouble():
-            graph = trace_channels(model, inputs, forward=network.forward)
-    except Exception as error:  # a crash in a rule is a refusal, too
-        return failed(seen, "refused", error)
-    seen = replace(
-        seen,
-        seconds=time.perf_counter() - began,
-        groups=len(graph.groups),
-        cuttable=cuttable_share(model, graph),
-        stops=what_stops(model, graph),
-        kinds=_of_kinds(graph),
-        whole=dict(graph.whole),
-    )
+    with InDouble():
+        seen, graph = traced(network, model, inputs)
+    if graph is None:
+        return seen
+    seen = replace(seen, kinds=_of_kinds(graph), whole=dict(graph.whole))
     for share in SHARES:
         try:
             seen = _with_cut(seen, network, model, inputs, graph, share)
@@ -105,7 +93,7 @@ def _with_cut(
         seen,
         outcome=outcome,
         reason=seen.reason or note,
-        left=_count(smaller) / _count(model),
+        left=count(smaller) / count(model),
         difference=max(seen.difference, error),
     )
 
@@ -123,7 +111,7 @@ def cut_by_peer(network: Network) -> Result:
     model, inputs, failure = built(network)
     if model is None:
         return failure
-    seen = Result("right", parameters=_count(model))
+    seen = Result("right", parameters=count(model))
     with InDouble():
         graph = trace_channels(model, inputs, forward=network.forward)
     outputs = _output_layers(model, graph)
@@ -135,7 +123,7 @@ def cut_by_peer(network: Network) -> Result:
         smaller, error = _distance(network, model, inputs, cut)
     except Exception as problem:  # whatever the peer or the network says
         return replace(seen, outcome="refused", reason=one_line(problem))
-    left = _count(smaller) / _count(model)
+    left = count(smaller) / count(model)
     if left == 1:
         return replace(seen, outcome="refused", reason=NOTHING_CUT)
     seen = replace(seen, left=left, difference=error)
@@ -239,7 +227,3 @@ def _of_kinds(graph: ChannelGraph) -> dict[str, int]:
         if group.size > 1:
             found[group.kind] += group.size
     return dict(found)
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -110,19 +110,9 @@ def attempt(network: Network) -> Result:
     model, inputs, failure = built(network)
     if model is None:
         return failure
-    seen = Result("right", parameters=_count(model))
-    began = time.perf_counter()
-    try:
-        graph = trace_channels(model, inputs, forward=network.forward)
-    except Exception as error:  # a crash in a rule is a refusal, too
-        return failed(seen, "refused", error)
-    seen = replace(
-        seen,
-        seconds=time.perf_counter() - began,
-        groups=len(graph.groups),
-        cuttable=cuttable_share(model, graph),
-        stops=what_stops(model, graph),
-    )
+    seen, graph = traced(network, model, inputs)
+    if graph is None:
+        return seen
     try:
         left, counts, note = _try_cuts(network, model, inputs, graph)
     except RequestError as error:
@@ -145,6 +135,26 @@ def built(network: Network) -> tuple[nn.Module | None, list[Any], Result]:
     except Exception as error:  # whatever a library says of its own network
         return None, [], Result(_unless_memory("not built", error), one_line(error))
     return model, inputs, Result("right")
+
+
+def traced(
+    network: Network, model: nn.Module, inputs: Sequence[Any]
+) -> tuple[Result, ChannelGraph | None]:
+    """Return what a trace says of a network, and its groups; None if it is refused."""
+    seen = Result("right", parameters=count(model))
+    began = time.perf_counter()
+    try:
+        graph = trace_channels(model, inputs, forward=network.forward)
+    except Exception as error:  # a crash in a rule is a refusal, too
+        return failed(seen, "refused", error), None
+    found = replace(
+        seen,
+        seconds=time.perf_counter() - began,
+        groups=len(graph.groups),
+        cuttable=cuttable_share(model, graph),
+        stops=what_stops(model, graph),
+    )
+    return found, graph
 
 
 def failed(seen: Result, outcome: Outcome, error: Exception) -> Result:
@@ -171,7 +181,7 @@ def _try_cuts(
     half = {name: range(0, size, 2) for name, size in sizes.items()}
     _cut(network, model, inputs, graph, one)
     smaller, counts = _cut(network, model, inputs, graph, half)
-    left = _count(smaller) / _count(model)
+    left = count(smaller) / count(model)
     optimiser = Adam(smaller.parameters(), lr=1e-4)
     note = train(network, smaller, inputs, optimiser, model)
     if not note:
@@ -359,7 +369,8 @@ def _converted(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype) if is_float else value
 
 
-def _count(model: nn.Module) -> int:
+def count(model: nn.Module) -> int:
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

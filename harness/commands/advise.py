@@ -16,11 +16,10 @@ from harness.advice.halving import successive_halving
 from harness.advice.request import AdviceRequest
 from harness.advice.summary import summarise_advice
 from harness.advice.trials import Trials
-from harness.api import AnyPath, Names, as_texts, write_report
+from harness.api import AnyPath, Names, as_list, as_texts, plugin_files, write_report
 from harness.commands import matrix, options
 from harness.errors import RequestError
 from harness.own_task import OwnTask, names_and_plugins
-from harness.storage.files import distinct
 
 SEEDS = (0, 1, 2, 3)
 
@@ -173,11 +172,10 @@ def advise(
         Interrupted: Ctrl-C was pressed; the same call resumes.
     """
     started = time.monotonic()
-    given = [plugins] if isinstance(plugins, str | Path) else plugins
-    (name,), files = names_and_plugins([task], distinct(map(Path, given)))
+    (name,), files = names_and_plugins([task], plugin_files(plugins))
     request = AdviceRequest(
         name,
-        None if pruners is None else [pruners] if isinstance(pruners, str) else list(pruners),
+        None if pruners is None else as_list(pruners),
         list(seeds),
         budget=budget,
         sparsity=sparsity,

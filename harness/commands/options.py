@@ -158,7 +158,7 @@ def split_pairing(text: str) -> tuple[str, str]:
 
 
 def names(text: str) -> list[str]:
-    """Return the names between commas, of which there is at least one."""
+    """Return the names between commas; a text without a name is refused."""
     found = [word.strip() for word in text.split(",") if word.strip()]
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} names nothing")

@@ -13,16 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from harness.api import AnyPath, plan_pairing, run_pairing
+from harness.api import AnyPath, as_texts, plan_pairing, plugin_files, run_pairing
 from harness.commands import options
 from harness.conditions import Conditions
 from harness.errors import RequestError, Skip, nearest, warn
 from harness.record import Record
 from harness.registry import Entry, Registry
 from harness.results.sensitivity import Scan, Sensitivity, summarise_sensitivity
-from harness.settings import as_text
 from harness.spec import plan, refuse_option, where_settings_are_listed
-from harness.storage.files import distinct
 from harness.storage.store import Store
 from harness.trained_network import find_trained_network
 
@@ -169,15 +167,15 @@ def measure_sensitivity(
     ascending = _in_order(fractions)
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise RequestError(f"tolerance {tolerance:g} is not a number from 0 on, as in 0.01")
-    files = distinct(map(Path, [plugins] if isinstance(plugins, str | Path) else plugins))
+    files = plugin_files(plugins)
     registry, store = Registry(files), Store(Path(results))
     names = [pruners] if isinstance(pruners, str) else list(dict.fromkeys(pruners or PRUNERS))
-    own, of_run = _divided(_as_texts(settings), registry.find("task", task), names, registry)
+    own, of_run = _divided(as_texts(settings), registry.find("task", task), names, registry)
     record = None
     if run is not None:
         record = _trained(run, task, store, seed, profile, of_run)
         seed, profile = record["spec"]["seed"], record["spec"]["profile"]
-        of_run = _as_texts(record["spec"]["overrides"])
+        of_run = as_texts(record["spec"]["overrides"])
     dense: dict[str, Any] = {"seed": seed or 0, "profile": profile or "embedded"}
     where: dict[str, Any] = {"results": results, "data": data, "plugins": files, "device": device}
     if record is None:  # a wrong request is refused before torch is imported
@@ -277,10 +275,6 @@ def _in_order(fractions: Iterable[float]) -> list[float]:
                 "as in 0.5"
             )
     return asked
-
-
-def _as_texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
-    return {name: as_text(value) for name, value in (settings or {}).items()}
 
 
 def _divided(

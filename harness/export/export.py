@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from harness.api import AnyPath, plugin_files
 from harness.errors import RequestError, RunFailed, enumerated, nearest
 from harness.record import Record
 from harness.registry import Registry
@@ -19,8 +20,6 @@ from harness.results.measured import find_measured
 from harness.storage.files import UNFINISHED, is_there
 from harness.storage.store import WEIGHTS, Store
 from harness.text import size
-
-AnyPath = str | Path
 
 TOLERANCE = 1e-4
 """The largest permitted difference of an output, as a fraction of its largest absolute value."""
@@ -108,8 +107,7 @@ def export_network(
     _require_format(format)
     _require_new(target)
     folder, record = _finished_run(str(run), Path(results))
-    files = [plugins] if isinstance(plugins, str | Path) else plugins
-    registry = Registry([Path(file) for file in files])
+    registry = Registry(plugin_files(plugins))
     # Importing torch takes seconds, so the request is checked first.
     from harness.export import formats
     from harness.export.program import trace

@@ -79,7 +79,7 @@ class Follower:
         self._stamp = now
         try:
             history = read_history(self._run.folder)
-        except (RequestError, RunFailed):  # whoever needs the result reports it
+        except (RequestError, RunFailed):  # the run itself reports it
             return
         ends = history.is_final or (last and bool(history.status or self._tracker))
         if not (ends or len(history.points) > self.told):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import RequestError
+from tasks.ptb.logits import LogitsModel
 from tasks.ptb.model import FLOW_STEPS
 
 
-class ForeignLanguageModel(nn.Module):
+class ForeignLanguageModel(LogitsModel):
     """A network that maps words to logits; it sees the words of its window, and nothing before it.
 
     Args:
@@ -23,35 +23,6 @@ class ForeignLanguageModel(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-
-    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """Return log p(w) for every position and word.
-
-        Args:
-            tokens: word numbers (batch, length); each prediction follows its token.
-            state: nothing; a recurrent model of this project has one.
-
-        Returns:
-            Log-probabilities (batch, length, vocabulary), and no state.
-        """
-        return F.log_softmax(self.logits(tokens), dim=-1), None
-
-    def target_log_probabilities(
-        self, tokens: Tensor, targets: Tensor, state: None = None
-    ) -> tuple[Tensor, None]:
-        """Return log p(target) for every position (batch, length), and no state.
-
-        Args:
-            tokens: word numbers (batch, length).
-            targets: the word after each token (batch, length).
-            state: nothing; a recurrent model of this project has one.
-        """
-        logits = self.logits(tokens).transpose(1, 2)
-        return -F.cross_entropy(logits, targets, reduction="none"), None
-
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean of -log p(target), the training loss, in nats per word."""
-        return F.cross_entropy(self.logits(tokens).flatten(0, 1), targets.flatten())
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Return logits (batch, length, vocabulary) for word numbers (batch, length)."""

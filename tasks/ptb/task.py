@@ -22,6 +22,7 @@ from harness.task import ShuffledBatches, Split, Task, scoring_indices
 from tasks.attention import Sizes
 from tasks.ptb import data, own_text
 from tasks.ptb.foreign import ForeignLanguageModel
+from tasks.ptb.logits import LogitsModel
 from tasks.ptb.model import PSMM
 from tasks.ptb.settings import (
     FILES,
@@ -35,7 +36,7 @@ from tasks.ptb.settings import (
 )
 from tasks.ptb.transformer import Transformer
 
-LanguageModel = PSMM | Transformer | ForeignLanguageModel
+LanguageModel = PSMM | LogitsModel
 
 Batch = tuple[Tensor, Tensor]
 """Words and the words that follow them, (windows, window - 1) each, as vocabulary numbers."""
@@ -48,10 +49,9 @@ class LanguageModelling(Task):
     In the ``carried`` protocol every word is predicted exactly once, the first from an end of
     sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
     window to window, while the pointer, as in training, only points into the current window. A
-    transformer has no state and starts anew in each window. In
-    the ``official`` protocol windows do not overlap, evaluation also starts each of them from a
-    zero state, and neither the first word of each window nor the words after the last full window
-    are predicted.
+    transformer has no state and starts anew in each window. In the ``official`` protocol windows
+    do not overlap, evaluation also starts each of them from a zero state, and neither the first
+    word of each window nor the words after the last full window are predicted.
     """
 
     settings: LanguageSettings

@@ -6,13 +6,13 @@ It is a pre-norm decoder like GPT-2, without biases in its blocks.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.attention import DEVIATION, Sizes, blocks
+from tasks.ptb.logits import LogitsModel
 
 
-class Transformer(nn.Module):
+class Transformer(LogitsModel):
     """A language model that sees the words of its window, and nothing before it.
 
     Words have one vector, by which they are read and predicted (tied output, Press and Wolf 2017,
@@ -41,35 +41,6 @@ class Transformer(nn.Module):
             if embedding is not None:
                 nn.init.normal_(embedding.weight, std=DEVIATION)
 
-    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """Return log p(w) for every position and word.
-
-        Args:
-            tokens: word numbers (batch, length); each prediction follows its token.
-            state: nothing; a recurrent model has one.
-
-        Returns:
-            Log-probabilities (batch, length, vocabulary), and no state.
-        """
-        return F.log_softmax(self._logits(tokens), dim=-1), None
-
-    def target_log_probabilities(
-        self, tokens: Tensor, targets: Tensor, state: None = None
-    ) -> tuple[Tensor, None]:
-        """Return log p(target) for every position (batch, length), and no state.
-
-        Args:
-            tokens: word numbers (batch, length).
-            targets: the word after each token (batch, length).
-            state: nothing; a recurrent model has one.
-        """
-        logits = self._logits(tokens).transpose(1, 2)
-        return -F.cross_entropy(logits, targets, reduction="none"), None
-
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean of -log p(target), the training loss, in nats per word."""
-        return F.cross_entropy(self._logits(tokens).flatten(0, 1), targets.flatten())
-
     def flow(self) -> Tensor:
         """Return the summed logits for the mean word.
 
@@ -84,7 +55,8 @@ class Transformer(nn.Module):
             x = x + self.positions.weight.mean(0)
         return self._read(x.expand(1, 1, -1)).sum()
 
-    def _logits(self, tokens: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Return logits (batch, length, vocabulary) for word numbers (batch, length)."""
         x = self.embedding(tokens)
         if self.positions is not None:
             x = x + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
