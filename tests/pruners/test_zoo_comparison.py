@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.zoo import comparison, table
+from benchmarks.zoo import comparison, table, trial
 from benchmarks.zoo.comparison import cut_by_peer, cut_in_several_ways
 from benchmarks.zoo.kept_only import InDouble, KeptOnly, entries_left, masked_copy
 from benchmarks.zoo.trial import NOTHING_CUT, Network, Result
@@ -84,7 +84,7 @@ def test_a_wrong_graph_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         index.copy_(index.flip(0))
         return graph
 
-    monkeypatch.setattr(comparison, "trace_channels", mixed_up)
+    monkeypatch.setattr(trial, "trace_channels", mixed_up)
     assert cut_in_several_ways(NETWORK).outcome == "wrong"
 
 
