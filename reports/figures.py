@@ -371,6 +371,38 @@ def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[st
         axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
+def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
+    """Draw the time of inference over the length of sequences, and its ratio to dense."""
+    highest = max(section.sparsities, default=0.0)
+    curves = [
+        (group["method"], curve["points"])
+        for group, curve in zip(chart["groups"], chart["lengths"], strict=True)
+        if curve is not None and group["sparsity"] in (0, highest)
+    ]
+    panels = {
+        title: [
+            (method, points)
+            for method, every in curves
+            if (points := [(p[0], Interval(*p[of], 1)) for p in every if p[of] is not None])
+        ]
+        for title, of in (("Inference of a batch (ms)", 1), ("Inference of a batch, dense = 1", 2))
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return None
+    title = f"inference over the length of sequences{f' at {100 * highest:g} %' * bool(highest)}"
+    figure, axes = _panels(section, len(panels), title, [method for method, _ in curves], looks)
+    for panel, (label, lines) in zip(axes, panels.items(), strict=True):
+        for method, points in lines:
+            _line(panel, points, looks[method])
+        _logarithmic(panel, [length for _, points in lines for length, _ in points])
+        panel.set_xticks(sorted({length for _, points in lines for length, _ in points}))
+        panel.set_ylim(bottom=0)
+        panel.set_ylabel(label)
+        panel.set_xlabel("Length of the sequences")
+    return _fitted(figure)
+
+
 def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     groups = [g for g in chart["groups"] if g["kind"] != "dense"]
     if not groups:
@@ -553,5 +585,6 @@ FIGURES: Mapping[str, Callable[[Section, Mapping[str, Any], Looks], Figure | Non
         ("macs_effective", "macs", "disk_bytes"), "structured and unstructured at equal cost"
     ),
     "training": _training,
+    "lengths": _lengths,
     "density": _density,
 }

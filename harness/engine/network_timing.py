@@ -151,14 +151,14 @@ def times_by_length(
         The times by length.
     """
     device = network.task.device
-    timings = {
-        length: time_call(
-            inference_pass(network, shorter),
-            device,
-            at_most_seconds=seconds / (len(shortened) - 1),
-        )
+    calls = {
+        length: inference_pass(network, shorter)
         for length, shorter in shortened.items()
         if shorter is not batch
+    }
+    timings = {
+        length: time_call(call, device, at_most_seconds=seconds / len(calls))
+        for length, call in calls.items()
     }
     if timings:
         _note_others(costs, "by_length", list(timings.values()), device)
