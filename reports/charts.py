@@ -201,7 +201,7 @@ def _lengths(found: Found, group: Group) -> dict[str, Any] | None:
         "points": [
             [length, _triple(time), ratios.get(length)] for length, time in measured.times.items()
         ],
-        "disturbed": measured.disturbed,
+        "disturbed": [measured.disturbed, measured.ratios_disturbed],
     }
 
 

@@ -375,15 +375,16 @@ def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     """Draw the time of inference over the length of sequences, and its ratio to dense."""
     highest = max(section.sparsities, default=0.0)
     curves = [
-        (group["method"], curve["points"])
+        (group["method"], curve)
         for group, curve in zip(chart["groups"], chart["lengths"], strict=True)
         if curve is not None and group["sparsity"] in (0, highest)
     ]
+    disturbed = any(disturbed for _, curve in curves for disturbed in curve["disturbed"])
     panels = {
         title: [
             (method, points)
-            for method, every in curves
-            if (points := [(p[0], Interval(*p[of], 1)) for p in every if p[of] is not None])
+            for method, curve in curves
+            if (points := [(p[0], Interval(*p[of], 1)) for p in curve["points"] if p[of]])
         ]
         for title, of in (("Inference of a batch (ms)", 1), ("Inference of a batch, dense = 1", 2))
     }
@@ -399,7 +400,8 @@ def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
         panel.set_xticks(sorted({length for _, points in lines for length, _ in points}))
         panel.set_ylim(bottom=0)
         panel.set_ylabel(label)
-        panel.set_xlabel("Length of the sequences")
+        remark = "\n(other programs disturbed some times)" if disturbed else ""
+        panel.set_xlabel(f"Length of the sequences{remark}")
     return _fitted(figure)
 
 

@@ -20,12 +20,14 @@ class OverLengths:
         times: of a batch, in milliseconds.
         ratios: to dense, paired by seed.
         disturbed: whether other programs disturbed the measurement of some run.
+        ratios_disturbed: whether they disturbed that of some run or of a dense one.
         reason: why there are no times; empty if there are.
     """
 
     times: Mapping[int, Interval]
     ratios: Mapping[int, Interval]
     disturbed: bool
+    ratios_disturbed: bool
     reason: str = ""
 
 
@@ -39,6 +41,7 @@ def over_lengths(section: Section, results: Results) -> Found:
     Only the networks that were measured on the section's machine count.
     """
     dense = _times(section.dense, section, results) if section.dense else {}
+    reference = section.dense is not None and "by_length" in section.dense.disturbed
     found = {}
     for group in section.groups:
         times = _times(group, section, results)
@@ -48,7 +51,8 @@ def over_lengths(section: Section, results: Results) -> Found:
         found[group.method, group.sparsity] = OverLengths(
             {length: mean_interval(list(each.values())) for length, each in times.items()},
             {length: each for length, each in compared.items() if each is not None},
-            "by_length" in group.disturbed,
+            disturbed := "by_length" in group.disturbed,
+            disturbed or reference,
             "" if times else _reason(group, section, results),
         )
     return found if any(each.times for each in found.values()) else {}
@@ -126,11 +130,10 @@ def _row(group: Group, found: OverLengths, lengths: Sequence[int]) -> list[Cell]
     why = "this is the reference" if group.kind == "dense" else "no dense run of the same seed"
     cells = [name]
     for length in lengths:
-        time, compared = found.times.get(length), found.ratios.get(length)
+        time = found.times.get(length)
+        compared = None if group.kind == "dense" else found.ratios.get(length)
         cells.append(_cell(time, reason, disturbed=found.disturbed))
-        if group.kind == "dense":
-            compared = None
-        cells.append(_cell(compared, why if time else reason, disturbed=found.disturbed))
+        cells.append(_cell(compared, why if time else reason, disturbed=found.ratios_disturbed))
     return cells
 
 

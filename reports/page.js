@@ -353,7 +353,7 @@ function lengths(figure) {
   controls(figure, [choice, check("log y", `${slug}.lengths.logy`, log, false)]);
   const title = relative ? "Inference of a batch, dense = 1" : "Inference of a batch (ms)";
   const series = groups.filter((group) => section.lengths[group.index]).map((group) => {
-    const { points, disturbed } = section.lengths[group.index];
+    const { points } = section.lengths[group.index], disturbed = section.lengths[group.index].disturbed[Number(relative)];
     return { method: group.method, line: true, dash: DASHES[group.kind] ?? "",
       points: points.map(([length, time, ratio]) => [length, relative ? ratio : time]).filter(([, y]) => y).map(([length, y]) => ({
         x: [length, null, null], y, disturbed, runs: group.runs,
