@@ -58,6 +58,7 @@ def test_the_records_are_of_all_kinds() -> None:
     assert {record.get("engine") for record in records} == {None, 2}
     assert any(record["provenance"].get("resumed") for record in records)
     assert any(record.get("start") for record in records)
+    assert {len(record["cost"].get("by_length", {})) for record in records} == {0, 4}
     verbs = {event["verb"] for record in records for event in record["events"]}
     assert verbs == {*KEYS_OF_VERBS, "snapshot"}
 
