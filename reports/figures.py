@@ -371,6 +371,12 @@ def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[st
         axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
+def _interval(triple: Sequence[Any]) -> Interval:
+    """Return a mean with its ends, as the page has it."""
+    mean, low, high = triple
+    return Interval(mean, low, high, 1)
+
+
 def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     """Draw the time of inference over the length of sequences, and its ratio to dense."""
     highest = max(section.sparsities, default=0.0)
@@ -384,7 +390,7 @@ def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
         title: [
             (method, points)
             for method, curve in curves
-            if (points := [(p[0], Interval(*p[of], 1)) for p in curve["points"] if p[of]])
+            if (points := [(p[0], _interval(p[of])) for p in curve["points"] if p[of]])
         ]
         for title, of in (("Inference of a batch (ms)", 1), ("Inference of a batch, dense = 1", 2))
     }

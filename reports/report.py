@@ -47,9 +47,9 @@ def write(
     sections = sections_of(results)
     tables = {section.slug: result_table(section) for section in sections}
     lengths = {
-        section.slug: lengths_table(section, found)
+        section.slug: lengths_table(section, times)
         for section in sections
-        if (found := over_lengths(section, results))
+        if (times := over_lengths(section, results))
     }
     front = matrix(sections)
     published = references(sections)

@@ -402,7 +402,8 @@ def test_inference_over_the_length_of_sequences_is_drawn_also_relative_to_dense(
         lengths = {
             length: {"inference_ms": time} for length, time in zip("248", times, strict=True)
         }
-        return record(pruner=pruner, cost__by_length=lengths)
+        made: dict[str, Any] = record(pruner=pruner, cost__by_length=lengths)
+        return made
 
     opened = written([takes("dense", 2.0, 4.0, 8.0), takes("snap", 1.0, 1.0, 1.0)])
     points = chart(opened, "lengths").locator("g.point")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reports import report
@@ -121,10 +122,22 @@ def test_the_figure_has_a_panel_for_times_and_one_for_ratios(tmp_path: Path) -> 
     with in_style():
         figure = FIGURES["lengths"](section, chart_data(section, results), looks)
     assert figure is not None
-    times, ratios = ([list(line.get_ydata()) for line in axes.lines] for axes in figure.axes)
+    times, ratios = (
+        [np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes
+    )
     assert times == [[3.0, 8.0], [1.5, 2.0]]
     assert ratios == [[1.0, 1.0], [0.5, 0.25]]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["10", "20"]
+
+
+def test_the_figure_says_that_times_were_disturbed(tmp_path: Path) -> None:
+    noisy = words("snap", 0, {10: 1.0}, cost__disturbed={"by_length": 0.3})
+    section, results = section_of(tmp_path, words("dense", 0, {10: 2.0}), noisy)
+    looks = {method["id"]: method for method in methods([section])}
+    with in_style():
+        figure = FIGURES["lengths"](section, chart_data(section, results), looks)
+    assert figure is not None
+    assert "other programs disturbed some times" in figure.axes[0].get_xlabel()
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -17,6 +17,7 @@ from harness.engine import measurement, network_timing
 from harness.engine.final_costs import exact_costs, measure
 from harness.network import build_task, save_network
 from harness.registry import Registry
+from harness.results import provenance
 from harness.signals import Stop
 from harness.spec import Plan, plan
 from harness.task import Batch
@@ -194,7 +195,7 @@ def test_the_use_of_a_gpu_by_others_marks_all_times(
     monkeypatch.setattr(measurement, "wait_until_idle", lambda *arguments: 0.8)
     found = {"step_ms": 2.0, "inference_ms": 1.0, "by_length": {"3": {"inference_ms": 0.5}}}
     monkeypatch.setattr(measurement, "measure_elsewhere", lambda *arguments: {**found})
-    monkeypatch.setattr(measurement.provenance, "environment", lambda device: {"machine": "gpu"})
+    monkeypatch.setattr(provenance, "environment", lambda device: {"machine": "gpu"})
     taken = measurement.measure_run(
         tmp_path,
         record,
