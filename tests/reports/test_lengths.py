@@ -70,8 +70,11 @@ def test_times_are_means_over_seeds_and_ratios_are_paired_by_seed(tmp_path: Path
 
 
 def test_lengths_are_in_the_order_of_numbers(tmp_path: Path) -> None:
-    table = table_of(tmp_path, words("dense", 0, {100: 3.0, 20: 2.0, 3: 1.0}))
-    assert table.columns[1::2] == ["Length 3 (ms)", "Length 20 (ms)", "Length 100 (ms)"]
+    section, results = section_of(tmp_path, words("dense", 0, {100: 3.0, 20: 2.0, 3: 1.0}))
+    found = over_lengths(section, results)
+    columns = lengths_table(section, found).columns
+    assert columns[1::2] == ["Length 3 (ms)", "Length 20 (ms)", "Length 100 (ms)"]
+    assert [list(each.times) for each in found.values()] == [[3, 20, 100]]
 
 
 def test_without_dense_there_are_times_and_no_ratios(tmp_path: Path) -> None:
