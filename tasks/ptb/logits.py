@@ -16,6 +16,7 @@ class LogitsModel(nn.Module, ABC):
     """
 
     has_state: ClassVar[bool] = False
+    """Evaluation gives it the words before as a part of its window."""
 
     @abstractmethod
     def logits(self, tokens: Tensor) -> Tensor:

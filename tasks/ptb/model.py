@@ -61,6 +61,7 @@ class PSMM(nn.Module):
     """
 
     has_state: ClassVar[bool] = True
+    """Evaluation carries the state from window to window."""
 
     def __init__(self, vocabulary: int, hidden: int, dropout: float = 0.3) -> None:
         super().__init__()

@@ -48,12 +48,12 @@ class LanguageModelling(Task):
     The training windows are consecutive, start from a zero state and are shuffled in each epoch.
     In the ``carried`` protocol every word is predicted exactly once, the first from an end of
     sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
-    window to window, while the pointer, as in training, only points into the current window. What
-    a model without a state carries over are words: its windows overlap by half, as in sliding
-    evaluation (Press et al. 2021, arXiv:2012.15832), and each word is predicted where it comes
-    late. In the ``official`` protocol windows do not overlap, evaluation also starts each of them
-    from a zero state, and neither the first word of each window nor the words after the last full
-    window are predicted.
+    window to window, while the pointer, as in training, only points into the current window. A
+    model without a state, such as a transformer, reads the words before instead: windows of the
+    training length overlap by half, and only the later half of each is predicted (sliding windows,
+    Press et al. 2021, arXiv:2012.15832). In the ``official`` protocol windows do not overlap,
+    evaluation also starts each of them from a zero state, and neither the first word of each window
+    nor the words after the last full window are predicted.
     """
 
     settings: LanguageSettings
