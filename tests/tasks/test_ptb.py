@@ -543,7 +543,7 @@ def test_without_a_state_a_window_has_words_before_it_as_context(make_task: Make
     perplexity = make_task(window=8).evaluate(model, "test")["perplexity"]
     assert perplexity == pytest.approx(5 ** (3 / 20))
     end, _, a, b, c = range(5)
-    assert model.read == [[end, a, b, c], *[[end, a, b, c][1:] + [end, a, b, c]] * 4]
+    assert model.read == [[end, a, b, c], *[[a, b, c, end, a, b, c]] * 4]
 
 
 @pytest.mark.usefixtures("periodic_text")
