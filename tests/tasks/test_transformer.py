@@ -113,7 +113,16 @@ def test_key_heads_must_divide_the_heads() -> None:
         decoder(key_heads=3)
 
 
-# What it shares, and how large it is
+# What it shares, how it begins, and how large it is
+
+
+@pytest.mark.parametrize("width", [32, 128])
+@torch.no_grad()
+def test_the_logits_of_a_new_decoder_have_a_variance_of_one(width: int) -> None:
+    torch.manual_seed(0)
+    model = Transformer(1000, Sizes(head_width=width // 4, heads=4, blocks=2), 12).eval()
+    logits = model.logits(torch.randint(1000, (3, 12)))
+    assert float(logits.var()) == pytest.approx(1, rel=0.1)
 
 
 def test_words_are_read_and_predicted_by_the_same_vectors() -> None:
