@@ -36,8 +36,8 @@ examples:
   python -m harness sensitivity --task digits
   python -m harness sensitivity --task digits --pruner crop_s --run digits-dense --out sensitivity
 
-Of one layer or group of coupled channels at a time, the given fractions are removed, really masked
-or cut, the lowest scores first. The network is not trained in between, and is evaluated on the
+The given fractions are removed from one layer or group of coupled channels at a time, masked or cut
+as in a run, the lowest scores first. The network is not trained in between, and is evaluated on the
 validation data. A pruner gives what is removed (weights or channels) and the criterion. Without
 --run, the dense run of --seed and --profile is used, and is carried out first if it is not done.
 """
