@@ -25,10 +25,10 @@ a forward pass ([Extending](guide/extending.md#channels-without-the-harness) sho
 This page shows how it fares on networks of other libraries, with random weights in double precision
 (`python -m benchmarks.zoo --write docs/channels.md`, in the environment of `tox -e zoo`).
 
-Each network is traced and cut, to half of the channels and to one channel of each group. Its outputs
-are compared with those of the network whose other channels are held at zero (tolerance {tolerance:g}).
-Then it is trained for a step, traced and cut again together with its optimizer, compared again, and
-trained for another step.
+Each network is traced and cut, to half of the channels and to one channel of each group. Its
+outputs are compared with those of the network whose other channels are held at zero (tolerance
+{tolerance:g}). Then it is trained for a step, traced and cut again together with its optimizer,
+compared again, and trained for another step.
 
 - **right**: all of that succeeded.
 - **counts channels**: the cut network differs from the masked one by nature, because an operation
