@@ -166,7 +166,7 @@ def measure_sensitivity(
     """
     ascending = _in_order(fractions)
     if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise RequestError(f"tolerance {tolerance:g} is not a number from 0 on, as in 0.01")
+        raise RequestError(f"tolerance {tolerance:g} must be a number of at least 0, as in 0.01")
     files = plugin_files(plugins)
     registry, store = Registry(files), Store(Path(results))
     names = [pruners] if isinstance(pruners, str) else list(dict.fromkeys(pruners or PRUNERS))
