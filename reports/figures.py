@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import (
-    FixedLocator,
-    MaxNLocator,
-    NullLocator,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import MaxNLocator
 
 from harness.record import COSTS
 from harness.results.intervals import Interval
 from reports.drawing import (
-    FAINT,
     INK,
     broken,
     frame_heat_map,
@@ -37,24 +29,24 @@ from reports.drawing import (
 from reports.groups import Group, Section
 from reports.moments import Moments
 from reports.moments import draw as draw_moments
+from reports.panels import (
+    Looks,
+    draw_dense_line,
+    draw_line,
+    error_bar,
+    fitted,
+    interval_of,
+    limit_height,
+    look_of,
+    make_logarithmic,
+    name_axis,
+    with_panels,
+)
 from reports.quantities import QUANTITIES
 from reports.ranking import THRESHOLDS, Ranking
 
-COLOURS = ("#0072b2", "#c44a00", "#00835f", "#b3558f", "#8a6d00", "#2b8fc9", "#5d4bb5")
-"""The colours of style.css on a white background."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P")
-LINES: Mapping[str, Any] = {"structured": "-", "unstructured": (0, (5, 2)), "control": ":"}
-
 MAIN_COSTS = tuple(name for name, cost in COSTS.items() if cost.main)
 """The costs that the metric is drawn against, a panel for each."""
-
-LEFT, GAP, PANEL = 0.66, 0.72, 2.6
-"""In inches: the space left of the first panel, the gap between panels, and a panel's width."""
-
-Looks = Mapping[str, Mapping[str, Any]]
-"""Methods as `reports.charts.methods` describes them, by name."""
-
 
 Drawn = Mapping[str, Mapping[str, str]]
 """File names without their suffixes: by the slug of a section or ranking, by what they show."""
@@ -99,100 +91,6 @@ def draw_all(
     return drawn
 
 
-def _panels(
-    section: Section,
-    count: int,
-    title: str,
-    methods: Iterable[str],
-    looks: Looks,
-    height: float = 2.1,
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels, at most three in a row, and a legend next to them.
-
-    Args:
-        section: the section that is shown.
-        count: the number of panels.
-        title: the title of the figure.
-        methods: the methods in the legend.
-        looks: colours and markers of the methods.
-        height: the height of a panel, in inches.
-    """
-    columns = min(3, count)
-    rows = -(-count // columns)
-    across = LEFT + columns * PANEL + (columns - 1) * GAP
-    down = rows * height + (rows - 1) * 0.62
-    handles = [
-        Line2D([], [], label=broken(looks[m]["title"]), **_look(looks[m]))
-        for m in dict.fromkeys(methods)
-    ]
-    lines = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
-    figure = Figure(figsize=(across, down))
-    legend = figure.legend(
-        handles=handles,
-        loc="upper right",
-        fontsize=7.5,
-        handlelength=2.4,
-        ncols=1 + int(lines * 0.17 > max(down, 4.5)),
-    )
-    wide, high = size(legend, figure) if handles else (0.0, 0.0)
-    figure.set_figwidth(across + wide + 0.3)
-    down = max(down, high - 0.1)
-    head = 0.1 + headline_height(figure, section.name, title, section.stamp)
-    figure.set_figheight(down + head + 0.5)
-    headline(figure, section.name, title, section.stamp)
-    width, total = figure.get_size_inches()
-    legend.set_bbox_to_anchor((1, 1 - (head - 0.1) / total), transform=figure.transFigure)
-    panel = (down - (rows - 1) * 0.62) / rows
-    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    figure.subplots_adjust(
-        left=LEFT / width,
-        right=across / width,
-        bottom=0.5 / total,
-        top=1 - head / total,
-        wspace=GAP / PANEL,
-        hspace=0.62 / panel,
-    )
-    for unused in axes[count:]:
-        unused.remove()
-    return figure, axes[:count]
-
-
-def _fitted(figure: Figure) -> Figure:
-    """Widen a figure on the left if its labels need more space there."""
-    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib has no type here
-    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
-    lacking = 0.06 - min(box.x0 for box in boxes if box is not None) / figure.dpi
-    if lacking > 0:
-        width, margins = figure.get_figwidth(), figure.subplotpars
-        wider = width + lacking
-        left, right = ((x * width + lacking) / wider for x in (margins.left, margins.right))
-        figure.set_figwidth(wider)
-        figure.subplots_adjust(left=left, right=right)
-    return figure
-
-
-def _look(method: Mapping[str, Any]) -> dict[str, Any]:
-    colour = FAINT if method["colour"] is None else COLOURS[method["colour"]]
-    hollow = method["kind"] == "unstructured"
-    return {
-        "color": colour,
-        "marker": MARKERS[method["marker"]],
-        "markerfacecolor": "white" if hollow else colour,
-        "linestyle": LINES.get(method["kind"], ":"),
-        "markersize": 5,
-        "linewidth": 1.3,
-    }
-
-
-def _name_axis(axes: Axes, key: str) -> None:
-    """Label the x axis; the axis of a theoretical quantity is dashed, its label in italics."""
-    quantity = QUANTITIES[key]
-    theoretical = quantity.theoretical
-    axes.set_xlabel(broken(quantity.title, 40), style="italic" if theoretical else "normal")
-    if theoretical:
-        axes.spines["bottom"].set_linestyle((0, (4, 3)))
-
-
 def _pairs(section: Section, key: str) -> list[tuple[Group, float, Interval]]:
     scale = QUANTITIES[key].scale
     return [
@@ -214,25 +112,6 @@ def front(section: Section, points: Sequence[tuple[float, float]]) -> list[tuple
     return sorted(point for point in set(points) if not beaten(point))
 
 
-def _limit(axes: Axes, intervals: Sequence[Interval]) -> None:
-    """Limit the y axis: intervals may exceed the means by half of the range of the means."""
-    means = [interval.mean for interval in intervals]
-    if not means or min(means) == max(means):
-        return
-    reach = (max(means) - min(means)) / 2
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(max(bottom, min(means) - 1.1 * reach), min(top, max(means) + 1.1 * reach))
-
-
-def _dense_line(axes: Axes, section: Section) -> None:
-    test = section.dense.intervals.get("test") if section.dense else None
-    if test is None:
-        return
-    axes.axhline(test.mean, color=FAINT, linestyle=(0, (1, 2)), linewidth=1)
-    if test.low is not None and test.high is not None:
-        axes.axhspan(test.low, test.high, color=FAINT, alpha=0.12, linewidth=0)
-
-
 def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     keys = [key for key in MAIN_COSTS if _pairs(section, key)]
     if not keys:
@@ -240,7 +119,7 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
     title = f"{section.metric_title} against cost"
     shown = [group.method for key in keys for group, _, _ in _pairs(section, key)]
     ordered = [group.method for group in section.tried if group.method in shown]
-    figure, panels = _panels(section, len(keys), title, ordered, looks)
+    figure, panels = with_panels(section, len(keys), title, ordered, looks)
     for axes, key in zip(panels, keys, strict=True):
         pairs = _pairs(section, key)
         able = [(cost, test.mean) for group, cost, test in pairs if key not in group.disturbed]
@@ -254,15 +133,15 @@ def _costs(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure |
             together.setdefault((group.method, alpha, disturbed), []).append((cost, test))
         for (method, alpha, disturbed), points in together.items():
             _scatter(axes, points, looks[method], alpha, disturbed=disturbed)
-        _dense_line(axes, section)
-        _limit(axes, [test for _, _, test in pairs])
-        _name_axis(axes, key)
+        draw_dense_line(axes, section)
+        limit_height(axes, [test for _, _, test in pairs])
+        name_axis(axes, key)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if any(key in group.disturbed for group, _, _ in pairs):
             axes.set_xlabel(f"{axes.get_xlabel()}\n* hollow: disturbed by other programs")
     for axes in panels[::3]:
         axes.set_ylabel(broken(f"Test {section.metric_title}"))
-    return _fitted(figure)
+    return fitted(figure)
 
 
 def _scatter(
@@ -277,7 +156,7 @@ def _scatter(
 
     Points with a disturbed cost are hollow and have an asterisk.
     """
-    look = _look(method) | {"linestyle": "none", "alpha": alpha}
+    look = look_of(method) | {"linestyle": "none", "alpha": alpha}
     if disturbed:
         look |= {"markerfacecolor": "none", "markeredgewidth": 0.7}
         for x, y in points:
@@ -286,12 +165,6 @@ def _scatter(
     sure = [(x, y.low, y.high) for x, y in points if y.low is not None]
     if sure:
         axes.vlines(*zip(*sure, strict=True), color=look["color"], linewidth=0.9, alpha=alpha)
-
-
-def _errors(interval: Interval) -> list[list[float]] | None:
-    if interval.low is None or interval.high is None:
-        return None
-    return [[interval.mean - interval.low], [interval.high - interval.mean]]
 
 
 def _lines(
@@ -316,65 +189,24 @@ def _lines(
             return None
         shown = {group.method for pairs in known.values() for group, _, _ in pairs}
         pruning = [method for method in pruning if method in shown]
-        figure, panels = _panels(section, len(known), title, pruning, looks)
+        figure, panels = with_panels(section, len(known), title, pruning, looks)
         for axes, (key, pairs) in zip(panels, known.items(), strict=True):
             for method in pruning:
                 points = sorted(
                     ((x, y) for g, x, y in pairs if g.method == method), key=lambda p: p[0]
                 )
-                _line(axes, points, looks[method])
-            _dense_line(axes, section)
-            _limit(axes, [test for _, _, test in pairs])
-            _name_axis(axes, key)
+                draw_line(axes, points, looks[method])
+            draw_dense_line(axes, section)
+            limit_height(axes, [test for _, _, test in pairs])
+            name_axis(axes, key)
             if QUANTITIES[key].unit == "%":
                 axes.set_xlim(right=min(axes.get_xlim()[1], 100))
             elif all(x > 0 for _, x, _ in pairs):
-                _logarithmic(axes, [x for _, x, _ in pairs])
+                make_logarithmic(axes, [x for _, x, _ in pairs])
         panels[0].set_ylabel(broken(f"Test {section.metric_title}"))
-        return _fitted(figure)
+        return fitted(figure)
 
     return draw
-
-
-def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
-    low, high = min(values), max(values)
-    margin = max((high / low) ** 0.06, 1.05)
-    axes.set_xscale("log")
-    axes.set_xlim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(FixedLocator(_log_ticks(low / margin, high * margin)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def _log_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return round numbers between two numbers, or evenly spaced ones if few are round."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [factor * 10.0**power for power in powers for factor in factors]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if 2 < len(ticks) <= most:
-            return ticks
-    if high / low > 10:
-        return ticks[:: -(-len(ticks) // most)]
-    even = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return [float(tick) for tick in even if low <= tick <= high]
-
-
-def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[str, Any]) -> None:
-    xs = [x for x, _ in points]
-    style = _look(look)
-    # Otherwise a marker at the end of the axis would be cut.
-    axes.plot(xs, [y.mean for _, y in points], **style, clip_on=False)
-    sure = [(x, y.low, y.high) for x, y in points if y.low is not None and y.high is not None]
-    if len(sure) > 1:
-        x, low, high = zip(*sure, strict=True)
-        axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
-
-
-def _interval(triple: Sequence[Any]) -> Interval:
-    """Return a mean with its ends, as the page has it."""
-    mean, low, high = triple
-    return Interval(mean, low, high, 1)
 
 
 def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
@@ -390,7 +222,7 @@ def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
         title: [
             (method, points)
             for method, curve in curves
-            if (points := [(p[0], _interval(p[of])) for p in curve["points"] if p[of]])
+            if (points := [(p[0], interval_of(p[of])) for p in curve["points"] if p[of]])
         ]
         for title, of in (("Inference of a batch (ms)", 1), ("Inference of a batch, dense = 1", 2))
     }
@@ -398,17 +230,17 @@ def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure
     if not panels:
         return None
     title = f"inference over the length of sequences{f' at {100 * highest:g} %' * bool(highest)}"
-    figure, axes = _panels(section, len(panels), title, [method for method, _ in curves], looks)
+    figure, axes = with_panels(section, len(panels), title, [method for method, _ in curves], looks)
     for panel, (label, lines) in zip(axes, panels.items(), strict=True):
         for method, points in lines:
-            _line(panel, points, looks[method])
-        _logarithmic(panel, [length for _, points in lines for length, _ in points])
+            draw_line(panel, points, looks[method])
+        make_logarithmic(panel, [length for _, points in lines for length, _ in points])
         panel.set_xticks(sorted({length for _, points in lines for length, _ in points}))
         panel.set_ylim(bottom=0)
         panel.set_ylabel(label)
         remark = "\n(other programs disturbed some times)" if disturbed else ""
         panel.set_xlabel(f"Length of the sequences{remark}")
-    return _fitted(figure)
+    return fitted(figure)
 
 
 def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
@@ -434,13 +266,13 @@ def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figur
         return None
     drawn = {i for curves in panels.values() for i in curves}
     legend = [method for i, method in shown.items() if i in drawn]
-    figure, axes = _panels(section, len(panels), title, legend, looks, height=2.5)
+    figure, axes = with_panels(section, len(panels), title, legend, looks, height=2.5)
     for panel, (label, curves) in zip(axes, panels.items(), strict=True):
         _curves(panel, [(looks[shown[i]], curve) for i, curve in curves.items()])
         panel.set_ylabel(broken(label))
         dotted = any(curve.get("threshold") is not None for curve in curves.values())
         panel.set_xlabel(f"Epochs spent (diamonds: pruned{'; dotted: threshold' * dotted})")
-    return _fitted(figure)
+    return fitted(figure)
 
 
 def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
@@ -455,7 +287,7 @@ def _curves(axes: Axes, curves: Sequence[tuple[Mapping[str, Any], Mapping[str, A
     stacked: dict[float, int] = {}
     for look, curve in curves:
         points = curve["points"]
-        style = _look(look) | {"marker": "none"}
+        style = look_of(look) | {"marker": "none"}
         xs = [point[0] for point in points]
         axes.plot(xs, [point[1] for point in points], **style)
         lows, highs = [p[2] for p in points], [p[3] for p in points]
@@ -554,8 +386,8 @@ def ranking_figure(ranking: Ranking, looks: Looks) -> Figure:
     figure = Figure(figsize=(9, down))
     left, right = figure.subplots(1, 2)
     for place, row in enumerate(reversed(ranking.ranked)):
-        look = _look(looks[row.method])
-        errors = _errors(row.score)
+        look = look_of(looks[row.method])
+        errors = error_bar(row.score)
         left.errorbar(
             row.score.mean, place, xerr=errors, elinewidth=1.2, **(look | {"linestyle": "none"})
         )
