@@ -182,8 +182,9 @@ class Weights:
             if count == 0:
                 kept[name] = alive
                 continue
-            stay = _top(self._rankable(name, drop, alive), remaining - count)
-            kept[name] = stay | _top(self._rankable(name, grow, ~stay), count)
+            (stay,) = _top([self._rankable(name, drop, alive)], remaining - count)
+            (back,) = _top([self._rankable(name, grow, ~stay)], count)
+            kept[name] = stay | back
         return kept
 
     def _counts(self, scope: Scope, sparsity: float) -> dict[tuple[str, ...], int]:
@@ -336,19 +337,17 @@ class Weights:
         self.apply(model, optimiser, companions, dict(state))
 
     def _install(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+        self._model = model
         weights = prunable_weights(model)
         self._alive = {name: kept[name].to(weight.device) for name, weight in weights.items()}
         self._masked = {
             name: weights[name] for name, (left, dense) in self.sizes().items() if left < dense
         }
-        known = self._factors if model is self._model else {}
+        factors = self._factors
         self._factors = {
-            name: known.get(name, torch.empty_like(weight, requires_grad=False)).copy_(
-                self._alive[name]
-            )
+            name: factors.get(name, torch.empty_like(weight)).to(weight).copy_(self._alive[name])
             for name, weight in self._masked.items()
         }
-        self._model = model
         for name, weight in self._masked.items():
             _zero(weight.detach(), self._alive[name])
 
@@ -356,9 +355,8 @@ class Weights:
         """Keep a given number of weights in each group of tensors."""
         kept: Kept = {}
         for names, count in counts.items():
-            flat = torch.cat([rankable[name].flatten() for name in names])
-            parts = _top(flat, count).split([rankable[name].numel() for name in names])
-            kept |= {n: part.view_as(self._alive[n]) for n, part in zip(names, parts, strict=True)}
+            masks = _top([rankable[name] for name in names], count)
+            kept |= zip(names, masks, strict=True)
         return kept
 
     def _largest_of_outputs(self, rankable: Scores, counts: Mapping[tuple[str, ...], int]) -> Kept:
@@ -376,7 +374,7 @@ class Weights:
             ranks = order.argsort(dim=1)
             whole, more = divmod(count, len(rows))
             mask = ranks < whole
-            mask[ranks == whole] = _top(rows[ranks == whole], more)
+            (mask[ranks == whole],) = _top([rows[ranks == whole]], more)
             kept[name] = matrices[name].folded(mask, tuple(rankable[name].shape))
         return kept
 
@@ -401,7 +399,7 @@ class Weights:
         """Return a tensor's scores: -inf where removed, inf where the floor protects them."""
         rankable = self._rankable(name, scores, self._alive[name])
         if floor > 0:
-            protected = _top(rankable, ceil(floor * rankable.numel()))
+            (protected,) = _top([rankable], ceil(floor * rankable.numel()))
             rankable = torch.where(protected, torch.inf, rankable)
         return rankable
 
@@ -440,37 +438,47 @@ def _zero(weight: Tensor, kept: Tensor) -> None:
         weight.masked_fill_(~kept, 0)
 
 
-def _top(scores: Tensor, count: int) -> Tensor:
-    """Return a mask of the ``count`` largest of a tensor; among ties, of the earliest."""
-    values = scores.flatten().cpu().numpy()
-    if count == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    # NumPy compares in a quarter of the time of torch.
-    threshold = _nth_smallest(values, len(values) - count)
-    chosen = values >= threshold
-    if surplus := np.count_nonzero(chosen) - count:
-        ties = np.flatnonzero(values == threshold)
-        chosen[ties[-surplus:]] = False
-    return torch.from_numpy(chosen).to(scores.device).view_as(scores)
+def _top(scores: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return masks of the ``count`` largest of some tensors together; among ties, the earliest."""
+    # NumPy compares in a quarter of the time of torch, and small arrays stay in the cache.
+    values = [each.flatten().cpu().numpy() for each in scores]
+    place = sum(map(len, values)) - count
+    threshold = _nth_smallest(values, place) if count else np.inf
+    chosen = [each >= threshold for each in values]
+    surplus = sum(map(np.count_nonzero, chosen)) - count
+    for mask, each in zip(reversed(chosen), reversed(values), strict=True):
+        if surplus == 0:
+            break
+        ties = np.flatnonzero(each == threshold)[-surplus:]
+        mask[ties] = False
+        surplus -= len(ties)
+    return [
+        torch.from_numpy(mask).to(each.device).view_as(each)
+        for mask, each in zip(chosen, scores, strict=True)
+    ]
 
 
-def _nth_smallest(values: NDArray[Any], place: int) -> float:
-    """Return the number that is at a place, from 0, among the sorted values of a vector.
+def _nth_smallest(vectors: Sequence[NDArray[Any]], place: int) -> float:
+    """Return the number that is at a place, from 0, among the sorted values of all vectors.
 
-    Of a long vector, a sample says between which values it is, and only these are ranked. On a CPU
+    If they are many, a sample says between which values it is, and only these are ranked. On a CPU
     NumPy ranks in a fifth of the time of torch.kthvalue.
     """
-    if len(values) > 2**18:
-        sample = np.sort(values[:: len(values) // 2**14])
-        middle, margin = place * len(sample) // len(values), 2**8
-        # The removed weights are all -inf. They can be most of the vector, so they are left out.
+    length = sum(map(len, vectors))
+    if length > 2**18:
+        sample = np.sort(np.concatenate([each[:: length // 2**14] for each in vectors]))
+        middle, margin = place * len(sample) // length, 2**8
+        # The removed weights are all -inf. They can be most of all, so they are left out.
         least = sample[middle - margin] if middle >= margin else -np.inf
         most = sample[middle + margin] if middle + margin < len(sample) else np.inf
-        fewer = int(np.count_nonzero(values <= least))
-        between = values[(values > least) & (values <= most)]
-        if fewer <= place < fewer + len(between):
-            values, place = between, place - fewer
-    return float(np.partition(values, place)[place])
+        above = [each > least for each in vectors]
+        fewer = length - sum(map(np.count_nonzero, above))
+        between = [
+            each[mask & (each <= most)] for each, mask in zip(vectors, above, strict=True)
+        ]
+        if fewer <= place < fewer + sum(map(len, between)):
+            vectors, place = between, place - fewer
+    return float(np.partition(np.concatenate(vectors), place)[place])
 
 
 def _sample(alive: Tensor, count: int, generator: torch.Generator) -> Tensor:

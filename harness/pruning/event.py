@@ -145,7 +145,7 @@ class PruningEvents:
                     values = self._remaining(units, criterion, kept, generator)
                 units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
                 self._give(values, kept)
-            with self.instrument():
+            with self.instrument(takes_memory=measured):
                 flow_after = self._gradient_flow() if measured else None
                 kept_sha256 = digest(units.state())
         event = {
@@ -192,7 +192,7 @@ class PruningEvents:
             except ScoreError as error:
                 raise ScoreError(f"{error}: {place(drop)} and {place(grow)}") from error
             units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
-        with self.instrument():
+        with self.instrument(takes_memory=False):
             moved = sum(int((before[name] & ~kept[name]).sum()) for name in before)
             event = {"kept_sha256": digest(units.state()), "scoring": self._scoring(passes_before)}
         return Exchange({"exchanged": moved, **event}, moved)
@@ -332,7 +332,9 @@ class PruningEvents:
             scoring_mode(model, self._batch_statistics),
             left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
             scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as seen,
-            self.scoring_cost.of(model, self.trainer.masks(), self.batches[0], seen) as scoring,
+            self.scoring_cost.of(
+                model, self.trainer.masks(), self.batches[0], seen, place(criterion)
+            ) as scoring,
         ):
             try:
                 yield scoring

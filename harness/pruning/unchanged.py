@@ -6,13 +6,14 @@ import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.costs.meter import Instrument
 from harness.errors import RunFailed
 
 _CHUNK = 2**16
@@ -85,7 +86,7 @@ def left_alone(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     who: Callable[[], str],
-    instrument: Callable[[], AbstractContextManager[None]],
+    instrument: Instrument,
     thoroughly: bool = True,
 ) -> Iterator[None]:
     """Check that a criterion changes nothing; ``requires_grad`` is restored.
@@ -107,7 +108,7 @@ def left_alone(
     state_of = by_values if thoroughly else by_versions
     parameters = list(model.parameters())
     learning = [parameter.requires_grad for parameter in parameters]
-    with instrument():
+    with instrument(takes_memory=thoroughly):
         before = state_of(model, optimiser)
     optimiser.zero_grad(set_to_none=True)
     try:
@@ -116,7 +117,7 @@ def left_alone(
         for parameter, learns in zip(parameters, learning, strict=True):
             parameter.requires_grad_(learns)
         optimiser.zero_grad(set_to_none=True)
-    with instrument():
+    with instrument(takes_memory=thoroughly):
         after = state_of(model, optimiser)
     require_same(before, after, who(), ", which scoring leaves alone")
 
