@@ -73,6 +73,8 @@ def require_same(before: State, after: State, who: str, when: str) -> None:
     """
     for what, advice in ADVICE.items():
         first, second = before[what], after[what]
+        if first == second:
+            continue
         changed = [n for n in first | second if first.get(n, who) != second.get(n, who)]
         names = ", ".join(dict.fromkeys(name.partition(" ")[0] for name in changed[:3] if name))
         more = ", ..." if len(changed) > 3 else ""
