@@ -414,7 +414,7 @@ class Weights:
 
 
 def _numbers(mask: Tensor) -> Tensor:
-    """Return a mask as 1 and 0, which become other numbers in a sixth of the time of a mask."""
+    """Return a mask as bytes, 1 and 0; torch converts them six times as fast as booleans."""
     return mask.view(torch.int8)
 
 

@@ -102,7 +102,7 @@ def left_alone(
         who: returns the criterion, as the subject of a sentence.
         instrument: a context that is left out of the method's costs.
         thoroughly: whether to compare all values, so that a change may be undone. Otherwise torch's
-            counters of changes are compared, which takes no time.
+            counters of changes are compared, and norms, which find changes of ``tensor.data``, too.
 
     Raises:
         RunFailed: a criterion changed something.
