@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -46,7 +46,7 @@ def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
 
 def chart_data(section: Section, results: Results) -> dict[str, Any]:
     """Return the data from which the page's script draws a section."""
-    left = [_left_of_kinds(group, results) for group in section.tried]
+    left = [left_of_kinds(group) for group in section.tried]
     kinds = [*dict.fromkeys(kind for own in left for kind in own)]
     return {
         "title": section.name,
@@ -133,17 +133,13 @@ def _densities(group: Group, results: Results) -> list[float]:
     return means
 
 
-def _left_of_kinds(group: Group, results: Results) -> dict[str, float]:
+def left_of_kinds(group: Group) -> dict[str, float]:
     """Return the mean fraction of channels left of each kind in the group's runs."""
     shares: dict[str, list[float]] = {}
-    for record in _tested(group, results):
-        kept, channels = Counter[str](), Counter[str]()
-        for each in record["sparsity"].get("per_group", ()):
-            kept[each["kind"]] += each["kept"]
-            channels[each["kind"]] += each["channels"]
-        for kind, number in channels.items():
-            shares.setdefault(kind, []).append(kept[kind] / max(number, 1))
-    return {kind: float(f"{sum(own) / len(own):.3g}") for kind, own in shares.items()}
+    for run in group.members:
+        for kind, share in run.channels_left.items():
+            shares.setdefault(kind, []).append(share)
+    return {kind: float(f"{statistics.mean(own):.3g}") for kind, own in shares.items()}
 
 
 def _layers(section: Section, results: Results) -> list[str]:

@@ -68,6 +68,7 @@ class Run:
             an option fixes; "" if the method chose the moment.
         one_shot: whether an option made it remove everything at once, and not in steps.
         readings: what each observed trigger read, by the number of epochs.
+        channels_left: the fraction of channels left of each kind, if it could remove channels.
         setting: the overrides that make another task of a task, as text.
         variant: the overrides that make another method of a method, as text.
         section: what it shares with all runs that it can be compared with.
@@ -109,6 +110,7 @@ class Run:
     fixed_moment: str = ""
     one_shot: bool = False
     readings: Mapping[str, Mapping[float, Number | None]] = field(default_factory=dict)
+    channels_left: Mapping[str, float] = field(default_factory=dict)
     setting: str = ""
     variant: str = ""
     section: tuple[str, ...] = ()
@@ -276,7 +278,17 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         else "",
         one_shot=record["settings"].get("steps") == 0,
         readings=trigger_readings(record),
+        channels_left=_channels_left(record),
     )
+
+
+def _channels_left(record: Record) -> dict[str, float]:
+    """Return the fraction of channels left of each kind."""
+    kept, channels = Counter[str](), Counter[str]()
+    for group in record["sparsity"].get("per_group", ()):
+        kept[group["kind"]] += group["kept"]
+        channels[group["kind"]] += group["channels"]
+    return {kind: kept[kind] / max(number, 1) for kind, number in channels.items()}
 
 
 def _overrides(record: Record) -> dict[str, Any]:

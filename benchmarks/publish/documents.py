@@ -115,7 +115,7 @@ class Figure:
 
 
 SUITES = (
-    *("structured", "unstructured", "moment", "warmup"),
+    *("structured", "unstructured", "transformers", "moment", "warmup"),
     *("fashion_mnist", "laptop", "laptop_moment"),
 )
 """The suites of which the documents show runs."""
@@ -129,6 +129,18 @@ TABLES: Mapping[str, Table] = {
     ),
     "unstructured on digits": Comparison("unstructured", "digits", (0.995,), ("train_macs",)),
     "unstructured on cartpole": Comparison("unstructured", "cartpole", (0.9,), ()),
+    "transformers on digits": Comparison(
+        "transformers", "digits", ("macs=0.5",), OF_NETWORK, channels=True
+    ),
+    "transformers on ptb": Comparison(
+        "transformers", "ptb", ("macs=0.5",), OF_NETWORK, channels=True
+    ),
+    "single weights of transformers on digits": Comparison(
+        "transformers", "digits", (0.9,), ("train_macs",)
+    ),
+    "single weights of transformers on ptb": Comparison(
+        "transformers", "ptb", (0.9,), ("train_macs",)
+    ),
     "structured on fashion_mnist, LeNet-300-100": Comparison(
         "fashion_mnist", "fashion_mnist", ("macs=0.25",), kinds=("structured", "control")
     ),

@@ -101,6 +101,7 @@ def _run(row: Mapping[str, str], readings: Mapping[str, Any]) -> Run:
         "started": "",
         "pruned_after": row["pruned_after"].split(),
         "readings": readings.get(row["run_id"], {}),
+        "channels_left": json.loads(row["channels_left"]),
     }
     return msgspec.convert(content, Run, strict=False)
 
@@ -118,6 +119,7 @@ def row_of(run: Run) -> dict[str, str]:
         **{name: _cell(run.metrics[name]) for name in METRICS},
         "disturbed": " ".join(sorted(run.disturbed & {*quantities()})),
         "pruned_after": " ".join(map(_cell, run.pruned_after)),
+        "channels_left": json.dumps({k: float(_cell(v)) for k, v in run.channels_left.items()}),
         **{name: _cell(run.quantities[name]) for name in quantities()},
     }
 

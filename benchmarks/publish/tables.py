@@ -11,6 +11,7 @@ from harness.record import COSTS
 from harness.registry import Registry
 from harness.results.intervals import ratio
 from harness.text import duration, markdown_table, percent, several
+from reports.charts import left_of_kinds
 from reports.claims import Outcome, Verdict, judge
 from reports.groups import Group, Section, pooled
 from reports.moments import TRIGGERS, Curve, Moments, moments
@@ -43,6 +44,7 @@ class Comparison:
         targets: what the networks were pruned to, a column each.
         costs: a column each.
         kinds: of the methods.
+        channels: whether there are columns with the fraction of channels left of each kind.
     """
 
     suite: str
@@ -50,6 +52,7 @@ class Comparison:
     targets: Sequence[Target]
     costs: Sequence[str] = MAIN_COSTS
     kinds: Sequence[str] = ("structured", "unstructured", "control")
+    channels: bool = False
 
     def markdown(self) -> str:
         """Return the table with a note."""
@@ -80,16 +83,23 @@ class Comparison:
             return len(targets), 0.0
 
         pruners = Registry().of_kind("pruner")
+        left = {
+            name: left_of_kinds(groups[targets[0]]) if targets[0] in groups else {}
+            for name, groups in shown.items()
+        }
+        kinds = [*dict.fromkeys(kind for own in left.values() for kind in own)]
+        kinds = kinds if self.channels else []
         rows = [
             [
                 f"`{name}`",
                 pruners[name].arguments.get("when", ""),
                 *(_difference(shown[name].get(target), section) for target in targets),
+                *(f"{left[name][kind]:.2f}" if kind in left[name] else "" for kind in kinds),
                 *(_ratio(cost, shown[name].get(targets[0]), section) for cost in self.costs),
             ]
             for name in sorted(shown, key=order)
         ]
-        head = ["", "prunes", *map(_in_words, targets)]
+        head = ["", "prunes", *map(_in_words, targets), *kinds]
         table = markdown_table([*head, *(COSTS[cost].label.lower() for cost in self.costs)], rows)
         untested = [groups for name, groups in methods.items() if name not in shown]
         notes = [*self._notes(section, targets[0]), *_endings(untested)]
@@ -116,6 +126,8 @@ class Comparison:
             f"({_seeds(dense.tested, dense.runs)}); {better} is better. The other rows have the "
             "mean difference to it, paired by seed, with the 95 % interval."
         )
+        if self.channels:
+            yield f"Of the kinds of channels it has the fraction left, at {_in_words(first)}."
         if self.costs:
             words = f"Costs are ratios to `dense`, at {_in_words(first)}"
             if any(COSTS[cost].by_device for cost in self.costs) and section.machine.network:

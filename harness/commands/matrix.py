@@ -52,7 +52,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--suite", metavar="NAME", help="see: python -m harness list suites; or a FILE"
     )
-    what.add_argument("--tasks", "--task", metavar="A,B", help="names, or all")
+    what.add_argument(
+        "--tasks",
+        "--task",
+        metavar="A,B",
+        help="names, or all; tasks that the suite has select its runs on them",
+    )
     what.add_argument("--pruners", "--pruner", metavar="C,D", help="names, or all")
     what.add_argument("--pairing", metavar="TASK-PRUNER", help="one of each, in one word")
     what.add_argument(

@@ -51,6 +51,9 @@ class Names:
     all_except: bool = False
     """Whether the axis is every registered name except the listed ones."""
 
+    def __contains__(self, name: str) -> bool:
+        return (name in self.listed) != self.all_except
+
     def resolve(self, kind: Kind, registry: Registry) -> list[str]:
         """Return the names, in order.
 
@@ -170,6 +173,9 @@ def select_runs(
 ) -> Suite:
     """Return a suite with some of its axes replaced, or a new one made of these axes.
 
+    Tasks that the suite has select its runs on them, since the settings of a part are those of its
+    tasks; other tasks replace those of every part.
+
     Args:
         suite: a suite's name or file; None for a new one, which needs tasks and pruners.
         axes: lists of ``tasks``, ``pruners``, ``sparsities`` or ``budgets``, and ``seeds``, as in a
@@ -191,12 +197,24 @@ def select_runs(
         check_profile(profile)
     if suite is not None:
         found = find_suite(suite)
-        parts = tuple(dataclasses.replace(part, **given) for part in found.axes)
+        parts = found.axes
+        if "tasks" in given:
+            parts = _on_tasks(parts, given.pop("tasks"))
+        parts = tuple(dataclasses.replace(part, **given) for part in parts)
         return dataclasses.replace(found, axes=parts, profile=profile or found.profile)
     for axis in ("tasks", "pruners"):
         if axis not in given:
             raise RequestError(f"--suite or --{axis} is missing (--{axis} all means every one)")
     return Suite(name, title, (Axes(**given),), profile or "embedded")
+
+
+def _on_tasks(parts: tuple[Axes, ...], tasks: Names) -> tuple[Axes, ...]:
+    """Return the parts that have these tasks, or every part with these tasks as a replacement."""
+    known = all(any(name in part.tasks for part in parts) for name in tasks.listed)
+    if tasks.all_except or not known:
+        return tuple(dataclasses.replace(part, tasks=tasks) for part in parts)
+    selected = [(part, tuple(n for n in tasks.listed if n in part.tasks)) for part in parts]
+    return tuple(dataclasses.replace(part, tasks=Names(kept)) for part, kept in selected if kept)
 
 
 def own_suites() -> list[Path]:

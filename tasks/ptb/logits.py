@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ class LogitsModel(nn.Module, ABC):
 
     `PSMM` has the same functions, a state, and no logits.
     """
+
+    has_state: ClassVar[bool] = False
+    """Evaluation gives it the words before as a part of its window."""
 
     @abstractmethod
     def logits(self, tokens: Tensor) -> Tensor:
@@ -37,14 +41,14 @@ class LogitsModel(nn.Module, ABC):
     def target_log_probabilities(
         self, tokens: Tensor, targets: Tensor, state: None = None
     ) -> tuple[Tensor, None]:
-        """Return log p(target) for every position (batch, length), and no state.
+        """Return log p(target) for every target (batch, targets), and no state.
 
         Args:
             tokens: word numbers (batch, length).
-            targets: the word after each token (batch, length).
+            targets: the words after the last tokens (batch, targets); earlier tokens are context.
             state: nothing; a recurrent model has one.
         """
-        logits = self.logits(tokens).transpose(1, 2)
+        logits = self.logits(tokens)[:, -targets.shape[1] :].transpose(1, 2)
         return -F.cross_entropy(logits, targets, reduction="none"), None
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,9 @@ class PSMM(nn.Module):
         hidden: width of the embedding and of the LSTM.
         dropout: probability of dropping a feature in training.
     """
+
+    has_state: ClassVar[bool] = True
+    """Evaluation carries the state from window to window."""
 
     def __init__(self, vocabulary: int, hidden: int, dropout: float = 0.3) -> None:
         super().__init__()

@@ -39,7 +39,8 @@ class LanguageSettings(PretrainedSettings):
     window: Annotated[int, "words that are read together; the pointer looks no further back"] = 80
     protocol: Annotated[
         Literal["carried", "official"],
-        "evaluation: the state is carried from window to window, or starts again in each",
+        "evaluation: the state is carried from window to window, or starts again in each; for a "
+        "model without a state, windows overlap by half, or not at all",
     ] = "carried"
     words: Annotated[int, "most words of each part; 0 for all", Interval("[0, inf)")] = 0
     minimum_count: Annotated[int, "rarer words of the training part become unknown"] = 2

@@ -49,9 +49,11 @@ class LanguageModelling(Task):
     In the ``carried`` protocol every word is predicted exactly once, the first from an end of
     sentence. Evaluation reads the text as a single stream: the recurrent state is carried from
     window to window, while the pointer, as in training, only points into the current window. A
-    transformer has no state and starts anew in each window. In the ``official`` protocol windows
-    do not overlap, evaluation also starts each of them from a zero state, and neither the first
-    word of each window nor the words after the last full window are predicted.
+    model without a state, such as a transformer, reads the words before instead: windows of the
+    training length overlap by half, and only the later half of each is predicted (sliding windows,
+    Press et al. 2021, arXiv:2012.15832). In the ``official`` protocol windows do not overlap,
+    evaluation also starts each of them from a zero state, and neither the first word of each window
+    nor the words after the last full window are predicted.
     """
 
     settings: LanguageSettings
@@ -193,25 +195,40 @@ class LanguageModelling(Task):
 
     def evaluate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """Return the perplexity over all words of the part."""
+        network = _language_model(model)
         carried = self.settings.protocol == "carried"
+        context = (self.settings.window - 1) // 2 if carried and not network.has_state else 0
         state: Any = None
         predicted = []
-        for tokens, targets in self.evaluation_windows(split):
-            result, after = _language_model(model).target_log_probabilities(tokens, targets, state)
+        for tokens, targets in self.evaluation_windows(split, context):
+            result, after = network.target_log_probabilities(tokens, targets, state)
             state = after if carried else None
             predicted.append(result.flatten().double())
         return {"perplexity": float((-torch.cat(predicted).mean()).exp())}
 
-    def evaluation_windows(self, split: Split) -> list[Batch]:
-        """Return the windows of a part: one at a time, or in batches in the official protocol."""
+    def evaluation_windows(self, split: Split, context: int = 0) -> list[Batch]:
+        """Return the windows of a part: one at a time, or in batches in the official protocol.
+
+        Args:
+            split: the part.
+            context: how many words a window of the carried protocol has in common with the one
+                before. They are read again, and not predicted: a window has fewer targets than
+                tokens, those of its last tokens.
+        """
         words = self._held_out[split]
         if self.settings.protocol == "official":
             tokens, targets = self._windows(words)
             size = self.settings.batch_size
             return list(zip(tokens.split(size), targets.split(size), strict=True))
         tokens, targets = (part.unsqueeze(0) for part in self._predictions(words))
-        length = self.settings.window - 1
-        return list(zip(tokens.split(length, 1), targets.split(length, 1), strict=True))
+        length = self.settings.window - 1 - context
+        return [
+            (
+                tokens[:, max(start - context, 0) : start + length],
+                targets[:, start : start + length],
+            )
+            for start in range(0, len(words), length)
+        ]
 
     def baseline(self) -> float:
         """Return the test perplexity of the training part's word frequencies.

@@ -19,6 +19,8 @@ class Transformer(LogitsModel):
     arXiv:1608.05859). All functions are made of plain operations and can be differentiated any
     number of times, if attention has no fused kernel.
 
+    The vectors of words have a length of about one at first, so that logits have a variance of one.
+
     Args:
         vocabulary: number of words.
         sizes: of the blocks.
@@ -37,9 +39,10 @@ class Transformer(LogitsModel):
         self.vocabulary = nn.Linear(sizes.width, vocabulary)
         self.vocabulary.weight = self.embedding.weight
         nn.init.zeros_(self.vocabulary.bias)
-        for embedding in (self.embedding, self.positions):
-            if embedding is not None:
-                nn.init.normal_(embedding.weight, std=DEVIATION)
+        # Smaller vectors of words would be lost in the stream under what the blocks add to it.
+        nn.init.normal_(self.embedding.weight, std=sizes.width**-0.5)
+        if self.positions is not None:
+            nn.init.normal_(self.positions.weight, std=DEVIATION)
 
     def flow(self) -> Tensor:
         """Return the summed logits for the mean word.

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from harness.data.description import DataDescription
 from harness.errors import RequestError
@@ -26,6 +27,7 @@ from harness.scoring import magnitudes
 from harness.spec import plan
 from harness.task import Split
 from tasks.ptb import data, documentation
+from tasks.ptb.logits import LogitsModel
 from tasks.ptb.model import PSMM, State
 from tasks.ptb.settings import PROFILES, TEXT
 from tasks.ptb.task import PennTreebank
@@ -502,6 +504,71 @@ def test_without_the_pointer_the_window_does_not_matter(make_task: MakeTask) -> 
         anew = make_task(window=4, protocol="official").evaluate(model, "test")["perplexity"]
     assert carried == pytest.approx([carried[0]] * 3, rel=1e-9)
     assert anew != pytest.approx(carried[0], rel=1e-3)
+
+
+class Periodic(LogitsModel):
+    """Knows that words repeat after four, and nothing else; notes what it reads.
+
+    It is sure of a word if the one four places before is in its window, and else has no idea.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[list[int]] = []
+
+    def flow(self) -> Tensor:
+        raise NotImplementedError
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        self.read += tokens.tolist()
+        logits = torch.zeros(*tokens.shape, 5)
+        logits[:, 3:] = 1e3 * one_hot(tokens[:, :-3], 5)
+        return logits
+
+
+@pytest.fixture
+def periodic_text(text: Path) -> Path:
+    """Replace the test part by 20 words, the last four of which are ``a b c <eos>``."""
+    (text / "test.txt").write_text("a b c\n" * 5)
+    return text
+
+
+@pytest.mark.usefixtures("periodic_text")
+def test_without_a_state_a_window_has_words_before_it_as_context(make_task: MakeTask) -> None:
+    """Only the first three words of the text have no word four places before them.
+
+    A window has 7 words, of which the first 3 are context: so the other 17 are all certain.
+    """
+    model = Periodic()
+    perplexity = make_task(window=8).evaluate(model, "test")["perplexity"]
+    assert perplexity == pytest.approx(5 ** (3 / 20))
+    end, _, a, b, c = range(5)
+    assert model.read == [[end, a, b, c], *[[a, b, c, end, a, b, c]] * 4]
+
+
+@pytest.mark.usefixtures("periodic_text")
+def test_in_the_official_protocol_a_window_has_no_context(make_task: MakeTask) -> None:
+    """Both windows of 8 words predict 7, of which the first three are guessed."""
+    task = make_task(window=8, protocol="official")
+    assert task.evaluate(Periodic(), "test")["perplexity"] == pytest.approx(5 ** (3 / 7))
+
+
+@pytest.mark.parametrize("window", range(2, 9))
+def test_every_word_is_predicted_once_from_half_a_window_or_all_that_there_is(
+    make_task: MakeTask, window: int
+) -> None:
+    task, length, context = make_task(window=window), window - 1, (window - 1) // 2
+    apart = task.evaluation_windows("validation")
+    stream, words = (torch.cat(parts, 1) for parts in zip(*apart, strict=True))
+    begin = 0
+    for tokens, targets in task.evaluation_windows("validation", context):
+        end = begin + targets.shape[1]
+        assert torch.equal(targets, words[:, begin:end])
+        assert tokens.shape[1] <= length
+        assert tokens.shape[1] - targets.shape[1] == min(context, begin)
+        assert torch.equal(tokens, stream[:, end - tokens.shape[1] : end])
+        begin = end
+    assert begin == words.shape[1]
 
 
 def test_the_baseline_is_the_perplexity_of_the_training_frequencies(make_task: MakeTask) -> None:

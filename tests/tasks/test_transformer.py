@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,16 @@ def test_key_heads_must_divide_the_heads() -> None:
         decoder(key_heads=3)
 
 
-# What it shares, and how large it is
+# What it shares, how it begins, and how large it is
+
+
+@pytest.mark.parametrize("width", [32, 128])
+@torch.no_grad()
+def test_the_logits_of_a_new_decoder_have_a_variance_of_one(width: int) -> None:
+    torch.manual_seed(0)
+    model = Transformer(1000, Sizes(head_width=width // 4, heads=4, blocks=2), 12).eval()
+    logits = model.logits(torch.randint(1000, (3, 12)))
+    assert float(logits.var()) == pytest.approx(1, rel=0.1)
 
 
 def test_words_are_read_and_predicted_by_the_same_vectors() -> None:
@@ -161,10 +171,9 @@ def test_all_ways_to_compute_the_loss_agree(make_task: Any, variant: Any) -> Non
     torch.testing.assert_close(task.scoring_loss(model, batch), loss)
 
 
-@pytest.mark.parametrize("protocol", ["carried", "official"])
 @torch.no_grad()
-def test_each_window_is_read_anew(make_task: Any, protocol: str) -> None:
-    task = make_task(protocol=protocol)
+def test_the_official_protocol_reads_each_window_anew(make_task: Any) -> None:
+    task = make_task(protocol="official")
     model = task.model().eval()
     losses = []
     for tokens, targets in task.evaluation_windows("test"):
@@ -172,6 +181,24 @@ def test_each_window_is_read_anew(make_task: Any, protocol: str) -> None:
             log_probabilities = model(row[None])[0][0]
             losses.append(-log_probabilities[torch.arange(len(after)), after])
     expected = torch.cat(losses).double().mean().exp().item()
+    assert task.evaluate(model, "test")["perplexity"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@torch.no_grad()
+def test_evaluation_reads_the_two_words_before_each_pair(make_task: Any, positions: str) -> None:
+    """A window has four words, as in training."""
+    task = make_task(positions=positions)
+    torch.manual_seed(0)
+    model = task.model().eval()
+    tokens, targets = (
+        torch.cat(parts, 1)[0] for parts in zip(*task.evaluation_windows("test"), strict=True)
+    )
+    loss = 0.0
+    for place, word in enumerate(targets):
+        first = max(place // 2 * 2 - 2, 0)
+        loss -= float(model(tokens[None, first : place + 1])[0][0, -1, word])
+    expected = math.exp(loss / len(targets))
     assert task.evaluate(model, "test")["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 

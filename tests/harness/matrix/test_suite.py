@@ -251,6 +251,23 @@ class TestCommandLine:
         assert {(request.task, request.seed) for request in found} == {("digits", 5)}
         assert wanted.profile == "smoke"
 
+    def test_tasks_select_the_parts_of_a_suite_that_have_them(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text(
+            "[[runs]]\ntasks = ['digits', 'ptb']\npruners = ['snip']\nset = {epochs = 2}\n"
+            "[[runs]]\ntasks = {all_except = ['digits', 'ptb']}\npruners = ['crop_u']\n"
+        )
+        on_ptb = self.asked("--suite", str(file), "--tasks", "ptb", "--seeds", "3")
+        assert names(on_ptb) == ["snip on ptb seed 3 epochs=2"]
+        on_two = self.asked("--suite", str(file), "--tasks", "cartpole,ptb")
+        assert names(on_two) == ["snip on ptb seed 0 epochs=2", "crop_u on cartpole seed 0"]
+
+    def test_tasks_that_a_suite_lacks_replace_its_own(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text("[[runs]]\ntasks = ['digits', 'ptb']\npruners = ['snip']\n")
+        wanted = self.asked("--suite", str(file), "--tasks", "digits,cartpole")
+        assert names(wanted) == ["snip on digits seed 0", "snip on cartpole seed 0"]
+
     @pytest.mark.parametrize(
         ("words", "complaint"),
         [
