@@ -1,6 +1,6 @@
-r"""A network of your own, on a folder of images of your own with a subfolder for each class.
+r"""A network of your own for a folder of images with a subfolder for each class.
 
-Beside a folder ``leaves`` with three of them::
+If the folder is ``leaves`` and has three classes::
 
     python -m harness run --task images --pruner crop_s --budget macs=0.5 \
         --set folder=leaves --set model=your_own_model.py:make_model

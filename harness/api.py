@@ -213,9 +213,10 @@ def run_matrix(
     Runs that are done are not repeated, and runs that were interrupted are resumed.
 
     Args:
-        tasks: names, tasks that `task_from` made, or ``"all"``; needed without a suite, whose own
-            they replace.
-        pruners: names, or ``"all"``; likewise.
+        tasks: names, tasks that `task_from` made, or ``"all"``. With a suite, they select its runs
+            on these tasks; without one, they are needed.
+        pruners: names, or ``"all"``. With a suite, they replace its own; without one, they are
+            needed.
         sparsities: fractions of weights to remove; None for those of the suite or the task.
         budgets: what the networks may cost, in place of sparsities, as in ``["macs=0.5"]``.
         seeds: None for those of the suite, or 0.

@@ -59,7 +59,9 @@ class Conditions(Settings):
         Interval("(0, 1]"),
     ] = 0.9
     temperature: Annotated[
-        float, "what logits are divided by before they are compared", Interval("(0, inf)")
+        float,
+        "number by which the logits of teacher and network are divided before they are compared",
+        Interval("(0, inf)"),
     ] = 4.0
     kernel: Annotated[
         bool, "measure the tangent kernel after each epoch and around each pruning", ON_OFF

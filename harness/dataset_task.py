@@ -1,4 +1,4 @@
-"""The task of a network and datasets that `harness.own_task.task_from` got."""
+"""The task that `harness.own_task.task_from` makes from a network and datasets."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from harness.errors import RequestError, place
 from harness.task import Batch, ShuffledBatches, Split, Task, scoring_indices
 
 VALIDATION_SHARE = 10
-"""One training pair out of so many is for validation, if there is no dataset for it."""
+"""One training pair in so many is for validation, if there is no dataset for it."""
 
 READ_AT_ONCE = 256
-"""Pairs that are read, and evaluated, at a time."""
+"""How many pairs are read, and evaluated, at a time."""
 
 BASELINE_STEPS = 100
 """Steps of the optimization of the constant outputs."""
 
 
 class Given(Protocol):
-    """What `task_from` got; see its arguments."""
+    """The arguments of `task_from`, which describes them."""
 
     @property
     def source(self) -> Path:
@@ -73,9 +73,9 @@ class DatasetTask(Task):
     """Pairs of inputs and targets from datasets; loss and metric are functions of the outputs.
 
     Args:
-        own: what `task_from` got.
+        own: the arguments of `task_from`.
         settings: the recipe.
-        data_folder: is not used; the datasets know where their data are.
+        data_folder: not used; the datasets know where their data are.
         device: of batches and models.
     """
 
@@ -223,8 +223,8 @@ def _numbers(own: Given) -> tuple[Tensor, tuple[Dataset[Any], Sequence[int]]]:
         return torch.arange(length), (own.validation, held_out)
     if length < VALIDATION_SHARE:
         raise RequestError(
-            f"task_from: train has {length} pairs; at least {VALIDATION_SHARE}, of which a tenth "
-            "is for validation"
+            f"task_from: train has {length} pairs; it needs at least {VALIDATION_SHARE}, of which "
+            "a tenth is for validation"
         )
     order = torch.randperm(length, generator=Generator().manual_seed(0))
     count = length // VALIDATION_SHARE
@@ -234,7 +234,7 @@ def _numbers(own: Given) -> tuple[Tensor, tuple[Dataset[Any], Sequence[int]]]:
 def _length(dataset: Dataset[Any], name: str) -> int:
     if not isinstance(dataset, Sized):
         raise RequestError(
-            f"task_from: {name} has no length: it is a dataset whose pairs have numbers"
+            f"task_from: {name} has no length: it has to be a map-style dataset, with __len__"
         )
     length = len(dataset)
     if length == 0:
@@ -264,7 +264,7 @@ def _pairs(dataset: Dataset[Any], numbers: Sequence[int], seed: int) -> tuple[Te
         inputs, targets = default_collate(items)
     except (TypeError, RuntimeError) as error:
         raise RequestError(
-            f"task_from: items of {type(dataset).__name__} make no batch: "
+            f"task_from: items of {type(dataset).__name__} cannot be put into a batch: "
             f"{' '.join(str(error).split())}"
         ) from None
     if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):

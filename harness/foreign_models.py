@@ -2,7 +2,7 @@
 
 A setting names a network as ``torchvision:NAME``, ``timm:NAME``, ``transformers:NAME`` or
 ``FILE.py:CALLABLE``, and a file of weights by its path. Files are looked up in the current folder
-and in the data folder. Code and weights are part of a run's identity. Whatever a library offers is
+and in the data folder. Code and weights are part of a run's identity. Networks of libraries are
 built with random weights; nothing is downloaded.
 
 Settings use this module, so torch is imported when a network is built.
@@ -32,19 +32,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Head = Literal["loaded", "new"]
-"""What the output layer of a network with loaded weights begins with."""
+"""Whether the output layer of a network with pretrained weights is loaded too, or is new."""
 
 _FILE = re.compile(r"(.+\.py):(\w+)")
-
-_EXTRAS = {"timm": "timm", "transformers": "transformers"}
-"""The extras of this project that install a library."""
 
 
 class ForeignModel(Reference):
     """Marks a setting that may name a network of a library or of a file.
 
     Args:
-        libraries: whose networks fit the task.
+        libraries: the libraries whose networks fit the task.
     """
 
     def __init__(self, *libraries: str) -> None:
@@ -98,7 +95,7 @@ TEXT_MODEL = ForeignModel("transformers")
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSettings(Recipe):
-    """What tasks have whose networks may start from the weights of a file."""
+    """The setting of tasks whose networks may start from the weights of a file."""
 
     pretrained: Annotated[
         str,
@@ -114,13 +111,13 @@ def is_foreign(value: str) -> bool:
 
 
 def image_channels(value: str, own: int) -> int:
-    """Return how many channels a network's images have.
+    """Return how many channels the images of a network have.
 
-    Those of libraries are for colour images. Grey images get three equal channels.
+    Networks of libraries take colour images. Grey images are repeated in three channels.
 
     Args:
         value: the network.
-        own: channels of the stored images.
+        own: the number of channels of the stored images.
     """
     return 3 if is_foreign(value) and not _FILE.fullmatch(value) else own
 
@@ -167,17 +164,17 @@ def build_language_model(
 ) -> nn.Module:
     """Return a network that predicts the next word, with random weights.
 
-    A network of transformers is the one of its type for causal language modelling, at the given
-    sizes. Sizes that its configuration does not have stay at their defaults.
+    ``transformers:NAME`` is the network of that type for causal language modelling, in the given
+    sizes. Sizes that its configuration does not have are ignored.
 
     Args:
         value: names the network.
         vocabulary: number of words.
-        length: words that it reads at a time.
-        blocks: its layers.
-        heads: of attention, in each block.
+        length: number of words that it reads at a time.
+        blocks: number of layers.
+        heads: number of attention heads in each block.
         head_width: features of a head.
-        key_heads: heads of keys and values.
+        key_heads: number of heads of keys and values.
         data_folder: where files are looked up besides the current folder.
 
     Raises:
@@ -226,8 +223,8 @@ def load_weights(
 
     Args:
         network: as it is built for the task.
-        value: names a file in the format safetensors, or a state_dict that torch saved. No code of
-            it is run.
+        value: names a file in the format safetensors, or a state_dict that torch saved. Code in
+            it is never run.
         data_folder: where the file is looked up besides the current folder.
         classes: number of outputs.
         head: ``new`` leaves the output layer as it is, for other classes than those of the file.
@@ -247,10 +244,11 @@ def load_weights(
     other = f"{what}: the weights are those of another network"
     if missing := sorted(own_names - stored_names):
         raise RequestError(
-            f"{other}: {missing[0]!r} is missing, of {len(own_names)} tensors {len(missing)}"
+            f"{other}: {len(missing)} of {len(own_names)} tensors are missing, "
+            f"such as {missing[0]!r}"
         )
     if unknown := sorted(stored_names - own_names):
-        raise RequestError(f"{other}: this one has no {unknown[0]!r}")
+        raise RequestError(f"{other}: this network has no {unknown[0]!r}")
     for name in own:
         if name in stored and own[name].shape != stored[name].shape:
             raise RequestError(
@@ -265,7 +263,7 @@ def _require_installed(name: str, value: str) -> None:
     if importlib.util.find_spec(library) is None:
         raise RequestError(
             f"{name}={value}: {library} is not installed; "
-            f"pip install 'pruning-benchmark[{_EXTRAS.get(library, library)}]' installs it"
+            f"pip install 'pruning-benchmark[{library}]' installs it"
         )
 
 

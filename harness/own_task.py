@@ -1,7 +1,7 @@
 """Tasks made in Python from a network and datasets, without a class: `task_from`.
 
-The file that makes a task is a plug-in: other processes, which measure networks or carry out the
-runs of a matrix, import it again, and its code is a part of the identity of runs.
+The file that makes a task is a plug-in: the processes that measure networks or carry out the runs
+of a matrix import it again, and its code is part of the identity of its runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SMOKE_EPOCHS = 2
 
 _imported: set[Path] = set()
-"""The files whose import has begun and not ended."""
+"""The files whose import has begun but not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +68,11 @@ class OwnTask:
         """Return the plug-in file of the task.
 
         Raises:
-            RequestError: its import has not ended, so that it would begin again.
+            RequestError: its import has not ended; the run would import it once more.
         """
         if self.source in _imported:
             raise RequestError(
-                f"{self.source.name} is imported by the processes of its runs, and starts runs "
+                f"{self.source.name} is imported by the processes of its runs, but starts runs "
                 "itself: put what starts them below if __name__ == '__main__':"
             )
         return self.source
@@ -110,7 +110,7 @@ def task_from(
 ) -> OwnTask:
     """Return a task made from a network and datasets.
 
-    It belongs at the top level of a file, which is a plug-in, and into a variable of its own::
+    Call it at the top level of a file, and assign the task to a variable. The file is a plug-in::
 
         leaves = harness.task_from(model=Net, train=train, test=test)
 
@@ -118,27 +118,28 @@ def task_from(
             harness.run_matrix(tasks=[leaves], pruners=["dense", "crop_s"])
 
     The identity of its runs covers the code of that file, the modules beside it that it imports,
-    and the data. What a notebook defines cannot be imported: it goes into a file.
+    and the data. What a notebook defines cannot be imported; write it into a file.
 
     Args:
         model: returns a new network, initialised from torch's random state.
-        train: pairs of an input and a target, by number (`torch.utils.data.Dataset`). What it draws
-            at random from torch, NumPy or Python is the same for every method.
-        test: likewise; read once a run.
-        validation: likewise; None for a tenth of the training pairs.
-        loss: of outputs and targets, the mean of a batch; None for the cross-entropy.
-        metric: of all outputs and targets of a part; None for the accuracy in percent, or, with
-            another loss, that loss, which is better if it is smaller.
+        train: a map-style dataset (`torch.utils.data.Dataset`) of pairs of an input and a target.
+            What it draws at random from torch, NumPy or Python is the same for every method.
+        test: the same for the test; it is read once a run.
+        validation: the same for validation; None to split off a tenth of the training pairs.
+        loss: maps the outputs and targets of a batch to their mean loss; None for the
+            cross-entropy.
+        metric: maps all outputs and targets of a part to a number; None for the accuracy in
+            percent or, if there is a ``loss``, for that loss, where smaller is better.
         goal: whether a larger (``max``) or smaller (``min``) metric is better.
         name: what ``--task`` takes; the name of the file by default.
         title: in tables and figures; the name by default.
         fingerprint: identifies the data; None to read and hash every item.
         sparsity: the default of ``--sparsity``.
-        epochs: training budget, like all settings below a default that ``--set`` changes.
+        epochs: training budget. This and all settings below are defaults that ``--set`` changes.
         batch_size: samples in a training batch.
         optimiser: adam, adamw or sgd.
         learning_rate: largest learning rate of the schedule.
-        weight_decay: of the optimizer.
+        weight_decay: weight decay of the optimizer.
         clip: norm to which larger gradients are scaled down; 0 for no clipping.
 
     Raises:
@@ -149,7 +150,7 @@ def task_from(
     file = "" if caller is None else caller.f_globals.get("__file__", "")
     if not file or not Path(file).is_file():
         raise RequestError(
-            "task_from: it is not called in a file, so that other processes cannot import what it "
+            "task_from: it is not called in a file, so other processes cannot import what it "
             "makes: write it into a file and import it from there"
         )
     source = Path(file).resolve()
@@ -161,7 +162,7 @@ def task_from(
     if not callable(model) or (hasattr(model, "state_dict") and not isinstance(model, type)):
         raise RequestError(
             f"task_from: model is a {type(model).__name__}; "
-            "it is a function that returns a new network, as each seed begins with another one"
+            "it has to be a function that returns a new network for each seed"
         )
     measured = getattr(metric, "__name__", "metric") if metric else "accuracy"
     if metric is None and loss is not None:

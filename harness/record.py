@@ -265,6 +265,38 @@ class Load(TypedDict, total=False):
     during: Annotated[Measured, Field("while it was taken", "processors")]
 
 
+class CostAtLength(TypedDict, total=False):
+    """What the inference of sequences of one length costs."""
+
+    inference_ms: Annotated[
+        Measured,
+        Field(
+            "median time of the inference of a batch of this length",
+            "ms",
+            by_device=True,
+            of="network",
+        ),
+    ]
+    inference_ms_iqr: Annotated[
+        Measured, Field("its interquartile range", "ms", by_device=True, of="network")
+    ]
+    inference_cpu_ms: Annotated[
+        Measured, Field("its processor time", "ms", by_device=True, of="network")
+    ]
+    peak_inference_bytes: Annotated[
+        Measured,
+        Field("its peak memory, the network included", "bytes", by_device=True, of="network"),
+    ]
+    macs: Annotated[
+        Measured,
+        Field(
+            "multiply-accumulates of the inference of one sample of this length",
+            "operations",
+            of="network",
+        ),
+    ]
+
+
 class Cost(TypedDict, total=False):
     """What the run and its final network cost; less is better.
 
@@ -499,6 +531,14 @@ class Cost(TypedDict, total=False):
             of="network",
             label="Parameters in memory",
             counted=True,
+        ),
+    ]
+    by_length: Annotated[
+        dict[str, CostAtLength],
+        Field(
+            "the inference of input sequences that are cut to several lengths, by length; absent "
+            "if the inputs of the task are no sequences",
+            of="network",
         ),
     ]
     measured_in: Annotated[

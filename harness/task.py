@@ -151,6 +151,15 @@ class Task(ABC):
     def one_sample(self) -> Batch:
         """Return a batch of one sample, for counting operations."""
 
+    def by_length(self, batch: Batch) -> Mapping[int, Batch]:
+        """Return a batch whose input sequences are cut to several lengths, by length.
+
+        The inference of each is measured. The last is the batch itself: no network has to read
+        more than it was built for. By default there is none, because inputs are no sequences. A
+        task of sequences overrides it, with the lengths of `lengths_up_to`.
+        """
+        return {}
+
     def forward(self, model: nn.Module) -> Tensor:
         """Return the outputs for one sample; units trace this call through the network."""
         return self.outputs(model, self.one_sample())
@@ -165,6 +174,11 @@ class Task(ABC):
         """
         ones = tree_map_only(Tensor, _ones_like, self.one_sample())
         return self.outputs(model, ones).sum()
+
+
+def lengths_up_to(longest: int) -> list[int]:
+    """Return an eighth, a quarter, half and all of a length, rounded up."""
+    return sorted({-(-longest // part) for part in (8, 4, 2, 1)})
 
 
 def _ones_like(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from harness.record import Epoch, Record
 from harness.results.intervals import Interval
 from reports.groups import METRICS, Group, Section
+from reports.lengths import Found, over_lengths
 from reports.quantities import COSTS, PAPER_ONLY, QUANTITIES, epochs
 from reports.results import Results
 
@@ -45,9 +46,10 @@ def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
 
 
 def chart_data(section: Section, results: Results) -> dict[str, Any]:
-    """Return the data from which the page's script draws a section."""
+    """Return the data from which the page's script and the figures draw a section."""
     left = [left_of_kinds(group) for group in section.tried]
     kinds = [*dict.fromkeys(kind for own in left for kind in own)]
+    lengths = over_lengths(section, results)
     return {
         "title": section.name,
         "stamp": section.stamp,
@@ -62,6 +64,7 @@ def chart_data(section: Section, results: Results) -> dict[str, Any]:
         "left": [[own[kind] for kind in kinds] if own else [] for own in left],
         "curves": [_curve(section, group, results) for group in section.tried],
         "triggers": [_trigger(group, results) for group in section.tried],
+        "lengths": [_lengths(lengths, group) for group in section.tried],
     }
 
 
@@ -181,6 +184,20 @@ def _trigger(group: Group, results: Results) -> dict[str, Any] | None:
         "pruned": [rounded(x) for x in group.pruned_after],
         "fired": endings.count("trigger"),
         "capped": endings.count("cap"),
+    }
+
+
+def _lengths(found: Found, group: Group) -> dict[str, Any] | None:
+    """Return [length, time, ratio to dense] at each length; the ratio may be missing."""
+    measured = found.get((group.method, group.sparsity))
+    if measured is None or not measured.times:
+        return None
+    ratios = {length: _triple(each) for length, each in measured.ratios.items()}
+    return {
+        "points": [
+            [length, _triple(time), ratios.get(length)] for length, time in measured.times.items()
+        ],
+        "disturbed": [measured.disturbed, measured.ratios_disturbed],
     }
 
 

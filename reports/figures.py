@@ -371,6 +371,46 @@ def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Mapping[st
         axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
+def _interval(triple: Sequence[Any]) -> Interval:
+    """Return a mean with its ends, as the page has it."""
+    mean, low, high = triple
+    return Interval(mean, low, high, 1)
+
+
+def _lengths(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
+    """Draw the time of inference over the length of sequences, and its ratio to dense."""
+    highest = max(section.sparsities, default=0.0)
+    curves = [
+        (group["method"], curve)
+        for group, curve in zip(chart["groups"], chart["lengths"], strict=True)
+        if curve is not None and group["sparsity"] in (0, highest)
+    ]
+    disturbed = any(disturbed for _, curve in curves for disturbed in curve["disturbed"])
+    panels = {
+        title: [
+            (method, points)
+            for method, curve in curves
+            if (points := [(p[0], _interval(p[of])) for p in curve["points"] if p[of]])
+        ]
+        for title, of in (("Inference of a batch (ms)", 1), ("Inference of a batch, dense = 1", 2))
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return None
+    title = f"inference over the length of sequences{f' at {100 * highest:g} %' * bool(highest)}"
+    figure, axes = _panels(section, len(panels), title, [method for method, _ in curves], looks)
+    for panel, (label, lines) in zip(axes, panels.items(), strict=True):
+        for method, points in lines:
+            _line(panel, points, looks[method])
+        _logarithmic(panel, [length for _, points in lines for length, _ in points])
+        panel.set_xticks(sorted({length for _, points in lines for length, _ in points}))
+        panel.set_ylim(bottom=0)
+        panel.set_ylabel(label)
+        remark = "\n(other programs disturbed some times)" if disturbed else ""
+        panel.set_xlabel(f"Length of the sequences{remark}")
+    return _fitted(figure)
+
+
 def _training(section: Section, chart: Mapping[str, Any], looks: Looks) -> Figure | None:
     groups = [g for g in chart["groups"] if g["kind"] != "dense"]
     if not groups:
@@ -553,5 +593,6 @@ FIGURES: Mapping[str, Callable[[Section, Mapping[str, Any], Looks], Figure | Non
         ("macs_effective", "macs", "disk_bytes"), "structured and unstructured at equal cost"
     ),
     "training": _training,
+    "lengths": _lengths,
     "density": _density,
 }

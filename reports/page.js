@@ -347,6 +347,22 @@ function curves(figure, kind) {
   if (kind === "trigger") figure.querySelector("figcaption").textContent = groups.filter((group) => every[group.index])
     .map((group) => `${methods.get(group.method).title}: fired ${times(every[group.index].fired)}, reached its cap ${times(every[group.index].capped)}`).join(". ") + ". Diamonds mark prunings; a trigger fires below its dotted line.";
 }
+function lengths(figure) {
+  const { slug, section, groups, choice } = atOneSparsity(figure);
+  const relative = is("relative", false), log = is(`${slug}.lengths.logy`, false);
+  controls(figure, [choice, check("log y", `${slug}.lengths.logy`, log, false)]);
+  const title = relative ? "Inference of a batch, dense = 1" : "Inference of a batch (ms)";
+  const series = groups.filter((group) => section.lengths[group.index]).map((group) => {
+    const { points } = section.lengths[group.index], disturbed = section.lengths[group.index].disturbed[Number(relative)];
+    return { method: group.method, line: true, dash: DASHES[group.kind] ?? "",
+      points: points.map(([length, time, ratio]) => [length, relative ? ratio : time]).filter(([, y]) => y).map(([length, y]) => ({
+        x: [length, null, null], y, disturbed, runs: group.runs,
+        text: `${named(group)}, length ${length}: ${title} ${withInterval(y)}${disturbed ? "; disturbed by other programs" : ""}` })) };
+  }).filter((each) => each.points.length);
+  plot(figure.querySelector(".plot"), { series, stamp: section.stamp, bars: is("intervals", true),
+    x: { title: "Length of the sequences", log: true }, y: { title, log },
+    label: `${title} over the length of sequences, ${section.title}. The numbers are in a table below.` });
+}
 const times = (count) => (count === 1 ? "once" : `${count} times`);
 function density(figure) {
   const { section, groups, choice } = atOneSparsity(figure);
@@ -529,6 +545,7 @@ function draw(figure) {
   if (kind === "profile") profile(figure);
   else if (kind === "training" || kind === "trigger") curves(figure, kind);
   else if (kind === "density") density(figure);
+  else if (kind === "lengths") lengths(figure);
   else scatter(figure, kind);
 }
 toolbar.elements.relative.addEventListener("change", (event) => choose("relative", event.target.checked ? 1 : 0, 0));

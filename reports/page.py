@@ -34,6 +34,7 @@ def render(
     sections: Sequence[Section],
     matrix: Table,
     tables: Mapping[str, Table],
+    lengths: Mapping[str, Table],
     rankings: Sequence[tuple[Ranking, Table]],
     unranked: Sequence[str],
     verdicts: Sequence[Verdict],
@@ -50,6 +51,7 @@ def render(
         sections: the sections, in the order in which they are shown.
         matrix: the table of methods x tasks.
         tables: the result table of each section, by slug.
+        lengths: the table of inference over the length of sequences, by slug of the section.
         rankings: the rankings across tasks, each with its table.
         unranked: which tasks and methods are in no ranking, and why.
         verdicts: the verdicts on the claims.
@@ -75,6 +77,7 @@ def render(
         sections=sections,
         matrix=matrix,
         tables=tables,
+        lengths=lengths,
         rankings=rankings,
         unranked=unranked,
         moments={slug: base64.b64encode(svg).decode() for slug, svg in moments.items()},

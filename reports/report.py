@@ -15,6 +15,7 @@ from reports.data import require_formats
 from reports.figures import draw_all
 from reports.groups import pooled
 from reports.groups import sections as sections_of
+from reports.lengths import lengths_table, over_lengths
 from reports.moments import moments
 from reports.page import render
 from reports.published import concern_the_paper, references
@@ -45,6 +46,11 @@ def write(
     results = read(results_folder, measured_on)
     sections = sections_of(results)
     tables = {section.slug: result_table(section) for section in sections}
+    lengths = {
+        section.slug: lengths_table(section, times)
+        for section in sections
+        if (times := over_lengths(section, results))
+    }
     front = matrix(sections)
     published = references(sections)
     together = pooled(sections)
@@ -56,7 +62,7 @@ def write(
     _make(out, out / "tables", out / "figures")
     checked = [claims_table(verdicts)] if verdicts else []
     of_paper = [reference.table for reference in published]
-    for table in (front, *order, *tables.values(), *checked, *of_paper):
+    for table in (front, *order, *tables.values(), *lengths.values(), *checked, *of_paper):
         _write_table(table, out / "tables", formats)
     tried = {name: r for name, r in results.records.items() if r["status"] not in UNTRIED}
     header, rows = data.rows_of_runs(tried, {run.run_id for run in results.runs})
@@ -79,6 +85,7 @@ def write(
         sections,
         front,
         tables,
+        lengths,
         list(zip(ranked, order, strict=True)),
         unranked,
         verdicts,

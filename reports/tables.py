@@ -122,8 +122,8 @@ def result_table(section: Section) -> Table:
     """Return the table of all methods of a section: metric, sparsities and costs."""
     keys = [key for key in (*BUDGET, *IN_RECORD, *OWN_COSTS) if _has_column(section, key)]
     blocks = [
-        _ranked(Block(_block_title(*asked), _rows(section, groups, keys)), section, groups, keys)
-        for asked, groups in _blocks(section).items()
+        _ranked(Block(block_title(*asked), _rows(section, groups, keys)), section, groups, keys)
+        for asked, groups in blocks_of(section).items()
     ]
     columns = ["Method", "Seeds", f"Test {section.metric_title}", "To dense"]
     return Table(
@@ -261,7 +261,8 @@ def _range(interval: Interval, digits: int) -> str:
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}".replace("-", MINUS)
 
 
-def _block_title(kind: str, sparsity: float, budget: str) -> str:
+def block_title(kind: str, sparsity: float, budget: str) -> str:
+    """Return the title of a block: the kind of its methods, and what was requested of them."""
     if kind == "dense":
         return "Dense"
     if budget:
@@ -270,7 +271,8 @@ def _block_title(kind: str, sparsity: float, budget: str) -> str:
     return f"{kind.capitalize()}, {removed}"
 
 
-def _blocks(section: Section) -> dict[tuple[str, float, str], list[Group]]:
+def blocks_of(section: Section) -> dict[tuple[str, float, str], list[Group]]:
+    """Return the groups of each block, by kind, sparsity and budget."""
     together: dict[tuple[str, float, str], list[Group]] = {}
     for group in section.groups:
         together.setdefault((group.kind, group.sparsity, group.budget), []).append(group)

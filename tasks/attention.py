@@ -23,7 +23,7 @@ turned by angles that grow with their position (Su et al. 2021, arXiv:2104.09864
 """
 
 SLOWEST = 10_000.0
-"""The slowest of the rotary angles needs so many steps for one radian, nearly."""
+"""About how many positions the slowest of the rotary angles needs for one radian."""
 
 DEVIATION = 0.02
 """Standard deviation of embeddings of words and positions, as in GPT-2."""
@@ -62,16 +62,16 @@ class Sizes:
 
     @property
     def width(self) -> int:
-        """Features of the residual stream: as many as all heads have together."""
+        """Features of the residual stream, as many as all heads have together."""
         return self.heads * self.head_width
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762), without biases.
 
-    Only the width of a head is a given number, so heads can be removed, and only as a whole: a
-    head of queries, keys, values and of the inputs of the output layer. Heads of queries that
-    share keys are removed together.
+    Only the width of a head is a given number, so heads can be removed, but only as a whole: with
+    their queries, keys, values and inputs of the output layer. Heads of queries that share keys
+    are removed together.
 
     Args:
         sizes: see `Sizes`.

@@ -58,14 +58,16 @@ def test_the_records_are_of_all_kinds() -> None:
     assert {record.get("engine") for record in records} == {None, 2}
     assert any(record["provenance"].get("resumed") for record in records)
     assert any(record.get("start") for record in records)
+    assert {len(record["cost"].get("by_length", {})) for record in records} == {0, 4}
     verbs = {event["verb"] for record in records for event in record["events"]}
     assert verbs == {*KEYS_OF_VERBS, "snapshot"}
 
 
 def test_what_the_engine_writes_has_the_keys_of_the_type_in_its_order(fresh: Path) -> None:
     for record in Store(fresh).records():
-        # The first two are not in the smoke profile; a run does not write the last.
-        optional = {"energy_scope", "carbon_intensity_g_per_kwh", "measured_on"}
+        # The first two are not in the smoke profile; images are no sequences; a run does not
+        # write the last.
+        optional = {"energy_scope", "carbon_intensity_g_per_kwh", "by_length", "measured_on"}
         for part, kind in ((record["cost"], Cost), (record["provenance"], Provenance)):
             known = [key for key in fields(kind) if key not in optional]
             assert sorted(part) == sorted(known)

@@ -1,4 +1,4 @@
-"""Try tracing and cutting on networks of other libraries, and write what came of it.
+"""Trace and cut networks of other libraries, and write the results.
 
 python -m benchmarks.zoo [--family NAME ...] [--network NAME ...] [--limit N] [--write FILE]
 python -m benchmarks.zoo --transformers [the same options]
@@ -18,7 +18,7 @@ from harness.errors import nearest
 
 
 def main() -> int:
-    """Try what is asked for, print a line for each network and counts per family."""
+    """Try the networks, and print a line for each and counts per family."""
     # Weights are random: nothing is ever downloaded.
     os.environ["HF_HUB_OFFLINE"] = "1"
     from benchmarks.zoo import families as known

@@ -1,4 +1,4 @@
-"""What is tried on each transformer: several cuts by this project, and one by its peer.
+"""What is tried on each transformer: several cuts by this project, and one by torch-pruning.
 
 Both are compared with the dense network whose other entries are zero
 (`benchmarks.zoo.kept_only`), in double precision.
@@ -36,14 +36,15 @@ from pruners.channels.kinds import OUTPUT
 from pruners.channels.rules.registry import tensors_in
 
 TOLERANCE = 1e-10
-"""Between a cut network and the reference, relative to the larger of one and the largest output."""
+"""The largest difference between a cut network and the reference, relative to the larger of one and
+the largest output."""
 
 SHARES = (0.0, 0.2, 0.5)
-"""The shares of each group that are kept; at least one channel."""
+"""The shares of each group that are kept; at least one channel is."""
 
 
 def cut_in_several_ways(network: Network) -> Result:
-    """Return what comes of cutting a network with this project."""
+    """Return the result of cutting a network with this project."""
     model, inputs, failure = built(network)
     if model is None:
         return failure
@@ -68,7 +69,7 @@ def _with_cut(
     graph: ChannelGraph,
     share: float,
 ) -> Result:
-    """Return the result of a network, with what comes of keeping a share of its channels."""
+    """Return the result of a network, with that of keeping a share of its channels."""
     generator = torch.Generator().manual_seed(0)
     keep = {
         group.name: torch.randperm(group.size, generator=generator)[: kept(group.size, share)]
@@ -104,7 +105,7 @@ def kept(size: int, share: float) -> int:
 
 
 def cut_by_peer(network: Network) -> Result:
-    """Return what comes of cutting a network in half with torch-pruning.
+    """Return the result of cutting a network in half with torch-pruning.
 
     It is told which layers compute the outputs, which this project finds by itself.
     """
@@ -143,8 +144,8 @@ def _halved(
 ) -> None:
     """Cut a network in place with torch-pruning.
 
-    As in its own examples, the layers of attention are named for it with their numbers of heads,
-    and the attributes of the modules are set by hand afterwards.
+    As in its own examples, it is given the layers of attention with their numbers of heads, and
+    the attributes of the modules are set by hand afterwards.
     """
     import torch_pruning
 

@@ -1,4 +1,4 @@
-"""The networks, by the library that they are from: small ones, small inputs, random weights."""
+"""The networks by library: small networks, small inputs, random weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Family:
     """A library's networks.
 
     Attributes:
-        modules: what processes import beforehand.
+        modules: the modules that processes import beforehand.
         names: returns the names of the networks.
         network: returns the one of a name.
     """
@@ -169,7 +169,7 @@ def _through(model: nn.Module, *inputs: Any) -> Any:
 
 
 def _detection(name: str) -> Network:
-    """Return a detector whose heads are called on all places, or on fixed boxes."""
+    """Return a detector whose heads are called at all positions, or on fixed boxes."""
 
     def heads(model: Any, images: Tensor) -> Any:
         features = model.backbone(images)
@@ -241,18 +241,18 @@ def versions() -> dict[str, str]:
 
 
 def try_one(family: str, name: str) -> Result:
-    """Return what comes of a network."""
+    """Return the result of a network."""
     torch.set_num_threads(1)
     return attempt(FAMILIES[family].network(name))
 
 
 def cut_transformer(family: str, name: str) -> Result:
-    """Return what comes of cutting a transformer in several ways."""
+    """Return the result of cutting a transformer in several ways."""
     torch.set_num_threads(1)
     return cut_in_several_ways(TRANSFORMERS[family].network(name))
 
 
 def cut_transformer_by_peer(family: str, name: str) -> Result:
-    """Return what comes of cutting a transformer with torch-pruning."""
+    """Return the result of cutting a transformer with torch-pruning."""
     torch.set_num_threads(1)
     return cut_by_peer(TRANSFORMERS[family].network(name))

@@ -12,7 +12,7 @@ from harness.text import markdown_table
 from pruners.channels.kinds import HEAD_WIDTH, HEADS, NEURONS, OUTPUT, RESIDUAL
 
 Row = tuple[str, str, Result]
-"""Family, name, and what came of it."""
+"""Family, name and result of a network."""
 
 SCORED: tuple[Outcome, ...] = tuple(o for o in get_args(Outcome) if o != "not built")
 """Outcomes that say something about tracing."""
@@ -21,22 +21,25 @@ INTRODUCTION = """\
 # Which networks can be cut
 
 Structured pruning contains no code for any architecture: `trace_channels` follows the operations of
-a forward pass. This page shows how it fares on networks of other libraries, with random weights in
-double precision (`python -m benchmarks.zoo --write docs/channels.md`, in the environment of
-`tox -e zoo`). Each network is traced and cut, to half of the channels and to one channel of each
-group. Its outputs are compared with those of the network whose other channels are held at zero
-(tolerance {tolerance:g}). Then it is trained for a step, traced and cut again together with its
-optimizer, compared again, and trained for another step.
+a forward pass ([Extending](guide/extending.md#channels-without-the-harness) shows how to use it).
+This page shows how it fares on networks of other libraries, with random weights in double precision
+(`python -m benchmarks.zoo --write docs/channels.md`, in the environment of `tox -e zoo`).
+
+Each network is traced and cut, to half of the channels and to one channel of each group. Its
+outputs are compared with those of the network whose other channels are held at zero (tolerance
+{tolerance:g}). Then it is trained for a step, traced and cut again together with its optimizer,
+compared again, and trained for another step.
 
 - **right**: all of that succeeded.
 - **counts channels**: the cut network differs from the masked one by nature, because an operation
   takes a mean or the like over channels. Permuting the channels of each group changes nothing.
 - **wrong**: tracing succeeded, but the cut network fails or computes something else.
 - **refused**: tracing named an operation and a reason, before anything was cut.
+- **out of time**, **out of memory**: the trial exceeded the limits that it was given.
 
 *Cuttable* is the share of the weights (parameters of two axes or more) that have a channel that can
-be removed. *Left* is the share of all parameters when each group is halved. *What stops the others*
-gives the reasons why weights cannot be cut, with their share.
+be removed. *Left* is the share of all parameters that remains when each group is halved. *What
+stops the others* gives the reasons why weights cannot be cut, with their share.
 """
 
 
@@ -64,9 +67,9 @@ def page(
     """Return the page in Markdown.
 
     Args:
-        rows: what came of each network.
-        versions: of the libraries, by name.
-        tolerance: of the comparison.
+        rows: the results of all networks.
+        versions: versions of the libraries, by name.
+        tolerance: tolerance of the comparison.
         limit: how many of each family were asked for; None for all.
     """
     numbers = counts(rows)
@@ -103,18 +106,18 @@ def page(
 
 
 PEER: Mapping[Outcome, str] = {"right": "right", "wrong": "silently wrong", "refused": "fails"}
-"""What is said of the peer; of its refusals, the reason counts only if nothing is cut."""
+"""What the table says of torch-pruning; a refusal has its reason only if nothing is cut."""
 
 
 def comparison(
     rows: Sequence[Row], peers: Mapping[tuple[str, str], Result], versions: Mapping[str, str]
 ) -> str:
-    """Return a table of transformers in Markdown, with what the peer makes of them.
+    """Return a table of transformers in Markdown, with the results of torch-pruning.
 
     Args:
-        rows: what came of each network.
-        peers: what came of it with the peer, by family and name.
-        versions: of the libraries, by name.
+        rows: the results of all networks.
+        peers: the results with torch-pruning, by family and name.
+        versions: versions of the libraries, by name.
     """
     by_nature = {(f, name) for f, name, result in rows if result.outcome == "counts channels"}
     told = {

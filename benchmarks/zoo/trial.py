@@ -19,15 +19,16 @@ from pruners.channels import ChannelGraph, shrink, trace_channels, verify_shrink
 from pruners.channels.rules.registry import tensors_in
 
 TOLERANCE = 1e-7
-"""Between the cut and the masked network, in double precision, relative to the largest output."""
+"""Largest difference between the cut and the masked network in double precision, relative to the
+largest output."""
 PERMUTED_TOLERANCE = 1e-5
-"""Between a network and itself with other places for its channels: norms of transformers compute in
-single precision, whatever the weights."""
+"""The same between a network and itself with its channels permuted: norms of transformers compute
+in single precision, whatever the weights."""
 SINGLE_TOLERANCE = 1e-4
 """The same for networks that only run in single precision."""
 
 MOST_CHARACTERS = 160
-"""Of a reason."""
+"""The length of a reason."""
 
 NOTHING_CUT = "nothing cut"
 """The reason where a cut leaves all parameters."""
@@ -53,7 +54,7 @@ class Network:
         build: returns the network; called under a seed.
         inputs: returns the arguments of a call.
         forward: called as ``forward(model, *inputs)`` in place of ``model(...)``.
-        dtype: of weights and inputs: single where the network's code converts to it.
+        dtype: the type of weights and inputs; single where the network's code converts to it.
     """
 
     build: Callable[[], nn.Module]
@@ -69,22 +70,22 @@ class Network:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a network.
+    """The result of a trial.
 
     Attributes:
         outcome: how it ended.
-        reason: the complaint, in one line.
-        operation: the operation that it names, if it names one.
-        parameters: of the whole network, in numbers.
+        reason: the error message, in one line.
+        operation: the operation that the message names, if any.
+        parameters: number of parameters of the whole network.
         cuttable: share of the weights (parameters of two axes or more) that lose entries with a
             channel of some group.
         left: share of the parameters that is left when each group is halved.
-        groups: of coupled channels.
-        seconds: of tracing.
+        groups: number of groups of coupled channels.
+        seconds: duration of tracing.
         stops: what pins the weights that cannot be cut, each with its share of all weights.
         kinds: how many channels of each kind can be removed.
         whole: why no channel of a kind can be removed.
-        difference: the largest between a cut network and the reference, if it was compared.
+        difference: the largest difference between a cut network and the reference, if compared.
     """
 
     outcome: Outcome
@@ -102,11 +103,11 @@ class Result:
 
 
 class _Wrong(Exception):
-    """A graph came back, and what it promises does not hold."""
+    """Tracing returned a graph, but cutting by it gave another network than the graph promises."""
 
 
 def attempt(network: Network) -> Result:
-    """Build a network, cut it in several ways, and return what came of it."""
+    """Build a network, cut it in several ways, and return the result."""
     model, inputs, failure = built(network)
     if model is None:
         return failure
@@ -124,7 +125,7 @@ def attempt(network: Network) -> Result:
 
 
 def built(network: Network) -> tuple[nn.Module | None, list[Any], Result]:
-    """Return a network and what it is called with; or None, and why it does not run here."""
+    """Return a network and its inputs; or None, with the reason why it does not run here."""
     torch.manual_seed(0)
     try:
         model = network.build().to(network.dtype).eval()
@@ -140,7 +141,7 @@ def built(network: Network) -> tuple[nn.Module | None, list[Any], Result]:
 def traced(
     network: Network, model: nn.Module, inputs: Sequence[Any]
 ) -> tuple[Result, ChannelGraph | None]:
-    """Return what a trace says of a network, and its groups; None if it is refused."""
+    """Return what tracing finds, and the groups of the network; None if it is refused."""
     seen = Result("right", parameters=count(model))
     began = time.perf_counter()
     try:
@@ -217,7 +218,7 @@ def _compare(
     keep: dict[str, Any],
     smaller: nn.Module,
 ) -> bool:
-    """Compare a cut network with the masked one; return if they differ since channels are counted.
+    """Compare a cut with the masked network; return whether they differ by counting channels.
 
     Raises:
         _Wrong: the cut network fails, or differs for another reason.
@@ -246,9 +247,9 @@ def _compare(
 def permuting_changes(
     network: Network, model: nn.Module, inputs: Sequence[Any], graph: ChannelGraph
 ) -> bool:
-    """Tell if the outputs change when the channels of each group change places.
+    """Return whether the outputs change when the channels of each group are permuted.
 
-    They do if a group is wrong, and do not if all that is wrong is that channels are counted.
+    They do if a group is wrong. They do not if the only difference is that channels are counted.
     """
     permuted = copy.deepcopy(model)
     tensors = {**dict(permuted.named_parameters()), **dict(permuted.named_buffers())}
@@ -279,7 +280,7 @@ def train(
     optimiser: Optimizer,
     dense: nn.Module,
 ) -> str:
-    """Take a step; return why the dense network cannot take one either, if that is so.
+    """Take a training step; return why the dense network cannot take one either, if so.
 
     Raises:
         _Wrong: only the cut network cannot.
@@ -352,7 +353,7 @@ def _shares(weights: dict[str, Tensor], graph: ChannelGraph) -> dict[str, float]
 
 
 def _without_constants(model: nn.Module) -> None:
-    """Draw what is built constant: zeros, ones and scales of 1e-6 would hide faults."""
+    """Make constant weights random: zeros, ones and scales of 1e-6 would hide faults."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
@@ -380,7 +381,7 @@ def _unless_memory(outcome: Outcome, error: Exception) -> Outcome:
 
 
 def operation_in(complaint: str) -> str:
-    """Return the operation that a complaint names, or nothing."""
+    """Return the operation that an error message names, or an empty text."""
     found = re.search(r"aten::\w+|torchvision::\w+", complaint)
     return found[0] if found else ""
 

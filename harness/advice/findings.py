@@ -43,8 +43,8 @@ class Difference:
         interval: the mean difference with its 95 % interval.
         finding: what the interval says of the method, compared with the other one.
         seeds_needed: with about how many seeds the interval would exclude 0, if mean and standard
-            deviation stayed as they are. None if it excludes 0 already, or would not with
-            `harness.results.intervals.MOST_SEEDS`.
+            deviation stayed as they are. None if it excludes 0 already, or would still contain it
+            with `harness.results.intervals.MOST_SEEDS`.
     """
 
     pruner: str
@@ -74,14 +74,14 @@ class Candidate:
     Attributes:
         pruner: its name.
         rounds: in how many rounds it took part.
-        seeds: those of its tested networks.
+        seeds: the seeds of its tested networks.
         validation: mean metric on the validation data.
         test: mean metric on the test data.
         to_dense: the difference to dense networks of the same seeds.
-        reached: mean fraction of the dense network's cost, if there is a budget, and otherwise of
-            the weights that were removed.
-        train_seconds: median time that a run trained.
-        reason: why it is out, unless other methods were better.
+        reached: mean fraction of the dense network's cost if there is a budget; otherwise the mean
+            fraction of the weights that were removed.
+        train_seconds: median training time of a run.
+        reason: why it dropped out; None if it is a finalist or other methods were better.
     """
 
     pruner: str
@@ -101,7 +101,7 @@ class Surer:
 
     Attributes:
         seeds: how many more.
-        seconds: how long the further runs train, one after another, as measured in those before.
+        seconds: how long their runs would train, one after another, judged by the runs so far.
         command: carries them out; what is done is not repeated.
     """
 
@@ -122,14 +122,14 @@ class Advice:
         take: the finalist with the better metric on the validation data.
         finalists: the difference between the two finalists; None if there is one only.
         within_tolerance: whether the method loses at most ``tolerance`` against dense; None if
-            its interval holds both, or nobody asked.
-        tolerance: in the unit of the metric; None if nobody asked.
+            its interval contains both answers, or no tolerance was given.
+        tolerance: in the unit of the metric; None if none was given.
         surer: None if the finalists differ, or if no affordable number of seeds would show it.
-        run: the name of the run that made the best of the method's networks on the validation data.
+        run: the name of the run whose network is the method's best on the validation data.
         command: makes that network.
         dense: the dense networks.
         candidates: all methods, the best first.
-        rounds: as they were carried out.
+        rounds: the rounds that were carried out.
         stopped: whether the time ended before the last round.
     """
 
@@ -155,7 +155,7 @@ class Advice:
         return " ".join(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
-        yield f"Take {self.take}: its {self.metric} on the validation data is the best."
+        yield f"Take {self.take}: it has the best {self.metric} on the validation data."
         if self.stopped:
             yield "The time ended before the last round."
         if self.finalists is None:
@@ -176,8 +176,8 @@ class Advice:
         if self.surer is not None:
             roughly = "at least" if finalists.finding == "too few seeds" else "about"
             yield (
-                f"To {to_tell} takes {roughly} {several(self.surer.seeds, 'more seed')}, "
-                f"{duration(self.surer.seconds)} of training, if they go on as they began."
+                f"To {to_tell} would take {roughly} {several(self.surer.seeds, 'more seed')}, "
+                f"{duration(self.surer.seconds)} of training, if mean and spread stay as they are."
             )
         elif finalists.finding == "no difference found":
             yield f"Even {MOST_SEEDS:,} seeds would hardly {to_tell}."

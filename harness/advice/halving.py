@@ -25,9 +25,9 @@ class Round:
     """A round that has been carried out.
 
     Attributes:
-        methods: those that took part, the best of the round before first.
-        seeds: those with which each has been run.
-        scores: of the methods that have results, the best first.
+        methods: the methods that took part, the best of the previous round first.
+        seeds: the seeds with which each has been run.
+        scores: the scores of the methods that have results, the best first.
     """
 
     methods: tuple[str, ...]
@@ -45,9 +45,9 @@ def successive_halving(
 
     Args:
         methods: at least one; of two with the same score the first is ahead.
-        seeds: of the last round. The rounds before take the first 2, 4, 8 ... of them.
+        seeds: the seeds of the last round. Earlier rounds take the first 2, 4, 8 ... of them.
         evaluate: runs methods with seeds, and returns the score of each that has a result; larger
-            is better. A method without a score is out.
+            is better. A method without a score drops out.
         has_time_for: whether there is time for such a round; not asked for the first one.
     """
     rounds: list[Round] = []

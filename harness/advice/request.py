@@ -100,7 +100,9 @@ class AdviceRequest:
             if limit is not None and not limit > 0:
                 raise RequestError(f"{name}: {limit!r} is not greater than 0")
         if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
-            raise RequestError(f"tolerance {self.tolerance:g} is not a number from 0 on, as in 1")
+            raise RequestError(
+                f"tolerance {self.tolerance:g} must be a number of at least 0, as in 1"
+            )
         if len(self.methods) < 2:
             raise RequestError(
                 f"advise compares methods, and {', '.join(self.methods) or DENSE} is only one; "

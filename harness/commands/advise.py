@@ -32,7 +32,7 @@ examples:
 All methods are run with two seeds, the better half of them with four, and so on; the last two are
 run with all seeds. Every run is a complete one. Methods are chosen by the metric on the validation
 data and compared by that on the test data, paired by seed with each other and with dense networks.
-What is done is not repeated: the same command resumes, and one with more seeds or methods goes on.
+What is done is not repeated: the same command resumes, and you can add seeds or methods later.
 
 Without --pruners, a budget tries slim_dense, snap, earlycrop_s and taylor_s: a narrow dense
 network, and methods that remove channels before training, early in it and late in it. A sparsity
@@ -61,18 +61,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--pruners", metavar="A,B", help="methods to try, or all (default: four, see below)"
     )
-    what.add_argument("--seeds", metavar="N,M", help="of the last round, as in 0-7 (default: 0-3)")
+    what.add_argument(
+        "--seeds", metavar="N,M", help="seeds of the last round, as in 0-7 (default: 0-3)"
+    )
     what.add_argument(
         "--minutes",
         type=options.positive,
         metavar="M",
-        help="begin no further round that would end later (default: no limit)",
+        help="begin no round that would end after this time (default: no limit)",
     )
     what.add_argument(
         "--tolerance",
         type=options.number,
         metavar="T",
-        help="also say whether the network loses at most this against dense, in the metric's unit",
+        help="also say whether the network loses at most T against dense, in the metric's unit",
     )
     options.add_profile(what, default="embedded")
     options.add_set(what)

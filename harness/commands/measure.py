@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--missing",
         action="store_true",
-        help="only networks that a matrix has left unmeasured (matrix --measure)",
+        help="only networks that have not been measured yet",
     )
     parser.add_argument(
         "--batch-sizes",

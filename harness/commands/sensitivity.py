@@ -36,8 +36,8 @@ examples:
   python -m harness sensitivity --task digits
   python -m harness sensitivity --task digits --pruner crop_s --run digits-dense --out sensitivity
 
-Of one layer or group of coupled channels at a time, the given fractions are removed, really masked
-or cut, the lowest scores first. The network is not trained in between, and is evaluated on the
+The given fractions are removed from one layer or group of coupled channels at a time, masked or cut
+as in a run, the lowest scores first. The network is not trained in between, and is evaluated on the
 validation data. A pruner gives what is removed (weights or channels) and the criterion. Without
 --run, the dense run of --seed and --profile is used, and is carried out first if it is not done.
 """
@@ -166,7 +166,7 @@ def measure_sensitivity(
     """
     ascending = _in_order(fractions)
     if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise RequestError(f"tolerance {tolerance:g} is not a number from 0 on, as in 0.01")
+        raise RequestError(f"tolerance {tolerance:g} must be a number of at least 0, as in 0.01")
     files = plugin_files(plugins)
     registry, store = Registry(files), Store(Path(results))
     names = [pruners] if isinstance(pruners, str) else list(dict.fromkeys(pruners or PRUNERS))

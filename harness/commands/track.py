@@ -15,8 +15,8 @@ examples:
   python -m harness track digits-crop_s --to tensorboard
   python -m harness track results/digits-* --to tensorboard,mlflow
 
-A run is told to a tracker once: what it was told before is left out. run and matrix take --track
-NAME, which follows their runs live.
+What a tracker has shown before is not shown again. To follow runs while they are carried out, pass
+--track NAME to run or matrix.
 """
 
 
@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Tell the trackers what the runs have done, and print where it can be seen."""
+    """Show the runs in the trackers, and print where they can be seen."""
     with contextlib.redirect_stdout(sys.stderr):  # some trackers talk
         folders = track_runs(arguments.runs, arguments.to, results=arguments.results)
     for name, folder in folders.items():

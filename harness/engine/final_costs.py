@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -24,8 +24,10 @@ from harness.costs.timing import Stopwatch
 from harness.engine.network_timing import (
     STEPS,
     inference_pass,
+    lengths_taken,
     network_times,
     sparse_times,
+    times_by_length,
     training_step,
     warm_up,
 )
@@ -42,8 +44,10 @@ from harness.storage.store import WEIGHTS
 from harness.task import Batch
 from harness.units import all_masks
 
-MEASURED = tuple(name for name, field in fields(Cost).items() if field.of == "network")
-"""The costs of a finished network, by their keys in the record."""
+MEASURED = tuple(
+    name for name, field in fields(Cost).items() if field.of == "network" and name != "by_length"
+)
+"""The costs of a finished network that every task has, by their keys in the record."""
 
 Measure = Callable[[Path, Plan, Sequence[Path], torch.device, Stop], dict[str, Any]]
 """Returns the costs of a finished network, as `final_costs` does."""
@@ -84,11 +88,11 @@ def exact_costs(
     """
     with _failing_in_one_line():
         network = load_network(folder, plan, Registry(plugins), torch.device("cpu"))
-        exact = _exact(folder, plan, network)
+        exact, why_not_exact = _exact(folder, plan, network)
     if stop.requested:
         raise Interrupted
     later = [name for name in MEASURED if name not in exact]
-    reasons = dict.fromkeys(later, LATER)
+    reasons = {**dict.fromkeys(later, LATER), **why_not_exact}
     return {**dict.fromkeys(later), **exact, "measured_in": NOT_YET, "reasons": reasons}
 
 
@@ -196,15 +200,19 @@ def measure(
     load_before = preparing.read().load
     seconds = 1.0 if plan.spec.profile == "smoke" else 10.0
     costs = network_times(plan, network, batch, seconds)
+    times = _by_length(network, batch, seconds, costs, inference_peak)
     sparse, why_not_sparse = sparse_times(plan, network, batch, seconds, costs)
     for during in costs["load"].values():
         during["before"] = load_before
     counted = network
     if device.type != "cpu":
         counted = load_network(folder, plan, registry, torch.device("cpu"))
-    exact = _exact(folder, plan, counted)
+    exact, why_not_exact = _exact(folder, plan, counted)
+    if "by_length" in exact:
+        exact["by_length"] = _joined(times, exact["by_length"])
     peaks = {"peak_step_bytes": step_peak, "peak_inference_bytes": inference_peak}
-    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason} | why_not_sparse
+    reasons = {name: peak.reason for name, peak in peaks.items() if peak.reason}
+    reasons |= why_not_sparse | why_not_exact
     if device.type != "cpu":
         reasons |= dict.fromkeys(("step_cpu_ms", "inference_cpu_ms"), NO_PROCESSOR_TIME)
     by_batch_size = {
@@ -221,24 +229,74 @@ def measure(
     }
 
 
-def _exact(folder: Path, plan: Plan, network: Network) -> dict[str, Any]:
-    """Return the costs of a network on the CPU that are counted, by their keys in the record."""
+def _by_length(
+    network: Network, batch: Batch, seconds: float, costs: dict[str, Any], peak: Measured
+) -> dict[str, dict[str, Any]]:
+    """Measure the inference of a batch at each length that its task names, if it names any.
+
+    Args:
+        network: the network.
+        batch: the batch.
+        seconds: how long to time all lengths together.
+        costs: has the times of the batch, and gets what other work did meanwhile.
+        peak: the peak memory of the batch.
+
+    Returns:
+        Times and memory, by length.
+    """
+    shortened, _ = lengths_taken(network, batch)
+    if not shortened:
+        return {}
+    found = {}
+    for length, times in times_by_length(network, batch, shortened, seconds, costs).items():
+        shorter = shortened[length]
+        memory = peak
+        if shorter is not batch:
+            memory = _inference_memory(network, shorter, network.task.device)
+        found[str(length)] = {**times, "peak_inference_bytes": memory.value}
+    return found
+
+
+def _joined(
+    first: Mapping[str, dict[str, Any]], second: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the costs by length of both, the shortest length first."""
+    lengths = sorted({*first, *second}, key=int)
+    return {each: {**first.get(each, {}), **second.get(each, {})} for each in lengths}
+
+
+def _exact(folder: Path, plan: Plan, network: Network) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the costs of a network on the CPU that are counted, by their keys in the record.
+
+    Returns:
+        The costs, and why those of some length are missing.
+    """
     # Imported here because the process of a run need not do it before it has ended.
-    from harness.costs.operations import count_operations
+    from harness.costs.operations import Operations, count_operations
+
+    def operations_of(sample: Batch) -> Operations:
+        return count_operations(
+            network.model,
+            lambda: network.task.inference(network.model.eval(), sample),
+            all_masks(network.units.values()),
+        )
 
     sample = network.task.one_sample()
-    operations = count_operations(
-        network.model,
-        lambda: network.task.inference(network.model.eval(), sample),
-        all_masks(network.units.values()),
-    )
-    return {
+    operations = operations_of(sample)
+    shortened, reasons = lengths_taken(network, sample)
+    by_length = {
+        str(length): {"macs": operations_of(shorter).dense_macs}
+        for length, shorter in shortened.items()
+    }
+    exact = {
         "disk_bytes": (folder / WEIGHTS).stat().st_size,
         "macs": operations.dense_macs,
         "macs_effective": operations.effective_macs,
         "macs_dense": _dense_macs(plan, network, operations.dense_macs),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        **({"by_length": by_length} if by_length else {}),
     }
+    return exact, reasons
 
 
 def _with_batch_size(plan: Plan, network: Network, size: int, seconds: float) -> dict[str, Any]:

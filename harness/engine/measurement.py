@@ -77,7 +77,8 @@ def measure_run(
     if cost["step_ms"] is None:  # or it would hide an earlier measurement
         raise RunFailed(str(cost["reasons"]["step_ms"]))
     if device.type == "cuda" and busy > BUSY:  # no clock of the GPU shows other work
-        cost["disturbed"] = dict.fromkeys(("step_ms", "inference_ms"), round(busy, 3))
+        times = ("step_ms", "inference_ms", *(("by_length",) if "by_length" in cost else ()))
+        cost["disturbed"] = dict.fromkeys(times, round(busy, 3))
     environment = provenance.environment(device)
     measurement = {
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -92,20 +92,84 @@ def network_times(
         costs |= dict.fromkeys(("step_ms", "step_ms_iqr", "step_cpu_ms"))
     for name, call in calls.items():
         timing = time_call(call, device, at_most_seconds=seconds)
-        costs |= {
-            f"{name}_ms": timing.median_ms,
-            f"{name}_ms_iqr": timing.interquartile_range_ms,
-            f"{name}_cpu_ms": timing.cpu_ms if device.type == "cpu" else None,
-        }
-        _note_others(costs, f"{name}_ms", timing, device)
+        costs |= _times(name, timing, device)
+        _note_others(costs, f"{name}_ms", [timing], device)
     return costs
 
 
-def _note_others(costs: dict[str, Any], name: str, timing: Timing, device: torch.device) -> None:
-    """Add what other work did while a time was measured."""
-    costs["load"][name] = {"during": timing.load}
-    if device.type == "cpu" and timing.disturbed is not None:
-        costs["disturbed"][name] = timing.disturbed
+def _times(name: str, timing: Timing, device: torch.device) -> dict[str, Any]:
+    return {
+        f"{name}_ms": timing.median_ms,
+        f"{name}_ms_iqr": timing.interquartile_range_ms,
+        f"{name}_cpu_ms": timing.cpu_ms if device.type == "cpu" else None,
+    }
+
+
+def _note_others(
+    costs: dict[str, Any], name: str, timings: Sequence[Timing], device: torch.device
+) -> None:
+    """Add the most that other work did while the times of one cost were measured."""
+    loads = [timing.load for timing in timings if timing.load is not None]
+    costs["load"][name] = {"during": max(loads, default=None)}
+    shares = [timing.disturbed for timing in timings if timing.disturbed is not None]
+    if device.type == "cpu" and shares:
+        costs["disturbed"][name] = max(shares)
+
+
+def lengths_taken(network: Network, batch: Batch) -> tuple[dict[int, Batch], dict[str, str]]:
+    """Return a batch at the lengths of its task, by length, and why the network refuses some."""
+    taken, reasons = {}, {}
+    for length, shorter in network.task.by_length(batch).items():
+        try:
+            if shorter is not batch:
+                inference_pass(network, shorter)()
+        except Exception as error:  # a network of a user may refuse a length in any way
+            why = str(error).partition("\n")[0]
+            reasons["by_length"] = f"no inference of sequences of length {length}: {why}"
+        else:
+            taken[length] = shorter
+    return taken, reasons
+
+
+def times_by_length(
+    network: Network,
+    batch: Batch,
+    shortened: Mapping[int, Batch],
+    seconds: float,
+    costs: dict[str, Any],
+) -> dict[int, dict[str, Any]]:
+    """Time the inference of shorter sequences, together for at most some seconds.
+
+    Args:
+        network: the network.
+        batch: the batch, which has been timed.
+        shortened: the batch at each length, itself included.
+        seconds: how long to time in all.
+        costs: has the times of the batch, and gets what other work did meanwhile.
+
+    Returns:
+        The times by length.
+    """
+    device = network.task.device
+    calls = {
+        length: inference_pass(network, shorter)
+        for length, shorter in shortened.items()
+        if shorter is not batch
+    }
+    timings = {
+        length: time_call(call, device, at_most_seconds=seconds / len(calls))
+        for length, call in calls.items()
+    }
+    if timings:
+        _note_others(costs, "by_length", list(timings.values()), device)
+    disturbed = costs["disturbed"]
+    if share := disturbed.get("inference_ms"):
+        disturbed["by_length"] = max(share, disturbed.get("by_length", 0.0))
+    whole = {name: costs[name] for name in ("inference_ms", "inference_ms_iqr", "inference_cpu_ms")}
+    return {
+        length: _times("inference", timings[length], device) if length in timings else whole
+        for length in shortened
+    }
 
 
 def sparse_times(
@@ -147,7 +211,7 @@ def sparse_times(
         with context:
             timing = time_call(call, network.task.device, at_most_seconds=seconds)
         found |= {f"{name}_sparse_ms": timing.median_ms, _SPARSE_LAYERS[name]: list(layers)}
-        _note_others(costs, f"{name}_sparse_ms", timing, network.task.device)
+        _note_others(costs, f"{name}_sparse_ms", [timing], network.task.device)
     return found, reasons
 
 

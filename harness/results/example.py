@@ -109,6 +109,15 @@ EXAMPLE: Record = {
         "macs_effective": 1_234,
         "macs_dense": 123_456,
         "parameters": 2_010,
+        "by_length": {
+            "20": {
+                "inference_ms": 1.5,
+                "inference_ms_iqr": 0.125,
+                "inference_cpu_ms": 1.25,
+                "peak_inference_bytes": 4_000_000,
+                "macs": 30_864,
+            }
+        },
         "measured_in": "a process of its own",
     },
     "events": [

@@ -15,6 +15,7 @@ from harness.record import (
     SLOWER_THAN_DENSE,
     Budget,
     Cost,
+    CostAtLength,
     Event,
     Number,
     Provenance,
@@ -22,6 +23,7 @@ from harness.record import (
     Quantity,
     Record,
     Sparsity,
+    fields,
 )
 from harness.results.receipts import receipt_lines, sparse_kernels_line
 from harness.settings import as_text
@@ -34,6 +36,13 @@ ENDINGS = {"trigger": "the trigger fired", "cap": "the cap was reached"}
 def label(cost: Quantity) -> str:
     """Return the label of a cost as it reads within a line."""
     return cost.label[0].lower() + cost.label[1:]
+
+
+IN_WORDS: Mapping[str, str] = {
+    **{name: label(each) for name, each in COSTS.items()},
+    "by_length": "inference of shorter sequences",
+}
+"""What costs are called within a line, by their keys in the record."""
 
 
 def written(value: Number | None, unit: str) -> str:
@@ -113,6 +122,8 @@ def _rows(record: Record) -> Iterator[tuple[str, str]]:
     peak = cost["peak_step_bytes"]
     yield "training step", f"{cost['step_ms']}{with_sparse['step']}, peak memory {peak}"
     yield "inference", f"{cost['inference_ms']} per batch{with_sparse['inference']}"
+    for length, each in (record["cost"].get("by_length") or {}).items():
+        yield f"at length {length}", _at_length(each)
     yield "network", f"{cost['parameters']} parameters, {cost['disk_bytes']} on disk"
     yield "operations", _operations(record)
     if record["cost"].get("disturbed"):
@@ -138,6 +149,18 @@ def _operations(record: Record) -> str:
     if (trained := cost.get("train_macs")) is not None:
         text += f"; {count(trained)} in training"
     return text
+
+
+def _at_length(cost: CostAtLength) -> str:
+    """Return what the inference of sequences of one length costs, without what is not known."""
+    known = (
+        (cost.get("inference_ms"), "ms", "{} per batch"),
+        (cost.get("peak_inference_bytes"), "bytes", "peak memory {}"),
+        (cost.get("macs"), "operations", "{} multiply-accumulates per sample"),
+    )
+    return ", ".join(
+        text.format(written(value, unit)) for value, unit, text in known if value is not None
+    )
 
 
 def _quality(quality: Quality) -> str:
@@ -253,7 +276,7 @@ def _not_measured(cost: Cost) -> Iterator[tuple[str, list[str]]]:
         if reason == NOTHING_SCORED:
             continue
         missing = [name for name, why in cost["reasons"].items() if why == reason]
-        names = [label(each) for name, each in COSTS.items() if name in missing]
+        names = [words for name, words in IN_WORDS.items() if name in missing]
         if names:
             yield reason, names
 
@@ -280,16 +303,16 @@ def disturbance(cost: Mapping[str, Any], on_gpu: bool) -> str:
         cost: the costs of a record or of a measurement.
         on_gpu: whether the final network was measured on a GPU, whose clocks show no waiting.
     """
-    shares = {name: share or 0.0 for name, share in cost["disturbed"].items() if name in COSTS}
+    shares = {name: share or 0.0 for name, share in cost["disturbed"].items() if name in IN_WORDS}
     energy = shares.pop("energy_kwh", None)
     loads = [cost.get("load", {}).get(name, {}).get("during") or 0.0 for name in shares]
     parts = []
     for name, share in shares.items():
         rounded = percent(round(share, 2))
-        if on_gpu and COSTS[name].of == "network":
+        if on_gpu and fields(Cost)[name].of == "network":
             parts.append(f"other programs used the GPU for {rounded} of the time")
         elif share > DISTURBED:
-            parts.append(f"waited for a processor during {rounded} of the {label(COSTS[name])}")
+            parts.append(f"waited for a processor during {rounded} of the {IN_WORDS[name]}")
     if busiest := max(loads, default=0.0):
         parts.append(f"other programs kept {several(busiest, 'processor')} busy")
     if energy is not None:

@@ -1,4 +1,4 @@
-"""Following runs: each tracker gets what their journals say, once, whatever is interrupted."""
+"""Following runs: each tracker gets what their journals say exactly once, despite interruptions."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def followed_run(record: Record, folder: Path) -> Followed:
 
 
 class Follower:
-    """Tells one tracker of one run, each time only what is new.
+    """Passes what is new in one run to one tracker.
 
-    How much has been told is noted beside the tracker's files. So a run that is resumed goes on in
-    the same place, and one that was told to the end stays as it is.
+    How much has been passed on is noted beside the tracker's files. So a run that is resumed
+    continues its curves, and a run that was passed on to its end stays as it is.
 
     Args:
         make: makes the tracker.
@@ -69,10 +69,10 @@ class Follower:
         self.told, self.is_over = self._read_note()
 
     def catch_up(self, *, last: bool) -> None:
-        """Tell the tracker what is new.
+        """Pass on what is new.
 
         Args:
-            last: whether this is the last time, at which the run is closed in any state.
+            last: whether this is the last call, which closes the run in any state.
         """
         if self.is_over or (self._stamp == (now := stamp(self._run.folder)) and not last):
             return
@@ -100,7 +100,7 @@ class Follower:
             self._tracker = None
 
     def _begin(self) -> Tracker | None:
-        """Return the tracker, which has opened the run; None if another process is telling it."""
+        """Return the tracker, which has opened the run; None if another process is following it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -156,7 +156,7 @@ class Following:
         }
 
     def catch_up(self, *, last: bool = False) -> None:
-        """Tell all trackers what is new; the last time, close all runs."""
+        """Pass what is new to all trackers; the last time, close all runs."""
         for name, followers in list(self._followers.items()):
             try:
                 for follower in followers:

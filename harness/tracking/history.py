@@ -19,7 +19,7 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Point:
-    """Numbers of one moment, by name, and the optimizer steps taken by then."""
+    """Numbers at one moment, by name, and the optimizer steps taken by then."""
 
     step: int
     values: Mapping[str, float]
@@ -31,9 +31,9 @@ class History:
 
     Attributes:
         points: the numbers over the steps. Later histories of the run begin with the same points.
-        status: how it ended; None if it has neither a record nor failed.
-        summary: its results and costs; empty without a result.
-        is_final: whether nothing will be added.
+        status: how it ended; None if it has not ended.
+        summary: its results and costs; None if it has no record.
+        is_final: whether nothing more will be added.
     """
 
     points: list[Point]
@@ -71,7 +71,7 @@ def read_history(folder: Path) -> History:
 
 
 def stamp(folder: Path) -> tuple[object, ...]:
-    """Return what differs after a run has done something."""
+    """Return a value that changes whenever the run has written something."""
     return tuple(
         _stamp(folder / name) for name in (JOURNAL, EPOCHS, RECORD, FAILURE, "measurements")
     )

@@ -32,7 +32,7 @@ def tracked(names: Sequence[str], runs: Iterable[Followed], results: Path) -> It
 
     Args:
         names: of the trackers; without any, nothing is started.
-        runs: the runs; not asked for without a tracker.
+        runs: the runs; not iterated over without a tracker.
         results: the results folder.
 
     Raises:
@@ -78,7 +78,7 @@ def _end(process: BaseProcess, connection: Connection) -> None:
     try:
         while connection.poll(max(0.0, end - time.monotonic())):
             warn(connection.recv())
-        warn(f"the trackers are not ready {PATIENCE:g} seconds after the runs; they are ended")
+        warn(f"the trackers have not finished {PATIENCE:g} seconds after the runs, and are stopped")
     except (EOFError, OSError):
         process.join(max(0.0, end - time.monotonic()))
         if process.exitcode:
@@ -91,7 +91,7 @@ def _end(process: BaseProcess, connection: Connection) -> None:
 def _follow(
     connection: Connection, names: Sequence[str], runs: Sequence[Followed], results: Path
 ) -> None:
-    """Follow runs until the other end of the connection says something, or is gone."""
+    """Follow runs until the other end of the connection sends something or is closed."""
     _keep_quiet()
     os.nice(10)
     try:
@@ -108,7 +108,7 @@ def _follow(
 
 
 def _keep_quiet() -> None:
-    """Drop what the libraries of trackers print, among lines of progress and JSON."""
+    """Drop what the libraries of trackers print: it would mix with progress and JSON."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):
         os.dup2(null, descriptor)

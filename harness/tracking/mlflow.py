@@ -16,14 +16,14 @@ from harness.settings import as_text
 from harness.tracking.tracker import PROJECT, TrackedRun
 
 LONGEST_VALUE = 500
-"""Characters that every database of MLflow keeps of a parameter."""
+"""How many characters of a parameter every database of MLflow stores."""
 
 
 class MLflow:
     """A run of an experiment, found again by its name."""
 
     def begin(self, run: TrackedRun) -> None:
-        """Open the run, or the one of this name."""
+        """Open the run of this name, or a new one."""
         local = f"sqlite:///{(run.folder / 'mlflow.db').resolve()}"
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", local))
         experiment = self._experiment(run)

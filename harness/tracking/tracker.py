@@ -26,13 +26,13 @@ PROJECT = "pruning-benchmark"
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told about a run before it gets any values.
+    """What a tracker learns about a run before it gets any values.
 
     Attributes:
         name: the run's name, by which the tracker finds it again.
         settings: what was requested, by name: task, pruner, seed and the like, and all settings.
         folder: where the tracker may keep files; all runs of a results folder share it.
-        is_resumed: whether the tracker was told of this run before.
+        is_resumed: whether a tracker has shown a part of this run before.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Tracker(Protocol):
         """Open a run, or open it again if it is resumed."""
 
     def log(self, step: int, values: Mapping[str, float], /) -> None:
-        """Show values of one moment; each is given once, however often the run is resumed.
+        """Show the values of one moment; each comes once, however often the run is resumed.
 
         Args:
             step: optimizer steps taken so far. It never decreases, and several calls may have the
@@ -57,7 +57,7 @@ class Tracker(Protocol):
         """
 
     def end(self, step: int, status: str, summary: Mapping[str, float], /) -> None:
-        """Close the run; `begin` may open it again if it was interrupted or has failed.
+        """Close the run; `begin` may open it again if it was interrupted or failed.
 
         Args:
             step: the last one.

@@ -17,7 +17,7 @@ class Trackio:
     """A run of a project, found again by its name."""
 
     def begin(self, run: TrackedRun) -> None:
-        """Open the run, or the one of this name."""
+        """Open the run of this name, or a new one."""
         # Within one context a new run would end the one before it.
         self._run = Context().run(
             trackio.init,

@@ -1,7 +1,7 @@
 """Weights & Biases, offline unless ``WANDB_MODE`` says otherwise.
 
-``wandb sync`` uploads what was written offline. The variables of the environment that wandb knows
-hold here, too, such as ``WANDB_PROJECT`` and ``WANDB_ENTITY``.
+``wandb sync`` uploads what was written offline. The environment variables of wandb, such as
+``WANDB_PROJECT`` and ``WANDB_ENTITY``, apply.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Wandb:
     """A run of a project, whose identity is the name of the run."""
 
     def begin(self, run: TrackedRun) -> None:
-        """Open the run. Offline, a run that is resumed is a further folder of the same identity."""
+        """Open the run. Offline, a resumed run gets a further folder with the same identity."""
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             mode=os.environ.get("WANDB_MODE", "offline"),

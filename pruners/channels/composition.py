@@ -1,4 +1,4 @@
-"""What a channel consists of: its filters and normalisation scales, and what they cost."""
+"""What a channel consists of: its filters and normalisation scales, and their cost."""
 
 from __future__ import annotations
 

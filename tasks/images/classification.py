@@ -49,7 +49,7 @@ def images_of_parts(
     Args:
         arrays: images and labels of the published parts, as in `tasks.images.data.ARRAYS`.
         numbers: which of them belong to each part.
-        device: of the images.
+        device: the device of the images.
     """
     tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     return {
@@ -81,9 +81,9 @@ class ImageClassification(Task):
     side: int
     """Pixels of a side of the images that the network takes."""
     channels: ClassVar[int] = 3
-    """Of the stored images."""
+    """Channels of the stored images."""
     largest_value: ClassVar[int]
-    """Of a stored pixel."""
+    """The largest value of a stored pixel."""
     evaluation_batch: ClassVar[int]
     """Images that are evaluated at a time."""
 

@@ -63,7 +63,7 @@ class Photographs(ColourImages):
     unpacked=settings.CIFAR10_UNPACKED,
 )
 class Cifar10(Photographs):
-    """Ten classes of 32x32 pixels, 45,000 training images; in drawings, ten shapes."""
+    """Ten classes of 32x32 pixels, 45,000 training images; embedded: drawings of ten shapes."""
 
     data_set = data.CIFAR10
 
@@ -80,7 +80,7 @@ class Cifar10(Photographs):
     unpacked=settings.CIFAR100_UNPACKED,
 )
 class Cifar100(Photographs):
-    """100 classes of 32x32 pixels, 45,000 training images; in drawings, shapes in ten colours."""
+    """100 classes of 32x32 pixels, 45,000 training images; embedded: shapes in ten colours."""
 
     data_set = data.CIFAR100
 
@@ -96,7 +96,7 @@ class Cifar100(Photographs):
     downloads=settings.TINY_IMAGENET_FILES,
 )
 class TinyImageNet(Photographs):
-    """200 classes of 64x64 pixels, 90,000 training images; in drawings, some shapes are striped.
+    """200 classes of 64x64 pixels, 90,000 training images; embedded: shapes, plain or striped.
 
     The official validation images are the test images; a tenth of the training images is for
     validation.

@@ -1,8 +1,8 @@
 """A small vision transformer with a convolutional stem.
 
-It has width and depth of the compact transformers of Hassani et al. 2021 (arXiv:2104.05704), the
-stem of Xiao et al. 2021 (arXiv:2106.14881), and no class token: the tokens are averaged, as by
-Beyer et al. 2022 (arXiv:2205.01580).
+It has the width and depth of the compact transformers of Hassani et al. 2021 (arXiv:2104.05704)
+and the stem of Xiao et al. 2021 (arXiv:2106.14881). It has no class token: the tokens are
+averaged, as by Beyer et al. 2022 (arXiv:2205.01580).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADS = 4
 """Heads of attention, as in the compact transformers."""
 
 EXPANSION = 2
-"""Hidden units of a feed-forward layer, as a multiple of the width, as in them."""
+"""Hidden units of a feed-forward layer, as a multiple of the width, as in these transformers."""
 
 STRIDES = (2, 2)
 """Strides of the stem's convolutions: a token for 4x4 pixels."""
@@ -29,7 +29,7 @@ class VisionTransformer(nn.Module):
     """A classifier of images.
 
     Args:
-        sizes: of the blocks.
+        sizes: the sizes of the blocks.
         classes: number of outputs.
         channels: channels of the images.
         side: pixels of a side.

@@ -29,7 +29,7 @@ SIDE = 28
 """Pixels of a side."""
 
 LARGEST_VALUE = 255
-"""Of a stored pixel."""
+"""The largest value of a stored pixel."""
 
 _FILES = {
     "train": (files.TRAIN_IMAGES, files.TRAIN_LABELS),
@@ -45,7 +45,7 @@ class DataSet:
     folder: str
     """The folder of its files in the data folder: the task's name."""
     files: Mapping[str, Sequence[str]]
-    """For each file its address and its checksum."""
+    """The address and the checksum of each file."""
     train: int = 60_000
     """Published training images."""
     test: int = 10_000

@@ -3,9 +3,9 @@
 The paper profile is the recipe of the MNIST experiments of SNIP (Lee et al. 2019,
 arXiv:1810.02340) but for three points. The learning rate is 0.01. The paper states 0.1 with a
 momentum of 0.9, with which LeNet-5-Caffe diverges; the authors' code uses 0.1 without momentum,
-whose steps are as long as those of 0.01 with it. The rate follows the condition ``schedule``
-instead of falling to a tenth every 25,000 steps. Training takes 250 epochs (135,000 steps), since
-the paper does not say how long it takes.
+which takes steps of the same length as 0.01 with momentum. The rate follows the condition
+``schedule`` instead of falling to a tenth every 25,000 steps. Training takes 250 epochs (135,000
+steps); the paper does not say how long it takes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from harness.foreign_models import (
     require_outputs,
 )
 from harness.registry import task
-from harness.task import ShuffledBatches, Split, Task, scoring_indices
+from harness.task import ShuffledBatches, Split, Task, lengths_up_to, scoring_indices
 from tasks.attention import Sizes
 from tasks.ptb import data, own_text
 from tasks.ptb.foreign import ForeignLanguageModel
@@ -252,6 +252,13 @@ class LanguageModelling(Task):
     def one_sample(self) -> Batch:
         """Return one training window."""
         return self._batch(torch.zeros(1, dtype=torch.long))
+
+    def by_length(self, batch: Batch) -> Mapping[int, Batch]:
+        """Return the first words of each window, and at last the whole windows."""
+        *shorter, whole = lengths_up_to(batch[0].shape[1])
+        tokens, targets = batch
+        cut = {n: (tokens[:, :n].contiguous(), targets[:, :n].contiguous()) for n in shorter}
+        return {**cut, whole: batch}
 
     def flow(self, model: nn.Module) -> Tensor:
         """Return the summed scores of what is predicted for an input of ones."""

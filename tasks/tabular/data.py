@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from harness.data.description import DataDescription, located
 from harness.errors import RequestError, nearest
+from harness.text import several
 from tasks.tabular.settings import TableSettings
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def _frame(settings: TableSettings, data_folder: Path) -> DataFrame:
             f"{nearest(settings.target, frame.columns)}; --set target=COLUMN names it"
         )
     if len(frame) < LEAST_ROWS:
-        raise RequestError(f"tabular: the table has {len(frame)} rows; at least {LEAST_ROWS}")
+        raise RequestError(
+            f"tabular: the table has {several(len(frame), 'row')}, but needs at least {LEAST_ROWS}"
+        )
     if missing := int(frame[settings.target].isna().sum()):
         raise RequestError(
             f"tabular: the column {settings.target!r} has {missing} rows without a value"

@@ -187,7 +187,10 @@ class TestWeights:
 
     def test_those_of_another_network_are_refused(self) -> None:
         torch.save({"fc.weight": torch.zeros(3, 8)}, "weights.pt")
-        with pytest.raises(RequestError, match=r"those of another network: '0\.bias' is missing"):
+        with pytest.raises(
+            RequestError,
+            match=r"those of another network: 6 of 6 tensors are missing, such as '0\.bias'",
+        ):
             load(build("mine.py:small"), "weights.pt")
 
     @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])

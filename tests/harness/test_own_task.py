@@ -143,9 +143,9 @@ def test_the_baseline_of_numbers_is_their_mean(script: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("model=network", "model=network()", "model is a Sequential; it is a function"),
+        ("model=network", "model=network()", "model is a Sequential; it has to be a function"),
         ("model=network", "model=lambda: 3", "returns int, not a torch.nn.Module"),
-        ("train=points(60, 0)", "train=points(5, 0)", "train has 5 pairs; at least 10"),
+        ("train=points(60, 0)", "train=points(5, 0)", "train has 5 pairs; it needs at least 10"),
         ("test=points(30, 1)", "test=[]", "test is empty"),
         ("test=points(30, 1)", "test=[1, 2, 3]", "an item of list is int, not a pair"),
         ("test=points(30, 1)", "test=iter([])", "test has no length"),

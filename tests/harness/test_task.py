@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.task import ShuffledBatches, scoring_indices
+from harness.task import ShuffledBatches, lengths_up_to, scoring_indices
 
 MODEL = nn.Identity()
 samples = st.integers(1, 60)
@@ -125,3 +125,15 @@ def test_scoring_batches_are_a_function_of_the_seed_alone(samples: int) -> None:
     assert not torch.equal(first, other)
     training = take(ShuffledBatches(samples, 8, 0, numbers), 1)[0]
     assert first[:8].tolist() != training
+
+
+# Lengths of sequences
+
+
+@pytest.mark.parametrize(
+    ("longest", "lengths"), [(79, [10, 20, 40, 79]), (8, [1, 2, 4, 8]), (3, [1, 2, 3]), (1, [1])]
+)
+def test_lengths_are_parts_of_the_longest_and_each_occurs_once(
+    longest: int, lengths: list[int]
+) -> None:
+    assert lengths_up_to(longest) == lengths

@@ -395,6 +395,29 @@ def pruned_at(*epochs: float, pruner: str = "snip") -> dict[str, Any]:
     return {**made, "events": [*training, *prunings]}
 
 
+def test_inference_over_the_length_of_sequences_is_drawn_also_relative_to_dense(
+    written: Callable[..., Opened],
+) -> None:
+    def takes(pruner: str, *times: float) -> dict[str, Any]:
+        lengths = {
+            length: {"inference_ms": time} for length, time in zip("248", times, strict=True)
+        }
+        made: dict[str, Any] = record(pruner=pruner, cost__by_length=lengths)
+        return made
+
+    opened = written([takes("dense", 2.0, 4.0, 8.0), takes("snap", 1.0, 1.0, 1.0)])
+    points = chart(opened, "lengths").locator("g.point")
+    assert points.count() == 6
+    assert (
+        points.first.get_attribute("aria-label") == "Dense, length 2: Inference of a batch (ms) 2"
+    )
+    opened.page.get_by_role("checkbox", name="relative to dense").check()
+    said = [points.nth(place).get_attribute("aria-label") or "" for place in range(3, 6)]
+    assert [each.partition(": ")[2] for each in said] == [
+        f"Inference of a batch, dense = 1 {ratio}" for ratio in ("0.5", "0.25", "0.125")
+    ]
+
+
 def test_prunings_are_drawn_at_their_own_moments(written: Callable[..., Opened]) -> None:
     opened = written([pruned_at(0, 0.6, 1.5, 4), pruned_at(0, pruner="ltr")])
     figure = chart(opened, "training")

@@ -115,8 +115,9 @@ def figure_axes(figures: dict[str, Figure | None], name: str) -> list[Any]:
 
 def test_every_panel_shows_something(tmp_path: Path) -> None:
     """Without a size on disk there is no panel for it."""
+    lengths = {"8": {"inference_ms": 1.0}, "16": {"inference_ms": 2.0}}
     runs = [
-        record(pruner=pruner, sparsity=sparsity, cost__disk_bytes=None)
+        record(pruner=pruner, sparsity=sparsity, cost__disk_bytes=None, cost__by_length=lengths)
         for pruner in ("dense", "snip", "crop_s")
         for sparsity in ((0.9, 0.98) if pruner != "dense" else (0.0,))
     ]
@@ -147,6 +148,7 @@ def test_no_label_is_cut_or_reaches_into_another_panel(tmp_path: Path, title: st
             data__source="synthetic",
             data__name=title,
             quality__metric=METRIC,
+            cost__by_length={"8": {"inference_ms": 1.0}, "16": {"inference_ms": 2.0}},
         )
         for number, pruner in enumerate(("dense", *(f"early{n}" for n in range(30))))
         for sparsity in ((0.9, 0.98) if pruner != "dense" else (0.0,))
@@ -213,6 +215,7 @@ def odd_records() -> dict[str, list[dict[str, Any]]]:
         ],
         "no layers": [record(sparsity__per_layer=[]), record(pruner="dense")],
         "one epoch": [training(0, 4), training(2, pruner="ltr")],
+        "one length": [record(cost__by_length={"1": {"inference_ms": 1.0}})],
         "never trained": [record(events=[], cost__steps=0, cost__epochs=0.0)],
     }
 

@@ -93,3 +93,12 @@ def test_a_name_that_transformers_lacks_is_refused() -> None:
     pytest.importorskip("transformers")
     with pytest.raises(RequestError, match="no causal language model 'gpt3'"):
         build(model="transformers:gpt3").model()
+
+
+@pytest.mark.usefixtures("words")
+def test_it_reads_shorter_windows() -> None:
+    task = build(model="mine.py:bigrams")
+    model, batch = task.model(), task.one_sample()
+    whole = model(batch[0])[0]
+    for length, (tokens, _) in task.by_length(batch).items():
+        torch.testing.assert_close(model(tokens)[0], whole[:, :length])

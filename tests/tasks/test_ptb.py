@@ -641,3 +641,25 @@ def test_flow_does_not_reach_what_leads_nowhere(make_task: MakeTask) -> None:
     of_unit = gradient.view(4, 6, 6)
     assert not of_unit[:, 2].any()
     assert (of_unit[:, [0, 1, 3, 4, 5]] > 0).all()
+
+
+# Shorter sequences
+
+
+@pytest.mark.parametrize(
+    "network",
+    [{"model": "psmm"}, {"model": "transformer", "positions": "learned", "dropout": 0.0}],
+    ids=str,
+)
+def test_a_window_is_read_at_several_lengths_and_never_beyond_its_own(
+    make_task: MakeTask, network: dict[str, Any]
+) -> None:
+    task = make_task(window=8, **network)
+    model, batch = task.model().eval(), task.scoring_batches(0)[0]
+    by_length = task.by_length(batch)
+    assert list(by_length) == [1, 2, 4, 7]
+    assert by_length[7] is batch
+    whole = task.inference(model, batch)
+    for length, shorter in by_length.items():
+        assert [each.tolist() for each in shorter] == [each[:, :length].tolist() for each in batch]
+        assert task.inference(model, shorter).shape == whole[:, :length].shape

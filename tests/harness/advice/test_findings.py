@@ -187,7 +187,7 @@ class TestRequest:
             ({"seeds": [1, 1]}, "one or more different seeds"),
             ({"seeds": [-1]}, "seed -1 is negative"),
             ({"minutes": 0}, "minutes: 0 is not greater than 0"),
-            ({"tolerance": -1.0}, "tolerance -1 is not a number from 0 on"),
+            ({"tolerance": -1.0}, "tolerance -1 must be a number of at least 0"),
             ({"profile": "smokey"}, "unknown profile 'smokey'"),
         ],
     )

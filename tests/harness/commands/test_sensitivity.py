@@ -198,7 +198,7 @@ def test_json_is_one_document(command: Command, tmp_path: Path) -> None:
         (["--fractions", "0"], "fraction 0 is outside (0, 1): it is the share of each part "),
         (["--fractions", ","], "there is no fraction to remove, as in 0.1,0.5"),
         (["--fractions", "half"], "argument --fractions: 'half' is not a number"),
-        (["--tolerance", "-1"], "tolerance -1 is not a number from 0 on, as in 0.01"),
+        (["--tolerance", "-1"], "tolerance -1 must be a number of at least 0, as in 0.01"),
         (["--run", "nothing"], "run=nothing: results folder results does not exist"),
         (["--profile", "smok"], "task 'points' has no profile 'smok'"),
         (["--seed", "-1"], "seed -1 is negative; seeds are 0, 1, 2 ..."),

@@ -25,6 +25,8 @@ def test_a_run_in_a_few_lines() -> None:
             "  energy           1.5 Wh, 0.5 g CO2e; measured nvml, the run's GPU",
             "  training step    20 ms, peak memory 25 MB",
             "  inference        5 ms per batch",
+            "  at length 20     1.5 ms per batch, peak memory 4 MB, "
+            "30,864 multiply-accumulates per sample",
             "  network          2,010 parameters, 8.5 kB on disk",
             "  operations       123,456 multiply-accumulates per sample, "
             "1,234 without masked weights",
@@ -161,6 +163,31 @@ def test_other_programs_that_left_enough_processors_are_named_without_a_share() 
     )
     assert "  disturbed        other programs kept 0.5 processors busy\n" in text
     assert "waited" not in text
+
+
+def test_what_disturbed_the_inference_of_shorter_sequences_is_said() -> None:
+    text = summarise(record(cost__disturbed={"by_length": 0.12}))
+    assert "waited for a processor during 12 % of the inference of shorter sequences" in " ".join(
+        text.split()
+    )
+
+
+def test_a_length_says_what_is_known_of_it() -> None:
+    refused = "no inference of sequences of length 5: 5 words have no middle"
+    text = summarise(
+        record(
+            cost__by_length={"3": {"macs": 1200}, "10": {"inference_ms": 2.5}},
+            cost__reasons={"by_length": refused},
+        )
+    )
+    assert "  at length 3      1,200 multiply-accumulates per sample\n" in text
+    assert "  at length 10     2.5 ms per batch\n" in text
+    assert f"not measured inference of shorter sequences: {refused}" in " ".join(text.split())
+
+
+def test_a_record_without_lengths_says_nothing_of_them() -> None:
+    cost = {key: value for key, value in RECORD["cost"].items() if key != "by_length"}
+    assert "length" not in summarise(record(cost=cost))
 
 
 def test_other_programs_on_a_gpu_are_told_from_those_on_the_processor() -> None:

@@ -76,7 +76,7 @@ def test_a_matrix_is_followed_with_the_runs_that_were_done_before(
     ("tracker", "warning"),
     [
         ("rude", "the process of the trackers has crashed (exit code 3)"),
-        ("slow", "the trackers are not ready 0.5 seconds after the runs; they are ended"),
+        ("slow", "the trackers have not finished 0.5 seconds after the runs, and are stopped"),
         ("forgetful", "tracker 'forgetful' has failed, and is not used any further: Connect"),
     ],
 )
