@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -36,11 +37,17 @@ class LayerInputs:
     """
 
     def __init__(self, model: nn.Module, passes: Sequence[Callable[[], object]]) -> None:
-        self._weights = {name: w.detach() for name, w in prunable_weights(model).items()}
         self._model = model
         self._passes = passes
-        self.matrices = weight_matrices(model)
+
+    @cached_property
+    def matrices(self) -> dict[str, WeightMatrix]:
         """How each weight is laid out, by name."""
+        return weight_matrices(self._model)
+
+    @cached_property
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: w.detach() for name, w in prunable_weights(self._model).items()}
 
     def observed_in(self, passes: Sequence[Callable[[], object]]) -> LayerInputs:
         """Return the inputs of the same network in other passes."""

@@ -98,6 +98,18 @@ class PeakMemory:
             self._reset()
 
     @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop counting in a context, which may be within another."""
+        if self._paused_at is not None:
+            yield
+            return
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    @contextlib.contextmanager
     def part(self) -> Iterator[Callable[[], Measured]]:
         """Measure a part of the phase; parts neither nest nor begin in a pause.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -16,8 +16,13 @@ from harness.record import DISTURBED, NOTHING_SCORED
 if TYPE_CHECKING:
     from harness.costs.energy import EnergyMeter
 
-Instrument = Callable[[], AbstractContextManager[None]]
-"""Gives a context that is left out of the method's costs."""
+
+class Instrument(Protocol):
+    """Gives a context that is left out of the method's costs; see `CostMeter.instrument`."""
+
+    def __call__(self, *, takes_memory: bool = True) -> AbstractContextManager[None]:
+        """Return the context."""
+
 
 NOT_COUNTED = "the run began with a version of this project that did not count them"
 NO_PROCESSOR_TIME = "processor time does not measure the work of a GPU"
@@ -101,41 +106,53 @@ class CostMeter:
             self._halt()
 
     @contextmanager
-    def instrument(self) -> Iterator[None]:
-        """Leave a context out of all costs, and the memory that it leaves behind, too."""
+    def instrument(self, *, takes_memory: bool = True) -> Iterator[None]:
+        """Leave a context out of all costs, and the memory that it leaves behind, too.
+
+        Args:
+            takes_memory: False for a context that takes no memory worth measuring. To measure it,
+                freed memory is given back to the system, and whatever the method allocates next
+                takes longer: a training step of 50 ms takes 8 ms more.
+        """
+        with self._stopped(), self._memory.paused() if takes_memory else nullcontext():
+            yield
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        """Count the time of a context as that of an instrument."""
         if self._is_paused:
             yield
             return
         was_running = self._stopwatch is not None
         self._halt()
         self._is_paused = True
-        self._memory.pause()
         stopwatch = Stopwatch()
         try:
             yield
         finally:
             self._synchronise()
             self._instruments += stopwatch.read()
-            self._memory.resume()
             self._is_paused = False
             if was_running:
                 self._go_on()
 
     @contextmanager
-    def scoring(self) -> Iterator[None]:
-        """Count the time and the memory of a context as those of scoring, too."""
+    def scoring(self, *, measures_memory: bool = True) -> Iterator[None]:
+        """Count the time of a context as that of scoring, too, and its memory if it is measured."""
         was_running = self._stopwatch is not None
         self._halt()
         before = self._method.wall
         try:
-            with self._memory.part() as peak:
+            with self._memory.part() if measures_memory else nullcontext() as peak:
                 self._go_on()
                 try:
                     yield
                 finally:
                     self._halt()
-            self._why_no_peak = peak().reason
-            self._score(ScoringUsage(self._method.wall - before, peak().value, 0))
+            highest = None
+            if peak is not None:
+                highest, self._why_no_peak = peak().value, peak().reason
+            self._score(ScoringUsage(self._method.wall - before, highest, 0))
         finally:
             if was_running:
                 self._go_on()

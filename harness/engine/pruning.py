@@ -123,7 +123,7 @@ class Pruning:
         if self._plan.conditions.weights == "redrawn":
             trainer.redraw()
         trainer.anchor = trainer.position
-        with self._meter.instrument():
+        with self._meter.instrument(takes_memory=measured or self._kernel_choice is not None):
             sparsity = weight_sparsity(self.layers())
             self._require_removed(targets[-1], kind, sparsity)
             if before is not None:

@@ -132,22 +132,19 @@ class PruningEvents:
         scored: set[str] = set()
         values: dict[str, Tensor] = {}
         passes_before = self.scoring_cost.passes
-        with scoring_mode(trainer.model, self._batch_statistics):
-            flow_before = self._gradient_flow() if measured else None
-            for target in targets:
-                kept, stay, scored = self.select(
-                    units, criterion, target, scope, generator, limiter
-                )
-                whole |= stay
-                if self.conditions.masks == "shuffled":
-                    kept = _shuffled(units, kept, scope, generator)
-                if isinstance(criterion, Reconstructing):
-                    values = self._remaining(units, criterion, kept, generator)
-                units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
-                self._give(values, kept)
-            with self.instrument():
-                flow_after = self._gradient_flow() if measured else None
-                kept_sha256 = digest(units.state())
+        flow_before = self._gradient_flow() if measured else None
+        for target in targets:
+            kept, stay, scored = self.select(units, criterion, target, scope, generator, limiter)
+            whole |= stay
+            if self.conditions.masks == "shuffled":
+                kept = _shuffled(units, kept, scope, generator)
+            if isinstance(criterion, Reconstructing):
+                values = self._remaining(units, criterion, kept, generator)
+            units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
+            self._give(values, kept)
+        with self.instrument(takes_memory=measured):
+            flow_after = self._gradient_flow() if measured else None
+            kept_sha256 = digest(units.state())
         event = {
             **(
                 {"gradient_flow": {"before": flow_before, "after": flow_after}}
@@ -183,16 +180,15 @@ class PruningEvents:
         """
         trainer, generator = self.trainer, torch.Generator().manual_seed(seed)
         before, passes_before = units.alive(), self.scoring_cost.passes
-        with scoring_mode(trainer.model, self._batch_statistics):
-            dropping, growing = (
-                self._exchange_scores(units, criterion, generator) for criterion in (drop, grow)
-            )
-            try:
-                kept = units.exchanged(dropping, growing, share)
-            except ScoreError as error:
-                raise ScoreError(f"{error}: {place(drop)} and {place(grow)}") from error
-            units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
-        with self.instrument():
+        dropping, growing = (
+            self._exchange_scores(units, criterion, generator) for criterion in (drop, grow)
+        )
+        try:
+            kept = units.exchanged(dropping, growing, share)
+        except ScoreError as error:
+            raise ScoreError(f"{error}: {place(drop)} and {place(grow)}") from error
+        units.apply(trainer.model, trainer.optimiser, trainer.stream.companions, kept)
+        with self.instrument(takes_memory=False):
             moved = sum(int((before[name] & ~kept[name]).sum()) for name in before)
             event = {"kept_sha256": digest(units.state()), "scoring": self._scoring(passes_before)}
         return Exchange({"exchanged": moved, **event}, moved)
@@ -304,7 +300,7 @@ class PruningEvents:
     def _gradient_flow(self) -> float | None:
         """Measure the gradient flow for the record; None if the network has no gradient."""
         try:
-            with self.instrument():
+            with self.instrument(), scoring_mode(self.trainer.model, self._batch_statistics):
                 return gradient_flow(weight_scoring(self.trainer, self.batches))
         except (RuntimeError, NotImplementedError) as error:
             if why_not_differentiable(error) is None:
@@ -332,7 +328,9 @@ class PruningEvents:
             scoring_mode(model, self._batch_statistics),
             left_alone(model, optimiser, who, self.instrument, self._is_first_of(criterion)),
             scoring_of(self.trainer.task, model, units, self._scored_batches, generator) as seen,
-            self.scoring_cost.of(model, self.trainer.masks(), self.batches[0], seen) as scoring,
+            self.scoring_cost.of(
+                model, self.trainer.masks(), self.batches[0], seen, place(criterion)
+            ) as scoring,
         ):
             try:
                 yield scoring

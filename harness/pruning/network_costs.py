@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.costs.meter import Instrument
 from harness.costs.operations import all_operations
 from harness.costs.timing import time_call
 from harness.errors import Interrupted
@@ -58,7 +57,7 @@ class NetworkCosts:
         task: Task,
         batch: Batch,
         times: Path,
-        instrument: Instrument,
+        instrument: Callable[[], AbstractContextManager[None]],
         seconds: float,
         alone: Alone,
         interrupted: Callable[[], bool],

@@ -20,7 +20,7 @@ from harness.costs.training_operations import (
 )
 from harness.scoring import Scoring
 from harness.task import Batch, Task
-from harness.units import Kept
+from harness.units import Kept, Units
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class Passes:
 class ScoringCost:
     """Counts and measures the scoring of one run.
 
+    Memory is measured the first time that a criterion scores units of a kind. Later it takes as
+    much, or less if channels were cut out of the network; and measuring takes time.
+
     Attributes:
         passes: all passes over scoring batches so far.
 
@@ -63,10 +66,11 @@ class ScoringCost:
         self.passes = Passes()
         self._meter = meter
         self._operations = TrainingOperations(task, meter.instrument)
+        self._with_known_memory: set[tuple[str, type[Units | None]]] = set()
 
     @contextmanager
     def of(
-        self, model: nn.Module, masks: Kept, batch: Batch, scoring: Scoring
+        self, model: nn.Module, masks: Kept, batch: Batch, scoring: Scoring, criterion: str
     ) -> Iterator[Scoring]:
         """Count and measure a context in which a criterion scores.
 
@@ -77,6 +81,7 @@ class ScoringCost:
             masks: the kept weights, by name.
             batch: a scoring batch.
             scoring: what the criterion would see.
+            criterion: where it is defined.
 
         Yields:
             What it sees instead.
@@ -95,7 +100,9 @@ class ScoringCost:
                     flow_work[:] = [self._operations.flow(model)]
                 yield counter.counted(flow, of_data=False)
 
-        with self._meter.scoring(), counter:
+        known = self._with_known_memory
+        scored = criterion, type(scoring.units)
+        with self._meter.scoring(measures_memory=scored not in known), counter:
             parts = {each.name: getattr(scoring, each.name) for each in fields(scoring)}
             parts["losses"] = [counter.counted(loss) for loss in scoring.losses]
             parts["without_signs"] = without_signs
@@ -103,11 +110,12 @@ class ScoringCost:
                 parts["network"] = scoring.network.counted(counter.counted)
             parts["inputs"] = scoring.inputs.observed_in(parts["losses"])
             yield CountedScoring(**parts, counter=counter)
+        known.add(scored)
         passes = counter.data + counter.dense
         self.passes += passes
         if (passes, counter.flow) == (Passes(), Passes()):
             return
-        with self._meter.instrument(), self._noting_failure():
+        with self._meter.instrument(takes_memory=False), self._noting_failure():
             left = elements_left(model, masks)
             macs = sum(counter.flow.macs(work, left) for work in flow_work)
             if passes != Passes():

@@ -6,13 +6,14 @@ import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.costs.meter import Instrument
 from harness.errors import RunFailed
 
 _CHUNK = 2**16
@@ -72,6 +73,8 @@ def require_same(before: State, after: State, who: str, when: str) -> None:
     """
     for what, advice in ADVICE.items():
         first, second = before[what], after[what]
+        if first == second:
+            continue
         changed = [n for n in first | second if first.get(n, who) != second.get(n, who)]
         names = ", ".join(dict.fromkeys(name.partition(" ")[0] for name in changed[:3] if name))
         more = ", ..." if len(changed) > 3 else ""
@@ -85,7 +88,7 @@ def left_alone(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     who: Callable[[], str],
-    instrument: Callable[[], AbstractContextManager[None]],
+    instrument: Instrument,
     thoroughly: bool = True,
 ) -> Iterator[None]:
     """Check that a criterion changes nothing; ``requires_grad`` is restored.
@@ -99,7 +102,7 @@ def left_alone(
         who: returns the criterion, as the subject of a sentence.
         instrument: a context that is left out of the method's costs.
         thoroughly: whether to compare all values, so that a change may be undone. Otherwise torch's
-            counters of changes are compared, which takes no time.
+            counters of changes are compared, and norms, which find changes of ``tensor.data``, too.
 
     Raises:
         RunFailed: a criterion changed something.
@@ -107,7 +110,7 @@ def left_alone(
     state_of = by_values if thoroughly else by_versions
     parameters = list(model.parameters())
     learning = [parameter.requires_grad for parameter in parameters]
-    with instrument():
+    with instrument(takes_memory=thoroughly):
         before = state_of(model, optimiser)
     optimiser.zero_grad(set_to_none=True)
     try:
@@ -116,7 +119,7 @@ def left_alone(
         for parameter, learns in zip(parameters, learning, strict=True):
             parameter.requires_grad_(learns)
         optimiser.zero_grad(set_to_none=True)
-    with instrument():
+    with instrument(takes_memory=thoroughly):
         after = state_of(model, optimiser)
     require_same(before, after, who(), ", which scoring leaves alone")
 

@@ -14,7 +14,7 @@ from harness.prunable import prunable_weights
 from harness.scoring import Scores
 from harness.units import Kept, ScoreError, Units, UnreachableSparsity
 from pruners.distributions import PerOutput, number_to_keep, per_layer, whole_network
-from pruners.weights import Weights, _nth_smallest
+from pruners.weights import Weights, _nth_smallest, _top
 
 SIZE = 20
 """Prunable weights in the network below: 12 in the first layer, 8 in the second."""
@@ -153,6 +153,11 @@ def test_the_scores_of_removed_weights_do_not_matter() -> None:
     assert flat(kept) == [False] * 18 + [True] * 2
 
 
+def test_finite_scores_may_have_a_sum_that_is_not() -> None:
+    scores = scores_of(*[3e38 - 1e36 * place for place in range(SIZE)])
+    assert flat(Weights(network()).select(scores, 0.9, whole_network)) == [True] * 2 + [False] * 18
+
+
 @pytest.mark.parametrize("second", [None, torch.ones(4, 2)])
 def test_a_missing_or_misshapen_score_names_its_tensor(second: Tensor | None) -> None:
     scores = {"0.weight": torch.ones(4, 3)} | ({} if second is None else {"2.weight": second})
@@ -217,6 +222,16 @@ def test_the_state_of_the_optimizer_is_cleared_where_removed() -> None:
         assert (moment[~alive] == 0).all()
         assert (moment[alive] != 0).all()
     assert state["step"] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.complex64])
+def test_removed_weights_become_zero_whatever_they_were(dtype: torch.dtype) -> None:
+    model = nn.Linear(5, 1, bias=False)
+    values = [torch.nan, torch.inf, -torch.inf, -1.0, -2.0]
+    model.weight = nn.Parameter(torch.tensor([values], dtype=dtype))
+    Weights(model).apply(model, None, [], {"weight": torch.tensor([[False] * 4 + [True]])})
+    assert model.weight.tolist() == [[0, 0, 0, 0, -2]]
+    assert not model.weight.detach()[0, :4].real.signbit().any()
 
 
 def test_gradients_of_removed_weights_do_not_enter_clipping() -> None:
@@ -330,10 +345,18 @@ def test_a_long_vector_is_ranked_as_if_it_were_sorted(kind: str, place: int) -> 
         "equal": torch.ones(300_000),
         "sorted": torch.arange(300_000.0),
     }[kind]
-    assert _nth_smallest(values.numpy(), place) == float(values.sort().values[place])
+    parts = [values[:7].numpy(), values[7:100_000].numpy(), values[100_000:].numpy()]
+    assert _nth_smallest(parts, place) == float(values.sort().values[place])
 
 
 # Outputs
+
+
+def test_ties_are_broken_across_tensors() -> None:
+    first, second, third = _top([torch.ones(2, 2), torch.tensor([1.0, 2.0]), torch.ones(3)], 4)
+    assert first.tolist() == [[True, True], [True, False]]
+    assert second.tolist() == [False, True]
+    assert third.tolist() == [False] * 3
 
 
 def test_every_output_keeps_its_largest_on_paper() -> None:

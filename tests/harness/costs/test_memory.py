@@ -144,6 +144,17 @@ def test_pausing_twice_is_pausing_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peak.peak() == Measured(7)
 
 
+def test_a_pause_within_another_ends_with_the_outer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator = Allocator(monkeypatch)
+    peak = PeakMemory(torch.device("cuda"))
+    with peak.paused():
+        with peak.paused():
+            allocator.take(1000, left=0)
+        allocator.take(2000, left=0)
+    allocator.take(7, left=0)
+    assert peak.peak() == Measured(7)
+
+
 def test_the_peak_on_a_gpu_comes_from_the_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)

@@ -74,6 +74,18 @@ def test_time_and_energy_are_those_of_the_method_alone(clock: SharedClock) -> No
     assert closed["emissions_g"] == pytest.approx(0.007 * energy.WORLD_AVERAGE)
 
 
+def test_an_instrument_without_memory_is_left_out_as_well(clock: SharedClock) -> None:
+    costs = CostMeter(CPU, measure_energy=False)
+    with costs.running():
+        clock.now += 1
+        with costs.instrument(takes_memory=False):
+            clock.now += 200
+            with costs.instrument():
+                clock.now += 300
+    closed = costs.close()
+    assert (closed["train_seconds"], closed["instrument_seconds"]) == (1, 500)
+
+
 def test_an_instrument_that_fails_leaves_the_clocks_running(clock: SharedClock) -> None:
     def fail_after(seconds: float) -> None:
         clock.now += seconds
@@ -152,7 +164,7 @@ def test_the_peak_is_that_of_the_method_alone() -> None:
     costs.begin()
     with costs.running():
         torch.ones(16 * MIB, dtype=torch.uint8)
-        with costs.instrument():
+        with costs.instrument(takes_memory=False), costs.instrument():
             kept = torch.ones(60 * MIB, dtype=torch.uint8)
             torch.ones(40 * MIB, dtype=torch.uint8)
         torch.ones(20 * MIB, dtype=torch.uint8)

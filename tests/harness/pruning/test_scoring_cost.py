@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.costs.memory import PeakMemory
 from harness.pruning.scoring_cost import PassCounter, Passes
 from harness.scoring import Criterion, Scoring
 from pruners import criteria
@@ -111,6 +112,20 @@ def test_the_scoring_of_a_run_counts_them(bench: Workbench) -> None:
     begun.run.prune(Weights, Force(0.5, rounds=3), 0.5)
     scoring = begun.journal.entries[-1].event["scoring"]
     assert scoring["passes"] == {"forward": 15, "backward": 15}
+
+
+def test_the_memory_of_a_criterion_is_measured_once(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measuring it slows the steps that follow, and gradual methods score hundreds of times."""
+    begun = bench.begin()
+    begun.run.prune(Weights, criteria.snip, 0.5)
+    collected: list[PeakMemory] = []
+    monkeypatch.setattr(PeakMemory, "_give_back", lambda memory: collected.append(memory))
+    begun.run.prune(Weights, criteria.snip, 0.6, measured=False)
+    assert not collected
+    begun.run.prune(Weights, criteria.magnitude, 0.7, measured=False)
+    assert collected
 
 
 def test_a_pass_without_data_is_counted_apart() -> None:
