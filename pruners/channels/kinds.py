@@ -60,6 +60,9 @@ LAYERS = frozenset(
 )
 """The operations that count as a layer when activations are compared by their depth."""
 
+FIRST = LAYERS | {"embedding"}
+"""The operations that can read the inputs of a model; what they compute is activations."""
+
 
 def kind_of(marks: Iterable[Iterable[str]]) -> str:
     """Return the kind of a group.

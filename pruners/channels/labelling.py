@@ -21,7 +21,7 @@ from pruners.channels.checking import (
     canonical,
 )
 from pruners.channels.kept_sizes import stay_where_unmet
-from pruners.channels.kinds import CELLS, LAYERS, RECURRENT_UNITS, RESIDUAL
+from pruners.channels.kinds import CELLS, FIRST, LAYERS, RECURRENT_UNITS, RESIDUAL
 from pruners.channels.labels import Axes, LabelledTensors, fixed, is_tracked
 from pruners.channels.rules import FUNCTION_RULES, Rule
 from pruners.channels.rules.pointwise import elementwise
@@ -89,15 +89,16 @@ class Labelling(TorchDispatchMode):
 
         Args:
             name: name of the operation, or of the function of torch that counts as one operation.
-            depths: how many layers each operand has passed.
+            depths: how many layers each operand has passed; None for what is no activation, such
+                as weights, and for inputs that a ``forward`` of one's own provides.
             out: what it returned.
         """
         results = tensors_in(out)
         passed = [depth for depth in depths if depth is not None]
         if name == "add" and len(set(passed)) > 1:
             self._trace.mark(RESIDUAL, *self._trace[results[0]])
-        if passed:
-            self._trace.computed(results, max(passed) + (name in LAYERS))
+        if passed or name in FIRST:
+            self._trace.computed(results, max(passed, default=0) + (name in LAYERS))
 
     @property
     def latest(self) -> str:

@@ -74,6 +74,11 @@ def test_the_kind_says_what_an_operation_does_with_channels(
     assert trace_channels(model, x).kinds() == kinds
 
 
+def test_residual_width_is_found_when_the_forward_provides_the_input() -> None:
+    graph = trace_channels(Shortcut(), (), forward=lambda model: model(IMAGE))
+    assert graph.kinds() == {"first": RESIDUAL, "inner": CONVOLUTION}
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru", "lstm_bidirectional"])
 def test_recurrent_layers_have_recurrent_units(name: str) -> None:
     case = CASES[name]
