@@ -441,10 +441,14 @@ class Machines(NamedTuple):
 
     @classmethod
     def of_most(cls, runs: Sequence[Run]) -> Machines:
-        """Return the machines that most of the runs, and of their networks, were measured on."""
+        """Return the machines that most of the runs, and of their networks, were measured on.
+
+        A network that is still to be measured has no say, unless all are.
+        """
+        measured = [run for run in runs if run.quantities["inference_ms"] is not None]
         return cls(
             _most_frequent(run.machine for run in runs),
-            _most_frequent(run.network_machine for run in runs),
+            _most_frequent(run.network_machine for run in measured or runs),
         )
 
     def has(self, run: Run, key: str) -> bool:
@@ -487,11 +491,12 @@ def finite(pairs: Iterable[tuple[int, Number | None]]) -> dict[int, float]:
 def _reason(runs: Sequence[Run], usable: Sequence[Run], key: str) -> str:
     if not any(run.status in WITH_RESULT for run in runs):
         return "no run came to its end"
-    if not usable:
+    measured = [run for run in runs if run.quantities[key] is not None]
+    if not usable and measured:
         network = COSTS[key].of == "network"
-        names = [run.network_machine if network else run.machine for run in runs]
+        names = [run.network_machine if network else run.machine for run in measured]
         return f"measured on another machine: {next(name for name in names if name)}"
-    for run in usable:
+    for run in usable or runs:
         if key in run.reasons:
             return run.reasons[key]
     return _NOT_APPLICABLE.get(key, "not measured")

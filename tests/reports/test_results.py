@@ -231,6 +231,23 @@ def test_times_of_other_machines_are_not_pooled(sections_of: Read) -> None:
     )
 
 
+def test_networks_that_are_still_to_be_measured_do_not_choose_the_machine(
+    sections_of: Read,
+) -> None:
+    later: dict[str, Any] = {
+        "cost__step_ms": None,
+        "cost__inference_ms": None,
+        "cost__reasons": dict.fromkeys(("step_ms", "inference_ms"), "still to be measured"),
+    }
+    (section,) = sections_of(
+        record(cost__step_ms=10.0, provenance__device="Abacus 2"),
+        *(record(pruner="grasp", seed=seed, **later) for seed in (0, 1)),
+    )
+    assert section.machine.network == "Abacus 2, 1 thread, torch 2.14.1, machine a1b2c3d4e5f6"
+    assert group(section, "snip").intervals["step_ms"].mean == 10.0
+    assert group(section, "grasp").reasons["step_ms"] == "still to be measured"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
