@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from harness.data.description import DataDescription, Source, listed, located
 from harness.errors import RequestError, nearest
-from harness.text import several
 from tasks.ptb.data import Corpus, read_lines, words_of
 from tasks.ptb.settings import OwnTextSettings
 
@@ -82,8 +81,8 @@ def _divided(place: Path, seed: int) -> tuple[list[list[str]], str]:
 def _by_line(lines: Sequence[str], what: str) -> list[list[str]]:
     if len(lines) < HELD_OUT:
         raise RequestError(
-            f"text: {what} has {several(len(lines), 'line')}, but needs at least {HELD_OUT}; "
-            "a line is a sentence"
+            f"text: {what} has too few lines, {len(lines)}; at least {HELD_OUT} are needed, each a "
+            "sentence"
         )
     return [list(part) for part in _cut(lines)]
 

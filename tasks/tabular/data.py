@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from harness.data.description import DataDescription, located
 from harness.errors import RequestError, nearest
-from harness.text import several
 from tasks.tabular.settings import TableSettings
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def _frame(settings: TableSettings, data_folder: Path) -> DataFrame:
         )
     if len(frame) < LEAST_ROWS:
         raise RequestError(
-            f"tabular: the table has {several(len(frame), 'row')}, but needs at least {LEAST_ROWS}"
+            f"tabular: the table has too few rows, {len(frame)}; at least {LEAST_ROWS} are needed"
         )
     if missing := int(frame[settings.target].isna().sum()):
         raise RequestError(

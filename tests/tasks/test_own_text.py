@@ -79,7 +79,7 @@ def test_a_wrong_request_is_refused(place: Path) -> None:
     with pytest.raises(RequestError, match=r"text=tales has no files that end in \.txt"):
         planned(text="tales")
     (place / "tales" / "short.txt").write_text("a line\n")
-    with pytest.raises(RequestError, match="tales has 1 line, but needs at least 10"):
+    with pytest.raises(RequestError, match="tales has too few lines, 1; at least 10 are needed"):
         planned(text="tales")
     (place / "tales" / "short.txt").write_text(" \n")
     with pytest.raises(RequestError, match=r"short\.txt is empty"):
