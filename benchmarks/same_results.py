@@ -1,6 +1,7 @@
 """Whether two results folders hold the same results, costs and provenance left aside.
 
-Keys that only the later version writes count as no difference: they are new.
+Runs that only the later folder holds, and keys that only the later version writes, count as no
+difference: they are new.
 
     python -m benchmarks.same_results BEFORE AFTER
 
@@ -32,14 +33,15 @@ def main() -> int:
     arguments = parser.parse_args()
     before, after = Store(arguments.before), Store(arguments.after)
     differing = 0
-    runs = sorted({*before.run_ids(), *after.run_ids()})
+    runs = sorted(before.run_ids())
     for run in runs:
         first, second = (_compared(store.record(run)) for store in (before, after))
         differences = list(differences_between(first, second))
         differing += bool(differences)
         for path, ours, theirs in differences[:5]:
             print(f"{run}: {path}: {ours!r} and {theirs!r}")
-    print(f"{len(runs) - differing} of {len(runs)} runs have the same results")
+    new = len({*after.run_ids()} - {*runs})
+    print(f"{len(runs) - differing} of {len(runs)} runs have the same results; {new} are new")
     return 1 if differing or not runs else 0
 
 
