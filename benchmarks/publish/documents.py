@@ -67,7 +67,9 @@ def moment_figure(section: Section) -> Drawing | None:
 
 
 def cost_figure(section: Section) -> Drawing | None:
-    """Draw the metric against each of the main costs."""
+    """Draw the metric against each of the main costs, if there are methods beside dense."""
+    if all(group.kind == "dense" or not group.tested for group in section.groups):
+        return None
     return OF_REPORTS["costs"](section, {}, {m["id"]: m for m in methods([section])})
 
 
@@ -128,6 +130,7 @@ TABLES: Mapping[str, Table] = {
         "structured", "digits", (0.98, 0.99, "macs=0.25"), OF_NETWORK
     ),
     "unstructured on digits": Comparison("unstructured", "digits", (0.995,), ("train_macs",)),
+    "structured on cartpole": Comparison("structured", "cartpole", ("macs=0.25",), ()),
     "unstructured on cartpole": Comparison("unstructured", "cartpole", (0.9,), ()),
     "transformers on digits": Comparison(
         "transformers", "digits", ("macs=0.5",), OF_NETWORK, channels=True
