@@ -16,11 +16,13 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.matrix.suite import find_suite, requests
+from harness.registry import Registry
 from harness.storage.store import Store, outcome
 
 WORDS = ["matrix", "--suite", "smoke", "--jobs", "2", "--device", "cpu", "--checkpoint-every", "1"]
 ROOT = Path(__file__).parents[3]
-RUNS, KILLS = 32, 20
+RUNS, KILLS = len(requests(find_suite("smoke"), Registry())), 20
 LEFT = {
     "journal.jsonl",
     "lives.json",
