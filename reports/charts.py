@@ -10,7 +10,7 @@ from typing import Any
 from harness.record import Epoch, Record
 from harness.results.intervals import Interval
 from reports.groups import METRICS, Group, Section
-from reports.lengths import Found, over_lengths
+from reports.lengths import Found
 from reports.quantities import COSTS, PAPER_ONLY, QUANTITIES, epochs
 from reports.results import Results
 
@@ -45,11 +45,16 @@ def methods(sections: Iterable[Section]) -> list[dict[str, Any]]:
     ]
 
 
-def chart_data(section: Section, results: Results) -> dict[str, Any]:
-    """Return the data from which the page's script and the figures draw a section."""
+def chart_data(section: Section, results: Results, lengths: Found) -> dict[str, Any]:
+    """Return the data from which the page's script and the figures draw a section.
+
+    Args:
+        section: the section.
+        results: the content of the results folder.
+        lengths: inference over the length of sequences, as `reports.lengths.over_lengths` gives it.
+    """
     left = [left_of_kinds(group) for group in section.tried]
     kinds = [*dict.fromkeys(kind for own in left for kind in own)]
-    lengths = over_lengths(section, results)
     return {
         "title": section.name,
         "stamp": section.stamp,

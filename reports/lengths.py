@@ -77,11 +77,11 @@ def _times(group: Group, section: Section, results: Results) -> dict[int, BySeed
 
 def _reason(group: Group, section: Section, results: Results) -> str:
     for run in group.members:
-        if run.network_machine != section.machine.network:
-            return f"measured on another machine: {run.network_machine}"
         reasons = not_comparable(results.records[run.run_id])
         if why := reasons.get("by_length", reasons.get("inference_ms")):
             return why
+        if run.network_machine != section.machine.network:
+            return f"measured on another machine: {run.network_machine}"
     return "not measured"
 
 

@@ -46,10 +46,11 @@ def write(
     results = read(results_folder, measured_on)
     sections = sections_of(results)
     tables = {section.slug: result_table(section) for section in sections}
+    by_length = {section.slug: over_lengths(section, results) for section in sections}
     lengths = {
-        section.slug: lengths_table(section, times)
+        section.slug: lengths_table(section, by_length[section.slug])
         for section in sections
-        if (times := over_lengths(section, results))
+        if by_length[section.slug]
     }
     front = matrix(sections)
     published = references(sections)
@@ -72,7 +73,9 @@ def write(
     if "parquet" in formats:
         files.write(out / "runs.parquet", data.to_parquet(header, rows))
     looks = methods(sections)
-    charts = {section.slug: chart_data(section, results) for section in sections}
+    charts = {
+        section.slug: chart_data(section, results, by_length[section.slug]) for section in sections
+    }
     chosen = {
         section.slug: found
         for section in sections

@@ -85,10 +85,9 @@ class Comparison:
         pruners = Registry().of_kind("pruner")
         left = {
             name: left_of_kinds(groups[targets[0]]) if targets[0] in groups else {}
-            for name, groups in shown.items()
+            for name, groups in (shown if self.channels else {}).items()
         }
         kinds = [*dict.fromkeys(kind for own in left.values() for kind in own)]
-        kinds = kinds if self.channels else []
         rows = [
             [
                 f"`{name}`",

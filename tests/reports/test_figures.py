@@ -20,6 +20,7 @@ from reports.charts import chart_data, methods
 from reports.drawing import STYLE
 from reports.figures import FIGURES, draw_all, height_at, ranking_figure
 from reports.groups import Section, sections
+from reports.lengths import over_lengths
 from reports.ranking import rankings
 from reports.results import read
 from tests.helpers.fabricated import record, save, suite
@@ -34,7 +35,7 @@ def drawn(folder: Path, records: Sequence[dict[str, Any]]) -> dict[str, Figure |
     results = read(save(folder, records))
     (section,) = sections(results)
     looks = {method["id"]: method for method in methods([section])}
-    chart = chart_data(section, results)
+    chart = chart_data(section, results, over_lengths(section, results))
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
         found = {name: draw(section, chart, looks) for name, draw in FIGURES.items()}
         for ranking in rankings([section]):
@@ -179,7 +180,7 @@ def test_the_density_figure_has_a_column_for_each_kind_of_channels(tmp_path: Pat
     made = record(pruner="crop_s", sparsity__per_group=groups)
     results = read(save(tmp_path, [made, record(pruner="snip"), record(pruner="dense")]))
     (section,) = sections(results)
-    chart = chart_data(section, results)
+    chart = chart_data(section, results, over_lengths(section, results))
     assert chart["kinds"] == ["attention heads", "head width"]
     left = dict(zip((g["method"] for g in chart["groups"]), chart["left"], strict=True))
     assert left == {"crop_s": [6 / 16, 4 / 16], "snip": [], "dense": []}
@@ -230,7 +231,10 @@ def test_no_figure_warns(tmp_path: Path, name: str) -> None:
         draw_all(
             made,
             rankings(made),
-            {section.slug: chart_data(section, results) for section in made},
+            {
+                section.slug: chart_data(section, results, over_lengths(section, results))
+                for section in made
+            },
             methods(made),
             {},
             tmp_path / "figures",

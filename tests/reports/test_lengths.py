@@ -113,7 +113,7 @@ def test_a_group_that_was_not_measured_says_why(tmp_path: Path) -> None:
 def test_tasks_without_sequences_have_no_table_and_no_figure(tmp_path: Path) -> None:
     section, results = section_of(tmp_path, record("words", "dense"), record("words", "snap"))
     assert over_lengths(section, results) == {}
-    chart = chart_data(section, results)
+    chart = chart_data(section, results, over_lengths(section, results))
     assert chart["lengths"] == [None, None]
     looks = {method["id"]: method for method in methods([section])}
     assert FIGURES["lengths"](section, chart, looks) is None
@@ -123,7 +123,9 @@ def test_the_figure_has_a_panel_for_times_and_one_for_ratios(tmp_path: Path) -> 
     section, results = section_of(tmp_path, *TWICE_AS_FAST)
     looks = {method["id"]: method for method in methods([section])}
     with in_style():
-        figure = FIGURES["lengths"](section, chart_data(section, results), looks)
+        figure = FIGURES["lengths"](
+            section, chart_data(section, results, over_lengths(section, results)), looks
+        )
     assert figure is not None
     times, ratios = (
         [np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes
@@ -138,7 +140,9 @@ def test_the_figure_says_that_times_were_disturbed(tmp_path: Path) -> None:
     section, results = section_of(tmp_path, words("dense", 0, {10: 2.0}), noisy)
     looks = {method["id"]: method for method in methods([section])}
     with in_style():
-        figure = FIGURES["lengths"](section, chart_data(section, results), looks)
+        figure = FIGURES["lengths"](
+            section, chart_data(section, results, over_lengths(section, results)), looks
+        )
     assert figure is not None
     assert "other programs disturbed some times" in figure.axes[0].get_xlabel()
 

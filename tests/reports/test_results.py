@@ -15,6 +15,7 @@ from harness.results.intervals import stratified
 from harness.storage.measurements import save_measurement
 from reports.charts import chart_data
 from reports.groups import Group, Section, normalised, sections
+from reports.lengths import over_lengths
 from reports.quantities import COSTS, paper_disk
 from reports.ranking import rankings
 from reports.ranking import verdicts as verdicts_of
@@ -526,7 +527,7 @@ class TestResultTable:
     def test_charts_know_what_other_work_disturbed(self, tmp_path: Path) -> None:
         results = read(save(tmp_path, [record(cost__disturbed={"step_ms": 0.2})]))
         (section,) = sections(results)
-        (drawn,) = chart_data(section, results)["groups"]
+        (drawn,) = chart_data(section, results, over_lengths(section, results))["groups"]
         assert drawn["disturbed"] == ["step_ms"]
 
     def test_one_seed_is_never_bold(self, sections_of: Read) -> None:
