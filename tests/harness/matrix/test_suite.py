@@ -222,8 +222,8 @@ def test_official_data_and_the_methods_of_the_paper(name: str) -> None:
     suite = find_suite(name)
     assert suite.profile == "paper"
     (talk,) = find_suite("talk_image_classification").axes
-    (on_cifar10,) = [axes for axes in suite.axes if "cifar10" in axes.tasks.listed]
-    assert on_cifar10.pruners == talk.pruners
+    on_cifar10 = [axes.pruners for axes in suite.axes if "cifar10" in axes.tasks.listed]
+    assert talk.pruners in on_cifar10
     tasks = {request.task for request in requests(suite, REGISTRY)}
     assert tasks == {"fashion_mnist", "cifar10", "ptb"}
 
