@@ -174,7 +174,9 @@ def _judge(
         for names in lacking:
             absent += 1
             if set(names) <= known:
-                comparisons.append(Comparison(test, " against ".join(names)))
+                comparisons.append(
+                    Comparison(test, " against ".join(_listed([name]) for name in names))
+                )
     thresholds = [_threshold(comparison.test, smallest) for comparison in comparisons]
     estimates = [comparison.estimate for comparison in comparisons]
     found = judgements(list(zip(estimates, thresholds, strict=True)))
@@ -313,7 +315,7 @@ def _cells(
     test: Mapping[str, Any], group: Group, section: Section, sections: Sequence[Section]
 ) -> Iterator[tuple[Group | None, str, Compared]]:
     """Iterate over comparisons of a group: the other group, both in words, and the effects."""
-    where = f"{section.name}, {percent(group.sparsity)}"
+    where = f"{section.name}, {group.budget or percent(group.sparsity)}"
     if test["effect"] == "value":
         yield None, group.title, _made(test, section, where, _value(test, group, section), group)
         return
@@ -326,13 +328,19 @@ def _cells(
             cell = _made(test, section, place, effects, group, other)
             yield other, f"{group.title} against {title}", cell
         return
-    for other in _selected(section, test["against"]):
-        if other.method != group.method and other.sparsity in (group.sparsity, 0.0):
-            if other.kind == "dense" and section.dense is not other:
-                continue
-            effects = _effects(test, group, section, other, section)
-            cell = _made(test, section, where, effects, group, other)
-            yield other, f"{group.title} against {other.title}", cell
+    others = [
+        other
+        for other in _selected(section, test["against"])
+        if other.method != group.method
+        and other.sparsity in (group.sparsity, 0.0)
+        and (other.kind != "dense" or other is section.dense)
+    ]
+    if len(others) < test.get("at_least", 1):
+        return
+    for other in others:
+        effects = _effects(test, group, section, other, section)
+        cell = _made(test, section, where, effects, group, other)
+        yield other, f"{group.title} against {other.title}", cell
 
 
 def _made(
@@ -445,7 +453,7 @@ def _outcomes(
         effect = _shown(test, cell, _p_words(judgement))
         yield Outcome(words, what, cell.where, judgement.verdict, effect, cell.stamp, p=judgement.p)
         return
-    effect = "the methods were not run on the same task" if not cells else ""
+    effect = "no task has the runs that it needs" if not cells else ""
     reasons = {cell.reason for cell in cells}
     effect = effect or (reasons.pop() if len(reasons) == 1 else "")
     effect = effect or "too few runs on every task"

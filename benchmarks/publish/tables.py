@@ -13,14 +13,13 @@ from harness.results.intervals import ratio
 from harness.text import duration, markdown_table, percent, several
 from reports.charts import left_of_kinds
 from reports.claims import Outcome, Verdict, judge
+from reports.figures import MAIN_COSTS
 from reports.groups import Group, Section, pooled
 from reports.moments import TRIGGERS, Curve, Moments, moments
 from reports.results import finite, undisturbed, values
 
 Target = float | str
 """A sparsity of the weights, or a budget, as in "macs=0.25"."""
-
-MAIN_COSTS = tuple(name for name, cost in COSTS.items() if cost.main)
 
 
 def section_of(suite: str, task: str) -> Section | None:

@@ -93,6 +93,10 @@ def test_every_variant_of_a_method_is_compared(tmp_path: Path, late: float, expe
     assert judged.tests == [
         "earlycrop_u against every earlycrop_u_fixed: improvement of the test metric above 0 %"
     ]
+    of_three = claim.replace("against", "at_least = 3\nagainst")
+    (only,) = verdict(tmp_path, of_three, runs).outcomes
+    assert only.what == "earlycrop_u against every earlycrop_u_fixed"
+    assert only.effect == "no task has the runs that it needs"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,7 @@ class TestIntersectionUnion:
         away = [record("pole", "grasp", seed=seed) for seed in range(3)]
         judged = verdict(tmp_path, self.CLAIM, compared(1.0, 1.1, 0.9) + away)
         assert judged.verdict == "undecided"
-        assert judged.outcomes[-1].effect == "the methods were not run on the same task"
+        assert judged.outcomes[-1].effect == "no task has the runs that it needs"
 
 
 class TestFailures:
