@@ -365,8 +365,8 @@ def _of_equal_cost(
 ) -> Iterator[tuple[Group, Section]]:
     """Iterate over the networks of the same task that have the same cost as a pruned one.
 
-    Dense networks are those of other settings, which may be smaller. Methods are those of the same
-    settings, at any sparsity and with any options.
+    Dense networks are those of other settings, which may be smaller, trained for as many epochs.
+    Methods are those of the same settings, at any sparsity and with any options.
     """
     cost = group.intervals.get(test["equal"])
     for home in sections:
@@ -386,7 +386,9 @@ def _is_equal(first: float, second: float) -> bool:
 
 
 def _what(section: Section) -> tuple[object, ...]:
-    return section.task, section.profile, section.data_name
+    """Return the task and its data, and how long dense networks are trained on them."""
+    epochs = section.dense.intervals.get("epochs") if section.dense is not None else None
+    return section.task, section.profile, section.data_name, epochs and epochs.mean
 
 
 def _value(test: Mapping[str, Any], group: Group, section: Section) -> BySeed | str:

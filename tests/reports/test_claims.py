@@ -361,10 +361,15 @@ threshold = 0
                     seed=seed,
                     quality__test=test,
                     cost__macs=macs,
+                    cost__epochs=epochs,
                     spec__overrides={"width": width},
                     run_id=f"dense-{width}-{seed}",
                 )
-                for width, macs, test in ((8, 1100, 90.0), (16, 5000, 94.9))
+                for width, macs, test, epochs in (
+                    (8, 1100, 90.0, 10),
+                    (16, 5000, 94.9, 10),
+                    (9, 1000, 99.0, 15),
+                )
             ),
             *(
                 slim("pictures", seed, macs, test, spec__overrides=overrides)
