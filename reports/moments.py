@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.record import Number
 from harness.results.intervals import Interval, mean_interval
@@ -207,8 +208,8 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], dense: Interval | None) ->
 
 
 def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
-    never = 1.06 * epochs
-    axes.set_xlim(-0.03 * epochs, 1.12 * epochs)
+    axes.set_xlim(-0.03 * epochs, 1.03 * epochs)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(max(len(firings), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(firings)), [f"{f.title} (< {f.threshold:.3g})" for f in firings])
     axes.tick_params(axis="y", labelsize=7, length=0)
@@ -216,5 +217,6 @@ def _draw_firings(axes: Axes, firings: Sequence[Firing], epochs: float) -> None:
         fired = [epoch for epoch in firing.epochs.values() if epoch is not None]
         axes.plot(fired, [row] * len(fired), "D", color="#00835f", markersize=5, alpha=0.6)
         if missing := len(firing.epochs) - len(fired):
-            axes.text(never, row, f"never: {missing}", fontsize=7, va="center", ha="center")
+            beside = axes.get_yaxis_transform()
+            axes.text(1.01, row, f"never: {missing}", fontsize=7, va="center", transform=beside)
     axes.grid(axis="x", color="#e3e6e8")
