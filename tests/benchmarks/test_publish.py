@@ -65,7 +65,7 @@ def test_the_example_shows_published_runs() -> None:
     page = (PROJECT / "reports" / "example" / "index.html").read_text(encoding="utf-8")
     shown = set(re.findall(r'"([\w.-]+-seed\d+-[0-9a-f]{12})"', page))
     assert shown
-    assert shown <= {run.run_id for run in runs.published("structured")}
+    assert shown <= {run.run_id for suite in SUITES for run in runs.published(suite)}
 
 
 SUITE = """
