@@ -22,6 +22,7 @@ from harness.results.comparable import (
     not_comparable,
 )
 from harness.results.measured import with_measurement
+from harness.results.summary import task_title
 from harness.settings import as_text
 from harness.storage.store import Store
 from reports.provenance import details, without_paths
@@ -237,7 +238,7 @@ def run_of(record: Record, *, recorded: bool = True) -> Run:
         status=record["status"],
         reason=None if record["reason"] is None else without_paths(record["reason"]),
         task=spec["task"],
-        task_title=record["task"]["title"] or spec["task"],
+        task_title=task_title(record),
         profile=spec["profile"],
         pruner=spec["pruner"],
         pruner_title=record["pruner"]["title"] or spec["pruner"],

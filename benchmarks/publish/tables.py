@@ -41,7 +41,7 @@ class Comparison:
         suite: whose runs are compared.
         task: on which task.
         targets: what the networks were pruned to, a column each.
-        costs: a column each.
+        costs: a column each, if any method has a value.
         kinds: of the methods.
         channels: whether there are columns with the fraction of channels left of each kind.
     """
@@ -87,20 +87,25 @@ class Comparison:
             for name, groups in (shown if self.channels else {}).items()
         }
         kinds = [*dict.fromkeys(kind for own in left.values() for kind in own)]
+        ratios = {
+            cost: {name: _ratio(cost, shown[name].get(targets[0]), section) for name in shown}
+            for cost in self.costs
+        }
+        costs = {cost: known for cost, known in ratios.items() if {*known.values()} != {UNKNOWN}}
         rows = [
             [
                 f"`{name}`",
                 pruners[name].arguments.get("when", ""),
                 *(_difference(shown[name].get(target), section) for target in targets),
                 *(f"{left[name][kind]:.2f}" if kind in left[name] else "" for kind in kinds),
-                *(_ratio(cost, shown[name].get(targets[0]), section) for cost in self.costs),
+                *(each[name] for each in costs.values()),
             ]
             for name in sorted(shown, key=order)
         ]
         head = ["", "prunes", *map(_in_words, targets), *kinds]
-        table = markdown_table([*head, *(COSTS[cost].label.lower() for cost in self.costs)], rows)
+        table = markdown_table([*head, *(COSTS[cost].label.lower() for cost in costs)], rows)
         untested = [groups for name, groups in methods.items() if name not in shown]
-        notes = [*self._notes(section, targets[0]), *_endings(untested)]
+        notes = [*self._notes(section, targets[0], [*costs]), *_endings(untested)]
         return f"{table}\n{' '.join(notes)}\n"
 
     def _methods(self, section: Section) -> Mapping[str, Mapping[Target, Group]]:
@@ -112,7 +117,7 @@ class Comparison:
                 found.setdefault(group.pruner, {})[_target(group)] = group
         return found
 
-    def _notes(self, section: Section, first: Target) -> Iterator[str]:
+    def _notes(self, section: Section, first: Target, costs: Sequence[str]) -> Iterator[str]:
         """Iterate over sentences that say what the numbers are."""
         yield f"**{section.stamp}.**" if section.stamp else f"Data: {section.data_name}."
         dense = section.dense
@@ -126,9 +131,9 @@ class Comparison:
         )
         if self.channels:
             yield f"Of the kinds of channels it has the fraction left, at {_in_words(first)}."
-        if self.costs:
+        if costs:
             words = f"Costs are ratios to `dense`, at {_in_words(first)}"
-            if any(COSTS[cost].by_device for cost in self.costs) and section.machine.network:
+            if any(COSTS[cost].by_device for cost in costs) and section.machine.network:
                 words += f", on {section.machine.network.partition(', machine')[0]}; a dash if "
                 words += "they were not measured there or other programs disturbed the measurement"
             yield f"{words}."
@@ -192,16 +197,19 @@ def _difference(group: Group | None, section: Section) -> str:
     return ", ".join([words, *remarks])
 
 
+UNKNOWN = "-"
+
+
 def _ratio(cost: str, group: Group | None, section: Section) -> str:
     """Return the mean ratio of a cost to dense."""
     if group is None or section.dense is None:
-        return "-"
+        return UNKNOWN
     ours, theirs = (
         values(undisturbed(each.members, cost), cost, section.machine)[0]
         for each in (group, section.dense)
     )
     found = ratio(ours, theirs)
-    return "-" if found is None else f"{found.mean:.3f}"
+    return UNKNOWN if found is None else f"{found.mean:.3f}"
 
 
 @dataclass(frozen=True)

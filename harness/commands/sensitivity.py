@@ -20,6 +20,7 @@ from harness.errors import RequestError, Skip, nearest, warn
 from harness.record import Record
 from harness.registry import Entry, Registry
 from harness.results.sensitivity import Scan, Sensitivity, summarise_sensitivity
+from harness.results.summary import task_title
 from harness.spec import plan, refuse_option, where_settings_are_listed
 from harness.storage.store import Store
 from harness.trained_network import find_trained_network
@@ -234,7 +235,7 @@ def measure_sensitivity(
     found: Sensitivity = {
         "run": network.run,
         "task": task,
-        "title": record["task"]["title"],
+        "title": task_title(record),
         "profile": record["spec"]["profile"],
         "seed": record["spec"]["seed"],
         "data": record["data"],

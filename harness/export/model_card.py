@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.record import COSTS, TESTED, Number, Provenance, Record
 from harness.results.intervals import mean_interval
-from harness.results.summary import written
+from harness.results.summary import task_title, written
 from harness.settings import as_text
 from harness.storage.store import Store
 from harness.text import number, percent, several
@@ -70,7 +70,7 @@ def model_card(record: Record, tests: Mapping[int, float]) -> str:
         record: of the run, with its measurements.
         tests: the test metric of the same run, by seed.
     """
-    task, pruner = record["task"]["title"], record["pruner"]["title"]
+    task, pruner = task_title(record), record["pruner"]["title"]
     sections = {
         "Result": _result(record, tests),
         "Use": USE,
@@ -88,7 +88,7 @@ def _metadata(record: Record) -> str:
     """Return the metadata; every line is JSON after its key, which YAML contains."""
     spec, quality = record["spec"], record["quality"]
     result = {
-        "task": {"type": spec["task"], "name": record["task"]["title"]},
+        "task": {"type": spec["task"], "name": task_title(record)},
         "dataset": {"type": record["data"]["source"], "name": record["data"]["name"]},
         "metrics": [{"type": quality["metric"], "value": quality["test"]}],
     }

@@ -61,6 +61,13 @@ def written(value: Number | None, unit: str) -> str:
     return f"{number(value)} {unit}".rstrip()
 
 
+def task_title(record: Record) -> str:
+    """Return the title of its task, without the usual network if a setting names another one."""
+    title = record["task"]["title"] or record["spec"]["task"]
+    data, comma, _network = title.rpartition(", ")
+    return data if comma and "model" in record["spec"]["overrides"] else title
+
+
 def summarise(record: Record) -> str:
     """Return the result of a run in a few lines."""
     lines = [f"{record['run_id']}: {record['status']}"]

@@ -271,10 +271,18 @@ class TestComparison:
             record(seed=s, cost__step_ms=1000.0, cost__disk_bytes=100, provenance__device="Slow")
             for s in range(3)
         ]
+        records += [record(pruner="grasp", seed=s, cost__step_ms=50.0) for s in range(3)]
         shown(tmp_path, records, monkeypatch)
-        cells = rows(COMPARED.markdown())["snip"]
-        assert cells[STEP] == "-"
-        assert cells[FILE] != "-"
+        found = rows(COMPARED.markdown())
+        assert (found["snip"][STEP], found["grasp"][STEP]) == ("-", "0.500")
+        assert found["snip"][FILE] != "-"
+
+    def test_a_cost_that_no_method_has_gets_no_column(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        records = [record(pruner=name, cost__step_ms=None) for name in ("dense", "snip")]
+        shown(tmp_path, records, monkeypatch)
+        assert rows(COMPARED.markdown())[""] == ["prunes", "98 % removed", "size on disk"]
 
     def test_a_cost_that_is_not_known_is_a_dash(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.record import NOTHING_SCORED
-from harness.results.summary import summarise, summarise_events
+from harness.results.summary import summarise, summarise_events, task_title
 from harness.text import WIDTH, columns, count, number, percent, several, size, table
 from tests.helpers.records import RECORD, record
 
@@ -34,6 +36,22 @@ def test_a_run_in_a_few_lines() -> None:
             "  measured on      Abacus 1, 2 threads",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("title", "overrides", "shown"),
+    [
+        ("Digits, ResNet18", {}, "Digits, ResNet18"),
+        ("Digits, ResNet18", {"epochs": 3}, "Digits, ResNet18"),
+        ("Digits, ResNet18", {"model": "vit"}, "Digits"),
+        ("Digits", {"model": "vit"}, "Digits"),
+        (None, {}, "digits"),
+    ],
+)
+def test_a_title_names_no_network_that_a_setting_replaces(
+    title: str | None, overrides: dict[str, Any], shown: str
+) -> None:
+    assert task_title(record(task__title=title, spec__overrides=overrides)) == shown
 
 
 def test_its_course_epoch_by_epoch() -> None:
