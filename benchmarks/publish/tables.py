@@ -21,6 +21,9 @@ from reports.results import finite, undisturbed, values
 Target = float | str
 """A sparsity of the weights, or a budget, as in "macs=0.25"."""
 
+UNKNOWN = "-"
+"""In place of a number."""
+
 
 def section_of(suite: str, task: str) -> Section | None:
     """Return the published runs of a suite on a task; None if none of them was tested."""
@@ -197,9 +200,6 @@ def _difference(group: Group | None, section: Section) -> str:
     return ", ".join([words, *remarks])
 
 
-UNKNOWN = "-"
-
-
 def _ratio(cost: str, group: Group | None, section: Section) -> str:
     """Return the mean ratio of a cost to dense."""
     if group is None or section.dense is None:
@@ -248,7 +248,7 @@ class Dense:
 def _training_time(group: Group) -> str:
     quiet = undisturbed(group.members, "train_seconds")
     seconds = finite((run.seed, run.quantities["train_seconds"]) for run in quiet).values()
-    return duration(statistics.mean(seconds)) if seconds else "-"
+    return duration(statistics.mean(seconds)) if seconds else UNKNOWN
 
 
 def moments_of(suite: str, task: str) -> tuple[Section, Moments] | None:
@@ -440,7 +440,7 @@ class Difficulty:
             [
                 f"`{row['task']}`",
                 *(f"{float(row[answer]):.1f}" for answer in ("constant", "linear")),
-                f"{dense[row['task']]:.1f}" if row["task"] in dense else "-",
+                f"{dense[row['task']]:.1f}" if row["task"] in dense else UNKNOWN,
             ]
             for row in rows
         ]
