@@ -223,7 +223,7 @@ def _because(found: Sequence[str], not_run: int) -> str:
         return "no run can decide it"
     words = [f"{n} {verdict}" for verdict, n in sorted(Counter(found).items())]
     words += [f"{not_run} not run"] if not_run else []
-    return f"{', '.join(words)} of {len(found) + not_run} comparisons"
+    return f"{', '.join(words)} of {several(len(found) + not_run, 'comparison')}"
 
 
 def _in_words(test: Mapping[str, Any]) -> str:

@@ -81,8 +81,7 @@ def heat_map(scan: Scan, found: Sensitivity) -> Figure:
     )
     title = f"{scan['units']} lost by {scan['criterion']}"
     profile = "" if found["profile"] == "embedded" else f" ({found['profile']})"
-    name = f"{found['title'] or found['task']}{profile}"
-    frame_heat_map(figure, image, name, title, stamp(found))
+    frame_heat_map(figure, image, f"{found['title']}{profile}", title, stamp(found))
     return figure
 
 

@@ -65,7 +65,7 @@ class Sensitivity(TypedDict):
     run: str
     """The run that trained the network."""
     task: str
-    title: str | None
+    title: str
     """Of the task."""
     profile: str
     seed: int

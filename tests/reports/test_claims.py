@@ -129,7 +129,7 @@ class TestOverTasks:
     def test_all_tasks_together_decide_and_each_is_shown(self, tmp_path: Path) -> None:
         """In percent of the way: +1.00 / 85, on average, and +3.0 / 100."""
         judged = verdict(tmp_path, BETTER, compared(0.85, 0.95, 0.75) + on_pole(3.0, 3.1, 2.9))
-        assert (judged.verdict, judged.because) == ("supported", "1 supported of 1 comparisons")
+        assert (judged.verdict, judged.because) == ("supported", "1 supported of 1 comparison")
         whole, *cells = judged.outcomes
         assert whole.where == "2 tasks together, 2 cells"
         assert whole.effect.startswith("+2.00 % [")
