@@ -75,7 +75,12 @@ def test_a_thread_may_listen_although_it_gets_no_signals() -> None:
 
 
 def test_an_interruption_by_code_is_distinguished_from_the_keyboard() -> None:
-    assert not raised_by_code(KeyboardInterrupt())  # without a handler, it may be Ctrl-C
-    with ending_at_once():
-        assert raised_by_code(KeyboardInterrupt())
-        assert not raised_by_code(Ended())
+    # A shell that starts the tests in the background may have them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert not raised_by_code(KeyboardInterrupt())  # without a handler, it may be Ctrl-C
+        with ending_at_once():
+            assert raised_by_code(KeyboardInterrupt())
+            assert not raised_by_code(Ended())
+    finally:
+        signal.signal(signal.SIGINT, before)
