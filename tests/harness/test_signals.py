@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 
@@ -13,6 +16,17 @@ from harness.signals import SIGNALS, Ended, Stop, StopRequest, ending_at_once, r
 
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
+
+
+@contextmanager
+def handled_by(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers, number: signal.Signals
+) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -44,14 +58,11 @@ def test_a_closed_terminal_may_send_its_signal_twice() -> None:
 
 
 def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        stop = Stop()
+    stop = Stop()
+    with handled_by(signal.SIG_IGN, signal.SIGHUP):
         with stop.listening():
             send(signal.SIGHUP)
         assert not stop.requested
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_handlers_are_restored() -> None:
@@ -76,11 +87,8 @@ def test_a_thread_may_listen_although_it_gets_no_signals() -> None:
 
 def test_an_interruption_by_code_is_distinguished_from_the_keyboard() -> None:
     # A shell that starts the tests in the background may have them ignore Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with handled_by(signal.default_int_handler, signal.SIGINT):
         assert not raised_by_code(KeyboardInterrupt())  # without a handler, it may be Ctrl-C
         with ending_at_once():
             assert raised_by_code(KeyboardInterrupt())
             assert not raised_by_code(Ended())
-    finally:
-        signal.signal(signal.SIGINT, before)
