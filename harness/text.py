@@ -50,6 +50,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def epoch_of(epoch: int, budget: int) -> str:
+    """Return an epoch within its budget, as in ``epoch 3/20``, or ``epoch 25 (budget: 20)``."""
+    return f"epoch {epoch}" + (f"/{budget}" if epoch <= budget else f" (budget: {budget})")
+
+
 def first_of(names: Iterable[str], most: int = 3) -> str:
     """Return the first few names and the number of the others, as in ``a, b, c and 4 more``."""
     listed = list(names)

@@ -47,6 +47,7 @@ from harness.spec import Plan
 from harness.storage.checkpoint import Checkpoints
 from harness.storage.progress import ProgressFile
 from harness.task import Batch
+from harness.text import epoch_of
 from harness.training.kernels import WATCHED
 from harness.training.masked_forward import MaskedForward
 from harness.training.trainer import Trainer
@@ -295,18 +296,16 @@ class Engine:
         metric = self._plan.task.arguments["metric"]
         with self._meter.instrument():
             validation = trainer.evaluate("validation", metric)
-        done, all_epochs = (
-            steps // self._steps_per_epoch for steps in (trainer.spent, trainer.end)
-        )
+        done, budget = (steps // self._steps_per_epoch for steps in (trainer.spent, trainer.end))
         self._report(
-            f"epoch {done}/{all_epochs}"
+            f"{epoch_of(done, budget)}"
             f"  loss {loss:.4f}  validation {metric} {validation[metric]:.4g}"
         )
         if self._progress is not None:
             with self._meter.instrument():
                 left = None if self._exceeds_budget else trainer.end - trainer.spent
                 value = validation[metric]
-                self._progress.write(done, all_epochs, metric, value, trainer.spent, left)
+                self._progress.write(done, budget, metric, value, trainer.spent, left)
         epoch: dict[str, Any] = {
             "position": trainer.position,
             "spent": trainer.spent,

@@ -15,7 +15,7 @@ from harness.storage import files
 from harness.storage.files import is_held
 from harness.storage.progress import Progress, read_progress
 from harness.storage.store import OF_RUNS, Store
-from harness.text import duration, first_of, number, several
+from harness.text import duration, epoch_of, first_of, number, several
 
 
 def find_states(runs: Collection[str], store: Store) -> Tally:
@@ -90,9 +90,7 @@ def counted(tally: Tally, which: str = "") -> str:
 
 def how_far(progress: Progress) -> str:
     """Return how far a run is, as in ``epoch 3/20, accuracy 93.1, 4 min left``."""
-    exceeds = progress.epoch > progress.epochs
-    of = f" (budget: {progress.epochs})" if exceeds else f"/{progress.epochs}"
-    parts = [f"epoch {progress.epoch}{of}"]
+    parts = [epoch_of(progress.epoch, progress.epochs)]
     if progress.validation is not None:
         parts.append(f"{progress.metric} {number(progress.validation)}")
     return ", ".join(filter(None, [*parts, time_left(progress)]))

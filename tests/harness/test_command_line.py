@@ -146,6 +146,20 @@ class TestRun:
         assert lines[1].startswith("  removed 64 of 80 weights")
         assert re.fullmatch(r"epoch 4/4  loss \S+  validation accuracy \S+", lines[-1])
 
+    def test_progress_says_when_a_method_trains_longer_than_its_budget(
+        self, command: Command
+    ) -> None:
+        said = command(*POINTS_RUN, "--pruner", "ltr")
+        epochs = [line.split("  ")[0] for line in said.err.splitlines() if "validation" in line]
+        assert epochs[:6] == [
+            "epoch 1/4",
+            "epoch 2/4",
+            "epoch 3/4",
+            "epoch 4/4",
+            "epoch 5 (budget: 4)",
+            "epoch 6 (budget: 4)",
+        ]
+
     def test_with_json_the_last_line_is_the_record(self, command: Command) -> None:
         said = command(*POINTS_RUN, "--pruner", "dense", "--json")
         record = json.loads(said.out.splitlines()[-1])
