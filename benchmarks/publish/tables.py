@@ -452,16 +452,36 @@ class Speed:
     """What `benchmarks.speed` measured: both sides of each ratio, and the ratio."""
 
     def markdown(self) -> str:
-        """Return a table with a row for each ratio."""
-        rows = [
-            [
-                row["name"],
-                f"{row['ours']} {row['unit']}".strip(),
-                f"{row['theirs']} {row['unit']}".strip(),
-                f"{float(row['ours']) / float(row['theirs']):.3f}",
-                row["limit"],
-            ]
-            for row in read_rows("speed")
-        ]
+        """Return a table with a row for each ratio, and where they were measured."""
+        rows = read_rows("speed")
+        if not rows:
+            return ""
         head = ["ours / theirs", "ours", "theirs", "ratio", "limit"]
-        return markdown_table(head, rows) if rows else ""
+        table = markdown_table(head, [_cells_of_speed(row) for row in rows])
+        return f"{table}\n{_machines_of_speed(rows)}\n"
+
+
+def _cells_of_speed(row: Mapping[str, str]) -> list[str]:
+    ratio = float(row["ours"]) / float(row["theirs"])
+    falls_short = row["limit"] and ratio > float(row["limit"])
+    return [
+        row["name"],
+        f"{row['ours']} {row['unit']}".strip(),
+        f"{row['theirs']} {row['unit']}".strip(),
+        f"{ratio:.3f}" + (" (falls short)" if falls_short else ""),
+        row["limit"],
+    ]
+
+
+def _machines_of_speed(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a sentence for each machine, with the names of its benchmarks if there are several."""
+    benchmarks: dict[str, dict[str, None]] = {}
+    for row in rows:
+        threads = several(int(row["threads"]), "thread")
+        machine = f"{row['processor']}, {threads}, torch {row['torch']}"
+        benchmarks.setdefault(machine, {})[f"`{row['benchmark']}`"] = None
+    if len(benchmarks) == 1:
+        return f"Measured on {next(iter(benchmarks))}."
+    return " ".join(
+        f"Measured on {machine}: {', '.join(names)}." for machine, names in benchmarks.items()
+    )

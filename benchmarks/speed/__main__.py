@@ -14,8 +14,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from benchmarks.measurement import Comparison
+import torch
+
+from benchmarks.measurement import CPU, Comparison
 from benchmarks.publish.runs import read_rows, write_rows
+from harness.device import describe_device
 from harness.errors import nearest
 
 BENCHMARKS = {
@@ -67,6 +70,11 @@ def main() -> int:
 
 def publish(name: str, measured: Sequence[Comparison]) -> None:
     """Put the figures of a benchmark among the published ones, in place of its former figures."""
+    conditions = {
+        "processor": describe_device(CPU),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__.partition("+")[0],
+    }
     rows = [row for row in read_rows("speed") if row["benchmark"] != name]
     rows += [
         {
@@ -76,6 +84,7 @@ def publish(name: str, measured: Sequence[Comparison]) -> None:
             "theirs": f"{line.theirs:.4g}",
             "unit": line.unit,
             "limit": "" if line.limit is None else f"{line.limit:.3g}",
+            **conditions,
         }
         for line in measured
     ]

@@ -22,6 +22,7 @@ from benchmarks.publish.tables import (
     Readings,
     Speed,
 )
+from benchmarks.speed import __main__ as speed
 from benchmarks.speed.__main__ import publish
 from harness.errors import RequestError
 from reports.groups import sections
@@ -170,15 +171,29 @@ def test_figures_of_speed_replace_those_of_the_same_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    monkeypatch.setattr(speed, "describe_device", lambda device: "Processor 9")
     publish("trace", [Measured("trace", 1.0, 4.0, "s", None)])
     publish("overhead", [Measured("loop", 3.0, 2.0, "s", 1.25)])
     publish("trace", [Measured("trace", 3.0, 4.0, "s", 1)])
-    assert rows(Speed().markdown()) == {
+    table, _, measured = Speed().markdown().strip().rpartition("\n\n")
+    assert rows(table) == {
         "ours / theirs": ["ours", "theirs", "ratio", "limit"],
         "---": ["---"] * 4,
-        "loop": ["3 s", "2 s", "1.500", "1.25"],
+        "loop": ["3 s", "2 s", "1.500 (falls short)", "1.25"],
         "trace": ["3 s", "4 s", "0.750", "1"],
     }
+    assert re.fullmatch(r"Measured on Processor 9, \d+ threads?, torch [\d.]+\.", measured)
+
+
+def test_figures_of_speed_say_which_machine_measured_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    for name, processor in (("trace", "Processor 9"), ("overhead", "Processor 10")):
+        monkeypatch.setattr(speed, "describe_device", lambda device, name=processor: name)
+        publish(name, [Measured(name, 1.0, 4.0, "s", None)])
+    measured = Speed().markdown().splitlines()[-1]
+    assert re.fullmatch(r"Measured on Processor 10.*: `overhead`\. .* 9.*: `trace`\.", measured)
 
 
 class TestPages:
