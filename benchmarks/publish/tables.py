@@ -362,7 +362,13 @@ class Claims:
 
     def markdown(self) -> str:
         """Return a table with a row for each claim and the comparison that decides it."""
-        together = pooled([each for each in sections_of(self.suites) if each.tested])
+        together = pooled(
+            [
+                section
+                for section in sections_of(self.suites)
+                if any(group.tested and _target(group) for group in section.groups)
+            ]
+        )
         if not together:
             return ""
         verdicts = judge(together)

@@ -351,6 +351,17 @@ def test_a_claim_is_shown_with_the_comparison_that_decides_it(
     assert decisive.startswith("CroP-U against GraSP: \N{MINUS SIGN}9.29 %")
 
 
+def test_verdicts_name_the_data_on_which_networks_were_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned, only_dense = [record(pruner="dense"), record()], record("words", "dense")
+    shown(tmp_path, [*pruned, only_dense], monkeypatch)
+    data = Claims(()).markdown().splitlines()[-1]
+    assert data.startswith("Data: ")
+    assert pruned[0]["task"]["title"] in data
+    assert only_dense["task"]["title"] not in data
+
+
 def test_the_dense_network_stands_beside_a_linear_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
