@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import RidgeClassifierCV
 
-from benchmarks.measurement import embedded_task
+from benchmarks.embedded import embedded_task
 from benchmarks.publish.runs import read_rows, write_rows
 from tasks.images.classification import ImageClassification
 from tasks.images.data import Part

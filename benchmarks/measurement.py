@@ -1,4 +1,7 @@
-"""A comparison of two sides that were measured in one run."""
+"""A comparison of two sides that were measured in one run.
+
+Nothing here imports torch, whose memory would count as that of what is measured in a new process.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
-
-import torch
-
-from harness.network import build_task
-from harness.registry import Registry
-from harness.spec import Plan, plan
-from harness.task import Task
-from harness.training.trainer import Trainer
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -85,21 +80,3 @@ def in_new_process(
     """Return what a function of a module returns in a process that has done nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(function, *args, **kwargs).result()
-
-
-CPU = torch.device("cpu")
-
-
-def embedded(task: str, pruner: str = "dense") -> Plan:
-    """Return the plan of a run with seed 0 in the embedded profile."""
-    return plan(Registry(), task, pruner)
-
-
-def embedded_task(name: str) -> Task:
-    """Return a task in the embedded profile."""
-    return build_task(embedded(name), CPU)
-
-
-def embedded_trainer(task: Task) -> Trainer:
-    """Return a new trainer of a task."""
-    return Trainer(task, 0, "equal")

@@ -199,3 +199,11 @@ def test_listing_does_not_wait_for_pandas() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
     assert ended.returncode == 0
+
+
+def test_processes_whose_memory_the_benchmarks_measure_hold_no_torch() -> None:
+    code = (
+        "import sys; import benchmarks.speed.__main__, benchmarks.speed.commands; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

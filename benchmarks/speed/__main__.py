@@ -14,9 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch
-
-from benchmarks.measurement import CPU, Comparison
+from benchmarks.measurement import Comparison
 from benchmarks.publish.runs import read_rows, write_rows
 from harness.device import describe_device
 from harness.errors import nearest
@@ -70,8 +68,10 @@ def main() -> int:
 
 def publish(name: str, measured: Sequence[Comparison]) -> None:
     """Put the figures of a benchmark among the published ones, in place of its former figures."""
+    import torch  # not above: new processes import this file, and their memory is measured
+
     conditions = {
-        "processor": describe_device(CPU),
+        "processor": describe_device(torch.device("cpu")),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__.partition("+")[0],
     }

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.measurement import CPU, Comparison
+from benchmarks.embedded import CPU
+from benchmarks.measurement import Comparison
 from harness.costs.exclusive_device import load_by_others
 from harness.engine.final_costs import measure as measure_here
 from harness.engine.final_costs import measure_elsewhere

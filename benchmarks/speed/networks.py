@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from benchmarks.measurement import CPU, Comparison, in_new_process
+from benchmarks.embedded import CPU
+from benchmarks.measurement import Comparison, in_new_process
 from harness.costs.memory import PeakMemory
 from harness.costs.meter import CostMeter
 from harness.engine.final_costs import measure as measure_network

@@ -17,7 +17,7 @@ ROUNDS = 3
 
 PROGRAM = """
 import statistics, sys, time
-from benchmarks.measurement import embedded_task, embedded_trainer
+from benchmarks.embedded import embedded_task, embedded_trainer
 trainer = embedded_trainer(embedded_task("digits"))
 print("ready", flush=True)
 sys.stdin.readline()

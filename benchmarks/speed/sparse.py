@@ -17,15 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measurement import (
-    CPU,
-    Comparison,
-    embedded,
-    embedded_task,
-    embedded_trainer,
-    in_new_process,
-    least_processor_time,
-)
+from benchmarks.embedded import CPU, embedded, embedded_task, embedded_trainer
+from benchmarks.measurement import Comparison, in_new_process, least_processor_time
 from harness.costs.meter import CostMeter
 from harness.engine.kernel_choice import kernels_of, measured_kernels
 from harness.pruning.event import PruningEvents

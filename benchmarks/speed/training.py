@@ -10,15 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measurement import (
-    CPU,
-    Comparison,
-    alternate,
-    embedded,
-    embedded_task,
-    embedded_trainer,
-    in_new_process,
-)
+from benchmarks.embedded import CPU, embedded, embedded_task, embedded_trainer
+from benchmarks.measurement import Comparison, alternate, in_new_process
 from harness.costs.memory import PeakMemory
 from harness.costs.meter import CostMeter
 from harness.engine.engine import Engine
