@@ -175,6 +175,7 @@ TABLES: Mapping[str, Table] = {
     "verdicts": Rates("normal"),
     "difficulty": Difficulty("warmup"),
     "speed": Speed(),
+    "speed of sparse kernels": Speed(of_sparse_kernels=True),
     "claims on official data": Claims(("fashion_mnist", "laptop", "laptop_moment")),
 }
 

@@ -454,12 +454,23 @@ class Difficulty:
         return markdown_table(head, cells) if cells else ""
 
 
+@dataclass(frozen=True)
 class Speed:
-    """What `benchmarks.speed` measured: both sides of each ratio, and the ratio."""
+    """What `benchmarks.speed` measured: both sides of each ratio, and the ratio.
+
+    Attributes:
+        of_sparse_kernels: whether to show the benchmark of that name, or all others.
+    """
+
+    of_sparse_kernels: bool = False
 
     def markdown(self) -> str:
         """Return a table with a row for each ratio, and where they were measured."""
-        rows = read_rows("speed")
+        rows = [
+            row
+            for row in read_rows("speed")
+            if (row["benchmark"] == "sparse") == self.of_sparse_kernels
+        ]
         if not rows:
             return ""
         head = ["ours / theirs", "ours", "theirs", "ratio", "limit"]

@@ -185,6 +185,17 @@ def test_figures_of_speed_replace_those_of_the_same_benchmark(
     assert re.fullmatch(r"Measured on Processor 9, \d+ threads?, torch [\d.]+\.", measured)
 
 
+def test_sparse_kernels_have_a_table_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    publish("trace", [Measured("trace", 1.0, 4.0, "s", None)])
+    assert Speed(of_sparse_kernels=True).markdown() == ""
+    publish("sparse", [Measured("LeNet", 1.0, 2.0, "ms", None)])
+    assert "LeNet" in rows(Speed(of_sparse_kernels=True).markdown())
+    assert "LeNet" not in rows(Speed().markdown())
+
+
 def test_figures_of_speed_say_which_machine_measured_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
