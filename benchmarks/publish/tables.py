@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks import measurement
 from benchmarks.publish.runs import read_rows, sections_of
 from harness.record import COSTS
 from harness.registry import Registry
@@ -479,13 +480,15 @@ class Speed:
 
 
 def _cells_of_speed(row: Mapping[str, str]) -> list[str]:
-    ratio = float(row["ours"]) / float(row["theirs"])
-    falls_short = row["limit"] and ratio > float(row["limit"])
+    limit = float(row["limit"]) if row["limit"] else None
+    line = measurement.Comparison(
+        row["name"], float(row["ours"]), float(row["theirs"]), row["unit"], limit
+    )
     return [
         row["name"],
         f"{row['ours']} {row['unit']}".strip(),
         f"{row['theirs']} {row['unit']}".strip(),
-        f"{ratio:.3f}" + (" (falls short)" if falls_short else ""),
+        f"{line.ratio:.3f}" + (" (falls short)" if line.falls_short else ""),
         row["limit"],
     ]
 
@@ -494,9 +497,7 @@ def _machines_of_speed(rows: Sequence[Mapping[str, str]]) -> str:
     """Return a sentence for each machine, with the names of its benchmarks if there are several."""
     benchmarks: dict[str, dict[str, None]] = {}
     for row in rows:
-        threads = several(int(row["threads"]), "thread")
-        machine = f"{row['processor']}, {threads}, torch {row['torch']}"
-        benchmarks.setdefault(machine, {})[f"`{row['benchmark']}`"] = None
+        benchmarks.setdefault(row["machine"], {})[f"`{row['benchmark']}`"] = None
     if len(benchmarks) == 1:
         return f"Measured on {next(iter(benchmarks))}."
     return " ".join(

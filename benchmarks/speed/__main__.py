@@ -13,11 +13,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import cast
 
 from benchmarks.measurement import Comparison
 from benchmarks.publish.runs import read_rows, write_rows
-from harness.device import describe_device
 from harness.errors import nearest
+from harness.record import Provenance
+from harness.results.comparable import machine
+from harness.results.provenance import environment
 
 BENCHMARKS = {
     "coldstart": "commands:coldstart",
@@ -70,11 +73,10 @@ def publish(name: str, measured: Sequence[Comparison]) -> None:
     """Put the figures of a benchmark among the published ones, in place of its former figures."""
     import torch  # not above: new processes import this file, and their memory is measured
 
-    conditions = {
-        "processor": describe_device(torch.device("cpu")),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__.partition("+")[0],
-    }
+    # Only what holds in the processes of every benchmark, too: some flush denormal numbers.
+    described = environment(torch.device("cpu"))
+    common = {key: described[key] for key in ("device", "threads", "versions")}
+    measured_on = machine(cast(Provenance, common)) or ""
     rows = [row for row in read_rows("speed") if row["benchmark"] != name]
     rows += [
         {
@@ -84,7 +86,7 @@ def publish(name: str, measured: Sequence[Comparison]) -> None:
             "theirs": f"{line.theirs:.4g}",
             "unit": line.unit,
             "limit": "" if line.limit is None else f"{line.limit:.3g}",
-            **conditions,
+            "machine": measured_on,
         }
         for line in measured
     ]

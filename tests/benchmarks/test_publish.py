@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.measurement import Comparison as Measured
 from benchmarks.publish import __main__ as command
@@ -25,6 +26,7 @@ from benchmarks.publish.tables import (
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed.__main__ import publish
 from harness.errors import RequestError
+from harness.results.provenance import environment
 from reports.groups import sections
 from reports.results import read
 from tests.helpers.fabricated import record, save, suite
@@ -167,11 +169,16 @@ class TestPublishing:
         ]
 
 
+def on(processor: str) -> dict[str, Any]:
+    """Return the environment of a test on some processor."""
+    return environment(torch.device("cpu")) | {"device": processor}
+
+
 def test_figures_of_speed_replace_those_of_the_same_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
-    monkeypatch.setattr(speed, "describe_device", lambda device: "Processor 9")
+    monkeypatch.setattr(speed, "environment", lambda device: on("Processor 9"))
     publish("trace", [Measured("trace", 1.0, 4.0, "s", None)])
     publish("overhead", [Measured("loop", 3.0, 2.0, "s", 1.25)])
     publish("trace", [Measured("trace", 3.0, 4.0, "s", 1)])
@@ -201,7 +208,7 @@ def test_figures_of_speed_say_which_machine_measured_which(
 ) -> None:
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
     for name, processor in (("trace", "Processor 9"), ("overhead", "Processor 10")):
-        monkeypatch.setattr(speed, "describe_device", lambda device, name=processor: name)
+        monkeypatch.setattr(speed, "environment", lambda device, name=processor: on(name))
         publish(name, [Measured(name, 1.0, 4.0, "s", None)])
     measured = Speed().markdown().splitlines()[-1]
     assert re.fullmatch(r"Measured on Processor 10.*: `overhead`\. .* 9.*: `trace`\.", measured)
